@@ -1,0 +1,1 @@
+//! The admin plane: statistics, configuration and threads for operators.

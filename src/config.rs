@@ -1,0 +1,1 @@
+//! Configuration: raw JSON, checked and resolved into types that cannot be wrong.

@@ -1,0 +1,457 @@
+//! The one error type of the gateway: what happened, who caused it, and whether trying again can help.
+//!
+//! A code stands for exactly one row of the interface's table, with its HTTP status. Origin and retry hint are two axes
+//! of their own: a caller decides by them, never by reading the message.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// The bounds of `Retry-After`, in seconds.
+const RETRY_AFTER_SECS: (u64, u64) = (1, 60);
+
+/// A result of the gateway.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each code is explained by the table in its `status` and by its message")]
+pub enum Code {
+    InvalidRequest,
+    Unauthorized,
+    Forbidden,
+    ModelNotFound,
+    NotFound,
+    MethodNotAllowed,
+    Unsupported,
+    BodyTooLarge,
+    HeaderTooLarge,
+    RequestTimeout,
+    Overloaded,
+    QueueFull,
+    RequestDropped,
+    QueueTimeout,
+    ResourceTimeout,
+    RateLimited,
+    CircuitOpen,
+    ShuttingDown,
+    UpstreamConnectError,
+    UpstreamTimeout,
+    FirstTokenTimeout,
+    UpstreamBadResponse,
+    StreamCut,
+    StreamIdleTimeout,
+    StreamTooLong,
+    CredentialsExhausted,
+    UpstreamError,
+    Internal,
+    ClientClosed,
+    ClientTooSlow,
+}
+
+/// Who caused an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// The request itself, or the client's leaving.
+    Client,
+    /// The gateway's own limits, queues and defects.
+    Gateway,
+    /// The provider, or the way to it.
+    Provider,
+}
+
+impl Code {
+    /// Every code, in the order of the interface's table.
+    pub const ALL: [Self; 30] = [
+        Self::InvalidRequest,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::ModelNotFound,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::Unsupported,
+        Self::BodyTooLarge,
+        Self::HeaderTooLarge,
+        Self::RequestTimeout,
+        Self::Overloaded,
+        Self::QueueFull,
+        Self::RequestDropped,
+        Self::QueueTimeout,
+        Self::ResourceTimeout,
+        Self::RateLimited,
+        Self::CircuitOpen,
+        Self::ShuttingDown,
+        Self::UpstreamConnectError,
+        Self::UpstreamTimeout,
+        Self::FirstTokenTimeout,
+        Self::UpstreamBadResponse,
+        Self::StreamCut,
+        Self::StreamIdleTimeout,
+        Self::StreamTooLong,
+        Self::CredentialsExhausted,
+        Self::UpstreamError,
+        Self::Internal,
+        Self::ClientClosed,
+        Self::ClientTooSlow,
+    ];
+
+    /// Name, HTTP status and origin: the interface's table.
+    const fn row(self) -> (&'static str, u16, Origin) {
+        use Origin::{Client, Gateway, Provider};
+        match self {
+            Self::InvalidRequest => ("invalid_request", 400, Client),
+            Self::Unauthorized => ("unauthorized", 401, Client),
+            Self::Forbidden => ("forbidden", 403, Client),
+            Self::ModelNotFound => ("model_not_found", 404, Client),
+            Self::NotFound => ("not_found", 404, Client),
+            Self::MethodNotAllowed => ("method_not_allowed", 405, Client),
+            Self::Unsupported => ("unsupported", 400, Client),
+            Self::BodyTooLarge => ("body_too_large", 413, Client),
+            Self::HeaderTooLarge => ("header_too_large", 431, Client),
+            Self::RequestTimeout => ("request_timeout", 408, Client),
+            Self::Overloaded => ("overloaded", 503, Gateway),
+            Self::QueueFull => ("queue_full", 429, Gateway),
+            Self::RequestDropped => ("request_dropped", 503, Gateway),
+            Self::QueueTimeout => ("queue_timeout", 504, Gateway),
+            Self::ResourceTimeout => ("resource_timeout", 503, Gateway),
+            Self::RateLimited => ("rate_limited", 429, Gateway),
+            Self::CircuitOpen => ("circuit_open", 503, Gateway),
+            Self::ShuttingDown => ("shutting_down", 503, Gateway),
+            Self::UpstreamConnectError => ("upstream_connect_error", 502, Provider),
+            Self::UpstreamTimeout => ("upstream_timeout", 504, Provider),
+            Self::FirstTokenTimeout => ("first_token_timeout", 504, Provider),
+            Self::UpstreamBadResponse => ("upstream_bad_response", 502, Provider),
+            Self::StreamCut => ("stream_cut", 502, Provider),
+            Self::StreamIdleTimeout => ("stream_idle_timeout", 504, Provider),
+            Self::StreamTooLong => ("stream_too_long", 504, Gateway),
+            Self::CredentialsExhausted => ("credentials_exhausted", 502, Provider),
+            Self::UpstreamError => ("upstream_error", 502, Provider),
+            Self::Internal => ("internal", 500, Gateway),
+            Self::ClientClosed => ("client_closed", 499, Client),
+            Self::ClientTooSlow => ("client_too_slow", 499, Client),
+        }
+    }
+
+    /// The code as it stands in answers, logs and counters.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        self.row().0
+    }
+
+    /// The HTTP status that goes with it; an upstream's own error carries its own instead.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        self.row().1
+    }
+
+    /// Who caused it.
+    #[must_use]
+    pub const fn origin(self) -> Origin {
+        self.row().2
+    }
+
+    /// Whether the answer says when to come again.
+    #[must_use]
+    pub const fn has_retry_after(self) -> bool {
+        matches!(
+            self,
+            Self::Overloaded
+                | Self::QueueFull
+                | Self::RequestDropped
+                | Self::QueueTimeout
+                | Self::ResourceTimeout
+                | Self::RateLimited
+                | Self::CircuitOpen
+                | Self::ShuttingDown
+        )
+    }
+
+    /// OpenAI's `error.type` for the gateway's own errors.
+    #[must_use]
+    pub const fn openai_type(self) -> &'static str {
+        match self.status() {
+            401 => "authentication_error",
+            403 => "permission_error",
+            429 => "rate_limit_error",
+            400..=499 => "invalid_request_error",
+            _ => "server_error",
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Whether trying again can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// The same request fails again.
+    No,
+    /// It may succeed, not before the given time.
+    After(Duration),
+    /// It may succeed at once.
+    Now,
+}
+
+/// One attempt at one target, as listed in an error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Attempt {
+    /// The provider's name.
+    pub provider: String,
+    /// The model as sent there.
+    pub model: String,
+    /// A code of [`Code`], or `ok`.
+    pub outcome: &'static str,
+    /// The upstream's HTTP status, if it gave one.
+    pub status: Option<u16>,
+    /// How long it took, in milliseconds.
+    pub ms: u64,
+}
+
+/// An answer of status 400 or more as the provider gave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamAnswer {
+    /// Its HTTP status.
+    pub status: u16,
+    /// `error.message`, or the body's beginning if it was no error object.
+    pub message: String,
+    /// `error.type`.
+    pub kind: Option<String>,
+    /// `error.param`.
+    pub param: Option<String>,
+    /// `error.code`; a number is kept as its digits.
+    pub code: Option<String>,
+}
+
+/// An error with its kind, origin, retry hint, attempts and source. One pointer wide.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    code: Code,
+    message: Cow<'static, str>,
+    param: Option<Cow<'static, str>>,
+    phase: Option<&'static str>,
+    provider: Option<String>,
+    request_id: Option<crate::ids::RequestId>,
+    retry_after: Option<Duration>,
+    upstream: Option<UpstreamAnswer>,
+    attempts: Vec<Attempt>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of `code` that says `message`.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner {
+            code,
+            message: message.into(),
+            param: None,
+            phase: None,
+            provider: None,
+            request_id: None,
+            retry_after: None,
+            upstream: None,
+            attempts: Vec::new(),
+            source: None,
+        }))
+    }
+
+    /// An [`Code::InvalidRequest`] that names the field at fault.
+    #[must_use]
+    pub fn invalid(field: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::InvalidRequest, message).with_param(field)
+    }
+
+    /// An upstream's own error, to be passed on with its status and words.
+    #[must_use]
+    pub fn upstream(answer: UpstreamAnswer) -> Self {
+        let mut error = Self::new(Code::UpstreamError, answer.message.clone());
+        error.0.upstream = Some(answer);
+        error
+    }
+
+    /// Names the field, header or parameter at fault.
+    #[must_use]
+    pub fn with_param(mut self, param: impl Into<Cow<'static, str>>) -> Self {
+        self.0.param = Some(param.into());
+        self
+    }
+
+    /// Says in which wait a time ran out: `space` or `worker`.
+    #[must_use]
+    pub fn with_phase(mut self, phase: &'static str) -> Self {
+        self.0.phase = Some(phase);
+        self
+    }
+
+    /// Names the provider, unless one is named already.
+    #[must_use]
+    pub fn with_provider(mut self, provider: &str) -> Self {
+        self.0.provider.get_or_insert_with(|| provider.to_owned());
+        self
+    }
+
+    /// Names the request, unless one is named already.
+    #[must_use]
+    pub fn with_request_id(mut self, id: &crate::ids::RequestId) -> Self {
+        self.0.request_id.get_or_insert_with(|| id.clone());
+        self
+    }
+
+    /// Says when to come again.
+    #[must_use]
+    pub fn with_retry_after(mut self, after: Duration) -> Self {
+        self.0.retry_after = Some(after);
+        self
+    }
+
+    /// Lists what was tried.
+    #[must_use]
+    pub fn with_attempts(mut self, attempts: Vec<Attempt>) -> Self {
+        self.0.attempts = attempts;
+        self
+    }
+
+    /// Keeps the error that caused this one.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// What happened.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// What happened, in words for a person.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The HTTP status: the upstream's own if it gave an error status, else the code's.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.0.upstream.as_ref().map_or(self.0.code.status(), |answer| answer.status)
+    }
+
+    /// Who caused it.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.0.code.origin()
+    }
+
+    /// The field, header or parameter at fault.
+    #[must_use]
+    pub fn param(&self) -> Option<&str> {
+        self.0.param.as_deref()
+    }
+
+    /// In which wait a time ran out: `space` or `worker`.
+    #[must_use]
+    pub fn phase(&self) -> Option<&'static str> {
+        self.0.phase
+    }
+
+    /// The provider concerned.
+    #[must_use]
+    pub fn provider(&self) -> Option<&str> {
+        self.0.provider.as_deref()
+    }
+
+    /// The request concerned.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&crate::ids::RequestId> {
+        self.0.request_id.as_ref()
+    }
+
+    /// The upstream's own words, if the error is the upstream's.
+    #[must_use]
+    pub fn upstream_answer(&self) -> Option<&UpstreamAnswer> {
+        self.0.upstream.as_ref()
+    }
+
+    /// What was tried.
+    #[must_use]
+    pub fn attempts(&self) -> &[Attempt] {
+        &self.0.attempts
+    }
+
+    /// When to come again: between 1 and 60 s for the gateway's own errors that say so; whatever an upstream said.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        let (least, most) = RETRY_AFTER_SECS;
+        match self.0.retry_after {
+            Some(after) if self.0.code.has_retry_after() => {
+                Some(after.clamp(Duration::from_secs(least), Duration::from_secs(most)))
+            }
+            None if self.0.code.has_retry_after() => Some(Duration::from_secs(least)),
+            given => given,
+        }
+    }
+
+    /// Whether trying again can help.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        if let Some(after) = self.retry_after() {
+            return Retry::After(after);
+        }
+        match self.status() {
+            408 | 500 | 502 | 503 | 504 | 529 => Retry::Now,
+            429 => Retry::After(Duration::from_secs(RETRY_AFTER_SECS.0)),
+            _ => Retry::No,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.code)?;
+        if let Some(provider) = &self.0.provider {
+            write!(f, " ({provider})")?;
+        }
+        write!(f, ": {}", self.0.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_name_of_its_own_and_an_error_status() {
+        let names: std::collections::BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+        for code in Code::ALL {
+            assert!((400..600).contains(&code.status()), "{code}");
+            assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
+        }
+    }
+
+    #[test]
+    fn retry_after_stays_between_one_and_sixty_seconds() {
+        let after = |d| Error::new(Code::QueueFull, "full").with_retry_after(d).retry_after().unwrap();
+        assert_eq!(after(Duration::from_millis(3)), Duration::from_secs(1));
+        assert_eq!(after(Duration::from_secs(600)), Duration::from_secs(60));
+        assert_eq!(Error::new(Code::InvalidRequest, "no").retry_after(), None);
+    }
+}

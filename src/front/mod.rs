@@ -1,0 +1,1 @@
+//! The data plane: API routes on the HTTP server.

@@ -1,0 +1,1 @@
+//! The gateway itself: routes a request, runs its attempts, and ends in an orderly way.

@@ -1,0 +1,195 @@
+//! The neutral types that travel between the layers: a request on its way, its answer, and where a stream goes.
+//!
+//! Nothing here knows a provider's shape or a socket.
+
+use std::any::Any;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::ids::RequestId;
+use crate::sync::CancelToken;
+use crate::time::Deadline;
+
+/// What a request asks a provider to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Operation {
+    /// A chat completion in OpenAI's shape.
+    ChatCompletions,
+}
+
+/// Which lane a job waits in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Priority {
+    /// Somebody waits for the answer.
+    #[default]
+    Interactive,
+    /// It gets its share of the workers, and the rest of what they leave.
+    Batch,
+}
+
+/// One request on its way, whole and checked. Shared, never changed.
+#[derive(Debug)]
+pub struct Call {
+    /// Names it in logs, errors and headers.
+    pub request_id: RequestId,
+    /// What is asked for.
+    pub operation: Operation,
+    /// The client's body, byte for byte.
+    pub body: Vec<u8>,
+    /// What routing and encoding need of the body.
+    pub fields: BodyFields,
+    /// Which lane it waits in.
+    pub priority: Priority,
+    /// When it arrived: every limit runs from here.
+    pub arrived: Instant,
+    /// When it ends, whatever stage it is in; a stream is bounded whole only if the caller said so.
+    pub deadline: Option<Deadline>,
+    /// Cancels it everywhere.
+    pub cancel: CancelToken,
+}
+
+/// What routing and encoding need of an OpenAI body, with the places where it stands, so that everything else can pass
+/// through byte for byte.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BodyFields {
+    /// `model` as the client wrote it.
+    pub model: String,
+    /// Where its value stands, quotes included.
+    pub model_span: Range<usize>,
+    /// Just after the body's opening brace, where a field can be put in.
+    pub start: usize,
+    /// Whether a stream is asked for.
+    pub stream: bool,
+    /// Where the value of `stream_options` stands, if the client sent one.
+    pub stream_options_span: Option<Range<usize>>,
+    /// Whether the client itself asked for usage in the stream.
+    pub include_usage: bool,
+    /// Our own `fallbacks`, which never go upstream.
+    pub fallbacks: Vec<String>,
+    /// What is to be cut out of the body for that: key, value and one comma.
+    pub fallbacks_span: Option<Range<usize>>,
+}
+
+/// Tokens, as a provider counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the request.
+    pub input: u64,
+    /// Tokens of the answer.
+    pub output: u64,
+}
+
+/// Where the time of a request went, summed over its attempts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// Waiting for a place and a worker.
+    pub queue: Duration,
+    /// From the worker's sending to the answer's end; for a stream to its first event.
+    pub upstream: Duration,
+    /// Between attempts.
+    pub backoff: Duration,
+}
+
+/// What is told about an answer beside its bytes: the `x-sluicegate-*` headers.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// The provider that answered.
+    pub provider: Arc<str>,
+    /// The model as sent there.
+    pub model: String,
+    /// Attempts made, this one included.
+    pub attempts: u32,
+    /// Targets left for another.
+    pub fallbacks: u32,
+    /// Where the time went.
+    pub timing: Timing,
+}
+
+/// A complete answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// The upstream's status, below 400.
+    pub status: u16,
+    /// The upstream's headers that a client may see.
+    pub headers: Vec<(String, String)>,
+    /// The body, as the upstream sent it.
+    pub body: Vec<u8>,
+    /// Tokens, if the upstream counted them.
+    pub usage: Option<Usage>,
+    /// Who answered, and where the time went.
+    pub served: Served,
+}
+
+/// How a stream begins.
+#[derive(Debug)]
+pub struct StreamHead {
+    /// The upstream's headers that a client may see.
+    pub headers: Vec<(String, String)>,
+    /// Who answers, and where the time went until the first event.
+    pub served: Served,
+}
+
+/// How a stream ended.
+#[derive(Debug)]
+pub enum StreamEnd {
+    /// Its shape's own end was seen.
+    Complete,
+    /// It failed after it began; the error goes to the client as the last event.
+    Failed(Error),
+    /// The client has gone, or the sink failed: there is nobody to tell.
+    Abandoned,
+}
+
+/// Why a sink takes no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkError {
+    /// Whoever read has gone.
+    Gone,
+    /// Whoever reads was too slow for too long in all.
+    TooSlow,
+}
+
+impl fmt::Display for SinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gone => "the reader has gone",
+            Self::TooSlow => "the reader was too slow for too long",
+        })
+    }
+}
+
+impl std::error::Error for SinkError {}
+
+/// Where a stream is relayed to: a client's connection, or a library caller's channel.
+///
+/// `begin` is called once, then `event` and `keep_alive`, then `finish` once. A sink that is dropped without `finish`
+/// ends as [`StreamEnd::Failed`] with an internal error (I1).
+pub trait Sink: Send {
+    /// The stream begins: status and headers can go out, with the first event at the latest.
+    ///
+    /// # Errors
+    /// If whoever reads has gone or is too slow.
+    fn begin(&mut self, head: StreamHead) -> Result<(), SinkError>;
+
+    /// One event, framed as SSE with its final blank line; on its way before this returns.
+    ///
+    /// # Errors
+    /// If whoever reads has gone or is too slow.
+    fn event(&mut self, bytes: &[u8]) -> Result<(), SinkError>;
+
+    /// The stream is over.
+    fn finish(self: Box<Self>, end: StreamEnd);
+
+    /// The sink as it was handed in, for the one who gets it back unused.
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send>;
+}
+
+impl fmt::Debug for dyn Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sink")
+    }
+}

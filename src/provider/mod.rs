@@ -1,0 +1,1 @@
+//! One provider: its pool of workers, its queue, and a single attempt at its upstream.

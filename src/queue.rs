@@ -1,0 +1,1 @@
+//! Admission by permits, and the lanes that jobs wait in.

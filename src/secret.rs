@@ -1,0 +1,104 @@
+//! Secrets that cannot be printed, and digests that are compared in constant time (I10).
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+/// What stands where a secret was.
+pub const REDACTED: &str = "[redacted]";
+
+/// A key or password. `Debug`, `Display` and serialisation show [`REDACTED`]; only [`Secret::expose`] gives the text.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes the text in.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself: for the one header that carries it, and nothing else.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Replaces every occurrence of the secret in `text`, for answers of providers that echo a key back.
+    #[must_use]
+    pub fn mask(&self, text: &str) -> String {
+        if self.0.len() < 4 { text.to_owned() } else { text.replace(&self.0, REDACTED) }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
+
+impl serde::Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(REDACTED)
+    }
+}
+
+/// The SHA-256 of a secret, for comparing what a client sent against what is configured.
+///
+/// Comparing digests in constant time tells neither how long the secret is nor how much of a guess was right.
+#[derive(Clone)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// The index of this digest in `known`, looking at every entry whatever the answer.
+    #[must_use]
+    pub fn find_in(&self, known: &[Self]) -> Option<usize> {
+        let mut found = None;
+        for (index, other) in known.iter().enumerate() {
+            if bool::from(self.0.ct_eq(&other.0)) {
+                found = Some(index);
+            }
+        }
+        found
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_way_of_printing_shows_the_text() {
+        let secret = Secret::new("sk-canary");
+        let printed =
+            format!("{secret} {secret:?} {:?} {}", Digest::of(b"sk-canary"), serde_json::to_string(&secret).unwrap());
+        assert!(!printed.contains("canary"), "{printed}");
+        assert_eq!(secret.mask("bad key sk-canary!"), "bad key [redacted]!");
+    }
+
+    #[test]
+    fn a_digest_is_found_wherever_it_stands() {
+        let known: Vec<_> = ["a", "b", "c"].iter().map(|k| Digest::of(k.as_bytes())).collect();
+        assert_eq!(Digest::of(b"c").find_in(&known), Some(2));
+        assert_eq!(Digest::of(b"d").find_in(&known), None);
+    }
+}

@@ -1,0 +1,1 @@
+//! The snapshot of everything, taken once a second.

@@ -1,0 +1,216 @@
+//! Cancelling one request: everything that works for it hears of it, down to the upstream's socket (I9).
+//!
+//! **Protocol.** A token is shared by the thread that waits, the worker, the watcher and the transport. Whoever has a
+//! socket that works for the request attaches an [`Abort`]; cancelling calls every attached one and closes a channel that
+//! a `select!` can name. Detaching takes the same lock under which aborts are called, so once [`Attached`] has dropped, no
+//! late cancel can reach the connection, which may serve another request by then.
+//!
+//! **Lock order.** The token's lock is a leaf. An abort runs under it and must neither block nor take a lock; shutting a
+//! socket down does neither.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::locks::{Leaf, classes};
+
+/// Why a request was cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum CancelReason {
+    /// The client closed its connection, or its side of it.
+    ClientGone = 1,
+    /// The request's deadline passed.
+    Deadline = 2,
+    /// A library caller dropped its stream or called cancel.
+    Caller = 3,
+    /// The gateway's shutdown deadline passed.
+    Shutdown = 4,
+    /// The client read too slowly for too long.
+    ClientSlow = 5,
+}
+
+impl CancelReason {
+    fn from_raw(raw: u8) -> Option<Self> {
+        [Self::ClientGone, Self::Deadline, Self::Caller, Self::Shutdown, Self::ClientSlow]
+            .into_iter()
+            .find(|reason| *reason as u8 == raw)
+    }
+}
+
+/// Something that can be ended from another thread: a socket, usually.
+pub trait Abort: Send + Sync {
+    /// Ends it. Must not block, take a lock, or panic.
+    fn abort(&self);
+}
+
+impl Abort for std::net::TcpStream {
+    fn abort(&self) {
+        // A socket that is not connected any more has nothing to shut down.
+        let _ = self.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+/// The right to cancel one request, and to hear of it. Cheap to clone; all clones are one token.
+#[derive(Clone)]
+pub struct CancelToken(Arc<Inner>);
+
+struct Inner {
+    reason: AtomicU8,
+    hooks: Leaf<Hooks>,
+    signal: Receiver<Infallible>,
+}
+
+struct Hooks {
+    /// `None` once cancelled: its drop is the signal.
+    open: Option<Sender<Infallible>>,
+    next: u64,
+    aborts: Vec<(u64, Arc<dyn Abort>)>,
+}
+
+impl CancelToken {
+    /// A token not cancelled yet.
+    #[must_use]
+    pub fn new() -> Self {
+        let (open, signal) = bounded(0);
+        let hooks = Hooks { open: Some(open), next: 0, aborts: Vec::new() };
+        Self(Arc::new(Inner { reason: AtomicU8::new(0), hooks: Leaf::new(&classes::CANCEL, hooks), signal }))
+    }
+
+    /// Cancels: calls every attached abort and closes the channel. `true` for the first caller, whose reason stays.
+    pub fn cancel(&self, reason: CancelReason) -> bool {
+        let mut hooks = self.0.hooks.lock();
+        let Some(open) = hooks.open.take() else { return false };
+        self.0.reason.store(reason as u8, Ordering::Release);
+        for (_, abort) in &hooks.aborts {
+            abort.abort();
+        }
+        drop(hooks);
+        drop(open);
+        true
+    }
+
+    /// Why it was cancelled, if it was.
+    #[must_use]
+    pub fn reason(&self) -> Option<CancelReason> {
+        CancelReason::from_raw(self.0.reason.load(Ordering::Acquire))
+    }
+
+    /// Whether it was cancelled.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.reason().is_some()
+    }
+
+    /// The channel to name in a `select!`: it closes when the token is cancelled, and nothing is ever sent on it.
+    #[must_use]
+    pub fn channel(&self) -> &Receiver<Infallible> {
+        &self.0.signal
+    }
+
+    /// Has `abort` called at a cancel, until the guard drops.
+    ///
+    /// # Errors
+    /// If the token is cancelled already; `abort` has been called then.
+    pub fn attach(&self, abort: Arc<dyn Abort>) -> Result<Attached, CancelReason> {
+        let mut hooks = self.0.hooks.lock();
+        if hooks.open.is_none() {
+            abort.abort();
+            return Err(self.reason().unwrap_or(CancelReason::Caller));
+        }
+        let id = hooks.next;
+        hooks.next += 1;
+        hooks.aborts.push((id, abort));
+        drop(hooks);
+        Ok(Attached { token: self.clone(), id })
+    }
+}
+
+impl Default for CancelToken {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for CancelToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CancelToken").field(&self.reason()).finish()
+    }
+}
+
+/// Keeps an [`Abort`] attached; once it has dropped, no cancel reaches it any more.
+#[must_use = "dropping the guard detaches at once"]
+pub struct Attached {
+    token: CancelToken,
+    id: u64,
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.token.0.hooks.lock().aborts.retain(|(id, _)| *id != self.id);
+    }
+}
+
+impl fmt::Debug for Attached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attached").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Calls(AtomicUsize);
+    impl Abort for Calls {
+        fn abort(&self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_cancel_reaches_what_is_attached_and_nothing_that_left() {
+        let token = CancelToken::new();
+        let (stays, left) = (Arc::new(Calls::default()), Arc::new(Calls::default()));
+        let _kept = token.attach(stays.clone()).expect("not cancelled");
+        drop(token.attach(left.clone()).expect("not cancelled"));
+        assert!(token.cancel(CancelReason::ClientGone));
+        assert!(!token.cancel(CancelReason::Deadline), "only the first reason counts");
+        assert_eq!(token.reason(), Some(CancelReason::ClientGone));
+        assert_eq!((stays.0.load(Ordering::SeqCst), left.0.load(Ordering::SeqCst)), (1, 0));
+        assert!(token.channel().recv().is_err(), "the channel is closed");
+    }
+
+    #[test]
+    fn attaching_too_late_aborts_at_once() {
+        let token = CancelToken::new();
+        token.cancel(CancelReason::Deadline);
+        let late = Arc::new(Calls::default());
+        assert_eq!(token.attach(late.clone()).err(), Some(CancelReason::Deadline));
+        assert_eq!(late.0.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn attach_and_cancel_racing_never_miss_an_abort() {
+        for _ in 0..500 {
+            let token = CancelToken::new();
+            let calls = Arc::new(Calls::default());
+            std::thread::scope(|scope| {
+                scope.spawn(|| token.cancel(CancelReason::Caller));
+                scope.spawn(|| {
+                    // Held until the cancel has come: then the abort must have been called.
+                    let _attached = token.attach(calls.clone());
+                    let _ = token.channel().recv();
+                    while token.0.hooks.lock().open.is_some() {}
+                    assert_eq!(calls.0.load(Ordering::SeqCst), 1);
+                });
+            });
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Connections to providers: one blocking request and its answer, every stage bounded in time and cancellable.

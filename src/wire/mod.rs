@@ -1,0 +1,1 @@
+//! The shapes that providers speak, as pure functions between bytes and the neutral model.
