@@ -1,1 +1,10 @@
 //! The shapes that providers speak, as pure functions between bytes and the neutral model.
+//!
+//! Nothing here reads a clock, opens a socket or keeps a thread. A body that a client sent, and every event that an
+//! OpenAI-compatible provider sent, pass through byte for byte: only what routing and metrics need is looked at, by one
+//! strict scan. Read `json` first (the scanner), then `sse`, then a shape.
+
+pub(crate) mod json;
+pub mod sse;
+
+pub mod openai;

@@ -1,0 +1,267 @@
+//! A provider's whole answer: is it an error, what did it cost, is it all there. Its bytes go on as they are.
+
+use crate::error::{Code, Error, UpstreamAnswer};
+use crate::model::Usage;
+use crate::wire::json::{Scanner, Syntax};
+
+/// The longest message, type, param or code of an upstream's error that is kept, in bytes.
+const MAX_WORDS: usize = 8 * 1024;
+
+/// How much of an error answer that is no error object is quoted, in bytes.
+const MAX_QUOTE: usize = 500;
+
+/// The status of an error that came inside a good answer.
+const INSIDE_OK: u16 = 502;
+
+/// What is worth knowing about an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// The tokens, if the provider counted them.
+    pub usage: Option<Usage>,
+    /// Whether every choice says why it finished.
+    pub complete: bool,
+}
+
+/// Judges an answer that was read whole.
+///
+/// # Errors
+/// [`Code::UpstreamError`] with the upstream's own words for a status of 400 or more, or for an error object inside a good
+/// one (then with status 502); [`Code::UpstreamBadResponse`] for what is no JSON object.
+pub fn decode_chat(status: u16, body: &[u8]) -> Result<Decoded, Error> {
+    if status >= 400 {
+        return Err(upstream_error(status, body));
+    }
+    let seen = look(body).map_err(|what| {
+        Error::new(Code::UpstreamBadResponse, format!("the provider's answer is no JSON object: {what}"))
+    })?;
+    if seen.error {
+        return Err(upstream_error(INSIDE_OK, body));
+    }
+    Ok(Decoded { usage: seen.usage, complete: seen.choices > 0 && seen.finished == seen.choices })
+}
+
+/// What one answer, or one event of a stream, holds.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// There is an error object.
+    pub(super) error: bool,
+    pub(super) usage: Option<Usage>,
+    /// `choices` is there, if empty.
+    pub(super) has_choices: bool,
+    /// How many choices there are.
+    pub(super) choices: u32,
+    /// How many say why they finished.
+    pub(super) finished: u32,
+    /// The indices of choices, one bit each; past 127 in `beyond`.
+    pub(super) indices: u128,
+    /// The indices of those that finished.
+    pub(super) finished_indices: u128,
+    /// A choice has an index that has no bit.
+    pub(super) beyond: bool,
+    /// A choice's `delta` holds something that a reader would show or act on.
+    pub(super) content: bool,
+}
+
+/// Looks at one object, lenient about everything but its being JSON.
+pub(super) fn look(text: &[u8]) -> Result<Seen, String> {
+    std::str::from_utf8(text).map_err(|error| format!("no UTF-8 at byte {}", error.valid_up_to()))?;
+    let mut scanner = Scanner::new(text);
+    scan(&mut scanner, text).map_err(|syntax| syntax.to_string())
+}
+
+fn scan(scanner: &mut Scanner<'_>, text: &[u8]) -> Result<Seen, Syntax> {
+    let mut seen = Seen::default();
+    scanner.enter_object()?;
+    let mut first = true;
+    while let Some(key) = scanner.next_key(&mut first)? {
+        match (&*key.text.key(), scanner.peek()) {
+            (b"choices", Some(b'[')) => {
+                seen.has_choices = true;
+                scanner.enter_array()?;
+                let mut first = true;
+                while scanner.next_element(&mut first)? {
+                    choice(scanner, text, &mut seen)?;
+                }
+            }
+            (b"usage", Some(b'{')) => seen.usage = usage(scanner, text)?.or(seen.usage),
+            (b"error", found) => {
+                scanner.skip()?;
+                seen.error |= found != Some(b'n');
+            }
+            _ => {
+                scanner.skip()?;
+            }
+        }
+    }
+    scanner.end()?;
+    Ok(seen)
+}
+
+fn choice(scanner: &mut Scanner<'_>, text: &[u8], seen: &mut Seen) -> Result<(), Syntax> {
+    if scanner.peek() != Some(b'{') {
+        return scanner.skip().map(drop);
+    }
+    let (mut index, mut finished) = (0u64, false);
+    scanner.enter_object()?;
+    let mut first = true;
+    while let Some(key) = scanner.next_key(&mut first)? {
+        match (&*key.text.key(), scanner.peek()) {
+            (b"delta", Some(b'{')) => seen.content |= delta(scanner, text)?,
+            // A chunk of `/v1/completions` has its text here.
+            (b"text", Some(b'"')) => seen.content |= !scanner.text()?.is_empty(),
+            (b"finish_reason", Some(b'"')) => finished = !scanner.text()?.is_empty(),
+            (b"index", _) => index = whole_number(&text[scanner.skip()?]).unwrap_or(u64::MAX),
+            _ => {
+                scanner.skip()?;
+            }
+        }
+    }
+    seen.choices += 1;
+    seen.finished += u32::from(finished);
+    match u32::try_from(index).ok().and_then(|index| 1u128.checked_shl(index)) {
+        Some(bit) => {
+            seen.indices |= bit;
+            seen.finished_indices |= if finished { bit } else { 0 };
+        }
+        None => seen.beyond = true,
+    }
+    Ok(())
+}
+
+/// Whether a delta holds more than a role: text, a refusal, reasoning, a tool call, whatever a provider thinks of.
+fn delta(scanner: &mut Scanner<'_>, text: &[u8]) -> Result<bool, Syntax> {
+    let mut content = false;
+    scanner.enter_object()?;
+    let mut first = true;
+    while let Some(key) = scanner.next_key(&mut first)? {
+        let value = scanner.skip()?;
+        content |= *key.text.key() != *b"role" && !matches!(&text[value], b"null" | b"\"\"" | b"[]" | b"{}");
+    }
+    Ok(content)
+}
+
+fn usage(scanner: &mut Scanner<'_>, text: &[u8]) -> Result<Option<Usage>, Syntax> {
+    let (mut input, mut output) = (None, None);
+    scanner.enter_object()?;
+    let mut first = true;
+    while let Some(key) = scanner.next_key(&mut first)? {
+        let value = whole_number(&text[scanner.skip()?]);
+        match &*key.text.key() {
+            b"prompt_tokens" => input = value,
+            b"completion_tokens" => output = value,
+            _ => {}
+        }
+    }
+    let known = input.is_some() || output.is_some();
+    Ok(known.then(|| Usage { input: input.unwrap_or(0), output: output.unwrap_or(0) }))
+}
+
+fn whole_number(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// An upstream's own error out of an answer's body or a stream's event, in whichever of the usual forms it comes.
+pub(super) fn upstream_error(status: u16, body: &[u8]) -> Error {
+    use serde_json::Value;
+    let parsed: Option<Value> = serde_json::from_slice(body).ok();
+    let object = parsed.as_ref().and_then(Value::as_object);
+    let inner = object.and_then(|object| object.get("error")).filter(|error| !error.is_null());
+    // `{"error":{…}}` is OpenAI's; `{"error":"…"}`, `{"message":…}` and `{"detail":…}` stand in servers that resemble it.
+    let fields = inner.and_then(Value::as_object).or(object);
+    let word = |name: &str| fields.and_then(|fields| fields.get(name)).and_then(words);
+    let message = match inner {
+        Some(Value::String(text)) => Some(shorten(text, MAX_WORDS)),
+        _ => word("message").or_else(|| word("detail")),
+    };
+    let message = message.unwrap_or_else(|| match quote(body) {
+        text if text.is_empty() => format!("the provider answered with status {status} and said nothing"),
+        text => text,
+    });
+    Error::upstream(UpstreamAnswer { status, message, kind: word("type"), param: word("param"), code: word("code") })
+}
+
+fn words(value: &serde_json::Value) -> Option<String> {
+    match value {
+        serde_json::Value::Null => None,
+        serde_json::Value::String(text) => Some(shorten(text, MAX_WORDS)),
+        other => Some(shorten(&other.to_string(), MAX_WORDS)),
+    }
+}
+
+fn quote(body: &[u8]) -> String {
+    let beginning = &body[..body.len().min(MAX_QUOTE)];
+    String::from_utf8_lossy(beginning).trim().to_owned()
+}
+
+fn shorten(text: &str, most: usize) -> String {
+    text[..text.floor_char_boundary(most)].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> (Error, UpstreamAnswer) {
+        let error = decode_chat(status, body.as_bytes()).expect_err("an error");
+        let answer = error.upstream_answer().expect("the upstream's own").clone();
+        (error, answer)
+    }
+
+    #[test]
+    fn a_good_answer_says_its_usage_and_whether_it_is_complete() {
+        let body = r#"{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}}"#;
+        let wanted = Decoded { usage: Some(Usage { input: 3, output: 4 }), complete: true };
+        assert_eq!(decode_chat(200, body.as_bytes()).expect("good"), wanted);
+        for (body, complete) in [
+            (r#"{"choices":[{"finish_reason":null}],"usage":null,"error":null}"#, false),
+            (r#"{"choices":[{"finish_reason":"stop"},{"finish_reason":null}]}"#, false),
+            (r#"{"choices":[]}"#, false),
+            (r#"{"choices":5,"usage":[]}"#, false),
+            (r#"{"choices":[{"finish_reason":"length","index":1},{"finish_reason":"stop","index":0}]}"#, true),
+        ] {
+            assert_eq!(decode_chat(200, body.as_bytes()).expect("good"), Decoded { usage: None, complete }, "{body}");
+        }
+    }
+
+    #[test]
+    fn an_upstreams_error_keeps_its_words() {
+        let body = r#"{"error":{"message":"too long","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#;
+        let (error, answer) = answer(400, body);
+        assert_eq!((error.code(), error.status(), error.message()), (Code::UpstreamError, 400, "too long"));
+        assert_eq!(answer.kind.as_deref(), Some("invalid_request_error"));
+        assert_eq!(
+            (answer.param.as_deref(), answer.code.as_deref()),
+            (Some("messages"), Some("context_length_exceeded"))
+        );
+    }
+
+    #[test]
+    fn an_error_in_any_form_gives_a_message() {
+        for (body, message) in [
+            (r#"{"error":"plain"}"#, "plain"),
+            (r#"{"object":"error","message":"flat","code":40001}"#, "flat"),
+            (r#"{"detail":"not here"}"#, "not here"),
+            (r#"{"detail":[{"loc":["body"]}]}"#, r#"[{"loc":["body"]}]"#),
+            ("<html>Bad Gateway</html>", "<html>Bad Gateway</html>"),
+            ("", "the provider answered with status 503 and said nothing"),
+        ] {
+            assert_eq!(answer(503, body).1.message, message);
+        }
+        assert_eq!(answer(503, r#"{"error":{"message":"m","code":429}}"#).1.code.as_deref(), Some("429"));
+        assert!(answer(500, &"é".repeat(MAX_QUOTE)).1.message.len() <= MAX_QUOTE + 3);
+    }
+
+    #[test]
+    fn an_error_inside_a_good_answer_is_a_502() {
+        let (error, _) = answer(200, r#"{"error":{"message":"sorry","code":"x"},"choices":[]}"#);
+        assert_eq!((error.code(), error.status()), (Code::UpstreamError, 502));
+    }
+
+    #[test]
+    fn what_is_no_json_object_is_a_bad_response() {
+        for body in [&b""[..], b"ok", b"[]", b"{\"a\":", b"{}x", b"{\"a\":\"\xff\"}"] {
+            let error = decode_chat(200, body).expect_err("bad");
+            assert_eq!(error.code(), Code::UpstreamBadResponse, "{body:?}");
+        }
+    }
+}

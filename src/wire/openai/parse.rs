@@ -1,0 +1,304 @@
+//! A client's chat body: checked whole, in one pass, and nothing of it built but the model's name and the fallbacks.
+//!
+//! Strict where a loose reading could be turned against routing: a second `model`, however its key is written, would let
+//! the gateway route by one value and the provider answer by the other.
+
+use std::ops::Range;
+
+use crate::error::{Code, Error};
+use crate::model::BodyFields;
+use crate::wire::json::{Key, Scanner, Syntax, Text};
+
+/// The most fallbacks that one request can name: far above any sensible chain, and a bound on what they take in memory.
+const MAX_FALLBACKS: usize = 64;
+
+/// Checks a chat body and finds what routing and encoding need.
+///
+/// # Errors
+/// [`Code::InvalidRequest`], naming the field where one is at fault: the body is no UTF-8, no JSON object or nested over
+/// 128 deep; `model`, `stream` or `fallbacks` stand twice; `model` is no non-empty string; `messages` is no array;
+/// `stream` is neither boolean nor null; `fallbacks` is no array of strings.
+pub fn parse_chat(body: &[u8]) -> Result<BodyFields, Error> {
+    if let Err(error) = std::str::from_utf8(body) {
+        let at = error.valid_up_to();
+        return Err(Error::new(Code::InvalidRequest, format!("the body is not UTF-8: byte {at}")));
+    }
+    let mut scanner = Scanner::new(body);
+    if scanner.peek() != Some(b'{') {
+        return Err(Error::new(Code::InvalidRequest, "the body must be a JSON object"));
+    }
+    scanner.enter_object().map_err(not_json)?;
+    let mut found = Found { start: scanner.at(), ..Found::default() };
+    let mut first = true;
+    while let Some(key) = scanner.next_key(&mut first).map_err(not_json)? {
+        found.end_cut(key.start);
+        found.member(body, &key, &mut scanner)?;
+    }
+    scanner.end().map_err(not_json)?;
+    found.into_fields()
+}
+
+fn not_json(syntax: Syntax) -> Error {
+    Error::new(Code::InvalidRequest, format!("the body is not valid JSON: {syntax}"))
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Found {
+    start: usize,
+    model: Option<(String, Range<usize>)>,
+    messages: bool,
+    stream: Option<bool>,
+    stream_options: Option<(Range<usize>, bool)>,
+    fallbacks: Option<Vec<String>>,
+    cut: Option<Cut>,
+}
+
+/// What is cut out for `fallbacks`: with the comma after it, so to the next key; with the one before it, if it is last.
+struct Cut {
+    comma: Option<usize>,
+    key: usize,
+    value_end: usize,
+    next_key: Option<usize>,
+}
+
+impl Found {
+    /// A key follows at `at`: a cut that waits for its end gets it.
+    fn end_cut(&mut self, at: usize) {
+        if let Some(cut) = &mut self.cut {
+            cut.next_key.get_or_insert(at);
+        }
+    }
+
+    fn member(&mut self, body: &[u8], key: &Key<'_>, scanner: &mut Scanner<'_>) -> Result<(), Error> {
+        match &*key.text.key() {
+            b"model" => {
+                once("model", self.model.is_some())?;
+                let wrong = || Error::invalid("model", "'model' must be a non-empty string");
+                let (range, text) = string(scanner)?;
+                let name = text.filter(|text| !text.is_empty()).and_then(|text| text.decode()).ok_or_else(wrong)?;
+                self.model = Some((name.into_owned(), range));
+            }
+            b"messages" => {
+                if scanner.peek() != Some(b'[') {
+                    return Err(Error::invalid("messages", "'messages' must be an array"));
+                }
+                scanner.skip().map_err(not_json)?;
+                self.messages = true;
+            }
+            b"stream" => {
+                once("stream", self.stream.is_some())?;
+                let value = scanner.skip().map_err(not_json)?;
+                self.stream = Some(match &body[value] {
+                    b"true" => true,
+                    b"false" | b"null" => false,
+                    _ => return Err(Error::invalid("stream", "'stream' must be true, false or null")),
+                });
+            }
+            b"stream_options" => {
+                let value = scanner.skip().map_err(not_json)?;
+                let asked = usage_option(&body[value.clone()]).is_some_and(|option| option.wanted);
+                // Of two, the last: that is the one that readers of JSON take.
+                self.stream_options = Some((value, asked));
+            }
+            b"fallbacks" => {
+                once("fallbacks", self.fallbacks.is_some())?;
+                self.fallbacks = Some(fallbacks(scanner)?);
+                self.cut = Some(Cut { comma: key.comma, key: key.start, value_end: scanner.at(), next_key: None });
+            }
+            _ => {
+                scanner.skip().map_err(not_json)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn into_fields(self) -> Result<BodyFields, Error> {
+        let (model, model_span) = self.model.ok_or_else(|| Error::invalid("model", "'model' is missing"))?;
+        if !self.messages {
+            return Err(Error::invalid("messages", "'messages' is missing"));
+        }
+        let (stream_options_span, include_usage) = self.stream_options.map_or((None, false), |(s, u)| (Some(s), u));
+        let fallbacks_span = self.cut.map(|cut| match (cut.next_key, cut.comma) {
+            (Some(next), _) => cut.key..next,
+            (None, Some(comma)) => comma..cut.value_end,
+            (None, None) => cut.key..cut.value_end,
+        });
+        Ok(BodyFields {
+            model,
+            model_span,
+            start: self.start,
+            stream: self.stream.unwrap_or(false),
+            stream_options_span,
+            include_usage,
+            fallbacks: self.fallbacks.unwrap_or_default(),
+            fallbacks_span,
+        })
+    }
+}
+
+fn once(name: &'static str, seen: bool) -> Result<(), Error> {
+    if seen { Err(Error::invalid(name, format!("'{name}' stands twice in the body"))) } else { Ok(()) }
+}
+
+/// The value that comes next, as a string if it is one.
+fn string<'a>(scanner: &mut Scanner<'a>) -> Result<(Range<usize>, Option<Text<'a>>), Error> {
+    if scanner.peek() != Some(b'"') {
+        return Ok((scanner.skip().map_err(not_json)?, None));
+    }
+    let start = scanner.at();
+    let text = scanner.text().map_err(not_json)?;
+    Ok((start..scanner.at(), Some(text)))
+}
+
+fn fallbacks(scanner: &mut Scanner<'_>) -> Result<Vec<String>, Error> {
+    let wrong = |what: String| Error::invalid("fallbacks", what);
+    match scanner.peek() {
+        Some(b'[') => {}
+        // SDKs write an option that was not given as null.
+        Some(b'n') => return scanner.skip().map(|_| Vec::new()).map_err(not_json),
+        _ => return Err(wrong("'fallbacks' must be an array of strings".to_owned())),
+    }
+    scanner.enter_array().map_err(not_json)?;
+    let mut names = Vec::new();
+    let mut first = true;
+    while scanner.next_element(&mut first).map_err(not_json)? {
+        let (_, text) = string(scanner)?;
+        let name = text
+            .filter(|text| !text.is_empty())
+            .and_then(|text| text.decode())
+            .ok_or_else(|| wrong(format!("'fallbacks[{}]' must be a non-empty string", names.len())))?;
+        if names.len() == MAX_FALLBACKS {
+            return Err(wrong(format!("'fallbacks' may name at most {MAX_FALLBACKS} models")));
+        }
+        names.push(name.into_owned());
+    }
+    Ok(names)
+}
+
+/// What `stream_options` says about usage.
+pub(super) struct UsageOption {
+    pub(super) wanted: bool,
+    /// Where the value of `include_usage` stands, counted from the object's first byte.
+    pub(super) span: Option<Range<usize>>,
+    /// Whether the object has no member at all.
+    pub(super) empty: bool,
+}
+
+/// Looks into the value of `stream_options`, known to be JSON; `None` if it is no object.
+pub(super) fn usage_option(value: &[u8]) -> Option<UsageOption> {
+    let mut scanner = Scanner::new(value);
+    scanner.enter_object().ok()?;
+    let mut option = UsageOption { wanted: false, span: None, empty: true };
+    let mut first = true;
+    while let Some(key) = scanner.next_key(&mut first).ok()? {
+        option.empty = false;
+        let span = scanner.skip().ok()?;
+        if *key.text.key() == *b"include_usage" {
+            option.wanted = value[span.clone()] == *b"true";
+            option.span = Some(span);
+        }
+    }
+    Some(option)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(body: impl AsRef<[u8]>) -> (Option<String>, String) {
+        let error = parse_chat(body.as_ref()).expect_err("it must be refused");
+        assert_eq!(error.code(), Code::InvalidRequest);
+        (error.param().map(str::to_owned), error.message().to_owned())
+    }
+
+    #[test]
+    fn fields_are_found_where_they_stand() {
+        let body =
+            br#" { "messages" : [ ] , "model" : "a\/b" , "stream":true, "stream_options": {"include_usage":true} }"#;
+        let fields = parse_chat(body).expect("it is good");
+        assert_eq!((fields.model.as_str(), &body[fields.model_span.clone()]), ("a/b", &br#""a\/b""#[..]));
+        assert!(fields.stream && fields.include_usage);
+        assert_eq!(&body[fields.stream_options_span.clone().expect("there")], br#"{"include_usage":true}"#);
+        assert_eq!(body[fields.start - 1], b'{');
+        assert_eq!(fields.fallbacks_span, None);
+    }
+
+    #[test]
+    fn an_error_names_the_field() {
+        for (body, field) in [
+            (r#"{"messages":[]}"#, "model"),
+            (r#"{"model":"","messages":[]}"#, "model"),
+            (r#"{"model":5,"messages":[]}"#, "model"),
+            (r#"{"model":null,"messages":[]}"#, "model"),
+            (r#"{"model":["a"],"messages":[]}"#, "model"),
+            (r#"{"model":"\ud800","messages":[]}"#, "model"),
+            (r#"{"model":"a"}"#, "messages"),
+            (r#"{"model":"a","messages":{}}"#, "messages"),
+            (r#"{"model":"a","messages":null}"#, "messages"),
+            (r#"{"model":"a","messages":[],"stream":"true"}"#, "stream"),
+            (r#"{"model":"a","messages":[],"stream":1}"#, "stream"),
+            (r#"{"model":"a","messages":[],"fallbacks":"b"}"#, "fallbacks"),
+            (r#"{"model":"a","messages":[],"fallbacks":["b",1]}"#, "fallbacks"),
+            (r#"{"model":"a","messages":[],"fallbacks":[""]}"#, "fallbacks"),
+            (r#"{"model":"a","messages":[],"fallbacks":{}}"#, "fallbacks"),
+        ] {
+            assert_eq!(refused(body).0.as_deref(), Some(field), "{body}");
+        }
+        let many = format!(r#"{{"model":"a","messages":[],"fallbacks":[{}"x"]}}"#, r#""x","#.repeat(MAX_FALLBACKS));
+        assert_eq!(refused(many).0.as_deref(), Some("fallbacks"));
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_refused_however_it_is_written() {
+        for (body, field) in [
+            (r#"{"model":"a","model":"b","messages":[]}"#, "model"),
+            (r#"{"model":"a","mod\u0065l":"b","messages":[]}"#, "model"),
+            (r#"{"\u006dodel":"a","messages":[],"model":"a"}"#, "model"),
+            (r#"{"model":"a","stream":true,"messages":[],"str\u0065am":false}"#, "stream"),
+            (r#"{"model":"a","stream":null,"messages":[],"stream":null}"#, "stream"),
+            (r#"{"model":"a","fallbacks":[],"messages":[],"fallback\u0073":null}"#, "fallbacks"),
+        ] {
+            let (param, message) = refused(body);
+            assert_eq!(param.as_deref(), Some(field), "{body}");
+            assert!(message.contains("twice"), "{message}");
+        }
+        // Deeper down, and for other keys, it is not ours to judge.
+        assert!(parse_chat(br#"{"model":"a","x":{"model":1,"model":2},"x":1,"messages":[],"messages":[]}"#).is_ok());
+    }
+
+    #[test]
+    fn an_escaped_key_alone_is_that_key() {
+        let fields = parse_chat(br#"{"m\u006fdel":"\u0061","messages":[]}"#).expect("it is good");
+        assert_eq!(fields.model, "a");
+    }
+
+    #[test]
+    fn what_is_no_json_object_is_refused() {
+        for body in [
+            "",
+            " ",
+            "[]",
+            "null",
+            "\"a\"",
+            "{",
+            "{\"model\":\"a\",\"messages\":[]",
+            "{\"model\":\"a\",\"messages\":[]}}",
+        ] {
+            assert_eq!(refused(body).0, None, "{body}");
+        }
+        assert_eq!(refused(b"{\"model\":\"\xff\",\"messages\":[]}").1, "the body is not UTF-8: byte 10");
+        assert!(refused("\u{feff}{\"model\":\"a\",\"messages\":[]}").1.contains("object"));
+        let nested = |n: usize| format!(r#"{{"model":"a","messages":{}{}}}"#, "[".repeat(n), "]".repeat(n));
+        assert!(parse_chat(nested(127).as_bytes()).is_ok());
+        assert!(refused(nested(128)).1.contains("128"));
+    }
+
+    #[test]
+    fn null_asks_for_nothing() {
+        let fields = parse_chat(br#"{"model":"a","messages":[],"stream":null,"fallbacks":null,"stream_options":null}"#)
+            .expect("it is good");
+        assert!(!fields.stream && !fields.include_usage && fields.fallbacks.is_empty());
+        assert!(fields.fallbacks_span.is_some(), "it is cut out all the same");
+    }
+}
