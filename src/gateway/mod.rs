@@ -201,6 +201,12 @@ impl Gateway {
         self.0.sim.address()
     }
 
+    /// What the simulated provider counted, if it was used already.
+    #[must_use]
+    pub fn sim_stats(&self) -> Option<serde_json::Value> {
+        self.0.sim.stats()
+    }
+
     /// Takes a sample of the counters; rates are made of a minute of them. The stats thread does this once a second.
     pub fn sample(&self) {
         self.0.samples.take(&self.0);

@@ -24,7 +24,9 @@ pub use attempt::AttemptSettings;
 pub use face::{WorkerRow, WorkerState};
 pub use job::{Reached, ReplyChannel};
 pub use pool::{PoolEnd, PoolPhase, PoolSettings, StartupTimes};
-pub use snapshot::ProviderStats;
+pub use snapshot::{
+    BreakerStats, HealthStats, JobStats, KeyStats, OptimizationStats, ProviderStats, QueueStats, ScalingStats, WorkerStats,
+};
 
 use crate::error::Error;
 use crate::events::Events;

@@ -95,7 +95,6 @@ impl Source<'_> {
                     }
                     out.extend_from_slice(LEFT_OUT);
                 }
-                _ => {}
             }
         }
     }

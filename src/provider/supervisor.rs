@@ -1,4 +1,4 @@
-//! Keeps a pool at its strength: takes workers that ended off the roster and hires new ones.
+//! Keeps a pool at its strength: takes workers that ended off the roster and hires new ones; lets old connections go.
 //!
 //! **Protocol.** It waits for {a worker's end, tick, quit}. Events only make it faster: at each tick it counts for itself,
 //! so an event lost for lack of room, or a spawn refused for lack of threads, is made up for within the second.
@@ -33,6 +33,7 @@ pub(crate) fn run(roster: &Weak<Roster>, exits: &Receiver<ThreadEvent>, quit: &Q
             }
         }
         let Some(roster) = roster.upgrade() else { return };
+        roster.shared.attempt.transport.close_idle();
         roster.reap();
         for _ in 0..roster.missing() {
             if let Err(error) = roster.hire(None) {
