@@ -54,14 +54,8 @@ impl Admin {
             thread_idle_timeout: gateway.config().threads.idle_timeout,
         };
         let guard = guard::Guard::new(backend.path(), bound, config.admin_key.as_ref());
-        let server = Server::start(
-            listener,
-            limits,
-            gateway.threads().clone(),
-            gateway.watcher()?,
-            Arc::new(guard),
-            "admin",
-        )?;
+        let server =
+            Server::start(listener, limits, gateway.threads().clone(), gateway.watcher()?, Arc::new(guard), "admin")?;
         Ok(Self { server, pages: backend })
     }
 

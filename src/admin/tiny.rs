@@ -113,7 +113,8 @@ fn answer(mut request: tiny_http::Request, pages: &Pages) {
         Ok(_) => pages.answer(request.method().as_str(), request.url()),
         Err(error) => Page::error(400, &format!("the request could not be read: {error}")),
     };
-    let mut response = tiny_http::Response::from_data(page.body).with_status_code(page.status).with_chunked_threshold(usize::MAX);
+    let mut response =
+        tiny_http::Response::from_data(page.body).with_status_code(page.status).with_chunked_threshold(usize::MAX);
     if let Ok(header) = tiny_http::Header::from_bytes("content-type", page.content_type) {
         response.add_header(header);
     }

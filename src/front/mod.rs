@@ -15,9 +15,7 @@ use std::time::Duration;
 
 use crate::error::{Code, Error};
 use crate::gateway::{CallOptions, Gateway, Handled, StartError};
-use crate::http::{
-    Admission, ConnectionStats, Exchange, Finished, Head, Limits, Request, Response, Server, Service,
-};
+use crate::http::{Admission, ConnectionStats, Exchange, Finished, Head, Limits, Request, Response, Server, Service};
 use crate::ids::RequestId;
 use crate::model::{Priority, Sink};
 use crate::sync::CancelToken;
@@ -53,8 +51,7 @@ impl Front {
             write_timeout: config.server.write_timeout,
             thread_idle_timeout: config.threads.idle_timeout,
         };
-        let server =
-            Server::start(listener, limits, gateway.threads().clone(), gateway.watcher()?, service, "http")?;
+        let server = Server::start(listener, limits, gateway.threads().clone(), gateway.watcher()?, service, "http")?;
         Ok(Self { server })
     }
 

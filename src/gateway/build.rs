@@ -74,6 +74,12 @@ impl From<SpawnError> for StartError {
     }
 }
 
+impl From<crate::http::StartError> for StartError {
+    fn from(error: crate::http::StartError) -> Self {
+        Self::Listen(std::io::Error::other(error))
+    }
+}
+
 /// A gateway to be put together. Without a configuration it is made of the environment.
 #[derive(Default)]
 pub struct Builder {

@@ -25,7 +25,8 @@ pub use face::{WorkerRow, WorkerState};
 pub use job::{Reached, ReplyChannel};
 pub use pool::{PoolEnd, PoolPhase, PoolSettings, StartupTimes};
 pub use snapshot::{
-    BreakerStats, HealthStats, JobStats, KeyStats, OptimizationStats, ProviderStats, QueueStats, ScalingStats, WorkerStats,
+    BreakerStats, HealthStats, JobStats, KeyStats, OptimizationStats, ProviderStats, QueueStats, ScalingStats,
+    WorkerStats,
 };
 
 use crate::error::Error;

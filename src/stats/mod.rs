@@ -49,9 +49,8 @@ impl Stats {
         let (ask, asked) = bounded(ASKERS);
         let quit = Quit::new();
         let (watch, weak, own) = (quit.watch(), gateway.downgrade(), Arc::clone(&published));
-        let thread = gateway
-            .threads()
-            .service(Role::Stats, "stats", move || run(&weak, &enrich, &own, &asked, &watch))?;
+        let thread =
+            gateway.threads().service(Role::Stats, "stats", move || run(&weak, &enrich, &own, &asked, &watch))?;
         Ok(Self { published, ask, quit, thread: Some(thread) })
     }
 
