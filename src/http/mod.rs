@@ -1,1 +1,36 @@
-//! The HTTP/1.1 server machinery: listener, connections, framing and the watcher; it knows no route.
+//! The HTTP/1.1 server machinery: listener, connections, framing and the watcher. It knows no route, no key and no
+//! provider: what is served lies behind [`Service`].
+//!
+//! A request's way: `accept` takes the socket in and `crew` finds it a thread; `serve` goes through its requests, one after
+//! the other: `head` and `framing` judge the head, strictly, [`Service::admit`] whether its body is wanted, `connection`
+//! reads the body, [`Service::serve`] answers through an [`Exchange`], which may move to another thread as a
+//! [`StreamWriter`]. A connection that falls quiet is parked with the `watcher` and holds neither thread nor buffer; the
+//! watcher also notices the clients that leave while their requests run. Read `connection` first, then `watcher`.
+
+mod accept;
+mod chunked;
+mod connection;
+mod crew;
+mod exchange;
+mod framing;
+mod head;
+mod input;
+mod limits;
+mod parking;
+mod refusal;
+mod response;
+mod running;
+mod serve;
+mod server;
+mod service;
+mod stream;
+mod watcher;
+
+pub use exchange::{Exchange, Finished};
+pub use head::{Head, Version};
+pub use limits::Limits;
+pub use response::Response;
+pub use server::{ConnectionStats, Server, StartError};
+pub use service::{Admission, Request, Service};
+pub use stream::{SendError, StreamWriter};
+pub use watcher::Watcher;

@@ -1,0 +1,456 @@
+//! One client's connection: reading requests off it, writing answers to it, and every way in which it ends.
+//!
+//! All bytes go in and out through `read` and `send` here, which is where TLS will stand.
+//!
+//! **Protocol.** A connection is owned by exactly one: the thread that serves it, an exchange, a stream, or the watcher's
+//! table. It moves whole, as a box. Whoever is done with it and is not its thread calls [`Connection::resume`] (served
+//! again from a thread or parked), [`Connection::close`], or drops it, which cuts it.
+//!
+//! **Invariants.** I1 and P1: every way out of here answers, or visibly closes. I2: the slot is a guard in the connection.
+//! P3: every read and write has a deadline. A connection that closes while the client may still be sending is closed for
+//! writing first and drained, within bounds: closing a socket with unread bytes resets it, and the answer with it.
+//!
+//! A keep-alive request in one segment costs one `recv` and one `send`. Both use the time-out that lingering has set: a
+//! longer wait first goes through a short one, so that a body in a second segment sets no other.
+
+use std::io::{ErrorKind, IoSlice};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+
+use super::chunked::Chunked;
+use super::framing::Body;
+use super::head::{Head, Scan};
+use super::input::Input;
+use super::limits::{DRAIN_BYTES, DRAIN_TIME, LINGER};
+use super::parking::Wait;
+use super::refusal::Refusal;
+use super::response::{Ending, Response};
+use super::server::{Shared, Stay};
+use super::stream::SendError;
+use crate::net::DeadlineStream;
+use crate::time::{Deadline, now};
+
+/// The longest body that is copied behind its head; a longer one goes out beside it, in the same call.
+const COPIED: usize = 3 << 10;
+
+/// How much of a body of known length is made room for at once; more only as it comes.
+const BODY_STEP: usize = 16 << 10;
+
+/// How much the watcher throws away at one event of a connection being drained.
+const DRAIN_STEP: usize = 256 << 10;
+
+/// What came of waiting for a request.
+#[derive(Debug)]
+pub(super) enum Received {
+    /// A head.
+    Head(Head),
+    /// Nothing for a few milliseconds.
+    Quiet,
+    /// The client's end, or the server's.
+    Over,
+    /// Something that is no request.
+    Refused(Refusal),
+}
+
+/// Why a body was not had.
+#[derive(Debug)]
+pub(super) enum BodyError {
+    /// The client left in the middle.
+    Gone,
+    /// It is malformed, too long or too slow.
+    Refused(Refusal),
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    id: u64,
+    peer: SocketAddr,
+    stream: DeadlineStream,
+    input: Input,
+    scan: Scan,
+    /// When the first byte of the head under way was read.
+    head_since: Option<Instant>,
+    /// When the last answer was over.
+    idle_since: Instant,
+    /// Whether epoll has seen it.
+    armed: bool,
+    socket: Arc<TcpStream>,
+    /// Last: its slot and its place in the server's table end when the descriptor is closed.
+    stay: Stay,
+}
+
+impl Connection {
+    /// Takes an accepted socket.
+    pub(super) fn new(socket: Arc<TcpStream>, id: u64, peer: SocketAddr, stay: Stay) -> Self {
+        Self {
+            id,
+            peer,
+            stream: DeadlineStream::from_shared(Arc::clone(&socket)),
+            input: Input::default(),
+            scan: Scan::default(),
+            head_since: None,
+            idle_since: now(),
+            armed: false,
+            socket,
+            stay,
+        }
+    }
+
+    /// Its number: unique in this process, never reused.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Who is on the other side.
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Its server.
+    pub(super) fn server(&self) -> &Arc<Shared> {
+        self.stay.server()
+    }
+
+    /// Its socket.
+    pub(super) fn socket(&self) -> &Arc<TcpStream> {
+        &self.socket
+    }
+
+    /// Whether epoll has seen it; from now on it has.
+    pub(super) fn was_armed(&mut self) -> bool {
+        std::mem::replace(&mut self.armed, true)
+    }
+
+    /// Waits for the next head: while nothing comes, only as long as a thread lingers.
+    pub(super) fn receive(&mut self) -> Received {
+        let limits = self.stay.server().limits();
+        let most = limits.max_header_bytes;
+        loop {
+            let mut deadline = Deadline::from(self.idle_since, limits.idle_timeout);
+            if !self.input.is_empty() {
+                // The one blank line that may stand before a request is no beginning of one.
+                if self.input.pending() != b"\r\n" {
+                    let since = *self.head_since.get_or_insert_with(now);
+                    deadline = Deadline::from(since, limits.header_timeout);
+                }
+                match self.scan.advance(self.input.pending()) {
+                    Ok(Some(place)) if place.len() <= most => return self.parse(place),
+                    Ok(None) if self.input.pending().len() <= most => {}
+                    Ok(_) => return Received::Refused(Refusal::head_too_large("the head is too long")),
+                    Err(refusal) => return Received::Refused(refusal),
+                }
+            } else if self.stay.server().is_stopping() {
+                return Received::Over;
+            }
+            match self.stream.read(self.input.space(most + 1), deadline.earlier(Deadline::after(LINGER))) {
+                Ok(0) => return Received::Over,
+                Ok(n) => self.input.filled(n),
+                Err(error) if error.kind() != ErrorKind::TimedOut => return Received::Over,
+                Err(_) if !deadline.passed() => return Received::Quiet,
+                Err(_) if self.head_since.is_none() => return Received::Over,
+                Err(_) => {
+                    self.stay.server().count_header_timeout();
+                    return Received::Refused(Refusal::too_slow("the head did not come in time"));
+                }
+            }
+        }
+    }
+
+    fn parse(&mut self, place: Range<usize>) -> Received {
+        let parsed = Head::parse(&self.input.pending()[place.clone()]);
+        match parsed {
+            Ok(head) => {
+                self.input.consume(place.end);
+                self.scan = Scan::default();
+                Received::Head(head)
+            }
+            Err(refusal) => Received::Refused(refusal),
+        }
+    }
+
+    /// When the head that was just received began; the next one has not.
+    pub(super) fn take_arrival(&mut self) -> Instant {
+        self.head_since.take().unwrap_or_else(now)
+    }
+
+    /// Tells a client that waits for it to go on, unless its body is coming already.
+    pub(super) fn send_continue(&mut self) -> Result<(), SendError> {
+        if !self.input.is_empty() {
+            return Ok(());
+        }
+        let mut patience = self.stay.server().limits().write_timeout;
+        self.send(b"HTTP/1.1 100 Continue\r\n\r\n", &[], &mut patience)
+    }
+
+    /// Reads a whole body of at most `most` bytes; one of a known length must have been found to fit.
+    pub(super) fn read_body(&mut self, body: Body, most: usize) -> Result<Vec<u8>, BodyError> {
+        let deadline = Deadline::after(self.stay.server().limits().body_timeout);
+        match body {
+            Body::Length(0) => Ok(Vec::new()),
+            Body::Length(length) => self.read_length(usize::try_from(length).unwrap_or(most).min(most), deadline),
+            Body::Chunked => self.read_chunks(most, deadline),
+        }
+    }
+
+    fn read_length(&mut self, length: usize, deadline: Deadline) -> Result<Vec<u8>, BodyError> {
+        let mut filled = length.min(self.input.pending().len());
+        let mut body = Vec::with_capacity(length.min(filled + BODY_STEP));
+        body.extend_from_slice(&self.input.pending()[..filled]);
+        self.input.consume(filled);
+        while filled < length {
+            // Room is made as it fills, doubling: an announced length alone must not cost memory (P2).
+            if filled == body.len() {
+                body.resize(length.min(filled + filled.max(BODY_STEP)), 0);
+            }
+            filled += read_within(&mut self.stream, &mut body[filled..], deadline)?;
+        }
+        Ok(body)
+    }
+
+    fn read_chunks(&mut self, most: usize, deadline: Deadline) -> Result<Vec<u8>, BodyError> {
+        let (mut chunked, mut body) = (Chunked::new(most), Vec::new());
+        loop {
+            let used = chunked.decode(self.input.pending(), &mut body).map_err(BodyError::Refused)?;
+            self.input.consume(used);
+            if chunked.is_done() {
+                return Ok(body);
+            }
+            let read = read_within(&mut self.stream, self.input.space(BODY_STEP), deadline)?;
+            self.input.filled(read);
+        }
+    }
+
+    /// Writes `first` and then `second`, in one call if the socket takes them. What the client stalls it is taken off
+    /// `patience`.
+    pub(super) fn send(&mut self, first: &[u8], second: &[u8], patience: &mut Duration) -> Result<(), SendError> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let sent = loop {
+            let sent = if second.is_empty() {
+                rustix::net::send(&*self.socket, first, flags)
+            } else {
+                let mut control = SendAncillaryBuffer::new(&mut []);
+                rustix::net::sendmsg(&*self.socket, &[IoSlice::new(first), IoSlice::new(second)], &mut control, flags)
+            };
+            match sent {
+                Ok(sent) => break sent,
+                Err(Errno::AGAIN) => break 0,
+                Err(Errno::INTR) => {}
+                Err(_) => return Err(SendError::Gone),
+            }
+        };
+        for part in [first.get(sent..), second.get(sent.saturating_sub(first.len())..)] {
+            self.send_stalled(part.unwrap_or_default(), patience)?;
+        }
+        Ok(())
+    }
+
+    fn send_stalled(&mut self, mut part: &[u8], patience: &mut Duration) -> Result<(), SendError> {
+        while !part.is_empty() {
+            let start = now();
+            let sent = self.stream.write_some(part, Deadline::from(start, *patience));
+            *patience = patience.saturating_sub(now().saturating_duration_since(start));
+            match sent {
+                Ok(0) => return Err(SendError::Gone),
+                Ok(sent) => part = &part[sent..],
+                Err(error) if error.kind() == ErrorKind::TimedOut => return Err(SendError::TooSlow),
+                Err(_) => return Err(SendError::Gone),
+            }
+        }
+        Ok(())
+    }
+
+    /// An empty vector to write into; `give_back` returns it.
+    pub(super) fn lend(&mut self) -> Vec<u8> {
+        self.input.lend()
+    }
+
+    /// Takes back what was lent, or a thread's spare buffer.
+    pub(super) fn give_back(&mut self, buffer: Vec<u8>) {
+        self.input.give(buffer);
+    }
+
+    /// The request under way is over: idleness counts from here.
+    pub(super) fn answered(&mut self) {
+        self.idle_since = now();
+    }
+
+    /// Writes an answer. Gives the connection back if it goes on. `unread` says that the client may still be sending the
+    /// request's body; then it closes.
+    pub(super) fn respond(
+        mut self: Box<Self>,
+        response: &Response,
+        head_only: bool,
+        close: bool,
+        unread: bool,
+    ) -> Option<Box<Self>> {
+        let close = close || unread || response.wants_close() || self.stay.server().is_stopping();
+        let mut out = self.input.lend();
+        response.write_head(Ending::Length, close, &mut out);
+        let body: &[u8] = if head_only || !response.may_have_body() { &[] } else { &response.body };
+        let mut patience = self.stay.server().limits().write_timeout;
+        let sent = if body.len() <= COPIED {
+            out.extend_from_slice(body);
+            self.send(&out, &[], &mut patience)
+        } else {
+            self.send(&out, body, &mut patience)
+        };
+        self.input.give(out);
+        self.answered();
+        match sent {
+            Ok(()) if close => {
+                self.close(unread);
+                None
+            }
+            Ok(()) => Some(self),
+            Err(_) => None,
+        }
+    }
+
+    /// Answers what the server itself refuses, and closes.
+    pub(super) fn refuse(self: Box<Self>, head: Option<&Head>, refusal: &Refusal) {
+        let server = Arc::clone(self.server());
+        if refusal.is_bad_request() {
+            server.count_bad_request();
+        }
+        let head_only = head.is_some_and(|head| head.method() == "HEAD");
+        self.respond(&server.refusal(head, refusal), head_only, true, true);
+    }
+
+    /// Hands the connection back to its server, from whatever thread: to be served if bytes are there, else to be parked.
+    pub(super) fn resume(self: Box<Self>) {
+        if self.input.is_empty() {
+            self.park();
+        } else {
+            Shared::dispatch(self);
+        }
+    }
+
+    /// Parks the connection until something comes or its time is over.
+    pub(super) fn park(mut self: Box<Self>) {
+        let server = Arc::clone(self.server());
+        self.input.release();
+        let limits = server.limits();
+        let (wait, expiry) = match self.head_since {
+            Some(since) => (Wait::Head, Deadline::from(since, limits.header_timeout)),
+            None => (Wait::Request, Deadline::from(self.idle_since, limits.idle_timeout)),
+        };
+        let id = self.id;
+        server.watcher().park(self, wait, expiry.instant());
+        // A stop that swept before it was parked has missed it.
+        if server.is_stopping()
+            && let Some(parked) = server.watcher().take(id)
+        {
+            parked.connection.give_way(parked.wait);
+        }
+    }
+
+    /// The buffer, for the thread to keep, before the connection is parked.
+    pub(super) fn release(&mut self) -> Option<Vec<u8>> {
+        self.input.release().filter(|buffer| buffer.capacity() > 0)
+    }
+
+    /// The watcher saw an event. `gone` says that the client has closed, at least its side.
+    pub(super) fn ready(self: Box<Self>, wait: Wait, expiry: Instant, gone: bool) {
+        match wait {
+            Wait::Drain { left } => self.drain(left, expiry),
+            // Without bytes there is nothing to serve, and no thread needed to see it.
+            Wait::Request | Wait::Head if gone && peek(&self.socket) != Peek::Bytes => {}
+            Wait::Request | Wait::Head => Shared::dispatch(self),
+        }
+    }
+
+    /// The watcher found its time over.
+    pub(super) fn expired(self: Box<Self>, wait: Wait) {
+        match wait {
+            // Its thread tells the client that it was too slow.
+            Wait::Head => Shared::dispatch(self),
+            Wait::Drain { .. } | Wait::Request => {
+                self.give_way(wait);
+            }
+        }
+    }
+
+    /// Closes a parked connection, unless a request has just come on it: that is served. `true` if it closed.
+    pub(super) fn give_way(self: Box<Self>, wait: Wait) -> bool {
+        let wanted = !matches!(wait, Wait::Drain { .. }) && peek(&self.socket) == Peek::Bytes;
+        if wanted {
+            Shared::dispatch(self);
+        }
+        !wanted
+    }
+
+    /// Closes so that what was sent arrives. `unread` says that the client may still be sending.
+    pub(super) fn close(self: Box<Self>, unread: bool) {
+        if !unread && self.input.is_empty() && peek(&self.socket) != Peek::Bytes {
+            return;
+        }
+        if self.socket.shutdown(Shutdown::Write).is_ok() {
+            self.drain(DRAIN_BYTES, Deadline::after(DRAIN_TIME).instant());
+        }
+    }
+
+    /// Closes so that the client sees an error whatever it received.
+    pub(super) fn reset(self: Box<Self>) {
+        // If it fails, the socket is dead already.
+        let _ = socket2::SockRef::from(&*self.socket).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Throws away what has come; parks until more comes, the client closes, or the bounds are reached.
+    fn drain(mut self: Box<Self>, mut left: usize, expiry: Instant) {
+        self.input = Input::default();
+        let mut step = DRAIN_STEP;
+        let mut waste = [0; 16 << 10];
+        while step > 0 && left > 0 {
+            match rustix::net::recv(&*self.socket, &mut waste, RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => return,
+                Ok((_, n)) => (left, step) = (left.saturating_sub(n), step.saturating_sub(n)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(_) => return,
+            }
+        }
+        if left > 0 {
+            let server = Arc::clone(self.server());
+            server.watcher().park(self, Wait::Drain { left }, expiry);
+        }
+    }
+}
+
+/// Reads what is there, waiting for it until `deadline`; first for a moment, with the time-out that is set anyway.
+fn read_within(stream: &mut DeadlineStream, into: &mut [u8], deadline: Deadline) -> Result<usize, BodyError> {
+    let read = match stream.read(into, deadline.earlier(Deadline::after(LINGER))) {
+        Err(error) if error.kind() == ErrorKind::TimedOut => stream.read(into, deadline),
+        read => read,
+    };
+    match read {
+        Ok(0) => Err(BodyError::Gone),
+        Ok(n) => Ok(n),
+        Err(error) if error.kind() == ErrorKind::TimedOut => {
+            Err(BodyError::Refused(Refusal::too_slow("the body did not come in time")))
+        }
+        Err(_) => Err(BodyError::Gone),
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peek {
+    Bytes,
+    Nothing,
+    Over,
+}
+
+/// What would be read now.
+fn peek(socket: &TcpStream) -> Peek {
+    match rustix::net::recv(socket, &mut [0u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Ok((_, 0)) => Peek::Over,
+        Ok(_) => Peek::Bytes,
+        Err(Errno::AGAIN) => Peek::Nothing,
+        Err(_) => Peek::Over,
+    }
+}

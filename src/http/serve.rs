@@ -1,0 +1,86 @@
+//! What a connection's thread does: one request after the other, until the connection is quiet, gone, or somebody else's.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::connection::{BodyError, Connection, Received};
+use super::exchange::Exchange;
+use super::framing::Framing;
+use super::head::Head;
+use super::refusal::Refusal;
+use super::server::Shared;
+use super::service::Request;
+use crate::sync::threads::panic_text;
+
+/// Serves a connection. `spare` is the thread's buffer, lent to the connection while it is here.
+pub(super) fn serve(server: &Arc<Shared>, mut connection: Box<Connection>, spare: &mut Vec<u8>) {
+    connection.give_back(std::mem::take(spare));
+    loop {
+        let head = match connection.receive() {
+            Received::Head(head) => head,
+            Received::Quiet => {
+                *spare = connection.release().unwrap_or_default();
+                return connection.park();
+            }
+            Received::Over => return,
+            Received::Refused(refusal) => return connection.refuse(None, &refusal),
+        };
+        match exchange(server, connection, head) {
+            Some(next) => connection = next,
+            None => return,
+        }
+    }
+}
+
+/// One request, from its head to its answer. Gives the connection back if it goes on here.
+fn exchange(server: &Arc<Shared>, mut connection: Box<Connection>, head: Head) -> Option<Box<Connection>> {
+    let arrived = connection.take_arrival();
+    let framing = match Framing::of(&head) {
+        Ok(framing) => framing,
+        Err(refusal) => {
+            connection.refuse(Some(&head), &refusal);
+            return None;
+        }
+    };
+    server.crew().count_job();
+    let service = server.service();
+    let peer = connection.peer();
+    let admission = match catch_unwind(AssertUnwindSafe(|| service.admit(&head, peer))) {
+        Ok(Ok(admission)) => admission,
+        Ok(Err(response)) => {
+            return connection.respond(&response, head.method() == "HEAD", framing.close, framing.has_body());
+        }
+        Err(panic) => {
+            log::error!("admitting a request panicked: {}", panic_text(&*panic));
+            connection.refuse(Some(&head), &Refusal::unanswered());
+            return None;
+        }
+    };
+    let most = server.limits().max_body_bytes;
+    let most = admission.max_body.map_or(most, |own| own.min(most));
+    if let Some(refusal) = framing.too_long(most) {
+        connection.refuse(Some(&head), &refusal);
+        return None;
+    }
+    if framing.expects_continue && connection.send_continue().is_err() {
+        return None;
+    }
+    let body = match connection.read_body(framing.body, most) {
+        Ok(body) => body,
+        Err(BodyError::Gone) => return None,
+        Err(BodyError::Refused(refusal)) => {
+            connection.refuse(Some(&head), &refusal);
+            return None;
+        }
+    };
+    let exchange = Exchange::new(connection, head.clone(), framing.close, arrived);
+    let request = Request { head, body, arrived, peer, hold: admission.hold };
+    match catch_unwind(AssertUnwindSafe(|| service.serve(request, exchange))) {
+        Ok(finished) => finished.take(),
+        Err(panic) => {
+            // Its exchange has answered in the unwinding, if nobody had before.
+            log::error!("serving a request panicked: {}", panic_text(&*panic));
+            None
+        }
+    }
+}
