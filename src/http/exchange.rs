@@ -65,6 +65,15 @@ impl Exchange {
         Finished(connection.respond(&response, self.head_only(), self.close, false))
     }
 
+    /// Ends the connection by a reset, with nothing answered: what a provider that crashes looks like.
+    pub fn reset(mut self) -> Finished {
+        self.watch = None;
+        if let Some(connection) = self.connection.take() {
+            connection.reset();
+        }
+        Finished::moved()
+    }
+
     /// Begins an answer whose length is not known: chunked, or until the connection's end to a client of HTTP/1.0. The
     /// head goes out with the first bytes. The body of `head` is not sent.
     #[must_use = "a stream that is dropped is aborted"]

@@ -140,7 +140,7 @@ impl<'a> Events<'a> {
         loop {
             match self.stage {
                 Stage::Opening => {
-                    self.push_choice(out, "null", |out, reply| push_opening(out, reply));
+                    self.push_choice(out, "null", push_opening);
                     self.next_choice(Stage::Tokens);
                     return Some(Part::Opening);
                 }

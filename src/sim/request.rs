@@ -76,14 +76,14 @@ const MAX_DIMENSIONS: usize = 4096;
 const DEFAULT_DIMENSIONS: usize = 64;
 
 /// A field that keeps a request from being answered, and what is wrong with it.
-pub(super) type Wrong = (&'static str, String);
+pub(super) type Wrong = (Option<&'static str>, String);
 
 impl<'a> Asked<'a> {
     /// Reads a body.
     pub(super) fn parse(body: &'a [u8], shape: Shape) -> Result<Self, Wrong> {
         let asked: Self =
-            serde_json::from_slice(body).map_err(|error| ("", format!("the body is no good: {error}")))?;
-        let missing = |field: &'static str| Err((field, format!("'{field}' is missing")));
+            serde_json::from_slice(body).map_err(|error| (None, format!("the body is no good: {error}")))?;
+        let missing = |field: &'static str| Err((Some(field), format!("'{field}' is missing")));
         match shape {
             Shape::Chat | Shape::Messages if asked.messages.is_none() => missing("messages"),
             Shape::Completions if asked.prompt.is_none() => missing("prompt"),
@@ -145,7 +145,7 @@ impl<'a> Asked<'a> {
             Say::Lorem(n) => Said::Lorem(n),
             Say::Json => Said::Text(content::json_object(&self.last_words())),
             Say::Tool => {
-                self.first_tool().ok_or_else(|| ("tools", "the word 'tool' needs a tool to call".to_owned()))?
+                self.first_tool().ok_or_else(|| (Some("tools"), "the word 'tool' needs a tool to call".to_owned()))?
             }
         })
     }
@@ -211,16 +211,19 @@ mod tests {
     #[test]
     fn a_body_that_cannot_be_answered_names_its_field() {
         for (body, shape, field) in [
-            ("{", Shape::Chat, ""),
-            (r#"{"messages":[]}"#, Shape::Chat, ""),
-            (r#"{"model":"echo"}"#, Shape::Chat, "messages"),
-            (r#"{"model":"echo"}"#, Shape::Messages, "messages"),
-            (r#"{"model":"echo","messages":[]}"#, Shape::Completions, "prompt"),
-            (r#"{"model":"echo"}"#, Shape::Embeddings, "input"),
+            ("{", Shape::Chat, None),
+            (r#"{"messages":[]}"#, Shape::Chat, None),
+            (r#"{"model":"echo"}"#, Shape::Chat, Some("messages")),
+            (r#"{"model":"echo"}"#, Shape::Messages, Some("messages")),
+            (r#"{"model":"echo","messages":[]}"#, Shape::Completions, Some("prompt")),
+            (r#"{"model":"echo"}"#, Shape::Embeddings, Some("input")),
         ] {
             assert_eq!(Asked::parse(body.as_bytes(), shape).expect_err(body).0, field);
         }
-        assert_eq!(said(r#"{"model":"tool","messages":[]}"#, Shape::Chat, Say::Tool).expect_err("no tool").0, "tools");
+        assert_eq!(
+            said(r#"{"model":"tool","messages":[]}"#, Shape::Chat, Say::Tool).expect_err("no tool").0,
+            Some("tools")
+        );
     }
 
     #[test]

@@ -160,6 +160,11 @@ impl Behaviour {
         Some(())
     }
 
+    /// Whether answering takes time, so that the peer can leave meanwhile.
+    pub(super) fn waits(&self) -> bool {
+        self.hang || self.stall.is_some() || !(self.slow.is_zero() && self.ttft.is_zero() && self.gap.is_zero())
+    }
+
     /// What becomes of a call with `body`.
     pub(super) fn judge(&self, past: Past, body: &[u8]) -> Verdict {
         let now = |often| often == Often::Always || past.calls == 0;
