@@ -176,5 +176,6 @@ fn a_cancel_ends_a_stream_over_tls_and_not_the_next() {
         call.cancel.cancel(CancelReason::Caller);
         assert_eq!(running.join().expect("no panic"), Kind::Cancelled(CancelReason::Caller));
     });
-    assert_eq!(ask(&transport), "resumed 2");
+    // Resumed or not: the session's tickets may have been on their way when the cancel came.
+    assert!(ask(&transport).ends_with(" 2"));
 }
