@@ -124,7 +124,7 @@ impl Resolver {
         if let Some(addresses) = literal(name) {
             return Ok(addresses);
         }
-        let answer = match self.cache.find(name) {
+        let answer = match self.cache.find(name, now()) {
             Found::Answer(answer) => Ok(answer),
             Found::Flight(flight) => self.wait(name, &flight, cancel, deadline),
             Found::Nothing(job) => {
@@ -225,8 +225,7 @@ enum Found {
 }
 
 impl Cache {
-    fn find(&self, name: &str) -> Found {
-        let now = now();
+    fn find(&self, name: &str, now: Instant) -> Found {
         let mut names = self.names.lock();
         match names.get(name) {
             Some(Name::Known { answer, until }) if *until > now => return Found::Answer(answer.clone()),
@@ -306,4 +305,134 @@ pub(super) fn literal(name: &str) -> Option<Arc<[IpAddr]>> {
         return Some(Arc::new([IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]));
     }
     name.parse().ok().map(|address: IpAddr| Arc::from([address]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::sync::CancelReason;
+
+    const FUSE: Duration = Duration::from_secs(5);
+
+    fn registry() -> Threads {
+        Threads::new(8, 256 * 1024)
+    }
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([8, 8, 8, last])
+    }
+
+    fn resolve(resolver: &Resolver, name: &str) -> Result<Arc<[IpAddr]>, TransportError> {
+        resolver.resolve(name, &CancelToken::new(), Deadline::after(FUSE))
+    }
+
+    #[test]
+    fn addresses_and_localhost_are_their_own_answer_and_need_no_thread() {
+        let threads = registry();
+        let resolver = Resolver::with_lookup(&threads, |_| panic!("never asked"));
+        for (name, first) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("LocalHost.", "127.0.0.1")] {
+            assert_eq!(resolve(&resolver, name).expect("known")[0], first.parse::<IpAddr>().unwrap());
+        }
+        assert_eq!(threads.active(), 0);
+    }
+
+    #[test]
+    fn a_name_asked_for_by_many_at_once_is_looked_up_once() {
+        let (asked, (hold, held)) = (Arc::new(AtomicUsize::new(0)), bounded::<()>(0));
+        let (counting, threads) = (Arc::clone(&asked), registry());
+        let (tell, begun) = bounded(1);
+        let resolver = Resolver::with_lookup(&threads, move |_| {
+            counting.fetch_add(1, Ordering::SeqCst);
+            tell.send(()).expect("the test listens");
+            let _ = held.recv_timeout(FUSE);
+            Ok(vec![address(1), address(2), address(1)])
+        });
+        std::thread::scope(|scope| {
+            let waiting: Vec<_> = (0..8).map(|_| scope.spawn(|| resolve(&resolver, "provider.example"))).collect();
+            begun.recv_timeout(FUSE).expect("it is looked up");
+            drop(hold);
+            for one in waiting {
+                let addresses = one.join().expect("no panic").expect("it has addresses");
+                assert_eq!(*addresses, [address(1), address(2)], "each address once, in order");
+            }
+        });
+        assert_eq!(asked.load(Ordering::SeqCst), 1, "who came later found it in the cache");
+        assert_eq!(threads.active(), THREADS as u64);
+        assert!(resolver.shutdown(Deadline::after(FUSE)).is_empty());
+        assert_eq!(threads.active(), 0);
+    }
+
+    #[test]
+    fn an_answer_is_kept_for_its_time_and_a_failure_for_a_shorter_one() {
+        let resolver = Resolver::with_lookup(&registry(), |name| match name {
+            "good.example" => Ok(vec![address(1)]),
+            "empty.example" => Ok(Vec::new()),
+            _ => Err(io::Error::other("no such name")),
+        });
+        for (name, kept) in [("good.example", KEPT), ("empty.example", FAILURE_KEPT), ("bad.example", FAILURE_KEPT)] {
+            let (before, answer) = (now(), resolve(&resolver, name));
+            assert_eq!(answer.is_ok(), name == "good.example");
+            let after = now();
+            assert!(matches!(resolver.cache.find(name, before + kept), Found::Answer(_)), "{name} is kept");
+            assert!(matches!(resolver.cache.find(name, after + kept), Found::Nothing(_)), "{name} is asked for again");
+        }
+    }
+
+    #[test]
+    fn a_look_up_that_panics_is_a_failure_and_the_next_one_works() {
+        let asked = AtomicUsize::new(0);
+        let threads = registry();
+        let resolver = Resolver::with_lookup(&threads, move |_| {
+            assert!(asked.fetch_add(1, Ordering::SeqCst) > 0, "the first time");
+            Ok(vec![address(1)])
+        });
+        assert_eq!(resolve(&resolver, "provider.example").expect_err("it panicked").kind, Kind::Resolve);
+        assert!(resolve(&resolver, "provider.example").is_ok());
+        assert_eq!(threads.active(), THREADS as u64, "the thread went on");
+    }
+
+    #[test]
+    fn waiting_ends_by_deadline_and_by_cancel_and_a_straggler_is_named() {
+        let (hold, held) = bounded::<()>(0);
+        let resolver = Resolver::with_lookup(&registry(), move |_| {
+            let _ = held.recv_timeout(FUSE);
+            Ok(Vec::new())
+        });
+        let soon = Deadline::after(Duration::from_millis(5));
+        let error = resolver.resolve("provider.example", &CancelToken::new(), soon).expect_err("it takes too long");
+        assert_eq!(error.kind, Kind::ConnectTimeout);
+        let cancel = CancelToken::new();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| resolver.resolve("provider.example", &cancel, Deadline::after(FUSE)));
+            cancel.cancel(CancelReason::Caller);
+            let error = waiting.join().expect("no panic").expect_err("it is cancelled");
+            assert_eq!(error.kind, Kind::Cancelled(CancelReason::Caller));
+        });
+        assert_eq!(resolver.shutdown(Deadline::after(Duration::from_millis(5))).len(), 1);
+        drop(hold);
+    }
+
+    #[test]
+    fn without_a_thread_a_look_up_fails_and_a_later_one_tries_again() {
+        let threads = Threads::new(1, 256 * 1024);
+        let (hold, held) = bounded::<()>(0);
+        let other = threads.spawn(Role::Worker, "other", move || _ = held.recv_timeout(FUSE)).expect("room for one");
+        let resolver = Resolver::with_lookup(&threads, |_| Ok(vec![address(1)]));
+        let error = resolve(&resolver, "provider.example").expect_err("no thread");
+        assert!(error.to_string().contains("threads.max"), "{error}");
+        drop(hold);
+        other.join(Deadline::after(FUSE)).expect("it ends");
+        assert!(resolve(&resolver, "provider.example").is_ok(), "one thread of two is enough");
+    }
+
+    #[test]
+    fn names_are_bounded_in_number() {
+        let resolver = Resolver::with_lookup(&registry(), |_| Ok(vec![address(1)]));
+        for number in 0..NAMES + 50 {
+            resolve(&resolver, &format!("{number}.example")).expect("it has an address");
+        }
+        assert_eq!(resolver.cache.names.lock().len(), NAMES);
+    }
 }
