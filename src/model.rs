@@ -116,6 +116,8 @@ pub struct Served {
     pub fallbacks: u32,
     /// Where the time went.
     pub timing: Timing,
+    /// What the gateway itself took: up to the answer, or up to a stream's first event.
+    pub overhead: Duration,
 }
 
 /// A complete answer.

@@ -49,13 +49,19 @@ fn whole(gateway: &Gateway, request: &ChatRequest) -> Result<(), Failure> {
 
 fn stream(gateway: &Gateway, request: &ChatRequest) -> Result<(), Failure> {
     let start = now();
-    let mut chunks = gateway.chat_stream(request)?;
+    let request = request.clone().with("stream_options", serde_json::json!({ "include_usage": true }));
+    let mut chunks = gateway.chat_stream(&request)?;
+    let mut usage = None;
     for chunk in &mut chunks {
-        result(chunk?.text())?;
+        let chunk = chunk?;
+        usage = chunk.usage().or(usage);
+        result(chunk.text())?;
     }
     result("\n")?;
     let total = now().saturating_duration_since(start);
-    note(&summary(chunks.served(), total, chunks.usage()));
+    if let Some(served) = chunks.served() {
+        note(&summary(served, total, usage));
+    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use crate::config::ConfigError;
 use crate::error::Error;
 use crate::gateway::StartError;
+use crate::sync::threads::SpawnError;
 
 /// Why a command did not do its job.
 #[derive(Debug)]
@@ -50,6 +51,12 @@ impl From<StartError> for Failure {
             StartError::Config(error) => error.into(),
             other => Self::Job(other.to_string()),
         }
+    }
+}
+
+impl From<SpawnError> for Failure {
+    fn from(error: SpawnError) -> Self {
+        Self::Job(error.to_string())
     }
 }
 

@@ -21,10 +21,12 @@ pub(super) fn run(command: &Sim) -> Result<(), Failure> {
     let threads = Threads::new(limits::derive().0, STACK);
     let signals = Signals::listen(&threads)?;
     let watcher = Watcher::start(&threads).map_err(StartError::from)?;
-    let sim = crate::sim::Sim::start(command.listen, threads, watcher).map_err(StartError::from)?;
+    let sim = crate::sim::Sim::start(command.listen, threads, watcher)?;
     let addr = sim.addr();
     result(&format!("simulated provider  http://{addr}\nstatistics          http://{addr}/sim/stats\n"))?;
     let _ = signals.channel().recv();
-    sim.shutdown(Deadline::after(CLOSE_WAIT));
-    Ok(())
+    match sim.shutdown(Deadline::after(CLOSE_WAIT)) {
+        stragglers if stragglers.is_empty() => Ok(()),
+        stragglers => Err(Failure::Job(format!("threads that did not end: {}", stragglers.join(", ")))),
+    }
 }

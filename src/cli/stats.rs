@@ -29,7 +29,7 @@ pub(super) fn run(command: &Stats) -> Result<(), Failure> {
         ca_cert_pem: None,
         allow_private: true,
     };
-    let resolver = std::sync::Arc::new(Resolver::start(&threads));
+    let resolver = Resolver::start(&threads);
     let transport = UreqTransport::new(settings, resolver)
         .map_err(|error| Failure::Usage(format!("--admin {}: {error}", command.admin)))?;
     let ticks = crossbeam_channel::tick(EVERY);

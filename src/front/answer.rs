@@ -1,6 +1,6 @@
 //! Answers and errors as HTTP responses, in OpenAI's shape.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -9,7 +9,7 @@ use crate::gateway::Gateway;
 use crate::http::Response;
 use crate::ids::RequestId;
 use crate::model::{Answer, Call, Served};
-use crate::time::{micros_of, now};
+use crate::time::micros_of;
 use crate::wire::openai;
 
 const JSON: &str = "application/json";
@@ -20,22 +20,17 @@ pub(super) fn whole(answer: Answer, call: &Call) -> Response {
     let mut response = Response::new(status);
     response.body = body;
     let response = upstream_headers(response, headers);
-    served_headers(response, &served, call.arrived, &call.request_id)
+    served_headers(response, &served, &call.request_id)
 }
 
 /// The head of a stream.
-pub(super) fn stream_head(
-    headers: Vec<(String, String)>,
-    served: &Served,
-    arrived: Instant,
-    id: &RequestId,
-) -> Response {
+pub(super) fn stream_head(headers: Vec<(String, String)>, served: &Served, id: &RequestId) -> Response {
     let headers = headers.into_iter().filter(|(name, _)| name != "content-type").collect();
     let response = upstream_headers(Response::new(200), headers)
         .header("content-type", "text/event-stream; charset=utf-8")
         .header("cache-control", "no-cache")
         .header("x-accel-buffering", "no");
-    served_headers(response, served, arrived, id)
+    served_headers(response, served, id)
 }
 
 /// An error, with its own status or the upstream's.
@@ -75,7 +70,7 @@ fn upstream_headers(mut response: Response, headers: Vec<(String, String)>) -> R
     response
 }
 
-fn served_headers(response: Response, served: &Served, arrived: Instant, id: &RequestId) -> Response {
+fn served_headers(response: Response, served: &Served, id: &RequestId) -> Response {
     let timing = &served.timing;
     let micros = |duration: Duration| micros_of(duration).to_string();
     response
@@ -86,7 +81,7 @@ fn served_headers(response: Response, served: &Served, arrived: Instant, id: &Re
         .header("x-sluicegate-fallbacks", served.fallbacks.to_string())
         .header("x-sluicegate-queue-us", micros(timing.queue))
         .header("x-sluicegate-upstream-us", micros(timing.upstream))
-        .header("x-sluicegate-overhead-us", micros(timing.overhead(arrived, now())))
+        .header("x-sluicegate-overhead-us", micros(served.overhead))
 }
 
 /// A short text for a probe.

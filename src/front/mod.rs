@@ -151,7 +151,7 @@ impl Api {
                 Handled::Streaming => exchange.respond(answer::error(&lost(&request_id))),
             };
         }
-        let sink = ClientSink::new(exchange, request_id.clone(), guard.arrived(), held);
+        let sink = ClientSink::new(exchange, request_id, held);
         match self.gateway.handle(&call, guard, Some(Box::new(sink))) {
             Handled::Streaming => Finished::moved(),
             Handled::Failed(error, sink) => match sink.and_then(ClientSink::exchange) {

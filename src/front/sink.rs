@@ -5,7 +5,6 @@
 //! that closes without its last chunk (P5).
 
 use std::any::Any;
-use std::time::Instant;
 
 use crate::error::Code;
 use crate::http::{Exchange, SendError, StreamWriter};
@@ -24,7 +23,6 @@ const DONE: &[u8] = b"data: [DONE]\n\n";
 pub(super) struct ClientSink {
     side: Side,
     request_id: RequestId,
-    arrived: Instant,
     _held: Held,
 }
 
@@ -36,8 +34,8 @@ enum Side {
 }
 
 impl ClientSink {
-    pub(super) fn new(exchange: Exchange, request_id: RequestId, arrived: Instant, held: Held) -> Self {
-        Self { side: Side::Waiting(exchange), request_id, arrived, _held: held }
+    pub(super) fn new(exchange: Exchange, request_id: RequestId, held: Held) -> Self {
+        Self { side: Side::Waiting(exchange), request_id, _held: held }
     }
 
     /// The exchange, if the stream never began.
@@ -54,7 +52,7 @@ impl Sink for ClientSink {
         self.side = match std::mem::replace(&mut self.side, Side::Over) {
             Side::Waiting(mut exchange) => {
                 exchange.watch_now();
-                let head = answer::stream_head(head.headers, &head.served, self.arrived, &self.request_id);
+                let head = answer::stream_head(head.headers, &head.served, &self.request_id);
                 Side::Streaming(exchange.stream(head))
             }
             begun => begun,

@@ -119,7 +119,7 @@ impl Builder {
         };
         let limit = config.threads.max.map_or_else(|| limits::derive().0, |max| max as u64);
         let threads = Threads::new(limit, stack);
-        let resolver = Arc::new(Resolver::start(&threads));
+        let resolver = Resolver::start(&threads);
         let replies = recycle::Pool::new(config.reply_channels.initial, config.reply_channels.max_idle);
         let sim = Arc::new(SimHost::new(&threads));
         let events = Events::new();

@@ -88,9 +88,10 @@ impl Gateway {
         };
         match result {
             Ok(Reached::Streaming) => Handled::Streaming,
-            Ok(Reached::Answer(answer)) => {
+            Ok(Reached::Answer(mut answer)) => {
+                answer.served.overhead = timing.overhead(call.arrived, now());
                 if let Some(guard) = &mut guard {
-                    guard.note_overhead(&timing);
+                    guard.note_overhead(answer.served.overhead);
                     guard.succeed();
                 }
                 Handled::Answer(answer)
@@ -105,7 +106,7 @@ impl Gateway {
                 };
                 let error = error.with_request_id(&call.request_id).with_attempts(vec![attempt]);
                 if let Some(guard) = &mut guard {
-                    guard.note_overhead(&timing);
+                    guard.note_overhead(timing.overhead(call.arrived, now()));
                     guard.fail(&error);
                 }
                 Handled::Failed(error, sink)
@@ -176,7 +177,7 @@ impl Tracked {
 impl Sink for Tracked {
     fn begin(&mut self, head: StreamHead) -> std::result::Result<(), SinkError> {
         if let Some(guard) = &self.guard {
-            guard.note_overhead(&head.served.timing);
+            guard.note_overhead(head.served.overhead);
         }
         self.inner.as_mut().map_or(Err(SinkError::Gone), |inner| inner.begin(head))
     }

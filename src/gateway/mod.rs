@@ -27,7 +27,7 @@ pub use build::{Builder, StartError};
 pub use call::{CallOptions, Handled};
 pub use requests::{RequestGuard, RequestStats};
 pub use shutdown::ShutdownReport;
-pub use snapshot::Snapshot;
+pub use snapshot::{Blocked, Pools, Process, Snapshot};
 pub use stream::ChatStream;
 
 use crate::config::Config;

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use crate::error::{Code, Error};
 use crate::metrics::{CountGuard, Counter, Dist, Gauge, Histogram};
-use crate::model::Timing;
 use crate::time::now;
 
 /// What the gateway counts of its requests.
@@ -83,9 +82,9 @@ impl RequestGuard {
         self.arrived
     }
 
-    /// Counts the time that the gateway itself took until now: total less queue, upstream and back-off.
-    pub(super) fn note_overhead(&self, timing: &Timing) {
-        self.requests.overhead_us.record_micros(timing.overhead(self.arrived, now()));
+    /// Counts the time that the gateway itself took.
+    pub(super) fn note_overhead(&self, overhead: Duration) {
+        self.requests.overhead_us.record_micros(overhead);
     }
 
     /// It ended well. The request stays in flight until the guard drops.

@@ -85,7 +85,7 @@ impl Inner {
             report.swept += end.swept;
             report.stragglers.extend(end.stragglers);
         }
-        self.sim.stop(Deadline::after(JOIN_WAIT));
+        report.stragglers.extend(self.sim.stop(Deadline::after(JOIN_WAIT)));
         report
     }
 }

@@ -77,12 +77,10 @@ impl SimHost {
         self.started.lock(START_WAIT).ok().and_then(|started| started.sim.as_ref().map(Sim::stats))
     }
 
-    /// Ends the simulated provider, if it was used.
-    pub(super) fn stop(&self, deadline: Deadline) {
+    /// Ends the simulated provider, if it was used; names the threads that did not end.
+    pub(super) fn stop(&self, deadline: Deadline) -> Vec<String> {
         let sim = self.started.lock(START_WAIT).ok().and_then(|mut started| started.sim.take());
-        if let Some(sim) = sim {
-            sim.shutdown(deadline);
-        }
+        sim.map_or_else(Vec::new, |sim| sim.shutdown(deadline))
     }
 }
 

@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
 use super::Gateway;
 use super::call::{CallOptions, Handled, parse};
 use crate::error::{Code, Error, Result};
-use crate::model::{Sink, SinkError, StreamEnd, StreamHead};
+use crate::model::{Served, Sink, SinkError, StreamEnd, StreamHead};
 use crate::sync::{CancelReason, CancelToken};
 use crate::time::now;
 use crate::wire::openai::ChatChunk;
@@ -26,6 +26,7 @@ const MAX_EVENT: usize = 4 << 20;
 
 /// What a worker sends to the iterator.
 enum Piece {
+    Head(Served),
     Events(Vec<u8>),
     End(Option<Error>),
 }
@@ -50,8 +51,8 @@ impl ChannelSink {
 }
 
 impl Sink for ChannelSink {
-    fn begin(&mut self, _head: StreamHead) -> std::result::Result<(), SinkError> {
-        Ok(())
+    fn begin(&mut self, head: StreamHead) -> std::result::Result<(), SinkError> {
+        self.send(Piece::Head(head.served))
     }
 
     fn event(&mut self, bytes: &[u8]) -> std::result::Result<(), SinkError> {
@@ -78,6 +79,7 @@ pub struct ChatStream {
     decoder: sse::Decoder,
     ready: VecDeque<Result<ChatChunk>>,
     cancel: CancelToken,
+    served: Option<Served>,
     over: bool,
 }
 
@@ -102,6 +104,7 @@ pub(super) fn open(gateway: &Gateway, body: Vec<u8>, options: &CallOptions) -> R
             decoder: sse::Decoder::new(MAX_EVENT),
             ready: VecDeque::new(),
             cancel: call.cancel.clone(),
+            served: None,
             over: false,
         }),
         Handled::Failed(error, _) => Err(error),
@@ -110,6 +113,12 @@ pub(super) fn open(gateway: &Gateway, body: Vec<u8>, options: &CallOptions) -> R
 }
 
 impl ChatStream {
+    /// Who answers, and where the time went until the first event; known once a first chunk was taken.
+    #[must_use]
+    pub fn served(&self) -> Option<&Served> {
+        self.served.as_ref()
+    }
+
     /// Ends the request upstream. What has come already can still be read.
     pub fn cancel(&self) {
         self.cancel.cancel(CancelReason::Caller);
@@ -141,6 +150,7 @@ impl Iterator for ChatStream {
                 return None;
             }
             match self.receiver.recv() {
+                Ok(Piece::Head(served)) => self.served = Some(served),
                 Ok(Piece::Events(events)) => self.take_apart(&events),
                 Ok(Piece::End(error)) => {
                     self.over = true;

@@ -118,6 +118,7 @@ impl Active {
             attempts: self.attempt,
             fallbacks: 0,
             timing,
+            overhead: timing.overhead(self.call.arrived, now()),
         }
     }
 
