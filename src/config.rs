@@ -1,1 +1,0 @@
-//! Configuration: raw JSON, checked and resolved into types that cannot be wrong.

@@ -1,0 +1,304 @@
+//! Configuration: raw JSON, checked and resolved into types that cannot be wrong.
+//!
+//! A document goes through three hands. `raw` makes JSON of the text and refuses keys that stand twice; `server` and
+//! `provider` walk it, one line per key, and note every problem with its path; what comes out is [`Config`], of which
+//! the gateway is built, or a [`ConfigError`] that tells everything that is wrong at once. What is discovered in the
+//! environment becomes such a document first, so that there is one way through.
+//!
+//! A part that is not built yet is refused by name; a value that asks for nothing of it is always taken. This module
+//! opens no socket and starts no thread. Read `section` next: it is what lets the others read as tables.
+
+mod base_url;
+mod error;
+mod expand;
+mod kinds;
+mod known;
+mod near;
+mod provider;
+mod raw;
+mod section;
+mod server;
+mod types;
+
+use std::io::Read as _;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+pub use error::{ConfigError, Problem};
+pub use expand::Env;
+pub use kinds::parse_address;
+pub use near::nearest;
+pub use types::{
+    Client, GatewayKey, Key, Kind, Network, Policy, Provider, Queue, ReplyChannelPool, Server, StreamGarbage,
+    ThreadLimits,
+};
+
+use section::{Outcome, Section, Walk};
+
+/// The file that is read when none is named.
+pub const DEFAULT_FILE: &str = "sluicegate.json";
+
+/// The longest file that is read.
+const FILE_LIMIT: u64 = 16 << 20;
+
+/// A configuration, resolved.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The gateway's listeners and their limits.
+    pub server: Server,
+    /// What goes for every provider.
+    pub client: Client,
+    /// Limits of the threads.
+    pub threads: ThreadLimits,
+    /// The pool of reply channels.
+    pub reply_channels: ReplyChannelPool,
+    /// The providers, in the order of the document.
+    pub providers: Vec<Provider>,
+    /// What was found where, a line each, for a person to read.
+    pub sources: Vec<String>,
+    /// What is taken, but probably not meant.
+    pub warnings: Vec<String>,
+    effective: Value,
+}
+
+/// Looks a variable of this process up. One that is no UTF-8 counts as not set.
+#[must_use]
+pub fn process_env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+impl Config {
+    /// Reads a file; its references are looked up in the environment of this process.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::read_file(path, &process_env)
+    }
+
+    /// Reads a document.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn from_json(text: &str, env: &Env<'_>) -> Result<Self, ConfigError> {
+        Self::from_document(raw::parse(text)?, env)
+    }
+
+    /// Takes what the environment offers: each provider whose key is set, and the simulated one.
+    ///
+    /// # Errors
+    /// What is wrong with a variable.
+    pub fn from_env(env: &Env<'_>) -> Result<Self, ConfigError> {
+        Self::from_document(Map::new(), env)
+    }
+
+    /// Reads the file that is named, else [`DEFAULT_FILE`] if it is there, else takes what the environment offers.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn discover(explicit: Option<&Path>, env: &Env<'_>) -> Result<Self, ConfigError> {
+        let default = Path::new(DEFAULT_FILE);
+        match explicit.or_else(|| default.exists().then_some(default)) {
+            Some(path) => Self::read_file(path, env),
+            None => Self::from_env(env),
+        }
+    }
+
+    /// Every value in force, as a document that could be read again; secrets redacted.
+    #[must_use]
+    pub fn effective_json(&self) -> Value {
+        let mut effective = self.effective.clone();
+        effective["server"]["listen"] = self.server.listen.to_string().into();
+        effective["server"]["admin"] = self.server.admin.to_string().into();
+        effective["providers"] =
+            self.providers.iter().map(|provider| (provider.name.clone(), provider.effective.clone())).collect();
+        effective
+    }
+
+    /// Listens elsewhere than the document says.
+    ///
+    /// # Errors
+    /// If the admin plane would then stand open beyond loopback, or both addresses are the same.
+    pub fn listen_on(&mut self, listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> Result<(), ConfigError> {
+        self.server.listen = listen.unwrap_or(self.server.listen);
+        self.server.admin = admin.unwrap_or(self.server.admin);
+        let no_env = |_: &str| None;
+        let walk = Walk::reading(&no_env);
+        server::check_addresses(&self.server, &walk);
+        let (problems, warnings) = walk.into_findings();
+        self.warnings.retain(|warning| !warning.starts_with("server.listen:"));
+        self.warnings.extend(warnings);
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError { file: None, problems }) }
+    }
+
+    /// The provider of this name.
+    #[must_use]
+    pub fn provider(&self, name: &str) -> Option<&Provider> {
+        self.providers.iter().find(|provider| provider.name == name)
+    }
+
+    fn read_file(path: &Path, env: &Env<'_>) -> Result<Self, ConfigError> {
+        let unreadable = |error: &dyn std::fmt::Display| ConfigError::one("", format!("it cannot be read: {error}"));
+        let read = || {
+            let file = std::fs::File::open(path).map_err(|error| unreadable(&error))?;
+            let mut text = String::new();
+            file.take(FILE_LIMIT + 1).read_to_string(&mut text).map_err(|error| unreadable(&error))?;
+            if text.len() as u64 > FILE_LIMIT {
+                return Err(unreadable(&"it is longer than 16 MiB"));
+            }
+            Self::from_json(&text, env)
+        };
+        let mut config = read().map_err(|error| error.in_file(path))?;
+        config.sources.insert(0, format!("configuration: {}", path.display()));
+        Ok(config)
+    }
+
+    /// Resolves a document. One without `providers` gets those of the environment.
+    fn from_document(mut document: Map<String, Value>, env: &Env<'_>) -> Result<Self, ConfigError> {
+        let mut sources = Vec::new();
+        let discovers = document.get("providers").is_none_or(Value::is_null);
+        spread_keys(&mut document);
+        if discovers {
+            document.insert("providers".to_owned(), discovered(env, &mut sources));
+        }
+        let walk = Walk::reading(env);
+        let (mut config, outcome) = resolve(&walk, &document);
+        if discovers {
+            warn_of_unbuilt(env, &walk);
+            leave_out_self(&mut config, &walk);
+        }
+        let (problems, warnings) = walk.into_findings();
+        if !problems.is_empty() {
+            return Err(ConfigError { file: None, problems });
+        }
+        config.effective = outcome.effective;
+        config.sources = sources;
+        config.warnings = warnings;
+        Ok(config)
+    }
+}
+
+/// The JSON schema of the document.
+#[must_use]
+pub fn schema() -> Value {
+    let no_env = |_: &str| None;
+    let walk = Walk::describing(&no_env);
+    let (_, outcome) = resolve(&walk, &Map::new());
+    let mut schema = outcome.schema;
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
+    schema["title"] = "Sluicegate configuration".into();
+    schema
+}
+
+/// Walks the whole document.
+fn resolve(walk: &Walk<'_>, document: &Map<String, Value>) -> (Config, Outcome) {
+    Section::read(walk, String::new(), Some(document), |s| {
+        s.ignore("$schema");
+        let server = s.section("server", server::server);
+        server::check_addresses(&server, walk);
+        let client = s.section("client", server::client);
+        let threads = s.section("threads", server::threads);
+        let reply_channels = s.section("pools", |s| server::pools(s, &client));
+        s.section("locks", server::locks);
+        let providers = providers(s, &provider::Around { client: &client, threads: &threads });
+        s.absent("aliases", json!({}), "aliases");
+        server::plugins(s);
+        s.foreign(known::TOP);
+        let (sources, warnings) = (Vec::new(), Vec::new());
+        Config { server, client, threads, reply_channels, providers, sources, warnings, effective: Value::Null }
+    })
+}
+
+fn providers<'a>(s: &mut Section<'a>, around: &provider::Around<'_>) -> Vec<Provider> {
+    let (walk, path) = (s.walk(), s.path_of("providers"));
+    let mut providers = Vec::new();
+    for (name, raw) in s.object_at("providers").into_iter().flatten() {
+        let path = raw::join(&path, name);
+        if let Err(rule) = provider::check_name(name) {
+            walk.problem(path, rule);
+        } else if provider::is_left_out(name, raw) {
+            walk.warn(
+                &path,
+                "there is no such provider here; it is left out (or write \"kind\": \"openai\" and its base_url)",
+            );
+        } else if let Value::Object(object) = raw {
+            let (provider, outcome) = Section::read(walk, path, Some(object), |s| provider::provider(name, s, around));
+            providers.extend(provider.map(|provider| Provider { effective: outcome.effective, ..provider }));
+        } else {
+            walk.problem(path, "a provider is an object; write { } for one with the defaults");
+        }
+    }
+    let (_, outcome) = Section::read(&Walk::describing(&|_: &str| None), String::new(), None, |s| {
+        provider::provider("sim", s, around)
+    });
+    s.declare("providers", json!({"type": "object", "additionalProperties": outcome.schema}));
+    s.show("providers", Value::Null);
+    providers
+}
+
+/// A gateway key may be written as a text alone.
+fn spread_keys(document: &mut Map<String, Value>) {
+    let keys = document.get_mut("server").and_then(|server| server.get_mut("keys")).and_then(Value::as_array_mut);
+    for key in keys.into_iter().flatten().filter(|key| key.is_string()) {
+        *key = json!({"value": key.take()});
+    }
+}
+
+/// The providers that the environment offers, as a document.
+fn discovered(env: &Env<'_>, sources: &mut Vec<String>) -> Value {
+    let mut providers = Map::new();
+    for known in known::WELL_KNOWN {
+        let key = known.key_variable.and_then(|variable| known::first_set(&[variable], env));
+        let address = (known.name == "openai").then(|| known::first_set(&["OPENAI_BASE_URL"], env)).flatten();
+        if key.is_none() && address.is_none() {
+            continue;
+        }
+        let keys: Vec<_> = key.iter().map(|name| json!({"name": name, "value": format!("env.{name}")})).collect();
+        let mut provider = json!({"keys": keys});
+        if let Some(address) = address {
+            provider["network_config"] = json!({"base_url": format!("env.{address}")});
+        }
+        let names: Vec<_> = key.into_iter().chain(address).collect();
+        sources.push(format!("provider {}: {}", known.name, names.join(", ")));
+        providers.insert(known.name.to_owned(), provider);
+    }
+    sources.push("provider sim: simulated, on this machine".to_owned());
+    providers.insert("sim".to_owned(), json!({}));
+    Value::Object(providers)
+}
+
+/// Says so where a variable is set for a provider whose part is not built.
+fn warn_of_unbuilt(env: &Env<'_>, walk: &Walk<'_>) {
+    for (name, variables) in known::UNBUILT_KINDS {
+        if let Some(variable) = known::first_set(variables, env) {
+            walk.warn(variable, &format!("it is set, but provider {name} is not built yet and is left out"));
+        }
+    }
+}
+
+/// Leaves a discovered provider out whose address is this gateway's own: `OPENAI_BASE_URL` is what clients of the
+/// gateway are told to set, and in the same shell it would make the gateway call itself for ever.
+fn leave_out_self(config: &mut Config, walk: &Walk<'_>) {
+    let listen = config.server.listen;
+    let is_self = |provider: &Provider| {
+        base_url::parse(&provider.network.base_url).is_ok_and(|base| {
+            let host = base.host.trim_start_matches('[').trim_end_matches(']');
+            let this_machine = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+            let reached = if listen.ip().is_unspecified() || listen.ip().is_loopback() {
+                this_machine
+            } else {
+                host.parse() == Ok(listen.ip())
+            };
+            base.port == listen.port() && reached
+        })
+    };
+    config.providers.retain(|provider| {
+        if is_self(provider) {
+            let message = format!("it is this gateway's own address; provider {} is left out", provider.name);
+            walk.warn("OPENAI_BASE_URL", &message);
+        }
+        !is_self(provider)
+    });
+}

@@ -1,0 +1,311 @@
+//! `providers.NAME`: how one provider is reached, how many work for it, and how jobs wait.
+
+use serde_json::{Value, json};
+
+use super::base_url::BaseUrl;
+use super::kinds::{
+    Certificates, Choice, Count, Flag, Limits as _, NoAuto, Number, Off, Span, Text, Url, millis, secs,
+};
+use super::known::{self, WellKnown};
+use super::near::nearest;
+use super::raw::join;
+use super::section::Section;
+use super::server::required_value;
+use super::types::{Client, Key, Kind, Network, Policy, Provider, Queue, StreamGarbage, ThreadLimits};
+use crate::secret::REDACTED;
+
+/// The most workers where the thread limit is the machine's: what `pid_max` is on most of them.
+const MOST_WORKERS: usize = 32_768;
+
+/// The longest that a time-out may be: a day.
+const DAY: u64 = 86_400;
+
+/// Headers that are the transport's own business.
+const RESERVED_HEADERS: [&str; 10] = [
+    "connection",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// What a provider's section needs to know of the others.
+pub(super) struct Around<'a> {
+    pub(super) client: &'a Client,
+    pub(super) threads: &'a ThreadLimits,
+}
+
+/// Whether a provider is one of Bifrost's that there is none of here; then it is left out.
+pub(super) fn is_left_out(name: &str, raw: &Value) -> bool {
+    let custom = raw.get("custom_provider_config").is_some() && known::well_known(name).is_none();
+    raw.get("kind").is_none() && (known::is_others(name) || custom)
+}
+
+/// Whether a text can name a provider: it is what stands before the first `/` of a model's name.
+pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
+    let fits = !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
+    if fits { Ok(()) } else { Err("a provider's name is 1 to 64 printable ASCII characters without spaces or \"/\"") }
+}
+
+/// Reads one provider. `None` if its kind cannot be told, which is a problem noted.
+pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> Option<Provider> {
+    let kind = kind(name, s);
+    let well_known = known::well_known(name).filter(|_| kind != Some(Kind::Sim));
+    let has_base_url =
+        s.object_at("network_config").is_some_and(|o| o.get("base_url").is_some_and(|url| !url.is_null()));
+    let key = key(s, well_known.filter(|_| !has_base_url));
+    let network = s.section("network_config", |s| network(s, kind, name, well_known, key.is_some()));
+    let (concurrency, buffer_size, result_buffer) =
+        s.section("concurrency_and_buffer_size", |s| sizes(s, around.threads));
+    let queue = s.section("queue", |s| queue(s, around.client));
+    unbuilt_sections(s);
+    s.get(
+        "stream_recovery",
+        Choice { built: &[("off", ())], unbuilt: &[("buffer", "stream recovery")], default: Some(()) },
+    );
+    let stream_garbage = s.get(
+        "stream_garbage",
+        Choice {
+            built: &[("skip", StreamGarbage::Skip), ("fail", StreamGarbage::Fail)],
+            unbuilt: &[],
+            default: Some(StreamGarbage::Skip),
+        },
+    );
+    let early_keepalive = s.get("early_keepalive", Flag(false));
+    s.foreign(known::PROVIDER);
+    Some(Provider {
+        name: name.to_owned(),
+        kind: kind?,
+        key,
+        network: network?,
+        concurrency,
+        buffer_size,
+        result_buffer,
+        queue,
+        stream_garbage: stream_garbage.unwrap_or(StreamGarbage::Skip),
+        early_keepalive,
+        effective: Value::Null,
+    })
+}
+
+/// The kind as written, else as the name says.
+fn kind(name: &str, s: &mut Section<'_>) -> Option<Kind> {
+    let words = Choice {
+        built: &[("openai", Kind::OpenAi), ("sim", Kind::Sim)],
+        unbuilt: &[
+            ("anthropic", "speaking Anthropic's protocol (kind \"anthropic\")"),
+            ("bedrock", "speaking Bedrock's protocol (kind \"bedrock\")"),
+        ],
+        default: None,
+    };
+    let written = s.raw("kind").is_some_and(|value| !value.is_null());
+    let kind = s.get("kind", words);
+    if kind.is_some() || written {
+        return kind;
+    }
+    let kind = match name {
+        "sim" => Some(Kind::Sim),
+        _ if known::well_known(name).is_some() => Some(Kind::OpenAi),
+        _ if known::UNBUILT_KINDS.iter().any(|(unbuilt, _)| *unbuilt == name) => {
+            s.problem("kind", format!("speaking {name}'s own protocol is not built yet; leave the provider out"));
+            None
+        }
+        _ => {
+            let near = nearest(name, known::WELL_KNOWN.iter().map(|known| known.name)).unwrap_or_default();
+            let message = format!(
+                "{name:?} is no provider known by name; write \"kind\": \"openai\" and a base_url (nearest name: {near:?})"
+            );
+            s.problem("kind", message);
+            None
+        }
+    };
+    s.show(
+        "kind",
+        match kind {
+            Some(Kind::OpenAi) => json!("openai"),
+            Some(Kind::Sim) => json!("sim"),
+            None => Value::Null,
+        },
+    );
+    kind
+}
+
+/// The key as written; else, for a provider at its built-in address, the one of its environment variable: a key found
+/// by its name never goes to an address that somebody else wrote.
+fn key(s: &mut Section<'_>, built_in: Option<&WellKnown>) -> Option<Key> {
+    const RINGS: &str = "more than one key for a provider";
+    let read = |index: usize, s: &mut Section<'_>| {
+        let name = s.get("name", Text(format!("key-{}", index + 1)));
+        let value = required_value(s);
+        match s.by_hand("models", json!({"enum": [["*"], []]})) {
+            None => {}
+            Some(models) if *models == json!(["*"]) => {}
+            Some(models) if *models == json!([]) => s.warn("models", "an empty list is taken as [\"*\"]: any model"),
+            Some(_) => s.not_built("models", "keeping a key to some models"),
+        }
+        s.show("models", json!(["*"]));
+        s.get("weight", Number(1.0).hard(0.0, 1e9));
+        s.foreign(known::KEY);
+        value.map(|value| Key { name, value })
+    };
+    if let Some(keys) = s.list("keys", read) {
+        if keys.len() > 1 {
+            s.not_built("keys", RINGS);
+        }
+        return keys.into_iter().flatten().next();
+    }
+    let variable = built_in?.key_variable?;
+    let value = s.walk().secret(s.path_of("keys"), &format!("env.{variable}").into())?;
+    s.show("keys", json!([{"name": variable, "value": REDACTED, "models": ["*"], "weight": 1.0}]));
+    Some(Key { name: variable.to_owned(), value })
+}
+
+fn network(
+    s: &mut Section<'_>,
+    kind: Option<Kind>,
+    name: &str,
+    well_known: Option<&WellKnown>,
+    has_key: bool,
+) -> Option<Network> {
+    const RETRIES: &str = "trying again on the same target";
+    let (ms, most) = (millis(1), secs(DAY));
+    let given = s.raw("base_url").is_some_and(|value| !value.is_null());
+    let base = s.get("base_url", Url(well_known.map(|known| known.base_url)));
+    let network = Network {
+        base_url: base.as_ref().map_or(String::new(), |base| base.url.clone()),
+        api_prefix: base.as_ref().map_or("/v1", |base| base.api_prefix),
+        request_timeout: s.get(
+            "default_request_timeout_in_seconds",
+            Span(secs(120)).hard(millis(10), most).page(secs(30), secs(300)),
+        ),
+        connect_timeout: s.get("connect_timeout", Span(secs(5)).hard(ms, most)),
+        first_token_timeout: s.get("first_token_timeout", Span(secs(60)).hard(ms, most)),
+        stream_idle_timeout: s.get("stream_idle_timeout_in_seconds", Span(secs(60)).hard(ms, most)),
+        stream_max_duration: s.get("stream_max_duration", Span(secs(1800)).hard(ms, most)),
+        idle_connection_timeout: s.get("idle_connection_timeout", Span(secs(30)).hard(ms, most)),
+        extra_headers: extra_headers(s, has_key),
+        ca_cert_pem: s.get("ca_cert_pem", Certificates),
+        allow_private: kind == Some(Kind::Sim) || base.as_ref().is_some_and(|base: &BaseUrl| base.private),
+    };
+    s.absent("max_retries", json!(0), RETRIES);
+    // They say how to retry, not that it is wanted: harmless while there is none.
+    s.get("retry_after_patience", Span(secs(10)).hard(secs(0), most));
+    s.get("retry_backoff_initial", Span(millis(500)).hard(secs(0), most));
+    s.get("retry_backoff_max", Span(secs(5)).hard(secs(0), most));
+    s.absent("proxy", json!(null), "going through a proxy");
+    s.foreign(known::NETWORK);
+
+    if base.is_none() && !given && kind == Some(Kind::OpenAi) {
+        s.problem(
+            "base_url",
+            format!("it is missing, and there is none built in for {name:?}; write the provider's URL"),
+        );
+        return None;
+    }
+    Some(network)
+}
+
+/// Headers for every request; their values may hold keys, so that none is ever shown.
+fn extra_headers(s: &mut Section<'_>, has_key: bool) -> Vec<(String, String)> {
+    let path = s.path_of("extra_headers");
+    let object = s.object_at("extra_headers");
+    s.declare("extra_headers", json!({"type": "object", "additionalProperties": {"type": "string"}, "default": {}}));
+    let mut headers = Vec::new();
+    for (name, value) in object.into_iter().flatten() {
+        let path = join(&path, name);
+        let lower = name.to_ascii_lowercase();
+        let token =
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
+        if !token {
+            s.walk().problem(path, "this is no header's name");
+        } else if RESERVED_HEADERS.contains(&lower.as_str()) || lower.starts_with("proxy-") {
+            s.walk().problem(path, "the gateway sets this header itself; leave it out");
+        } else if lower == "authorization" && has_key {
+            s.walk().problem(path, "the provider's key goes into this header; leave out one of the two");
+        } else if let Some(value) = s.walk().secret(path, value) {
+            headers.push((lower, value.expose().to_owned()));
+        }
+    }
+    s.show("extra_headers", headers.iter().map(|(name, _)| (name.clone(), json!(REDACTED))).collect());
+    headers
+}
+
+/// Workers, places to wait, and events held for a caller.
+fn sizes(s: &mut Section<'_>, threads: &ThreadLimits) -> (usize, usize, usize) {
+    let most = threads.max.unwrap_or(MOST_WORKERS);
+    let concurrency =
+        s.get("concurrency", NoAuto(Count(64).hard(1, most).page(10, 100), "sizing by what is observed (\"auto\")"));
+    if let Some(fewest) = s.by_hand("min_concurrency", json!({"type": "integer", "minimum": 0})) {
+        match fewest.as_u64() {
+            Some(n) if n == 0 || n == concurrency as u64 => {}
+            Some(n) if n < concurrency as u64 => s.not_built("min_concurrency", "scaling of workers"),
+            Some(_) => s.problem("min_concurrency", format!("it is more than concurrency, which is {concurrency}")),
+            None => s.problem("min_concurrency", "found something that is no integer; leave the key out"),
+        }
+    }
+    s.show("min_concurrency", concurrency.into());
+    let buffer_size = s.get("buffer_size", Count(500).hard(1, 1_000_000).page(100, 1000));
+    let result_buffer = s.get("result_buffer", Count(256).hard(1, 65_536).page(50, 500));
+    (concurrency, buffer_size, result_buffer)
+}
+
+fn queue(s: &mut Section<'_>, client: &Client) -> Queue {
+    let default = if client.drop_excess_requests { Policy::Drop } else { Policy::Block };
+    let policies = Choice {
+        built: &[("block", Policy::Block), ("error", Policy::Error), ("drop", Policy::Drop)],
+        unbuilt: &[("drop_oldest", "policy \"drop_oldest\"")],
+        default: Some(default),
+    };
+    Queue {
+        policy: s.get("policy", policies).unwrap_or(default),
+        wait_timeout: s.get("wait_timeout", Span(secs(5)).hard(millis(1), secs(600)).page(secs(1), secs(10))),
+        batch_share: s.get("batch_share", Number(0.125).hard(0.0, 1.0)),
+    }
+}
+
+/// The parts of a provider that are not built: each is taken while it asks for nothing.
+fn unbuilt_sections(s: &mut Section<'_>) {
+    let time = |default| Span(default).hard(millis(1), secs(DAY));
+    let ratio = |default| Number(default).hard(0.0, 1.0);
+    let factor = |default| Number(default).hard(0.0, 100.0);
+    s.section("scaling", |s| {
+        const PART: &str = "scaling of workers";
+        s.get("enabled", Off(PART));
+        s.unbuilt("up_threshold", ratio(0.8), PART);
+        s.unbuilt("down_threshold", ratio(0.3), PART);
+        s.unbuilt("up_factor", factor(1.5), PART);
+        s.unbuilt("down_factor", ratio(0.75), PART);
+        s.unbuilt("min_interval", time(secs(1)), PART);
+        s.unbuilt("target_response", time(secs(2)), PART);
+        s.unbuilt("max_response", time(secs(10)), PART);
+    });
+    s.section("breaker", |s| {
+        const PART: &str = "the circuit breaker";
+        s.get("enabled", Off(PART));
+        s.unbuilt("failure_ratio", ratio(0.5), PART);
+        s.unbuilt("min_requests", Count(10).hard(1, 1_000_000), PART);
+        s.unbuilt("window", time(secs(30)), PART);
+        s.unbuilt("consecutive_failures", Count(5).hard(1, 1_000_000), PART);
+        s.unbuilt("open_for", time(secs(10)), PART);
+        s.unbuilt("half_open_probes", Count(1).hard(1, 1000), PART);
+    });
+    s.section("health", |s| {
+        const PART: &str = "checking a provider's health";
+        s.get("on_start", Off(PART));
+        s.absent("interval", json!(null), PART);
+    });
+    s.section("rate_limit", |s| {
+        s.absent("requests_per_minute", json!(null), "limiting the rate of requests");
+        s.absent("tokens_per_minute", json!(null), "limiting the rate of tokens");
+    });
+    s.section("optimization", |s| {
+        for key in ["rate_limit", "avg_latency", "error_rate"] {
+            s.absent(key, json!(null), "sizing by the provider-optimization formula");
+        }
+    });
+}

@@ -1,0 +1,168 @@
+//! The sections that go for the whole gateway: `server`, `client`, `threads`, `pools`, `locks`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use serde_json::json;
+
+use super::kinds::{Address, Bytes, Count, Flag, Hidden, Limits as _, Number, OrAuto, Span, Text, millis, secs};
+use super::known;
+use super::section::{Section, Walk, asks_nothing};
+use super::types::{Client, GatewayKey, ReplyChannelPool, Server, ThreadLimits};
+use crate::secret::{Digest, Secret};
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+
+/// How many idle reply channels are kept, unless more are made beforehand.
+const MAX_IDLE: usize = 4096;
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+/// Reads `server`.
+pub(super) fn server(s: &mut Section<'_>) -> Server {
+    let server = Server {
+        listen: s.get("listen", Address(loopback(8080))),
+        admin: s.get("admin", Address(loopback(8081))),
+        admin_key: s.get("admin_key", Hidden),
+        keys: gateway_keys(s),
+        max_connections: s.get("max_connections", Count(8192).hard(1, 1_000_000)),
+        max_in_flight: s.get("max_in_flight", OrAuto(Count(0).hard(1, 1_000_000))),
+        max_buffered_bytes: s.get("max_buffered_bytes", Bytes(GIB).hard(MIB, 1024 * GIB)),
+        max_body_bytes: s.get("max_body_bytes", Bytes(32 * MIB).hard(1, 4 * GIB)),
+        max_header_bytes: s.get("max_header_bytes", Bytes(32 * KIB).hard(KIB, 16 * MIB)),
+        header_timeout: s.get("header_timeout", Span(secs(10)).hard(millis(1), secs(3600))),
+        body_timeout: s.get("body_timeout", Span(secs(60)).hard(millis(1), secs(3600))),
+        idle_timeout: s.get("idle_timeout", Span(secs(75)).hard(millis(1), secs(86_400))),
+        write_timeout: s.get("write_timeout", Span(secs(30)).hard(millis(1), secs(3600))),
+        shutdown_timeout: s.get("shutdown_timeout", Span(secs(30)).hard(secs(0), secs(3600)).page(secs(5), secs(30))),
+    };
+    s.absent("tls", json!(null), "TLS on the data plane");
+    s.absent("trusted_proxies", json!([]), "trusting proxies' headers");
+    s.absent("cors_origins", json!([]), "answering browsers of other origins (CORS)");
+    s.foreign(known::SERVER);
+
+    if server.max_body_bytes > server.max_buffered_bytes {
+        s.problem("max_body_bytes", "it is more than max_buffered_bytes, so that such a body never gets in");
+    }
+    server
+}
+
+/// Notes what is wrong with where the gateway listens. `walk` is told, so that a command line can be checked alike.
+pub(super) fn check_addresses(server: &Server, walk: &Walk<'_>) {
+    if !server.admin.ip().is_loopback() && server.admin_key.is_none() {
+        let message = format!(
+            "{} is beyond loopback, which needs server.admin_key; set it, or listen on 127.0.0.1",
+            server.admin
+        );
+        walk.problem("server.admin".to_owned(), message);
+    }
+    if server.listen == server.admin && server.listen.port() != 0 {
+        walk.problem("server.admin".to_owned(), "it is the same address as server.listen; give it a port of its own");
+    }
+    if !server.listen.ip().is_loopback() && server.keys.is_empty() {
+        walk.warn(
+            "server.listen",
+            "it is beyond loopback and server.keys is empty: whoever reaches it can use your providers",
+        );
+    }
+}
+
+fn gateway_keys(s: &mut Section<'_>) -> Vec<GatewayKey> {
+    let read = |index: usize, s: &mut Section<'_>| {
+        let name = s.get("name", Text(format!("key-{}", index + 1)));
+        let value = required_value(s);
+        // An empty list could be read as "no model": what restricts a client is never ignored.
+        if let Some(models) = s.by_hand("models", json!({"const": ["*"]}))
+            && *models != json!(["*"])
+        {
+            s.not_built("models", "restricting a client to models");
+        }
+        s.show("models", json!(["*"]));
+        value.map(|value| GatewayKey { name, digest: Digest::of(value.expose().as_bytes()) })
+    };
+    let keys: Vec<_> = s.list("keys", read).unwrap_or_default().into_iter().flatten().collect();
+    for (index, key) in keys.iter().enumerate() {
+        if keys[..index].iter().any(|other| other.name == key.name) {
+            s.problem("keys", format!("two keys have the name {:?}; names tell them apart in logs", key.name));
+        }
+    }
+    keys
+}
+
+/// A key's `value`, which must be there.
+pub(super) fn required_value(s: &mut Section<'_>) -> Option<Secret> {
+    if s.raw("value").is_none_or(serde_json::Value::is_null) {
+        s.problem("value", "it is missing; write the key, or where it is: \"env.NAME\" or \"file:PATH\"");
+    }
+    s.get("value", Hidden)
+}
+
+/// Reads `client`.
+pub(super) fn client(s: &mut Section<'_>) -> Client {
+    let client = Client {
+        drop_excess_requests: s.get("drop_excess_requests", Flag(false)),
+        initial_pool_size: s.get("initial_pool_size", Count(300).hard(0, 1_000_000)),
+    };
+    s.foreign(known::CLIENT);
+    client
+}
+
+/// Reads `threads`.
+pub(super) fn threads(s: &mut Section<'_>) -> ThreadLimits {
+    ThreadLimits {
+        max: s.get("max", OrAuto(Count(0).hard(32, 1_000_000))),
+        stack_bytes: s.get("stack_kib", Count(256).hard(64, 65_536)) * KIB,
+        idle_timeout: s.get("idle_timeout", Span(secs(30)).hard(millis(1), secs(3600))),
+        health_interval: s.get("health_interval", Span(secs(1)).hard(millis(10), secs(60))),
+    }
+}
+
+/// Reads `pools`.
+pub(super) fn pools(s: &mut Section<'_>, client: &Client) -> ReplyChannelPool {
+    const ALERTS: &str = "alerts on pools";
+    let pool = s.section("reply_channel", |s| {
+        let initial = s.get("initial", OrAuto(Count(0).hard(0, 1_000_000))).unwrap_or(client.initial_pool_size);
+        let max_idle = s.get("max_idle", Count(MAX_IDLE.max(initial)).hard(0, 1_000_000));
+        if initial > max_idle {
+            s.warn("initial", &format!("only max_idle ({max_idle}) of {initial} are kept, so only so many are made"));
+        }
+        s.unbuilt("idle_max_age", Span(secs(60)).hard(millis(1), secs(86_400)), "sweeping pools by age");
+        s.unbuilt("alert_below", Number(0.85).hard(0.0, 1.0), ALERTS);
+        ReplyChannelPool { initial: initial.min(max_idle), max_idle }
+    });
+    for (name, alert_below) in [("job", 0.80), ("response", 0.70), ("buffer", 0.70)] {
+        s.section(name, |s| s.unbuilt("alert_below", Number(alert_below).hard(0.0, 1.0), ALERTS));
+    }
+    pool
+}
+
+/// Reads `locks`, of which nothing can be set yet.
+pub(super) fn locks(s: &mut Section<'_>) {
+    const PART: &str = "setting the locks' times";
+    s.unbuilt("default_timeout", Span(secs(1)).hard(millis(1), secs(3600)), PART);
+    s.unbuilt("max_timeout", Span(secs(5)).hard(millis(1), secs(3600)), PART);
+    s.unbuilt("detect_interval", Span(millis(250)).hard(millis(1), secs(60)), PART);
+}
+
+/// Reads `plugins`: none is built, Bifrost's are left out with a warning, and one that is off asks for nothing.
+pub(super) fn plugins(s: &mut Section<'_>) {
+    let raw = s.by_hand("plugins", json!({"type": "array", "maxItems": 0}));
+    s.show("plugins", json!([]));
+    let Some(raw) = raw.filter(|value| !asks_nothing(value)) else { return };
+    let Some(items) = raw.as_array() else {
+        return s.problem("plugins", "found something that is no list; write a list of { \"name\": …, \"config\": … }");
+    };
+    for (index, item) in items.iter().enumerate() {
+        let path = format!("plugins[{index}]");
+        match item["name"].as_str() {
+            _ if item["enabled"] == false => {}
+            Some(name) if known::PLUGINS.contains(&name) => {
+                s.walk().warn(&path, &format!("Bifrost's plugin {name:?} is not supported and has no effect"));
+            }
+            _ => s.walk().problem(path, "plugins are not built yet; leave it out"),
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The resolved configuration: every value in force, in types that cannot be wrong.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::secret::{Digest, REDACTED, Secret};
+
+/// The gateway's listeners and their limits.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Where the data plane listens.
+    pub listen: SocketAddr,
+    /// Where the admin plane listens.
+    pub admin: SocketAddr,
+    /// What the admin plane asks for; always there if it listens beyond loopback.
+    pub admin_key: Option<Secret>,
+    /// The clients that are let in; everybody if there are none.
+    pub keys: Vec<GatewayKey>,
+    /// The most connections at once.
+    pub max_connections: usize,
+    /// The most requests under way at once; derived from the thread limit if none.
+    pub max_in_flight: Option<usize>,
+    /// The most bytes of requests and answers held at once.
+    pub max_buffered_bytes: usize,
+    /// The longest body.
+    pub max_body_bytes: usize,
+    /// The longest head.
+    pub max_header_bytes: usize,
+    /// How long a head may take to come.
+    pub header_timeout: Duration,
+    /// How long a body may take to come.
+    pub body_timeout: Duration,
+    /// How long a connection may lie idle.
+    pub idle_timeout: Duration,
+    /// How long a client may hold up writing to it, summed over an answer.
+    pub write_timeout: Duration,
+    /// How long requests under way are waited for at the end.
+    pub shutdown_timeout: Duration,
+}
+
+/// A client that is let in.
+#[derive(Clone, Debug)]
+pub struct GatewayKey {
+    /// Names it in logs.
+    pub name: String,
+    /// What the key that it sends must hash to.
+    pub digest: Digest,
+}
+
+/// What goes for every provider.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Whether policy `drop` stands wherever none is set.
+    pub drop_excess_requests: bool,
+    /// How many objects the pools make beforehand.
+    pub initial_pool_size: usize,
+}
+
+/// Limits of the threads.
+#[derive(Clone, Debug)]
+pub struct ThreadLimits {
+    /// The most threads at once; derived from the machine's limits if none.
+    pub max: Option<usize>,
+    /// Each thread's stack, in bytes.
+    pub stack_bytes: usize,
+    /// How long a connection's thread waits for another connection before it ends.
+    pub idle_timeout: Duration,
+    /// How often threads are looked after.
+    pub health_interval: Duration,
+}
+
+/// The pool of reply channels.
+#[derive(Clone, Debug)]
+pub struct ReplyChannelPool {
+    /// How many are made beforehand.
+    pub initial: usize,
+    /// How many idle ones are kept.
+    pub max_idle: usize,
+}
+
+/// How a provider is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// OpenAI's protocol.
+    OpenAi,
+    /// The simulated provider, which speaks OpenAI's protocol on a socket of this machine.
+    Sim,
+}
+
+/// What becomes of a job that finds no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Policy {
+    /// It waits for one.
+    Block,
+    /// It is refused: `queue_full`.
+    Error,
+    /// It is shed: `request_dropped`.
+    Drop,
+}
+
+impl Policy {
+    /// The policy's name, as in the configuration and in `/stats`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Error => "error",
+            Self::Drop => "drop",
+        }
+    }
+}
+
+/// What becomes of a stream's event that is no JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamGarbage {
+    /// It is left out, counted, and a comment says so.
+    Skip,
+    /// It ends the stream.
+    Fail,
+}
+
+/// One provider.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    /// Its name: the left part of `provider/model`.
+    pub name: String,
+    /// How it is spoken to.
+    pub kind: Kind,
+    /// The key that is sent; none for a provider that asks for none.
+    pub key: Option<Key>,
+    /// Where it lives, and the limits of talking to it.
+    pub network: Network,
+    /// How many workers it has.
+    pub concurrency: usize,
+    /// How many jobs may wait.
+    pub buffer_size: usize,
+    /// How many events are held for a caller that does not take them.
+    pub result_buffer: usize,
+    /// How jobs wait.
+    pub queue: Queue,
+    /// What becomes of a stream's event that is no JSON.
+    pub stream_garbage: StreamGarbage,
+    /// Whether a stream is kept alive by comments before its first event, which commits the status 200.
+    pub early_keepalive: bool,
+    pub(super) effective: Value,
+}
+
+/// A provider's key.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// Names it in logs and `/stats`.
+    pub name: String,
+    /// What is sent.
+    pub value: Secret,
+}
+
+/// Where a provider lives, and the limits of talking to it.
+#[derive(Clone)]
+pub struct Network {
+    /// Scheme, host, port and path before [`Network::api_prefix`]. Empty for a simulated provider of this process.
+    pub base_url: String,
+    /// What stands between the base URL and a route such as `/chat/completions`: `/v1`, or nothing where the base URL
+    /// names its version itself.
+    pub api_prefix: &'static str,
+    /// Bounds an attempt that is not streamed, and a stream up to its first event.
+    pub request_timeout: Duration,
+    /// Bounds connecting.
+    pub connect_timeout: Duration,
+    /// Bounds a stream's wait for its first event.
+    pub first_token_timeout: Duration,
+    /// Bounds the silence within a stream.
+    pub stream_idle_timeout: Duration,
+    /// Bounds a stream whole.
+    pub stream_max_duration: Duration,
+    /// How long a connection to the provider is kept for the next request.
+    pub idle_connection_timeout: Duration,
+    /// Headers sent with every request. Their values count as secrets.
+    pub extra_headers: Vec<(String, String)>,
+    /// Certificates that are trusted beside the usual ones.
+    pub ca_cert_pem: Option<String>,
+    /// Whether private addresses may be connected to: the base URL itself names one, or localhost, or plain `http`.
+    pub allow_private: bool,
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.extra_headers.iter().map(|(name, _)| (name, REDACTED)).collect();
+        f.debug_struct("Network")
+            .field("base_url", &self.base_url)
+            .field("api_prefix", &self.api_prefix)
+            .field("request_timeout", &self.request_timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("first_token_timeout", &self.first_token_timeout)
+            .field("stream_idle_timeout", &self.stream_idle_timeout)
+            .field("stream_max_duration", &self.stream_max_duration)
+            .field("idle_connection_timeout", &self.idle_connection_timeout)
+            .field("extra_headers", &names)
+            .field("ca_cert_pem", &self.ca_cert_pem.is_some())
+            .field("allow_private", &self.allow_private)
+            .finish()
+    }
+}
+
+/// How jobs wait.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    /// What becomes of a job that finds no place.
+    pub policy: Policy,
+    /// How long a job may wait in all, from submission until a worker takes it.
+    pub wait_timeout: Duration,
+    /// The share of the workers' attention that batch jobs get while interactive ones wait.
+    pub batch_share: f64,
+}

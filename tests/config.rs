@@ -1,0 +1,547 @@
+//! Configuration as a user meets it: a document in; values, warnings or every problem out.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sluicegate::config::{Config, ConfigError, Kind, Policy, StreamGarbage, schema};
+
+/// The environment of these tests.
+fn env(name: &str) -> Option<String> {
+    match name {
+        "CANARY" => Some("sk-canary-77".to_owned()),
+        "WORKERS" => Some("12".to_owned()),
+        "EMPTY" => Some(String::new()),
+        _ => None,
+    }
+}
+
+fn read(document: &Value) -> Result<Config, ConfigError> {
+    Config::from_json(&document.to_string(), &env)
+}
+
+fn taken(document: Value) -> Config {
+    read(&document).unwrap_or_else(|error| panic!("{document}: {error}"))
+}
+
+fn problems(document: Value) -> Vec<String> {
+    let error = read(&document).expect_err("it is wrong");
+    error.problems.iter().map(ToString::to_string).collect()
+}
+
+/// The one problem of a document.
+fn problem(document: Value) -> String {
+    let problems = problems(document);
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    problems.into_iter().next().unwrap_or_default()
+}
+
+/// A document with one provider of OpenAI's shape on this machine.
+fn with_provider(provider: Value) -> Value {
+    let mut whole = json!({"network_config": {"base_url": "http://127.0.0.1:9"}});
+    merge(&mut whole, provider);
+    json!({"providers": {"openai": whole}})
+}
+
+fn merge(into: &mut Value, from: Value) {
+    match from {
+        Value::Object(entries) if into.is_object() => {
+            for (key, value) in entries {
+                merge(&mut into[key], value);
+            }
+        }
+        other => *into = other,
+    }
+}
+
+fn canary_key() -> Value {
+    json!({"keys": [{"value": "env.CANARY"}]})
+}
+
+#[test]
+fn an_empty_document_gets_the_defaults_of_the_interface() {
+    let config = taken(json!({"providers": {"sim": {}}}));
+    assert_eq!(config.server.listen, "127.0.0.1:8080".parse().unwrap());
+    assert_eq!(config.server.admin, "127.0.0.1:8081".parse().unwrap());
+    assert_eq!((config.server.max_connections, config.server.max_in_flight), (8192, None));
+    assert_eq!((config.server.max_buffered_bytes, config.server.max_body_bytes), (1 << 30, 33_554_432));
+    assert_eq!(config.server.shutdown_timeout, Duration::from_secs(30));
+    assert_eq!((config.threads.max, config.threads.stack_bytes), (None, 256 * 1024));
+    assert_eq!((config.reply_channels.initial, config.reply_channels.max_idle), (300, 4096));
+    let sim = config.provider("sim").expect("it is there");
+    assert_eq!(sim.kind, Kind::Sim);
+    assert_eq!((sim.concurrency, sim.buffer_size, sim.result_buffer), (64, 500, 256));
+    assert_eq!((sim.queue.policy, sim.queue.wait_timeout), (Policy::Block, Duration::from_secs(5)));
+    assert_eq!(sim.network.request_timeout, Duration::from_secs(120));
+    assert_eq!(sim.network.stream_max_duration, Duration::from_secs(1800));
+    assert!(sim.network.allow_private);
+    assert_eq!(sim.stream_garbage, StreamGarbage::Skip);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+#[test]
+fn every_value_given_is_the_value_in_force() {
+    let config = taken(json!({
+        "$schema": "anything",
+        "server": {
+            "listen": "localhost:1", "admin": "[::1]:2", "admin_key": "admin", "keys": ["a", {"name": "bob", "value": "b"}],
+            "max_connections": 3, "max_in_flight": 4, "max_buffered_bytes": "2MiB", "max_body_bytes": 5, "max_header_bytes": "1KiB",
+            "header_timeout": 6, "body_timeout": "7ms", "idle_timeout": "8s", "write_timeout": "9s", "shutdown_timeout": 0,
+        },
+        "client": {"drop_excess_requests": true, "initial_pool_size": 10},
+        "threads": {"max": 100, "stack_kib": 512, "idle_timeout": "1s", "health_interval": "2s"},
+        "pools": {"reply_channel": {"initial": 11, "max_idle": 12}},
+        "providers": {"mine": {
+            "kind": "openai",
+            "keys": [{"name": "k", "value": "${CANARY}", "weight": 3}],
+            "network_config": {
+                "base_url": "http://10.0.0.1:80/v1/", "default_request_timeout_in_seconds": 31, "connect_timeout": 13,
+                "first_token_timeout": "14s", "stream_idle_timeout_in_seconds": 15, "stream_max_duration": "16m",
+                "idle_connection_timeout": "17s", "extra_headers": {"X-Team": "a"},
+            },
+            "concurrency_and_buffer_size": {"concurrency": "${WORKERS}", "min_concurrency": 12, "buffer_size": 200, "result_buffer": 60},
+            "queue": {"policy": "error", "wait_timeout": "2s", "batch_share": 0.5},
+            "stream_garbage": "fail", "early_keepalive": true,
+        }},
+    }));
+    let server = &config.server;
+    assert_eq!((server.listen.to_string(), server.admin.to_string()), ("127.0.0.1:1".into(), "[::1]:2".into()));
+    let names: Vec<_> = server.keys.iter().map(|key| key.name.as_str()).collect();
+    assert_eq!(names, ["key-1", "bob"]);
+    assert_eq!((server.max_connections, server.max_in_flight), (3, Some(4)));
+    assert_eq!((server.max_buffered_bytes, server.max_body_bytes, server.max_header_bytes), (2 << 20, 5, 1024));
+    let ms = Duration::from_millis;
+    assert_eq!(
+        (
+            server.header_timeout,
+            server.body_timeout,
+            server.idle_timeout,
+            server.write_timeout,
+            server.shutdown_timeout
+        ),
+        (ms(6), ms(7), ms(8000), ms(9000), ms(0))
+    );
+    assert_eq!((config.threads.max, config.threads.stack_bytes), (Some(100), 512 * 1024));
+    assert_eq!((config.reply_channels.initial, config.reply_channels.max_idle), (11, 12));
+    let mine = config.provider("mine").expect("it is there");
+    let key = mine.key.as_ref().expect("it has one");
+    assert_eq!((key.name.as_str(), key.value.expose()), ("k", "sk-canary-77"));
+    let network = &mine.network;
+    assert_eq!((network.base_url.as_str(), network.api_prefix), ("http://10.0.0.1:80", "/v1"));
+    assert!(network.allow_private);
+    assert_eq!((network.request_timeout, network.connect_timeout), (ms(31_000), ms(13)));
+    assert_eq!((network.first_token_timeout, network.stream_idle_timeout), (ms(14_000), ms(15_000)));
+    assert_eq!((network.stream_max_duration, network.idle_connection_timeout), (ms(960_000), ms(17_000)));
+    assert_eq!(network.extra_headers, [("x-team".to_owned(), "a".to_owned())]);
+    assert_eq!((mine.concurrency, mine.buffer_size, mine.result_buffer), (12, 200, 60));
+    assert_eq!((mine.queue.policy, mine.queue.wait_timeout), (Policy::Error, ms(2000)));
+    assert_eq!((mine.queue.batch_share, mine.stream_garbage, mine.early_keepalive), (0.5, StreamGarbage::Fail, true));
+}
+
+#[test]
+fn all_problems_are_told_at_once_each_with_its_path() {
+    let found = problems(json!({
+        "sever": {},
+        "server": {"listen": "here", "max_conections": 5, "keys": [{"value": ""}, {}]},
+        "providers": {
+            "openai": {
+                "keys": [{"value": "env.GONE"}],
+                "network_config": {"base_url": "api.openai.com", "timeout": 3},
+                "concurrency_and_buffer_size": {"buffer_size": 0},
+                "queue": {"policy": "blok"},
+            },
+            "opnai": {},
+            "a/b": {},
+            "sim": 5,
+        },
+    }));
+    let expected = [
+        r#"server.listen: found "here"; write an address with a port"#,
+        "server.keys[0].value: found a text; write a text of printable ASCII",
+        "server.keys[1].value: it is missing",
+        r#"server.max_conections: there is no such key; the nearest is "max_connections""#,
+        "providers.openai.keys[0].value: the environment variable GONE is not set",
+        r#"providers.openai.network_config.base_url: found "api.openai.com"; write a URL such as"#,
+        "providers.openai.network_config.timeout: there is no such key; the nearest is",
+        "providers.openai.concurrency_and_buffer_size.buffer_size: found 0; write a value in the limits, from 1 to 1000000",
+        r#"providers.openai.queue.policy: found "blok"; write one of "block", "error", "drop", "drop_oldest" (nearest: "block")"#,
+        r#"providers.opnai.kind: "opnai" is no provider known by name; write "kind": "openai" and a base_url (nearest name: "openai")"#,
+        r#"providers["a/b"]: a provider's name is"#,
+        "providers.sim: a provider is an object",
+        r#"sever: there is no such key; the nearest is "server""#,
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for start in expected {
+        assert!(found.iter().any(|problem| problem.starts_with(start)), "{start} is missing in {found:#?}");
+    }
+}
+
+#[test]
+fn a_part_that_is_not_built_is_refused_by_name() {
+    let server = |value: Value| json!({"server": value, "providers": {"sim": {}}});
+    let cases = [
+        ("server.tls", server(json!({"tls": {"cert": "a"}}))),
+        ("server.trusted_proxies", server(json!({"trusted_proxies": ["10.0.0.0/8"]}))),
+        ("server.cors_origins", server(json!({"cors_origins": ["*"]}))),
+        ("server.keys[0].models", server(json!({"keys": [{"value": "a", "models": ["m"]}]}))),
+        ("server.keys[0].models", server(json!({"keys": [{"value": "a", "models": []}]}))),
+        ("aliases", json!({"aliases": {"fast": "openai/gpt-4o-mini"}})),
+        ("plugins[0]", json!({"plugins": [{"name": "request_log"}]})),
+        ("locks.default_timeout", json!({"locks": {"default_timeout": "3s"}})),
+        ("pools.job.alert_below", json!({"pools": {"job": {"alert_below": 0.5}}})),
+        ("pools.reply_channel.idle_max_age", json!({"pools": {"reply_channel": {"idle_max_age": "5s"}}})),
+        ("providers.anthropic.kind", json!({"providers": {"anthropic": {"keys": [{"value": "a"}]}}})),
+        ("providers.x.kind", json!({"providers": {"x": {"kind": "bedrock", "keys": [{"value": "a"}]}}})),
+        ("providers.openai.queue.policy", with_provider(json!({"queue": {"policy": "drop_oldest"}}))),
+        ("providers.openai.scaling.enabled", with_provider(json!({"scaling": {"enabled": true}}))),
+        ("providers.openai.scaling.up_factor", with_provider(json!({"scaling": {"up_factor": 3}}))),
+        ("providers.openai.breaker.enabled", with_provider(json!({"breaker": {"enabled": true}}))),
+        ("providers.openai.health.on_start", with_provider(json!({"health": {"on_start": true}}))),
+        ("providers.openai.health.interval", with_provider(json!({"health": {"interval": "30s"}}))),
+        (
+            "providers.openai.rate_limit.requests_per_minute",
+            with_provider(json!({"rate_limit": {"requests_per_minute": 5}})),
+        ),
+        ("providers.openai.optimization.rate_limit", with_provider(json!({"optimization": {"rate_limit": 5}}))),
+        ("providers.openai.stream_recovery", with_provider(json!({"stream_recovery": "buffer"}))),
+        ("providers.openai.network_config.max_retries", with_provider(json!({"network_config": {"max_retries": 2}}))),
+        ("providers.openai.network_config.proxy", with_provider(json!({"network_config": {"proxy": "http://p"}}))),
+        ("providers.openai.keys", with_provider(json!({"keys": [{"value": "a"}, {"value": "b"}]}))),
+        ("providers.openai.keys[0].models", with_provider(json!({"keys": [{"value": "a", "models": ["gpt-4o"]}]}))),
+        (
+            "providers.openai.concurrency_and_buffer_size.concurrency",
+            with_provider(json!({"concurrency_and_buffer_size": {"concurrency": "auto"}})),
+        ),
+        (
+            "providers.openai.concurrency_and_buffer_size.min_concurrency",
+            with_provider(json!({"concurrency_and_buffer_size": {"min_concurrency": 10}})),
+        ),
+    ];
+    for (path, document) in cases {
+        let message = problem(document);
+        assert!(message.starts_with(&format!("{path}: ")), "{path}: {message}");
+        assert!(message.contains("not built yet"), "{message}");
+    }
+}
+
+#[test]
+fn a_value_that_asks_for_nothing_is_always_taken() {
+    let config = taken(json!({
+        "server": {"tls": null, "trusted_proxies": [], "cors_origins": [], "keys": [{"value": "a", "models": ["*"]}], "admin_key": null},
+        "pools": {"reply_channel": {"idle_max_age": "60s", "alert_below": 0.85}, "job": {"alert_below": 0.80}, "response": {"alert_below": 0.7}, "buffer": {"alert_below": 0}},
+        "locks": {"default_timeout": "1s", "max_timeout": 5000, "detect_interval": "250ms"},
+        "providers": {"openai": {
+            "kind": "openai",
+            "keys": [{"name": "a", "value": "env.CANARY", "models": ["*"], "weight": 7.5}],
+            "network_config": {"max_retries": 0, "retry_after_patience": "10s", "retry_backoff_initial": 500, "retry_backoff_max": 5000, "proxy": null, "ca_cert_pem": null, "extra_headers": {}},
+            "concurrency_and_buffer_size": {"concurrency": 20, "min_concurrency": 20},
+            "queue": null,
+            "scaling": {"enabled": false, "up_threshold": 0.9, "min_interval": "5s"},
+            "breaker": {"failure_ratio": 0.5, "window": "30s"},
+            "health": {"on_start": false, "interval": 0},
+            "rate_limit": {"requests_per_minute": null, "tokens_per_minute": 0},
+            "optimization": {"rate_limit": null, "avg_latency": null, "error_rate": 0},
+            "stream_recovery": "off", "stream_garbage": "skip", "early_keepalive": false,
+        }},
+        "aliases": {},
+        "plugins": [{"name": "request_log", "enabled": false}],
+    }));
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+#[test]
+fn an_unbuilt_parts_values_are_checked_all_the_same() {
+    let message = problem(with_provider(json!({"scaling": {"enabled": false, "up_threshold": "high"}})));
+    assert!(message.contains("scaling.up_threshold: found \"high\"; write a number, from 0.0 to 1.0"), "{message}");
+}
+
+#[test]
+fn outside_the_pages_range_is_a_warning_and_beyond_the_limit_an_error() {
+    let rows = [
+        ("concurrency_and_buffer_size", "concurrency", json!(5), json!(0)),
+        ("concurrency_and_buffer_size", "concurrency", json!(200), json!(40_000)),
+        ("concurrency_and_buffer_size", "buffer_size", json!(99), json!(0)),
+        ("concurrency_and_buffer_size", "buffer_size", json!(1001), json!(1_000_001)),
+        ("concurrency_and_buffer_size", "result_buffer", json!(49), json!(0)),
+        ("concurrency_and_buffer_size", "result_buffer", json!(501), json!(65_537)),
+        ("queue", "wait_timeout", json!("999ms"), json!(0)),
+        ("queue", "wait_timeout", json!("11s"), json!("601s")),
+        ("network_config", "default_request_timeout_in_seconds", json!(29), json!("9ms")),
+        ("network_config", "default_request_timeout_in_seconds", json!(301), json!(86_401)),
+    ];
+    for (section, key, odd, wrong) in rows {
+        let config = taken(with_provider(json!({section: {key: odd}})));
+        assert_eq!(config.warnings.len(), 1, "{key} {odd}: {:?}", config.warnings);
+        assert!(
+            config.warnings[0].contains(key) && config.warnings[0].contains("usual range"),
+            "{:?}",
+            config.warnings
+        );
+        assert!(problem(with_provider(json!({section: {key: wrong}}))).contains(key));
+    }
+    let drain = |value: Value| json!({"server": {"shutdown_timeout": value}, "providers": {"sim": {}}});
+    assert_eq!(taken(drain(json!("5s"))).warnings.len(), 0);
+    assert_eq!(taken(drain(json!("1s"))).warnings.len(), 1);
+    assert!(problem(drain(json!("61m"))).contains("from 0s to 1h"));
+    let limited =
+        json!({"threads": {"max": 50}, "providers": {"sim": {"concurrency_and_buffer_size": {"concurrency": 51}}}});
+    assert!(problem(limited).contains("from 1 to 50"), "the thread limit bounds the workers");
+}
+
+#[test]
+fn a_file_of_bifrosts_starts_and_says_what_it_leaves_out() {
+    let config = taken(json!({
+        "$schema": "https://www.getbifrost.ai/schema",
+        "version": 2,
+        "encryption_key": "env.NEVER_LOOKED_UP",
+        "server": {"read_buffer_size": 65536},
+        "client": {"enable_logging": true, "drop_excess_requests": true, "initial_pool_size": 5000, "allow_direct_keys": false, "enforce_governance_header": true},
+        "config_store": {"enabled": false},
+        "logs_store": {"enabled": false},
+        "mcp": {"client_configs": []},
+        "governance": {"virtual_keys": []},
+        "plugins": [{"name": "maxim", "config": {"api_key": "env.NEVER_LOOKED_UP"}}],
+        "providers": {
+            "openai": {
+                "keys": [{"name": "a", "value": "env.CANARY", "models": ["*"], "weight": 1.0, "use_for_batch_api": true}],
+                "network_config": {"default_request_timeout_in_seconds": 30, "max_retries": 0, "retry_backoff_initial_ms": 100, "insecure_skip_verify": true},
+                "concurrency_and_buffer_size": {"concurrency": 20, "buffer_size": 200},
+                "proxy_config": {"type": "none"},
+                "send_back_raw_response": false,
+            },
+            "azure": {"keys": [{"value": "env.NEVER_LOOKED_UP", "azure_key_config": {"endpoint": "x"}}]},
+            "vertex": {"keys": [], "meta_config": {}},
+            "my-own": {"custom_provider_config": {"base_provider_type": "openai"}},
+        },
+    }));
+    let names: Vec<_> = config.providers.iter().map(|provider| provider.name.as_str()).collect();
+    assert_eq!(names, ["openai"]);
+    assert_eq!(
+        config.providers[0].queue.policy,
+        Policy::Drop,
+        "drop_excess_requests sets the policy where none is set"
+    );
+    assert_eq!(config.reply_channels.initial, 5000);
+    for named in [
+        "version",
+        "encryption_key",
+        "server.read_buffer_size",
+        "client.enable_logging",
+        "client.allow_direct_keys",
+        "client.enforce_governance_header",
+        "config_store",
+        "logs_store",
+        "mcp",
+        "governance",
+        "plugins[0]",
+        "providers.openai.keys[0].use_for_batch_api",
+        "providers.openai.network_config.retry_backoff_initial_ms",
+        "providers.openai.network_config.insecure_skip_verify",
+        "providers.openai.proxy_config",
+        "providers.openai.send_back_raw_response",
+        "providers.azure",
+        "providers.vertex",
+        "providers.my-own",
+    ] {
+        let found = config.warnings.iter().any(|warning| warning.starts_with(&format!("{named}: ")));
+        assert!(found, "{named} is not named in {:#?}", config.warnings);
+    }
+}
+
+#[test]
+fn no_secret_is_ever_shown() {
+    let document = json!({
+        "server": {"admin_key": "sk-canary-1", "keys": ["sk-canary-2", "file:/dev/null"]},
+        "providers": {"openai": {
+            "keys": [{"value": "env.CANARY"}],
+            "network_config": {"base_url": "https://host.example", "extra_headers": {"x-api-key": "sk-canary-3"}},
+        }},
+    });
+    let wrong = read(&document).expect_err("/dev/null is an empty key");
+    let mut right = document;
+    right["server"]["keys"] = json!(["sk-canary-2"]);
+    let config = taken(right);
+    let shown = format!("{wrong} {wrong:?} {config:?} {}", config.effective_json());
+    assert!(!shown.contains("canary"), "{shown}");
+    assert_eq!(config.effective_json()["providers"]["openai"]["keys"][0]["value"], "[redacted]");
+
+    for wrong in [
+        json!({"server": {"admin_key": "sk-canary\n"}}),
+        json!({"server": {"listen": "env.CANARY"}}),
+        json!({"providers": {"openai": {"network_config": {"base_url": "https://${CANARY}@host", "ca_cert_pem": "-----BEGIN PRIVATE KEY----- canary"}}}}),
+    ] {
+        let message = read(&wrong).expect_err("it is wrong").to_string();
+        assert!(!message.contains("canary"), "{message}");
+    }
+}
+
+#[test]
+fn the_effective_configuration_reads_back_as_itself() {
+    let mut document = with_provider(canary_key());
+    merge(
+        &mut document,
+        json!({"server": {"keys": ["a"], "admin_key": "b", "max_in_flight": 9}, "threads": {"max": 400}}),
+    );
+    document["providers"]["sim"] = json!({});
+    let effective = taken(document).effective_json();
+    assert_eq!(taken(effective.clone()).effective_json(), effective);
+}
+
+#[test]
+fn the_effective_configuration_tells_what_is_in_force() {
+    let mut config = taken(with_provider(canary_key()));
+    config.listen_on(Some("127.0.0.1:0".parse().unwrap()), None).expect("loopback");
+    let effective = config.effective_json();
+    assert_eq!(effective["server"]["listen"], "127.0.0.1:0");
+    let openai = &effective["providers"]["openai"];
+    assert_eq!(openai["scaling"]["enabled"], false);
+    assert_eq!(openai["breaker"]["enabled"], false);
+    assert_eq!(openai["network_config"]["max_retries"], 0);
+    assert_eq!(openai["network_config"]["default_request_timeout_in_seconds"], 120);
+    assert_eq!(openai["network_config"]["base_url"], "http://127.0.0.1:9");
+    assert_eq!(openai["concurrency_and_buffer_size"]["min_concurrency"], 64);
+    assert_eq!(openai["queue"]["policy"], "block");
+    assert_eq!(openai["queue"]["wait_timeout"], "5s");
+    assert_eq!(openai["locks"], Value::Null, "there is no such key there");
+    assert_eq!(effective["locks"]["default_timeout"], Value::Null, "nothing is in force there yet");
+}
+
+#[test]
+fn beyond_loopback_the_admin_plane_needs_its_key() {
+    let admin = |key: Value| json!({"server": {"admin": "0.0.0.0:8081", "admin_key": key}, "providers": {"sim": {}}});
+    assert!(problem(admin(Value::Null)).contains("server.admin_key"));
+    taken(admin(json!("secret")));
+    let mut config = taken(json!({"providers": {"sim": {}}}));
+    let error = config.listen_on(None, Some("0.0.0.0:1".parse().unwrap())).expect_err("there is no admin_key");
+    assert!(error.to_string().contains("server.admin_key"), "{error}");
+    let same = json!({"server": {"listen": "127.0.0.1:5", "admin": "127.0.0.1:5"}, "providers": {"sim": {}}});
+    assert!(problem(same).contains("same address"));
+    let open = taken(json!({"server": {"listen": "0.0.0.0:8080"}, "providers": {"sim": {}}}));
+    assert!(open.warnings[0].contains("server.keys is empty"), "{:?}", open.warnings);
+}
+
+#[test]
+fn a_base_url_says_where_it_may_lead() {
+    let at = |url: &str| {
+        let config = taken(json!({"providers": {"openai": {"network_config": {"base_url": url}}}}));
+        config.providers[0].network.allow_private
+    };
+    assert!(at("http://127.0.0.1:9/v1"));
+    assert!(at("http://host.example"), "plain http is consent");
+    assert!(at("https://192.168.0.7"));
+    assert!(!at("https://host.example/v1"));
+}
+
+#[test]
+fn a_key_found_by_its_name_never_goes_to_an_address_that_somebody_wrote() {
+    let env = |name: &str| (name == "OPENAI_API_KEY").then(|| "sk-real".to_owned());
+    let read = |document: &str| Config::from_json(document, &env).expect("it is right");
+    let built_in = read(r#"{"providers": {"openai": {}}}"#);
+    assert_eq!(built_in.providers[0].key.as_ref().map(|key| key.value.expose()), Some("sk-real"));
+    let elsewhere = read(r#"{"providers": {"openai": {"network_config": {"base_url": "https://host.example"}}}}"#);
+    assert!(elsewhere.providers[0].key.is_none());
+    assert!(problem(json!({"providers": {"openai": {}}})).contains("OPENAI_API_KEY"), "it says what to set");
+}
+
+#[test]
+fn headers_that_the_gateway_sets_itself_are_refused() {
+    for name in ["Host", "content-length", "Transfer-Encoding", "proxy-authorization", "a b", ""] {
+        problem(with_provider(json!({"network_config": {"extra_headers": {name: "x"}}})));
+    }
+    let mut document = with_provider(canary_key());
+    merge(&mut document, with_provider(json!({"network_config": {"extra_headers": {"Authorization": "x"}}})));
+    assert!(problem(document).contains("leave out one"));
+    assert!(
+        problem(with_provider(json!({"network_config": {"extra_headers": {"x": "a\r\nb"}}}))).contains("printable")
+    );
+}
+
+#[test]
+fn the_environment_offers_providers_by_their_keys_and_the_simulated_one() {
+    let env = |name: &str| match name {
+        "OPENAI_API_KEY" | "GROQ_API_KEY" | "GEMINI_API_KEY" | "ANTHROPIC_API_KEY" => Some(format!("the {name}")),
+        "MISTRAL_API_KEY" => Some(String::new()),
+        _ => None,
+    };
+    let config = Config::from_env(&env).expect("it is right");
+    let found: Vec<_> =
+        config.providers.iter().map(|p| (p.name.as_str(), p.network.base_url.as_str(), p.network.api_prefix)).collect();
+    assert_eq!(
+        found,
+        [
+            ("openai", "https://api.openai.com", "/v1"),
+            ("groq", "https://api.groq.com/openai", "/v1"),
+            ("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", ""),
+            ("sim", "", "/v1"),
+        ]
+    );
+    assert!(config.warnings.iter().any(|w| w.starts_with("ANTHROPIC_API_KEY: ")), "{:?}", config.warnings);
+    assert!(
+        config.sources.iter().any(|line| line.contains("groq") && line.contains("GROQ_API_KEY")),
+        "{:?}",
+        config.sources
+    );
+    let key = config.provider("openai").and_then(|p| p.key.as_ref()).expect("it has one");
+    assert_eq!((key.name.as_str(), key.value.expose()), ("OPENAI_API_KEY", "the OPENAI_API_KEY"));
+}
+
+#[test]
+fn openai_base_url_is_honoured_unless_it_is_the_gateway_itself() {
+    let at = |url: &'static str| {
+        Config::from_env(&move |name: &str| (name == "OPENAI_BASE_URL").then(|| url.to_owned())).expect("it is right")
+    };
+    let config = at("http://127.0.0.1:8000/v1");
+    let openai = config.provider("openai").expect("it is there");
+    assert_eq!(openai.network.base_url, "http://127.0.0.1:8000");
+    assert!(openai.key.is_none());
+    for own in ["http://127.0.0.1:8080/v1", "http://localhost:8080/v1"] {
+        let config = at(own);
+        assert!(config.provider("openai").is_none());
+        assert!(config.warnings[0].contains("own address"), "{:?}", config.warnings);
+    }
+}
+
+#[test]
+fn a_document_without_providers_gets_those_of_the_environment() {
+    let config = taken(json!({"server": {"keys": ["a"]}}));
+    assert_eq!(config.providers.len(), 1);
+    assert_eq!(config.providers[0].kind, Kind::Sim);
+}
+
+#[test]
+fn a_file_is_named_in_what_is_wrong_with_it_and_in_what_was_found() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gateway.json");
+    let load = |text: &str| {
+        std::fs::write(&path, text).expect("written");
+        Config::load(&path)
+    };
+    let config = load(r#"{"providers": {"sim": {}}}"#).expect("it is right");
+    assert!(config.sources[0].contains("gateway.json"));
+    let error = load("{\"server\": {\n  \"listen\" 5}}").expect_err("it is no JSON").to_string();
+    assert!(error.contains("gateway.json") && error.contains("line 2, column 12"), "{error}");
+    let error = Config::load(&folder.path().join("none.json")).expect_err("it is not there").to_string();
+    assert!(error.contains("none.json") && error.contains("cannot be read"), "{error}");
+}
+
+#[test]
+fn the_schema_knows_every_key_of_the_effective_configuration() {
+    let schema = schema();
+    let mut document = with_provider(canary_key());
+    document["server"] = json!({"keys": ["a"]});
+    compare(&taken(document).effective_json(), &schema, "");
+
+    fn compare(value: &Value, schema: &Value, path: &str) {
+        match value {
+            Value::Object(entries) => {
+                for (key, value) in entries {
+                    let within = &schema["properties"][key];
+                    let within = if within.is_null() { &schema["additionalProperties"] } else { within };
+                    assert!(within.is_object(), "{path}.{key} is not in the schema");
+                    compare(value, within, &format!("{path}.{key}"));
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| compare(item, &schema["items"], path)),
+            _ => {}
+        }
+    }
+}
