@@ -10,6 +10,7 @@ pub mod net;
 pub mod sync;
 
 pub mod config;
+pub mod events;
 pub mod model;
 pub mod queue;
 pub mod recycle;
@@ -19,6 +20,8 @@ pub mod transport;
 pub mod wire;
 
 pub mod provider;
+
+pub mod route;
 pub mod sim;
 
 pub mod gateway;

@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! The binary: everything is in the library's `cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sluicegate::cli::run(std::env::args_os())
+}

@@ -94,6 +94,15 @@ pub struct Timing {
     pub backoff: Duration,
 }
 
+impl Timing {
+    /// What the gateway itself took: total less queue, upstream and back-off.
+    #[must_use]
+    pub fn overhead(&self, arrived: Instant, now: Instant) -> Duration {
+        let elsewhere = self.queue + self.upstream + self.backoff;
+        now.saturating_duration_since(arrived).saturating_sub(elsewhere)
+    }
+}
+
 /// What is told about an answer beside its bytes: the `x-sluicegate-*` headers.
 #[derive(Clone, Debug)]
 pub struct Served {
@@ -107,6 +116,8 @@ pub struct Served {
     pub fallbacks: u32,
     /// Where the time went.
     pub timing: Timing,
+    /// What the gateway itself took: up to the answer, or up to a stream's first event.
+    pub overhead: Duration,
 }
 
 /// A complete answer.
@@ -138,10 +149,8 @@ pub struct StreamHead {
 pub enum StreamEnd {
     /// Its shape's own end was seen.
     Complete,
-    /// It failed after it began; the error goes to the client as the last event.
+    /// It failed after it began; the error goes to the client as the last event, unless it says that the client has gone.
     Failed(Error),
-    /// The client has gone, or the sink failed: there is nobody to tell.
-    Abandoned,
 }
 
 /// Why a sink takes no more.
@@ -175,7 +184,8 @@ pub trait Sink: Send {
     /// If whoever reads has gone or is too slow.
     fn begin(&mut self, head: StreamHead) -> Result<(), SinkError>;
 
-    /// One event, framed as SSE with its final blank line; on its way before this returns.
+    /// One event or several that came together, each framed as SSE with its final blank line; on their way before this
+    /// returns. `[DONE]` is not among them: it is the sink's to send, at a [`StreamEnd::Complete`].
     ///
     /// # Errors
     /// If whoever reads has gone or is too slow.

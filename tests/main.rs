@@ -3,3 +3,4 @@
 mod config;
 mod layers;
 mod sim;
+mod transport;

@@ -1,1 +1,74 @@
-//! The admin plane: statistics, configuration and threads for operators.
+//! The admin plane: statistics, configuration and threads for operators, on a listener and threads of its own.
+//!
+//! A request passes two houses. The guard stands on our own HTTP server: it reads, checks and authenticates the whole
+//! request and only then hands it, completed, over a private Unix socket to the pages, which `tiny_http` serves. Facing
+//! clients itself, `tiny_http` 0.12 can be made to abort, leak or hang the process (see the architecture's decisions);
+//! behind the guard it sees one small well-formed request per connection. Read `guard`, then `pages`.
+
+mod guard;
+mod pages;
+mod tiny;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use crate::gateway::{Gateway, StartError};
+use crate::http::{Limits, Server};
+use crate::stats::Stats;
+use crate::time::Deadline;
+
+/// The most connections that operators have open at once.
+const MAX_CONNECTIONS: usize = 64;
+
+/// The longest body of an admin request, in bytes.
+const MAX_BODY: usize = 64 << 10;
+
+/// The admin plane of a gateway. Field order is drop order: the listener goes before what it hands requests to.
+#[derive(Debug)]
+pub struct Admin {
+    server: Server,
+    pages: tiny::Backend,
+}
+
+impl Admin {
+    /// Listens on `listen` and tells about `gateway` there.
+    ///
+    /// # Errors
+    /// If the address cannot be listened on, or a thread cannot be started.
+    pub fn start(gateway: &Gateway, listen: SocketAddr, stats: Arc<Stats>) -> Result<Self, StartError> {
+        let listener = TcpListener::bind(listen).map_err(|error| {
+            StartError::Listen(std::io::Error::new(error.kind(), format!("{listen} (server.admin): {error}")))
+        })?;
+        let bound = listener.local_addr().map_err(StartError::Listen)?;
+        let pages = pages::Pages::new(gateway.clone(), stats);
+        let backend = tiny::Backend::start(gateway.threads(), Arc::new(pages))?;
+        let config = &gateway.config().server;
+        let limits = Limits {
+            max_connections: MAX_CONNECTIONS,
+            max_body_bytes: MAX_BODY,
+            max_header_bytes: config.max_header_bytes,
+            header_timeout: config.header_timeout,
+            body_timeout: config.body_timeout,
+            idle_timeout: config.idle_timeout,
+            write_timeout: config.write_timeout,
+            thread_idle_timeout: gateway.config().threads.idle_timeout,
+        };
+        let guard = guard::Guard::new(backend.path(), bound, config.admin_key.as_ref());
+        let server =
+            Server::start(listener, limits, gateway.threads().clone(), gateway.watcher()?, Arc::new(guard), "admin")?;
+        Ok(Self { server, pages: backend })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.server.local_addr()
+    }
+
+    /// Ends it; names the threads that did not end in time.
+    pub fn shutdown(self, deadline: Deadline) -> Vec<String> {
+        let mut stragglers = self.server.shutdown(deadline);
+        stragglers.extend(self.pages.shutdown(deadline));
+        stragglers
+    }
+}

@@ -1,1 +1,47 @@
-//! The commands of the binary.
+//! The commands of the binary: arguments in, results on stdout, logs on stderr, an exit code out.
+//!
+//! Everything that concerns the whole process lives here and nowhere in the library: signals, limits, the logger.
+
+mod args;
+mod chat;
+mod check;
+mod demo;
+mod output;
+mod process;
+mod selftest;
+mod serve;
+mod sim;
+mod stats;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Args, Command};
+pub use output::Failure;
+
+/// Runs the command line; the first of `args` is the program's name.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match Args::try_parse_from(args) {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            // Help and version are results; everything else is bad usage.
+            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    process::start_logging(args.log_format);
+    let outcome = match args.command {
+        Command::Serve(command) => serve::run(&command),
+        Command::Chat(command) => chat::run(&command),
+        Command::Demo => demo::run(),
+        Command::Selftest(command) => selftest::run(&command),
+        Command::Sim(command) => sim::run(&command),
+        Command::Stats(command) => stats::run(&command),
+        Command::Check(command) => check::run(&command),
+        Command::Plan(_) => Err(Failure::unbuilt("plan")),
+        Command::Bench(_) => Err(Failure::unbuilt("bench")),
+    };
+    output::exit_code(outcome)
+}

@@ -1,1 +1,220 @@
 //! The data plane: API routes on the HTTP server.
+//!
+//! [`Front`] judges a request by its head (route, key, load), parses its body, and has the gateway handle it; it writes
+//! answers and errors in the shape of the route. It knows nothing of framing, pools or providers. Read `admission` for what
+//! is refused before a body is read, `sink` for how a stream reaches its client.
+
+mod admission;
+mod answer;
+mod routes;
+mod sink;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Code, Error};
+use crate::gateway::{CallOptions, Gateway, Handled, StartError};
+use crate::http::{Admission, ConnectionStats, Exchange, Finished, Head, Limits, Request, Response, Server, Service};
+use crate::ids::RequestId;
+use crate::model::{Priority, Sink};
+use crate::sync::CancelToken;
+use crate::time::{Deadline, parse_duration};
+use crate::wire::openai;
+use admission::{Admitted, Door, Parts};
+use sink::ClientSink;
+
+/// The data plane of a gateway: its listener and what answers there.
+#[derive(Debug)]
+pub struct Front {
+    server: Server,
+}
+
+impl Front {
+    /// Listens on `listen` and serves `gateway` there.
+    ///
+    /// # Errors
+    /// If the address cannot be listened on, or a thread cannot be started.
+    pub fn start(gateway: &Gateway, listen: SocketAddr) -> Result<Self, StartError> {
+        let listener = TcpListener::bind(listen).map_err(|error| {
+            StartError::Listen(std::io::Error::new(error.kind(), format!("{listen} (server.listen): {error}")))
+        })?;
+        let config = gateway.config();
+        let service = Arc::new(Api { gateway: gateway.clone(), door: Door::new(gateway) });
+        let limits = Limits {
+            max_connections: config.server.max_connections,
+            max_body_bytes: config.server.max_body_bytes,
+            max_header_bytes: config.server.max_header_bytes,
+            header_timeout: config.server.header_timeout,
+            body_timeout: config.server.body_timeout,
+            idle_timeout: config.server.idle_timeout,
+            write_timeout: config.server.write_timeout,
+            thread_idle_timeout: config.threads.idle_timeout,
+        };
+        let server = Server::start(listener, limits, gateway.threads().clone(), gateway.watcher()?, service, "http")?;
+        Ok(Self { server })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.server.local_addr()
+    }
+
+    /// Takes no new connection; what is under way goes on.
+    pub fn stop_accepting(&self) {
+        self.server.stop_accepting();
+    }
+
+    /// Its connections' part of `/stats`.
+    #[must_use]
+    pub fn stats(&self) -> ConnectionStats {
+        self.server.stats()
+    }
+
+    /// Ends it: waits for what is under way until `deadline`, then cuts. Names the threads that did not end.
+    pub fn shutdown(self, deadline: Deadline) -> Vec<String> {
+        self.server.shutdown(deadline)
+    }
+}
+
+/// The API on a gateway.
+struct Api {
+    gateway: Gateway,
+    door: Door,
+}
+
+impl Service for Api {
+    fn admit(&self, head: &Head, _peer: SocketAddr) -> Result<Admission, Response> {
+        let route = routes::find(head).map_err(|refused| refused.response(&request_id(head)))?;
+        if route.is_probe() {
+            return Ok(Admission { max_body: Some(0), hold: None });
+        }
+        let admitted = self.door.admit(&self.gateway, head).map_err(|error| answer::error(&error))?;
+        Ok(Admission { max_body: None, hold: Some(Box::new(admitted)) })
+    }
+
+    fn serve(&self, request: Request, exchange: Exchange) -> Finished {
+        let Request { head, body, hold, .. } = request;
+        match hold.and_then(|hold| hold.downcast::<Admitted>().ok()) {
+            Some(admitted) => self.chat(&head, body, *admitted, exchange),
+            None => exchange.respond(self.probe(&head)),
+        }
+    }
+
+    fn refusal(
+        &self,
+        head: Option<&Head>,
+        status: u16,
+        error: &Error,
+        hold: Option<Box<dyn std::any::Any + Send>>,
+    ) -> Response {
+        let id = head.map_or_else(RequestId::fresh, request_id);
+        if let Some(admitted) = hold.and_then(|hold| hold.downcast::<Admitted>().ok()) {
+            admitted.refuse(error);
+        }
+        answer::refusal(status, error, &id)
+    }
+}
+
+impl Api {
+    fn probe(&self, head: &Head) -> Response {
+        match head.path() {
+            "/livez" => answer::text(200, "ok\n"),
+            "/readyz" if self.gateway.is_ready() => answer::text(200, "ready\n"),
+            "/readyz" => answer::text(503, "not ready\n").header("retry-after", "1"),
+            _ => answer::health(&self.gateway),
+        }
+    }
+
+    /// A chat completion, streamed or not.
+    fn chat(&self, head: &Head, body: Vec<u8>, admitted: Admitted, mut exchange: Exchange) -> Finished {
+        let Parts { mut guard, request_id, held } = admitted.open();
+        let call = match options(head, &request_id, guard.arrived())
+            .and_then(|options| Ok((openai::parse_chat(&body)?, options)))
+        {
+            Ok((fields, options)) => Arc::new(options.call(body, fields, guard.arrived())),
+            Err(error) => {
+                let error = error.with_request_id(&request_id);
+                guard.fail(&error);
+                drop(guard);
+                return exchange.respond(answer::error(&error));
+            }
+        };
+        exchange.watch(&call.cancel);
+        if !call.fields.stream {
+            let handled = self.gateway.handle(&call, guard, None);
+            drop(held);
+            return match handled {
+                Handled::Answer(whole) => exchange.respond(answer::whole(whole, &call)),
+                Handled::Failed(error, _) => exchange.respond(answer::error(&error)),
+                Handled::Streaming => exchange.respond(answer::error(&lost(&request_id))),
+            };
+        }
+        let sink = ClientSink::new(exchange, request_id, held);
+        match self.gateway.handle(&call, guard, Some(Box::new(sink))) {
+            Handled::Streaming => Finished::moved(),
+            Handled::Failed(error, sink) => match sink.and_then(ClientSink::exchange) {
+                Some(exchange) => exchange.respond(answer::error(&error)),
+                // The worker that had the sink panicked: the sink's own drop has answered.
+                None => Finished::moved(),
+            },
+            Handled::Answer(_) => Finished::moved(),
+        }
+    }
+}
+
+fn lost(id: &RequestId) -> Error {
+    Error::new(Code::Internal, "a stream began that was not asked for").with_request_id(id)
+}
+
+/// The id that the client sent, or a fresh one.
+fn request_id(head: &Head) -> RequestId {
+    head.header("x-request-id").and_then(RequestId::from_client).unwrap_or_else(RequestId::fresh)
+}
+
+/// What the request's own headers ask for.
+fn options(head: &Head, request_id: &RequestId, arrived: std::time::Instant) -> Result<CallOptions, Error> {
+    let mut options =
+        CallOptions { request_id: Some(request_id.clone()), cancel: CancelToken::new(), ..CallOptions::default() };
+    if let Some(text) = head.header("x-sluicegate-timeout") {
+        let limit = parse_duration(text).map_err(|error| Error::invalid("x-sluicegate-timeout", error.to_string()))?;
+        if limit < Duration::from_millis(1) {
+            return Err(Error::invalid("x-sluicegate-timeout", "the time limit must be at least 1ms"));
+        }
+        options.deadline = Some(Deadline::from(arrived, limit));
+    }
+    options.priority = match head.header("x-sluicegate-priority") {
+        None | Some("interactive") => Priority::Interactive,
+        Some("batch") => Priority::Batch,
+        Some(_) => {
+            let text = "the priority is neither \"interactive\" nor \"batch\"";
+            return Err(Error::invalid("x-sluicegate-priority", text));
+        }
+    };
+    match head.header("x-sluicegate-stream-recovery") {
+        None | Some("off") => {}
+        Some("buffer") => {
+            let text = "stream recovery is not built yet in this version; leave the header out or \"off\"";
+            return Err(Error::new(Code::Unsupported, text).with_param("x-sluicegate-stream-recovery"));
+        }
+        Some(_) => {
+            let text = "the stream recovery is neither \"off\" nor \"buffer\"";
+            return Err(Error::invalid("x-sluicegate-stream-recovery", text));
+        }
+    }
+    match head.header("content-encoding").map(str::trim) {
+        None | Some("" | "identity") => Ok(options),
+        Some(_) => {
+            let text = "compressed request bodies are not built yet in this version; send it as it is";
+            Err(Error::new(Code::Unsupported, text).with_param("content-encoding"))
+        }
+    }
+}
+
+impl ClientSink {
+    /// The exchange of a sink that came back unused.
+    fn exchange(sink: Box<dyn Sink>) -> Option<Exchange> {
+        sink.into_any().downcast::<Self>().ok().and_then(|sink| sink.into_exchange())
+    }
+}

@@ -1,1 +1,264 @@
 //! The gateway itself: routes a request, runs its attempts, and ends in an orderly way.
+//!
+//! A [`Gateway`] is a handle: `Clone + Send + Sync`, cheap to copy, all copies are one gateway. Requests run on the thread
+//! that waits for them anyway; what runs on threads of the gateway's own are the providers' workers. It opens no listener:
+//! the data plane is `front`, the admin plane `admin`, and both are put on top of a gateway by whoever wants them.
+//!
+//! Read `call` for a request's way, `requests` for how it is counted, `shutdown` for the end.
+
+mod build;
+mod call;
+mod requests;
+mod samples;
+mod shutdown;
+mod sim;
+mod snapshot;
+mod stream;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use serde::Serialize;
+
+pub use build::{Builder, StartError};
+pub use call::{CallOptions, Handled};
+pub use requests::{RequestGuard, RequestStats};
+pub use shutdown::ShutdownReport;
+pub use snapshot::{Blocked, Pools, Process, Snapshot};
+pub use stream::ChatStream;
+
+use crate::config::Config;
+use crate::error::{Code, Error, Result};
+use crate::events::Events;
+use crate::http::Watcher;
+use crate::model::Call;
+use crate::provider::{Provider, ReplyChannel};
+use crate::recycle;
+use crate::route;
+use crate::sync::Threads;
+use crate::wire::openai::{ChatReply, ChatRequest};
+use requests::Requests;
+use samples::Samples;
+use sim::SimHost;
+
+/// The life of a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum Phase {
+    /// Its pools are coming up.
+    Starting,
+    /// It takes requests.
+    Running,
+    /// It finishes what is under way and takes nothing new.
+    Draining,
+    /// It takes nothing.
+    Stopped,
+}
+
+/// An LLM gateway in this process.
+///
+/// ```
+/// let gateway = sluicegate::Gateway::from_env()?;
+/// let answer = gateway.ask("sim/echo", "Hello")?;
+/// assert_eq!(answer, "Hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Gateway(Arc<Inner>);
+
+/// Field order is drop order: the providers end before what they stand on.
+struct Inner {
+    providers: Vec<Arc<Provider>>,
+    sim: Arc<SimHost>,
+    replies: recycle::Pool<ReplyChannel>,
+    config: Config,
+    requests: Arc<Requests>,
+    samples: Samples,
+    events: Events,
+    phase: AtomicU8,
+    started: Instant,
+    threads: Threads,
+}
+
+/// A handle that keeps no gateway alive: for threads that serve one.
+#[derive(Clone, Debug)]
+pub struct WeakGateway(Weak<Inner>);
+
+impl WeakGateway {
+    /// The gateway, if it is still there.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Gateway> {
+        self.0.upgrade().map(Gateway)
+    }
+}
+
+impl Gateway {
+    /// A gateway of what the environment offers: each provider whose key is set, and the simulated one.
+    ///
+    /// # Errors
+    /// If a variable makes no sense, or the workers' threads cannot be started.
+    pub fn from_env() -> std::result::Result<Self, StartError> {
+        Self::builder().build()
+    }
+
+    /// A gateway of a configuration file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file, or that the workers' threads cannot be started.
+    pub fn from_config(path: impl AsRef<Path>) -> std::result::Result<Self, StartError> {
+        Self::builder().config(Config::load(path.as_ref())?).build()
+    }
+
+    /// A gateway to be put together.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Asks `model` one thing and waits for the text of its answer.
+    ///
+    /// # Errors
+    /// Whatever ends a request; see [`Error::code`].
+    pub fn ask(&self, model: &str, prompt: &str) -> Result<String> {
+        Ok(self.chat(&ChatRequest::new(model, prompt))?.text().to_owned())
+    }
+
+    /// Sends a chat request and waits for its whole answer.
+    ///
+    /// # Errors
+    /// Whatever ends a request; see [`Error::code`].
+    pub fn chat(&self, request: &ChatRequest) -> Result<ChatReply> {
+        let answer = self.chat_raw(request.to_body(false), &CallOptions::default())?;
+        ChatReply::from_body(&answer.body)
+    }
+
+    /// Sends a chat request and waits until its stream begins. Dropping the stream cancels the request upstream.
+    ///
+    /// # Errors
+    /// Whatever ends a request before its first event; see [`Error::code`].
+    pub fn chat_stream(&self, request: &ChatRequest) -> Result<ChatStream> {
+        stream::open(self, request.to_body(true), &CallOptions::default())
+    }
+
+    /// The threads of this gateway; those who put a listener on it start theirs there.
+    #[must_use]
+    pub fn threads(&self) -> &Threads {
+        &self.0.threads
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The last events.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.0.events
+    }
+
+    /// The watcher of client connections, shared by every listener on this gateway; started when first asked for.
+    ///
+    /// # Errors
+    /// If its thread cannot be started.
+    pub fn watcher(&self) -> std::result::Result<Arc<Watcher>, StartError> {
+        self.0.sim.watcher()
+    }
+
+    /// Where the gateway stands in its life.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.0.phase()
+    }
+
+    /// Whether a request sent now can succeed: every pool is up and nothing drains.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        use crate::provider::PoolPhase;
+        self.phase() == Phase::Running && self.0.providers.iter().all(|p| p.phase() == PoolPhase::Ready)
+    }
+
+    /// The providers' names, in the order of the configuration.
+    #[must_use]
+    pub fn provider_names(&self) -> Vec<&str> {
+        self.0.providers.iter().map(|provider| &**provider.name()).collect()
+    }
+
+    /// A handle that keeps the gateway not alive.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakGateway {
+        WeakGateway(Arc::downgrade(&self.0))
+    }
+
+    /// The address of the simulated provider, if it was used already.
+    #[must_use]
+    pub fn sim_address(&self) -> Option<std::net::SocketAddr> {
+        self.0.sim.address()
+    }
+
+    /// What the simulated provider counted, if it was used already.
+    #[must_use]
+    pub fn sim_stats(&self) -> Option<serde_json::Value> {
+        self.0.sim.stats()
+    }
+
+    /// Takes a sample of the counters; rates are made of a minute of them. The stats thread does this once a second.
+    pub fn sample(&self) {
+        self.0.samples.take(&self.0);
+    }
+
+    /// Everything that `/stats` says, as it is now.
+    #[must_use]
+    pub fn stats(&self) -> Snapshot {
+        snapshot::take(&self.0)
+    }
+
+    /// Finds the provider that serves `name`, and the model's name there. Under a prefix route a bare name means the
+    /// provider of that `prefix`.
+    fn target<'a>(&self, name: &'a str) -> Result<(&Arc<Provider>, &'a str)> {
+        let names = self.provider_names();
+        let target = route::resolve(name, &names)?;
+        let found = self.0.providers.iter().find(|provider| &**provider.name() == target.provider);
+        let provider = found.ok_or_else(|| Error::new(Code::Internal, "a routed provider is gone"))?;
+        Ok((provider, target.model))
+    }
+
+    /// Whether a call's model leads somewhere, before anything is queued for it.
+    ///
+    /// # Errors
+    /// [`Code::ModelNotFound`] with near names.
+    pub fn check_target(&self, call: &Call) -> Result<()> {
+        self.target(&call.fields.model).map(drop)
+    }
+}
+
+impl Inner {
+    fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::SeqCst) {
+            0 => Phase::Starting,
+            1 => Phase::Running,
+            2 => Phase::Draining,
+            _ => Phase::Stopped,
+        }
+    }
+
+    /// Moves on to `phase`; `true` if it was not there yet.
+    fn advance(&self, phase: Phase) -> bool {
+        let moved = self.phase.fetch_max(phase as u8, Ordering::SeqCst) < phase as u8;
+        if moved {
+            self.events.push("phase", "gateway", format!("{phase:?}").to_lowercase());
+        }
+        moved
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("phase", &self.phase()).field("providers", &self.provider_names()).finish()
+    }
+}

@@ -13,6 +13,7 @@
 //! A keep-alive request in one segment costs one `recv` and one `send`. Both use the time-out that lingering has set: a
 //! longer wait first goes through a short one, so that a body in a second segment sets no other.
 
+use std::any::Any;
 use std::io::{ErrorKind, IoSlice};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::ops::Range;
@@ -313,13 +314,13 @@ impl Connection {
     }
 
     /// Answers what the server itself refuses, and closes.
-    pub(super) fn refuse(self: Box<Self>, head: Option<&Head>, refusal: &Refusal) {
+    pub(super) fn refuse(self: Box<Self>, head: Option<&Head>, refusal: &Refusal, hold: Option<Box<dyn Any + Send>>) {
         let server = Arc::clone(self.server());
         if refusal.is_bad_request() {
             server.count_bad_request();
         }
         let head_only = head.is_some_and(|head| head.method() == "HEAD");
-        self.respond(&server.refusal(head, refusal), head_only, true, true);
+        self.respond(&server.refusal(head, refusal, hold), head_only, true, true);
     }
 
     /// Hands the connection back to its server, from whatever thread: to be served if bytes are there, else to be parked.

@@ -24,8 +24,8 @@ pub trait Service: Send + Sync + 'static {
 
     /// The answer to what the server itself refuses, before or instead of [`serve`](Self::serve): in the API's shape, with
     /// this `status`, which may be finer than the error's own. `head` is there if it was read. Must not block: it may run
-    /// on the thread that accepts, or on the watcher.
-    fn refusal(&self, head: Option<&Head>, status: u16, error: &Error) -> Response;
+    /// on the thread that accepts, or on the watcher. `hold` is what the request's admission held, if it got that far.
+    fn refusal(&self, head: Option<&Head>, status: u16, error: &Error, hold: Option<Box<dyn Any + Send>>) -> Response;
 }
 
 /// Leave to read a request's body and serve it.

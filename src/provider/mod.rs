@@ -1,1 +1,122 @@
 //! One provider: its pool of workers, its queue, and a single attempt at its upstream.
+//!
+//! A [`Provider`] is a value of its own: nothing in it is shared with another provider but the pool of reply channels and
+//! the table of threads, so one that hangs or is full leaves the others as they are (I7). It never retries, never routes,
+//! and never talks to a client except through the sink that stands in a job. Read `job` for who may take what, `ticket` for
+//! the waiter's side, `worker` and `attempt` for the other, `pool` for the whole.
+
+mod attempt;
+mod face;
+mod figures;
+mod headers;
+mod job;
+mod pool;
+mod relay;
+mod snapshot;
+mod supervisor;
+mod ticket;
+mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use attempt::AttemptSettings;
+pub use face::{WorkerRow, WorkerState};
+pub use job::{Reached, ReplyChannel};
+pub use pool::{PoolEnd, PoolPhase, PoolSettings, StartupTimes};
+pub use snapshot::{
+    BreakerStats, HealthStats, JobStats, KeyStats, OptimizationStats, ProviderStats, QueueStats, ScalingStats,
+    WorkerStats,
+};
+
+use crate::error::Error;
+use crate::events::Events;
+use crate::model::{Call, Sink, Timing};
+use crate::recycle;
+use crate::sync::Threads;
+use crate::sync::threads::SpawnError;
+use crate::time::Deadline;
+use crate::transport::Transport;
+use attempt::Attempt;
+use pool::Pool;
+use ticket::Waited;
+
+/// A provider that takes attempts.
+#[derive(Debug)]
+pub struct Provider {
+    pool: Pool,
+    key_name: Option<String>,
+}
+
+/// How an attempt ended for the one who waited.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The answer, word that the stream has begun, or the error.
+    pub result: Result<Reached, Error>,
+    /// Where the time went.
+    pub timing: Timing,
+    /// The sink, if the attempt did not use it.
+    pub sink: Option<Box<dyn Sink>>,
+}
+
+impl Provider {
+    /// Starts the workers of a provider that is reached through `transport`; `resources` is how long that took to make.
+    ///
+    /// # Errors
+    /// If not even one worker could be started.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of its own, handed over once by the builder")]
+    pub fn start(
+        pool: PoolSettings,
+        attempt: AttemptSettings,
+        key_name: Option<String>,
+        transport: Arc<dyn Transport>,
+        threads: &Threads,
+        events: Events,
+        replies: recycle::Pool<ReplyChannel>,
+        resources: Duration,
+    ) -> Result<Self, SpawnError> {
+        let attempt = Attempt { settings: attempt, transport };
+        Ok(Self { pool: Pool::start(pool, attempt, threads, events, replies, resources)?, key_name })
+    }
+
+    /// The provider's name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.pool.shared().settings.name
+    }
+
+    /// Where the pool stands in its life.
+    #[must_use]
+    pub fn phase(&self) -> PoolPhase {
+        self.pool.shared().phase()
+    }
+
+    /// Makes one attempt on the calling thread's behalf, and waits for it. With a `sink`, a stream is relayed into it.
+    pub fn attempt(&self, call: &Arc<Call>, model: &Arc<str>, number: u32, sink: Option<Box<dyn Sink>>) -> Outcome {
+        match self.pool.submit(call, model, number, sink) {
+            Ok(ticket) => {
+                let Waited { result, timing, sink } = ticket.wait(&call.cancel, call.deadline, call.fields.stream);
+                Outcome { result, timing, sink }
+            }
+            Err((error, sink)) => Outcome { result: Err(error), timing: Timing::default(), sink },
+        }
+    }
+
+    /// Says that nothing new comes; what is under way goes on.
+    pub fn drain(&self) {
+        self.pool.drain();
+    }
+
+    /// Ends the provider: cuts what still runs, answers what still waits, joins its threads until `deadline`.
+    pub fn stop(&self, deadline: Deadline) -> PoolEnd {
+        let end = self.pool.stop(deadline);
+        self.pool.shared().attempt.transport.retire();
+        end
+    }
+
+    /// The provider's part of `/stats`.
+    #[must_use]
+    pub fn stats(&self) -> ProviderStats {
+        snapshot::take(&self.pool, self.key_name.as_deref())
+    }
+}

@@ -179,7 +179,13 @@ impl Service for SimService {
         }
     }
 
-    fn refusal(&self, _head: Option<&Head>, status: u16, error: &Error) -> Response {
+    fn refusal(
+        &self,
+        _head: Option<&Head>,
+        status: u16,
+        error: &Error,
+        _hold: Option<Box<dyn std::any::Any + Send>>,
+    ) -> Response {
         self::error(None, status, error.message(), error.param())
     }
 }

@@ -61,12 +61,18 @@ pub mod classes {
     }
 
     classes! {
+        /// The simulated provider and the watcher, being started.
+        SIM_HOST = ranked("gateway.sim_host", 200);
         /// The workers of a pool: who runs, who is being started, who is quitting.
         ROSTER = ranked("provider.roster", 400);
+        /// A pool's supervisor: taken by whoever ends it.
+        LIFECYCLE = leaf("provider.lifecycle");
         /// One job's payload: taken by its worker or by its waiter.
         JOB = leaf("provider.job");
         /// A client's connection, standing in a job: taken by its worker or by its waiter.
         SINK = leaf("provider.sink");
+        /// What a worker is at.
+        FACE = leaf("provider.face");
         /// Admission: places taken, and who waits for one.
         PERMITS = leaf("queue.permits");
         /// The idle objects of a pool.

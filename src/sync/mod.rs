@@ -4,6 +4,7 @@
 //! there, and the rules about what may be held across what are enforced in it.
 
 pub mod cancel;
+pub mod limits;
 pub mod locks;
 pub mod quit;
 pub mod slot;

@@ -621,7 +621,7 @@ mod tests {
     fn past_the_limit_a_spawn_is_an_error_and_the_place_comes_back() {
         let threads = threads(1);
         let (hold, held) = bounded::<()>(0);
-        let first = threads.spawn(Role::Conn, "first", move || drop(held.recv())).expect("room for one");
+        let first = threads.spawn(Role::Conn, "first", move || assert!(held.recv().is_err())).expect("room for one");
         assert!(matches!(threads.spawn(Role::Conn, "second", || ()), Err(SpawnError::Limit { limit: 1 })));
         drop(hold);
         first.join(Deadline::after(FUSE)).expect("it ends");
@@ -664,7 +664,7 @@ mod tests {
     fn a_straggler_is_reported_by_name() {
         let threads = threads(4);
         let (hold, held) = bounded::<()>(0);
-        let thread = threads.spawn(Role::Worker, "sim-worker-1", move || drop(held.recv())).expect("room");
+        let thread = threads.spawn(Role::Worker, "sim-worker-1", move || assert!(held.recv().is_err())).expect("room");
         let thread = thread.join(Deadline::after(Duration::from_millis(5))).expect_err("it still runs");
         assert_eq!(thread.name(), "sim-worker-1");
         drop(hold);
@@ -680,7 +680,7 @@ mod tests {
             .spawn(Role::Worker, "waits", move || {
                 let _state = enter(State::WaitingChannel);
                 ready.send(()).expect("the test listens");
-                drop(held.recv());
+                assert!(held.recv().is_err());
             })
             .expect("room");
         is_ready.recv_timeout(FUSE).expect("it runs");

@@ -17,7 +17,7 @@ pub(super) struct Tree {
 const LAYERS: [&[&str]; 9] = [
     &["error", "time", "ids", "secret", "metrics"],
     &["sync", "net"],
-    &["recycle", "queue", "config", "model"],
+    &["recycle", "queue", "config", "model", "events"],
     &["wire", "transport", "http"],
     &["provider"],
     &["plugin", "route", "sim"],
@@ -27,12 +27,14 @@ const LAYERS: [&[&str]; 9] = [
 ];
 
 /// Who may use a module beside it: "none beside it unless said", and here it is said.
-const SAID: [(&str, &str); 4] = [
+const SAID: [(&str, &str); 5] = [
     // An error names the request that it belongs to; a histogram knows what a microsecond is.
     ("error", "ids"),
     ("metrics", "time"),
     // A socket's waits show in the thread's state.
     ("net", "sync"),
+    // A job's priority says which lane it waits in.
+    ("queue", "model"),
     // The admin plane answers with snapshots.
     ("admin", "stats"),
 ];

@@ -1,0 +1,84 @@
+# What a developer and CI run. `make test` is everything that has to be green; CI=true allows nothing to be left out.
+
+VENV := .venv
+BIN := target/debug/sluicegate
+LEFT_OUT := target/left-out
+TIMES ?= 50
+
+export CLIPPY_CONF_DIR := $(CURDIR)/tests/policy
+
+.NOTPARALLEL:
+.PHONY: run test begin format lint docs rust examples build sdk end repeat bench clean
+
+# A release gateway on the simulated provider: no key, no network beyond this machine.
+run:
+	cargo run --release --locked -- serve --config examples/simulated.json
+
+test: begin format lint docs rust examples build sdk end
+
+begin:
+	@mkdir -p target && : > $(LEFT_OUT)
+
+format:
+	cargo fmt --check
+
+lint:
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --lib --no-default-features -- -D warnings
+
+docs:
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+rust:
+	cargo test --locked
+
+# Each example ends by itself, without key or network.
+examples:
+	@for file in examples/*.rs; do \
+	  [ -e "$$file" ] || continue; \
+	  name=$$(basename "$$file" .rs); \
+	  echo "example $$name"; \
+	  cargo build --quiet --locked --example "$$name" && timeout 60 "target/debug/examples/$$name" || exit 1; \
+	done
+
+build:
+	cargo build --locked
+
+# The openai SDK against the built binary.
+sdk: build
+	@if $(MAKE) --no-print-directory $(VENV)/made; then \
+	  SLUICEGATE_BIN=$(BIN) PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/sdk; \
+	elif [ "$(CI)" = true ]; then \
+	  echo "the environment for the SDK tests could not be made, and CI leaves nothing out" >&2; exit 1; \
+	else \
+	  echo "the openai SDK tests: python3 could not make $(VENV) (see above)" >> $(LEFT_OUT); \
+	fi
+
+$(VENV)/made: tests/sdk/requirements.txt
+	rm -rf $(VENV)
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+end:
+	@if [ -s $(LEFT_OUT) ]; then \
+	  echo; echo "All that ran is green, but this was LEFT OUT:"; sed 's/^/  /' $(LEFT_OUT); \
+	else \
+	  echo; echo "All green, nothing left out."; \
+	fi
+
+# The Rust tests again and again: what is concurrent must not depend on luck. `make repeat TIMES=50`
+repeat:
+	cargo test --locked --no-run
+	@for n in $$(seq $(TIMES)); do \
+	  cargo test --locked --quiet --lib --test main > target/repeat.log 2>&1 || { cat target/repeat.log; echo "run $$n failed"; exit 1; }; \
+	done; echo "$(TIMES) runs, all green"
+
+# The gateway beside nginx and the direct path: JSON on standard output, a table on standard error.
+bench:
+	cargo build --release --locked
+	cargo bench --locked --bench yardstick
+
+clean:
+	cargo clean
+	rm -rf $(VENV)

@@ -1,0 +1,119 @@
+//! What the admin plane says: each route a function from the gateway to a page.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::gateway::Gateway;
+use crate::stats::Stats;
+use crate::time::Deadline;
+
+/// How long a fresh snapshot is waited for; after it the last one is given.
+const FRESH_WAIT: Duration = Duration::from_secs(2);
+
+/// Routes of the interface whose part is not built yet.
+const UNBUILT: [&str; 3] = ["/metrics", "/reload", "/providers/"];
+
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) status: u16,
+    pub(super) content_type: &'static str,
+    pub(super) body: Vec<u8>,
+}
+
+impl Page {
+    fn json(status: u16, value: &Value) -> Self {
+        Self { status, content_type: "application/json", body: value.to_string().into_bytes() }
+    }
+
+    fn text(status: u16, text: &str) -> Self {
+        Self { status, content_type: "text/plain; charset=utf-8", body: text.as_bytes().to_vec() }
+    }
+
+    /// An error in the admin plane's shape.
+    pub(super) fn error(status: u16, message: &str) -> Self {
+        Self::json(status, &json!({ "error": { "message": message } }))
+    }
+}
+
+/// The pages of one gateway.
+#[derive(Debug)]
+pub(super) struct Pages {
+    gateway: Gateway,
+    stats: Arc<Stats>,
+}
+
+impl Pages {
+    pub(super) fn new(gateway: Gateway, stats: Arc<Stats>) -> Self {
+        Self { gateway, stats }
+    }
+
+    /// Answers one request.
+    pub(super) fn answer(&self, method: &str, url: &str) -> Page {
+        let (path, query) = url.split_once('?').unwrap_or((url, ""));
+        match (method, path) {
+            ("GET" | "HEAD", _) => self.get(path, query),
+            ("POST", "/drain") => {
+                self.gateway.drain();
+                Page::json(202, &json!({ "phase": self.gateway.phase() }))
+            }
+            _ if UNBUILT.iter().any(|unbuilt| path.starts_with(unbuilt)) => unbuilt(path),
+            _ => Page::error(405, &format!("{method} is not allowed on {path}")),
+        }
+    }
+
+    fn get(&self, path: &str, query: &str) -> Page {
+        match path {
+            "/stats" => {
+                let json = match parameter(query, "fresh") {
+                    Some("1" | "true") => self.stats.fresh(Deadline::after(FRESH_WAIT)),
+                    _ => self.stats.latest(),
+                };
+                Page { status: 200, content_type: "application/json", body: json.to_vec() }
+            }
+            "/config" => Page::json(200, &self.gateway.config().effective_json()),
+            "/threads" => Page::json(200, &json!({ "threads": self.gateway.threads().list() })),
+            "/events" => self.events(query),
+            "/livez" => Page::text(200, "ok\n"),
+            "/readyz" if self.gateway.is_ready() => Page::text(200, "ready\n"),
+            "/readyz" => Page::text(503, "not ready\n"),
+            "/sim/stats" => match self.gateway.sim_stats() {
+                Some(stats) => Page::json(200, &stats),
+                None => Page::error(404, "the simulated provider was not used yet"),
+            },
+            "/" => Page::text(200, INDEX),
+            _ if UNBUILT.iter().any(|unbuilt| path.starts_with(unbuilt)) => unbuilt(path),
+            _ => Page::error(404, &format!("there is no page {path}; the pages are listed at /")),
+        }
+    }
+
+    /// The events after `since`, in milliseconds since the Unix epoch.
+    fn events(&self, query: &str) -> Page {
+        let since = match parameter(query, "since").map(str::parse::<u64>) {
+            None => 0,
+            Some(Ok(since)) => since,
+            Some(Err(_)) => return Page::error(400, "since must be milliseconds since the Unix epoch, as in ?since=0"),
+        };
+        let events: Vec<_> = self.gateway.events().list().into_iter().filter(|event| event.at_ms > since).collect();
+        Page::json(200, &json!({ "events": events }))
+    }
+}
+
+fn unbuilt(path: &str) -> Page {
+    Page::error(501, &format!("{path} is not built yet in this version"))
+}
+
+fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+const INDEX: &str = "Sluicegate, admin plane\n\n\
+    GET  /stats[?fresh=1]   everything counted, as JSON\n\
+    GET  /config            the configuration in force, secrets redacted\n\
+    GET  /threads           every thread and what it does\n\
+    GET  /events[?since=ms] the last events\n\
+    GET  /livez, /readyz    for probes\n\
+    GET  /sim/stats         what the simulated provider counted\n\
+    POST /drain             take nothing new, finish what is under way\n";

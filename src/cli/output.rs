@@ -1,0 +1,97 @@
+//! Results, failures and exit codes.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Write as _};
+use std::process::ExitCode;
+
+use crate::config::ConfigError;
+use crate::error::Error;
+use crate::gateway::StartError;
+use crate::sync::threads::SpawnError;
+
+/// Why a command did not do its job.
+#[derive(Debug)]
+pub enum Failure {
+    /// Bad usage or bad configuration: exit 2.
+    Usage(String),
+    /// The job failed: exit 1.
+    Job(String),
+    /// Whoever read stdout has gone: a quiet end, exit 0.
+    ReaderGone,
+}
+
+impl Failure {
+    /// A command whose part is not built yet.
+    pub(super) fn unbuilt(command: &str) -> Self {
+        Self::Usage(format!("the command {command} is not built yet in this version"))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(text) | Self::Job(text) => f.write_str(text),
+            Self::ReaderGone => f.write_str("nobody reads the output"),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::BrokenPipe => Self::ReaderGone,
+            _ => Self::Job(error.to_string()),
+        }
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Config(error) => error.into(),
+            other => Self::Job(other.to_string()),
+        }
+    }
+}
+
+impl From<SpawnError> for Failure {
+    fn from(error: SpawnError) -> Self {
+        Self::Job(error.to_string())
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Job(error.to_string())
+    }
+}
+
+/// Writes a result to stdout.
+pub(super) fn result(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Writes a line for a person to stderr.
+pub(super) fn note(text: &str) {
+    // Nothing can be done about a closed stderr.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+pub(super) fn exit_code(outcome: Result<(), Failure>) -> ExitCode {
+    match outcome {
+        Ok(()) | Err(Failure::ReaderGone) => ExitCode::SUCCESS,
+        Err(failure) => {
+            note(&format!("sluicegate: {failure}"));
+            ExitCode::from(if matches!(failure, Failure::Usage(_)) { 2 } else { 1 })
+        }
+    }
+}

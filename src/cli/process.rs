@@ -1,0 +1,67 @@
+//! What concerns the whole process: logging, limits, the futex table, signals.
+
+use std::io::Write as _;
+
+use crossbeam_channel::{Receiver, bounded};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
+
+use super::args::LogFormat;
+use crate::gateway::StartError;
+use crate::sync::{Role, Threads};
+use crate::time::unix_ms;
+
+/// What is logged if RUST_LOG does not say.
+const DEFAULT_FILTER: &str = "warn";
+
+/// Starts the logger; a second start in one process is ignored.
+pub(super) fn start_logging(format: LogFormat) {
+    let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(DEFAULT_FILTER));
+    if format == LogFormat::Json {
+        builder.format(|out, record| {
+            let line = json!({
+                "at_ms": unix_ms(),
+                "level": record.level().as_str(),
+                "target": record.target(),
+                "message": record.args().to_string(),
+            });
+            writeln!(out, "{line}")
+        });
+    }
+    let _ = builder.try_init();
+}
+
+/// Raises the limit on open descriptors to what the system allows: one per connection, on both sides.
+pub(super) fn raise_limits() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        log::warn!("the limit on open descriptors stays at {:?}: {error}", limit.current);
+    }
+}
+
+/// Each signal that asks for an end: the first begins the drain, the second ends at once.
+pub(super) struct Signals(Receiver<()>);
+
+impl Signals {
+    /// Listens for SIGINT and SIGTERM on a thread of the gateway.
+    pub(super) fn listen(threads: &Threads) -> Result<Self, StartError> {
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(StartError::Listen)?;
+        let (send, received) = bounded(2);
+        threads.service(Role::Watchdog, "signals", move || {
+            for _ in signals.forever() {
+                // A third signal finds the channel full; two are all that is listened to.
+                let _ = send.try_send(());
+            }
+        })?;
+        Ok(Self(received))
+    }
+
+    /// The channel that says so.
+    pub(super) fn channel(&self) -> &Receiver<()> {
+        &self.0
+    }
+}

@@ -1,0 +1,108 @@
+//! `serve`: the gateway with both planes, until a signal, then the drain.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{bounded, select};
+
+use super::args::Serve;
+use super::output::{Failure, note, result};
+use super::process::{self, Signals};
+use crate::admin::Admin;
+use crate::config::{self, Config};
+use crate::front::Front;
+use crate::gateway::{Gateway, ShutdownReport};
+use crate::stats::Stats;
+use crate::sync::Role;
+use crate::time::{Deadline, format_duration};
+
+/// How long the planes may take to close once nothing is under way.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
+
+pub(super) fn run(command: &Serve) -> Result<(), Failure> {
+    process::raise_limits();
+    let mut config = Config::discover(command.config.as_deref(), &config::process_env)?;
+    config.listen_on(command.listen, command.admin)?;
+    config.warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
+    let gateway = Gateway::builder().config(config).build()?;
+    let signals = Signals::listen(gateway.threads())?;
+    let front = Arc::new(Front::start(&gateway, gateway.config().server.listen)?);
+    let weak = Arc::downgrade(&front);
+    let connections = Box::new(move |snapshot: &mut crate::gateway::Snapshot| {
+        snapshot.connections = weak.upgrade().map(|front| front.stats());
+    });
+    let stats = Arc::new(Stats::start(&gateway, connections)?);
+    let admin = Admin::start(&gateway, gateway.config().server.admin, Arc::clone(&stats))?;
+    result(&banner(&gateway, &front, &admin))?;
+
+    let _ = signals.channel().recv();
+    let patience = gateway.config().server.shutdown_timeout;
+    note(&format!("draining: at most {}; a second signal ends at once", format_duration(patience)));
+    let Some(mut report) = drain(&gateway, front, &signals, patience) else {
+        note("sluicegate: ended at once by a second signal");
+        std::process::exit(1);
+    };
+    report.stragglers.extend(admin.shutdown(Deadline::after(CLOSE_WAIT)));
+    if let Some(stats) = Arc::into_inner(stats) {
+        stats.stop(Deadline::after(CLOSE_WAIT));
+    }
+    note(&summary(&report));
+    Ok(())
+}
+
+/// Drains; `None` if a second signal came first.
+///
+/// The listener stays open meanwhile: a probe hears 503 and a new request `shutting_down`, which says more to a load
+/// balancer and to a client than a refused connection.
+fn drain(gateway: &Gateway, front: Arc<Front>, signals: &Signals, patience: Duration) -> Option<ShutdownReport> {
+    let (done, is_done) = bounded(1);
+    let own = gateway.clone();
+    let ended = gateway.threads().spawn(Role::Watchdog, "drain", move || {
+        let mut report = own.shutdown(patience);
+        // What the connections still write is the end of answers that are counted already.
+        if let Some(front) = Arc::into_inner(front) {
+            report.stragglers.extend(front.shutdown(Deadline::after(CLOSE_WAIT)));
+        }
+        let _ = done.send(report);
+    });
+    if let Err(error) = ended {
+        log::warn!("no thread for the drain, so a second signal is not heard: {error}");
+        return Some(gateway.shutdown(patience));
+    }
+    select! {
+        recv(is_done) -> report => report.ok(),
+        recv(signals.channel()) -> _ => None,
+    }
+}
+
+fn banner(gateway: &Gateway, front: &Front, admin: &Admin) -> String {
+    let config = gateway.config();
+    let mut text = format!("sluicegate {}\n", env!("CARGO_PKG_VERSION"));
+    for source in &config.sources {
+        let _ = writeln!(text, "  {source}");
+    }
+    let _ = writeln!(text, "providers    {}", gateway.provider_names().join(", "));
+    let _ = writeln!(text, "data plane   http://{}", front.addr());
+    let _ = writeln!(text, "admin plane  http://{}", admin.addr());
+    let key = if config.server.keys.is_empty() { "" } else { " -H \"authorization: Bearer $SLUICEGATE_KEY\"" };
+    let model = if gateway.provider_names().contains(&"sim") { "sim/lorem-40+gap-50ms" } else { "PROVIDER/MODEL" };
+    let _ = writeln!(
+        text,
+        "\ncurl -N http://{}/v1/chat/completions{key} -H 'content-type: application/json' \
+         -d '{{\"model\":\"{model}\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'\n",
+        front.addr(),
+    );
+    text
+}
+
+fn summary(report: &ShutdownReport) -> String {
+    let mut text = format!(
+        "drained: {} requests finished, {} cut, {} answered from the queue",
+        report.finished, report.cut, report.swept
+    );
+    if !report.stragglers.is_empty() {
+        let _ = write!(text, "; threads that did not end: {}", report.stragglers.join(", "));
+    }
+    text
+}

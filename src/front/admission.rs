@@ -1,0 +1,180 @@
+//! What is refused before a body is read: a wrong key, an overloaded or a draining gateway.
+//!
+//! **Invariants.** I2: what an admitted request holds (its count, its bytes) is guards in one value, which travels with it.
+
+use std::sync::Arc;
+
+use crate::error::{Code, Error};
+use crate::gateway::{Gateway, Phase, RequestGuard};
+use crate::http::Head;
+use crate::ids::RequestId;
+use crate::metrics::{CountGuard, Gauge};
+use crate::secret::Digest;
+use crate::time::now;
+
+use super::request_id;
+
+/// Who may come in, and how many.
+#[derive(Debug)]
+pub(super) struct Door {
+    keys: Vec<Digest>,
+    max_in_flight: u64,
+    in_flight: Arc<Gauge>,
+    buffered: Arc<Buffered>,
+}
+
+/// What an admitted request holds until it ends.
+#[derive(Debug)]
+pub(super) struct Admitted(Option<Parts>);
+
+/// The parts of an [`Admitted`].
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) guard: RequestGuard,
+    pub(super) request_id: RequestId,
+    pub(super) held: Held,
+}
+
+/// Its place among the requests under way, and its bytes among those buffered.
+#[derive(Debug)]
+pub(super) struct Held {
+    _place: CountGuard,
+    _bytes: Option<Bytes>,
+}
+
+impl Admitted {
+    pub(super) fn open(mut self) -> Parts {
+        match self.0.take() {
+            Some(parts) => parts,
+            None => unreachable!("an admission is opened once, and by value"),
+        }
+    }
+
+    /// The server refused the rest of the request.
+    pub(super) fn refuse(mut self, error: &Error) {
+        if let Some(mut parts) = self.0.take() {
+            parts.guard.fail(error);
+        }
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        if let Some(mut parts) = self.0.take() {
+            parts.guard.fail(&Error::new(Code::ClientClosed, "the client left before its request was whole"));
+        }
+    }
+}
+
+impl Door {
+    pub(super) fn new(gateway: &Gateway) -> Self {
+        let server = &gateway.config().server;
+        // Each waiting request holds a thread, so more than there may be threads cannot be under way.
+        let derived = gateway.threads().limit();
+        Self {
+            keys: server.keys.iter().map(|key| key.digest.clone()).collect(),
+            max_in_flight: server.max_in_flight.map_or(derived, |max| max as u64),
+            in_flight: Arc::default(),
+            buffered: Arc::new(Buffered { limit: server.max_buffered_bytes as u64, ..Buffered::default() }),
+        }
+    }
+
+    /// Lets a request in, or says why not. It is counted either way.
+    pub(super) fn admit(&self, gateway: &Gateway, head: &Head) -> Result<Admitted, Error> {
+        let mut guard = gateway.begin(now());
+        let request_id = request_id(head);
+        match self.judge(gateway, head) {
+            Ok(held) => Ok(Admitted(Some(Parts { guard, request_id, held }))),
+            Err(error) => {
+                let error = error.with_request_id(&request_id);
+                guard.fail(&error);
+                Err(error)
+            }
+        }
+    }
+
+    fn judge(&self, gateway: &Gateway, head: &Head) -> Result<Held, Error> {
+        self.check_key(head)?;
+        if gateway.phase() >= Phase::Draining {
+            return Err(Error::new(Code::ShuttingDown, "the gateway is shutting down"));
+        }
+        let place = self.in_flight.enter_below(self.max_in_flight).ok_or_else(|| {
+            let text = format!("{} requests are under way already (server.max_in_flight)", self.max_in_flight);
+            Error::new(Code::Overloaded, text)
+        })?;
+        let length = head.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        let bytes = self.buffered.enter(length).ok_or_else(|| {
+            let text = "too many bytes of requests are held already (server.max_buffered_bytes)";
+            Error::new(Code::Overloaded, text)
+        })?;
+        Ok(Held { _place: place, _bytes: bytes })
+    }
+
+    /// One answer for a key that is wrong, malformed or missing: nothing tells them apart (P7).
+    fn check_key(&self, head: &Head) -> Result<(), Error> {
+        if self.keys.is_empty() {
+            return Ok(());
+        }
+        let bearer = head.header("authorization").and_then(|value| {
+            let (scheme, key) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
+        });
+        let sent = bearer.or_else(|| head.header("x-api-key")).or_else(|| head.header("api-key")).unwrap_or("");
+        match Digest::of(sent.as_bytes()).find_in(&self.keys) {
+            Some(_) => Ok(()),
+            None => {
+                let text = "the gateway key is missing or wrong; send it as Authorization: Bearer <key>";
+                Err(Error::new(Code::Unauthorized, text))
+            }
+        }
+    }
+}
+
+/// Bytes of requests that are held, by what their heads announce.
+#[derive(Debug, Default)]
+struct Buffered {
+    limit: u64,
+    held: std::sync::atomic::AtomicU64,
+}
+
+impl Buffered {
+    /// Room for `bytes`: `Some(None)` if there is nothing to hold, `None` if there is no room.
+    fn enter(self: &Arc<Self>, bytes: u64) -> Option<Option<Bytes>> {
+        use std::sync::atomic::Ordering::Relaxed;
+        if bytes == 0 {
+            return Some(None);
+        }
+        let fits = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        self.held.fetch_update(Relaxed, Relaxed, fits).ok()?;
+        Some(Some(Bytes { of: Arc::clone(self), bytes }))
+    }
+}
+
+/// Bytes held until this drops.
+#[derive(Debug)]
+struct Bytes {
+    of: Arc<Buffered>,
+    bytes: u64,
+}
+
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        self.of.held.fetch_sub(self.bytes, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_admitted_exactly_and_come_back() {
+        let buffered = Arc::new(Buffered { limit: 100, ..Buffered::default() });
+        let first = buffered.enter(60).expect("room").expect("something to hold");
+        assert!(buffered.enter(41).is_none());
+        assert!(buffered.enter(u64::MAX).is_none());
+        let second = buffered.enter(40).expect("room");
+        drop((first, second));
+        assert!(buffered.enter(100).is_some());
+    }
+}

@@ -1,0 +1,102 @@
+//! Answers and errors as HTTP responses, in OpenAI's shape.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::error::Error;
+use crate::gateway::Gateway;
+use crate::http::Response;
+use crate::ids::RequestId;
+use crate::model::{Answer, Call, Served};
+use crate::time::micros_of;
+use crate::wire::openai;
+
+const JSON: &str = "application/json";
+
+/// A complete answer: the upstream's bytes, and who gave them.
+pub(super) fn whole(answer: Answer, call: &Call) -> Response {
+    let Answer { status, headers, body, served, .. } = answer;
+    let mut response = Response::new(status);
+    response.body = body;
+    let response = upstream_headers(response, headers);
+    served_headers(response, &served, &call.request_id)
+}
+
+/// The head of a stream.
+pub(super) fn stream_head(headers: Vec<(String, String)>, served: &Served, id: &RequestId) -> Response {
+    let headers = headers.into_iter().filter(|(name, _)| name != "content-type").collect();
+    let response = upstream_headers(Response::new(200), headers)
+        .header("content-type", "text/event-stream; charset=utf-8")
+        .header("cache-control", "no-cache")
+        .header("x-accel-buffering", "no");
+    served_headers(response, served, id)
+}
+
+/// An error, with its own status or the upstream's.
+pub(super) fn error(error: &Error) -> Response {
+    let mut response = Response::new(error.status()).body(openai::error_body(error), JSON);
+    if let Some(id) = error.request_id() {
+        response = response.header("x-request-id", id.as_str());
+    }
+    if let Some(provider) = error.provider() {
+        response = response.header("x-sluicegate-provider", provider);
+    }
+    if !error.attempts().is_empty() {
+        response = response.header("x-sluicegate-attempts", error.attempts().len().to_string());
+    }
+    with_retry_after(response, error.retry_after())
+}
+
+/// What the server itself refuses, with a status that may be finer than the code's.
+pub(super) fn refusal(status: u16, error: &Error, id: &RequestId) -> Response {
+    let response = Response::new(status).body(openai::error_body(error), JSON).header("x-request-id", id.as_str());
+    with_retry_after(response, error.retry_after())
+}
+
+/// Whole seconds, and milliseconds beside them for those who can wait less.
+fn with_retry_after(response: Response, after: Option<Duration>) -> Response {
+    match after {
+        None => response,
+        Some(after) => {
+            let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            response.header("retry-after", ms.div_ceil(1000).to_string()).header("retry-after-ms", ms.to_string())
+        }
+    }
+}
+
+fn upstream_headers(mut response: Response, headers: Vec<(String, String)>) -> Response {
+    response.headers.extend(headers.into_iter().map(|(name, value)| (name.into(), value)));
+    response
+}
+
+fn served_headers(response: Response, served: &Served, id: &RequestId) -> Response {
+    let timing = &served.timing;
+    let micros = |duration: Duration| micros_of(duration).to_string();
+    response
+        .header("x-request-id", id.as_str())
+        .header("x-sluicegate-provider", &*served.provider)
+        .header("x-sluicegate-model", served.model.as_str())
+        .header("x-sluicegate-attempts", served.attempts.to_string())
+        .header("x-sluicegate-fallbacks", served.fallbacks.to_string())
+        .header("x-sluicegate-queue-us", micros(timing.queue))
+        .header("x-sluicegate-upstream-us", micros(timing.upstream))
+        .header("x-sluicegate-overhead-us", micros(served.overhead))
+}
+
+/// A short text for a probe.
+pub(super) fn text(status: u16, text: &'static str) -> Response {
+    Response::new(status).body(text, "text/plain; charset=utf-8")
+}
+
+/// A short summary for a person or a script.
+pub(super) fn health(gateway: &Gateway) -> Response {
+    let ready = gateway.is_ready();
+    let body = json!({
+        "status": if ready { "ok" } else { "unavailable" },
+        "phase": gateway.phase(),
+        "providers": gateway.provider_names(),
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    Response::new(if ready { 200 } else { 503 }).body(body.to_string(), JSON)
+}

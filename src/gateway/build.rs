@@ -1,0 +1,222 @@
+//! Putting a gateway together: a configuration becomes pools that are up.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+
+use super::requests::Requests;
+use super::samples::Samples;
+use super::sim::{SimHost, SimTransport};
+use super::{Gateway, Inner, Phase};
+use crate::config::{self, Config, ConfigError, Kind};
+use crate::events::Events;
+use crate::provider::{AttemptSettings, PoolSettings, Provider};
+use crate::recycle;
+use crate::sync::threads::SpawnError;
+use crate::sync::{Threads, limits};
+use crate::time::now;
+use crate::transport::{BuildError, Resolver, Settings, Transport, UreqTransport};
+
+/// What a debug build's threads need at least: unoptimised frames are several times larger.
+const DEBUG_STACK: usize = 2 << 20;
+
+/// Why a gateway was not started.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration is wrong.
+    Config(ConfigError),
+    /// A thread could not be started.
+    Threads(SpawnError),
+    /// A provider's connections could not be set up.
+    Transport {
+        /// The provider.
+        provider: String,
+        /// Why.
+        source: BuildError,
+    },
+    /// A listener or the watcher could not be set up.
+    Listen(std::io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Threads(error) => error.fmt(f),
+            Self::Transport { provider, source } => write!(f, "provider {provider}: {source}"),
+            Self::Listen(error) => write!(f, "a listener could not be set up: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Config(error) => Some(error),
+            Self::Threads(error) => Some(error),
+            Self::Transport { source, .. } => Some(source),
+            Self::Listen(error) => Some(error),
+        }
+    }
+}
+
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<SpawnError> for StartError {
+    fn from(error: SpawnError) -> Self {
+        Self::Threads(error)
+    }
+}
+
+impl From<crate::http::StartError> for StartError {
+    fn from(error: crate::http::StartError) -> Self {
+        Self::Listen(std::io::Error::other(error))
+    }
+}
+
+/// A gateway to be put together. Without a configuration it is made of the environment.
+#[derive(Default)]
+pub struct Builder {
+    config: Option<Config>,
+    transports: HashMap<String, Arc<dyn Transport>>,
+}
+
+impl Builder {
+    /// Takes a configuration instead of the environment's.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = Some(config);
+        self
+    }
+
+    /// Reaches the provider `name` through `transport` instead of the network: for tests.
+    #[must_use]
+    pub fn transport(mut self, name: &str, transport: Arc<dyn Transport>) -> Self {
+        self.transports.insert(name.to_owned(), transport);
+        self
+    }
+
+    /// Starts the gateway: every pool is up when this returns.
+    ///
+    /// # Errors
+    /// If the configuration is wrong or the workers' threads cannot be started; what was started has ended again then.
+    pub fn build(mut self) -> Result<Gateway, StartError> {
+        let config = match self.config.take() {
+            Some(config) => config,
+            None => Config::from_env(&config::process_env)?,
+        };
+        let started = now();
+        let stack = if cfg!(debug_assertions) {
+            config.threads.stack_bytes.max(DEBUG_STACK)
+        } else {
+            config.threads.stack_bytes
+        };
+        let limit = config.threads.max.map_or_else(|| limits::derive().0, |max| max as u64);
+        let threads = Threads::new(limit, stack);
+        let resolver = Resolver::start(&threads);
+        let replies = recycle::Pool::new(config.reply_channels.initial, config.reply_channels.max_idle);
+        let sim = Arc::new(SimHost::new(&threads));
+        let events = Events::new();
+        let mut providers = Vec::with_capacity(config.providers.len());
+        for settings in &config.providers {
+            let begun = now();
+            let transport: Arc<dyn Transport> = match self.transports.remove(&settings.name) {
+                Some(transport) => transport,
+                None => transport_of(settings, &sim, &resolver)?,
+            };
+            let resources = now().saturating_duration_since(begun);
+            let key_name = settings.key.as_ref().map(|key| key.name.clone());
+            let provider = Provider::start(
+                pool_settings(settings),
+                attempt_settings(settings),
+                key_name,
+                transport,
+                &threads,
+                events.clone(),
+                replies.clone(),
+                resources,
+            )?;
+            providers.push(Arc::new(provider));
+        }
+        let inner = Inner {
+            providers,
+            sim,
+            replies,
+            config,
+            requests: Arc::new(Requests::default()),
+            samples: Samples::new(),
+            events,
+            phase: AtomicU8::new(Phase::Starting as u8),
+            started,
+            threads,
+        };
+        inner.advance(Phase::Running);
+        Ok(Gateway(Arc::new(inner)))
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("config", &self.config.is_some()).finish_non_exhaustive()
+    }
+}
+
+fn transport_of(
+    provider: &config::Provider,
+    sim: &Arc<SimHost>,
+    resolver: &Arc<Resolver>,
+) -> Result<Arc<dyn Transport>, StartError> {
+    if provider.kind == Kind::Sim && provider.network.base_url.is_empty() {
+        let settings = transport_settings(provider);
+        return Ok(Arc::new(SimTransport::new(Arc::clone(sim), Arc::clone(resolver), settings)));
+    }
+    let transport = UreqTransport::new(transport_settings(provider), Arc::clone(resolver))
+        .map_err(|source| StartError::Transport { provider: provider.name.clone(), source })?;
+    Ok(Arc::new(transport))
+}
+
+fn transport_settings(provider: &config::Provider) -> Settings {
+    let network = &provider.network;
+    Settings {
+        base_url: network.base_url.clone(),
+        idle_connection_timeout: network.idle_connection_timeout,
+        max_idle: provider.concurrency,
+        ca_cert_pem: network.ca_cert_pem.clone(),
+        allow_private: network.allow_private,
+    }
+}
+
+fn pool_settings(provider: &config::Provider) -> PoolSettings {
+    PoolSettings {
+        name: provider.name.as_str().into(),
+        concurrency: provider.concurrency,
+        buffer_size: provider.buffer_size,
+        policy: provider.queue.policy,
+        wait_timeout: provider.queue.wait_timeout,
+        batch_share: provider.queue.batch_share,
+    }
+}
+
+fn attempt_settings(provider: &config::Provider) -> AttemptSettings {
+    let network = &provider.network;
+    let key = provider.key.as_ref().map(|key| key.value.clone());
+    let bearer = key.as_ref().map(|key| ("authorization".to_owned(), format!("Bearer {}", key.expose())));
+    AttemptSettings {
+        chat_path: format!("{}/chat/completions", network.api_prefix),
+        headers: bearer.into_iter().chain(network.extra_headers.iter().cloned()).collect(),
+        key,
+        request_timeout: network.request_timeout,
+        connect_timeout: network.connect_timeout,
+        first_token_timeout: network.first_token_timeout,
+        stream_idle_timeout: network.stream_idle_timeout,
+        stream_max_duration: network.stream_max_duration,
+        stream_garbage: provider.stream_garbage,
+        early_keepalive: provider.early_keepalive,
+    }
+}

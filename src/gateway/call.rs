@@ -1,0 +1,207 @@
+//! A request's way: from its body to an answer, a running stream or an error, on the thread that waits anyway.
+//!
+//! **Invariants.** I1: the request's guard is settled before the answer is handed over, and by its drop if a defect loses
+//! it; while a stream runs the guard travels in the sink. I5: every wait below has a deadline.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::requests::RequestGuard;
+use super::{Gateway, Phase};
+use crate::error::{Attempt, Code, Error, Result};
+use crate::ids::RequestId;
+use crate::model::{Answer, BodyFields, Call, Operation, Priority, Sink, SinkError, StreamEnd, StreamHead};
+use crate::provider::{Outcome, Reached};
+use crate::sync::CancelToken;
+use crate::time::{Deadline, now};
+use crate::wire::openai;
+
+/// What goes with a request beside its body.
+#[derive(Clone, Debug, Default)]
+pub struct CallOptions {
+    /// Names the request; made if `None`.
+    pub request_id: Option<RequestId>,
+    /// Which lane it waits in.
+    pub priority: Priority,
+    /// Bounds the whole request, a stream whole too; by default only its stages are bounded.
+    pub deadline: Option<Deadline>,
+    /// Cancels it; one of its own if not given.
+    pub cancel: CancelToken,
+}
+
+impl CallOptions {
+    /// The call for `body`, whose fields were parsed already.
+    #[must_use]
+    pub fn call(&self, body: Vec<u8>, fields: BodyFields, arrived: Instant) -> Call {
+        Call {
+            request_id: self.request_id.clone().unwrap_or_else(RequestId::fresh),
+            operation: Operation::ChatCompletions,
+            body,
+            fields,
+            priority: self.priority,
+            arrived,
+            deadline: self.deadline,
+            cancel: self.cancel.clone(),
+        }
+    }
+}
+
+/// How a request ended for the one who waited.
+#[derive(Debug)]
+pub enum Handled {
+    /// A complete answer.
+    Answer(Answer),
+    /// A worker relays into the sink.
+    Streaming,
+    /// It failed; the sink comes back unused.
+    Failed(Error, Option<Box<dyn Sink>>),
+}
+
+impl Gateway {
+    /// Counts a request as received. Its guard goes to [`handle`](Self::handle), or is failed by the one who refuses it.
+    pub fn begin(&self, arrived: Instant) -> RequestGuard {
+        RequestGuard::begin(&self.0.requests, arrived)
+    }
+
+    /// Runs a request to its end, or until its stream has begun.
+    pub fn handle(&self, call: &Arc<Call>, guard: RequestGuard, sink: Option<Box<dyn Sink>>) -> Handled {
+        let mut guard = guard;
+        let prepared = self.prepare(call);
+        let (provider, model) = match prepared {
+            Ok(target) => target,
+            Err(error) => {
+                let error = error.with_request_id(&call.request_id);
+                guard.fail(&error);
+                return Handled::Failed(error, sink);
+            }
+        };
+        let begun = now();
+        let (tracked, kept) = match sink {
+            Some(inner) => (Some(Box::new(Tracked { inner: Some(inner), guard: Some(guard) }) as Box<dyn Sink>), None),
+            None => (None, Some(guard)),
+        };
+        let Outcome { result, timing, sink } = provider.attempt(call, &model, 1, tracked);
+        let (sink, mut guard) = match sink.map(Tracked::open) {
+            Some((inner, guard)) => (inner, guard),
+            None => (None, kept),
+        };
+        match result {
+            Ok(Reached::Streaming) => Handled::Streaming,
+            Ok(Reached::Answer(mut answer)) => {
+                answer.served.overhead = timing.overhead(call.arrived, now());
+                if let Some(guard) = &mut guard {
+                    guard.note_overhead(answer.served.overhead);
+                    guard.succeed();
+                }
+                Handled::Answer(answer)
+            }
+            Err(error) => {
+                let attempt = Attempt {
+                    provider: provider.name().to_string(),
+                    model: model.to_string(),
+                    outcome: error.code().as_str(),
+                    status: error.upstream_answer().map(|answer| answer.status),
+                    ms: u64::try_from(now().saturating_duration_since(begun).as_millis()).unwrap_or(u64::MAX),
+                };
+                let error = error.with_request_id(&call.request_id).with_attempts(vec![attempt]);
+                if let Some(guard) = &mut guard {
+                    guard.note_overhead(timing.overhead(call.arrived, now()));
+                    guard.fail(&error);
+                }
+                Handled::Failed(error, sink)
+            }
+        }
+    }
+
+    /// Sends a raw chat body, and waits for its whole answer.
+    ///
+    /// # Errors
+    /// Whatever ends a request, a body that asks for a stream among it.
+    pub fn chat_raw(&self, body: Vec<u8>, options: &CallOptions) -> Result<Answer> {
+        let arrived = now();
+        let mut guard = self.begin(arrived);
+        let call = match parse(&body, false) {
+            Ok(fields) => Arc::new(options.call(body, fields, arrived)),
+            Err(error) => {
+                guard.fail(&error);
+                return Err(error);
+            }
+        };
+        match self.handle(&call, guard, None) {
+            Handled::Answer(answer) => Ok(answer),
+            Handled::Failed(error, _) => Err(error),
+            Handled::Streaming => Err(Error::new(Code::Internal, "a stream began that was not asked for")),
+        }
+    }
+
+    fn prepare(&self, call: &Call) -> Result<(&Arc<crate::provider::Provider>, Arc<str>)> {
+        if self.phase() >= Phase::Draining {
+            return Err(Error::new(Code::ShuttingDown, "the gateway is shutting down"));
+        }
+        if !call.fields.fallbacks.is_empty() {
+            let text = "fallbacks are not built yet in this version; leave the field out or empty";
+            return Err(Error::new(Code::Unsupported, text).with_param("fallbacks"));
+        }
+        let (provider, model) = self.target(&call.fields.model)?;
+        Ok((provider, model.into()))
+    }
+}
+
+/// Parses a chat body and checks that it asks for what its caller can take.
+pub(super) fn parse(body: &[u8], streamed: bool) -> Result<BodyFields> {
+    let fields = openai::parse_chat(body)?;
+    if fields.stream != streamed {
+        let text = if streamed { "this call needs \"stream\": true" } else { "this call takes no stream" };
+        return Err(Error::invalid("stream", text));
+    }
+    Ok(fields)
+}
+
+/// A sink with the guard of its request: the request ends when the stream does.
+struct Tracked {
+    inner: Option<Box<dyn Sink>>,
+    guard: Option<RequestGuard>,
+}
+
+impl Tracked {
+    /// The parts of a sink that came back unused.
+    fn open(sink: Box<dyn Sink>) -> (Option<Box<dyn Sink>>, Option<RequestGuard>) {
+        match sink.into_any().downcast::<Self>() {
+            Ok(tracked) => (tracked.inner, tracked.guard),
+            Err(_) => (None, None),
+        }
+    }
+}
+
+impl Sink for Tracked {
+    fn begin(&mut self, head: StreamHead) -> std::result::Result<(), SinkError> {
+        if let Some(guard) = &self.guard {
+            guard.note_overhead(head.served.overhead);
+        }
+        self.inner.as_mut().map_or(Err(SinkError::Gone), |inner| inner.begin(head))
+    }
+
+    fn event(&mut self, bytes: &[u8]) -> std::result::Result<(), SinkError> {
+        self.inner.as_mut().map_or(Err(SinkError::Gone), |inner| inner.event(bytes))
+    }
+
+    fn finish(mut self: Box<Self>, end: StreamEnd) {
+        // Counted before the last byte is written; in flight until it is.
+        let guard = self.guard.take().map(|mut guard| {
+            match &end {
+                StreamEnd::Complete => guard.succeed(),
+                StreamEnd::Failed(error) => guard.fail(error),
+            }
+            guard
+        });
+        if let Some(inner) = self.inner.take() {
+            inner.finish(end);
+        }
+        drop(guard);
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        self
+    }
+}

@@ -1,0 +1,163 @@
+//! The ledger of requests: each is received once and ends once, as succeeded, failed or cancelled.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::error::{Code, Error};
+use crate::metrics::{CountGuard, Counter, Dist, Gauge, Histogram};
+use crate::time::now;
+
+/// What the gateway counts of its requests.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    received: Counter,
+    succeeded: Counter,
+    failed: Counter,
+    cancelled: Counter,
+    in_flight: Arc<Gauge>,
+    overhead_us: Histogram,
+    total_us: Histogram,
+    errors: [Counter; Code::ALL.len()],
+}
+
+impl Requests {
+    pub(super) fn in_flight(&self) -> u64 {
+        self.in_flight.get()
+    }
+
+    /// Requests that have ended.
+    pub(super) fn ended(&self) -> u64 {
+        self.succeeded.get() + self.failed.get() + self.cancelled.get()
+    }
+
+    pub(super) fn stats(&self) -> RequestStats {
+        RequestStats {
+            received_total: self.received.get(),
+            succeeded_total: self.succeeded.get(),
+            failed_total: self.failed.get(),
+            cancelled_total: self.cancelled.get(),
+            in_flight: self.in_flight.get(),
+            throughput_per_s: None,
+            overhead_us: self.overhead_us.dist().unwrap_or_default(),
+            total_us: self.total_us.dist().unwrap_or_default(),
+        }
+    }
+
+    /// The errors that have occurred, by code.
+    pub(super) fn errors(&self) -> BTreeMap<&'static str, u64> {
+        let counted = Code::ALL.iter().zip(&self.errors).map(|(code, counter)| (code.as_str(), counter.get()));
+        counted.filter(|(_, count)| *count > 0).collect()
+    }
+
+    fn count_error(&self, code: Code) {
+        if let Some(index) = Code::ALL.iter().position(|each| *each == code) {
+            self.errors[index].inc();
+        }
+    }
+}
+
+/// One request under way. Whoever ends it says how; one that is dropped has failed by a defect of ours (I1, I2).
+#[derive(Debug)]
+#[must_use = "a request that is dropped counts as failed"]
+pub struct RequestGuard {
+    requests: Arc<Requests>,
+    arrived: Instant,
+    open: bool,
+    _in_flight: CountGuard,
+}
+
+impl RequestGuard {
+    pub(super) fn begin(requests: &Arc<Requests>, arrived: Instant) -> Self {
+        requests.received.inc();
+        let in_flight = requests.in_flight.enter();
+        Self { requests: Arc::clone(requests), arrived, open: true, _in_flight: in_flight }
+    }
+
+    /// When the request arrived.
+    #[must_use]
+    pub fn arrived(&self) -> Instant {
+        self.arrived
+    }
+
+    /// Counts the time that the gateway itself took.
+    pub(super) fn note_overhead(&self, overhead: Duration) {
+        self.requests.overhead_us.record_micros(overhead);
+    }
+
+    /// It ended well. The request stays in flight until the guard drops.
+    pub(super) fn succeed(&mut self) {
+        if self.close() {
+            self.requests.succeeded.inc();
+        }
+    }
+
+    /// It ended with `error`.
+    pub fn fail(&mut self, error: &Error) {
+        if self.close() {
+            self.requests.count_error(error.code());
+            match error.code() {
+                Code::ClientClosed | Code::ClientTooSlow => self.requests.cancelled.inc(),
+                _ => self.requests.failed.inc(),
+            }
+        }
+    }
+
+    fn close(&mut self) -> bool {
+        let was_open = std::mem::replace(&mut self.open, false);
+        if was_open {
+            self.requests.total_us.record_micros(now().saturating_duration_since(self.arrived));
+        }
+        was_open
+    }
+}
+
+impl Drop for RequestGuard {
+    fn drop(&mut self) {
+        if self.close() {
+            self.requests.count_error(Code::Internal);
+            self.requests.failed.inc();
+        }
+    }
+}
+
+/// `requests` in `/stats`.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the interface's section 5 explains each")]
+pub struct RequestStats {
+    pub received_total: u64,
+    pub succeeded_total: u64,
+    pub failed_total: u64,
+    pub cancelled_total: u64,
+    pub in_flight: u64,
+    /// Filled in from samples over the last 60 s.
+    pub throughput_per_s: Option<f64>,
+    pub overhead_us: Dist,
+    pub total_us: Dist,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_request_ends_exactly_once() {
+        let requests = Arc::new(Requests::default());
+        let mut good = RequestGuard::begin(&requests, now());
+        good.succeed();
+        good.fail(&Error::new(Code::Internal, "too late to count"));
+        let mut gone = RequestGuard::begin(&requests, now());
+        gone.fail(&Error::new(Code::ClientClosed, "left"));
+        assert_eq!(requests.in_flight(), 2, "in flight until the guards drop");
+        drop((good, gone));
+        drop(RequestGuard::begin(&requests, now()));
+        let stats = requests.stats();
+        assert_eq!(
+            (stats.received_total, stats.succeeded_total, stats.failed_total, stats.cancelled_total, stats.in_flight),
+            (3, 1, 1, 1, 0)
+        );
+        assert_eq!(requests.errors(), BTreeMap::from([("internal", 1), ("client_closed", 1)]));
+    }
+}

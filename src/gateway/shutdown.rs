@@ -1,0 +1,99 @@
+//! The end of a gateway, by phases and not by sleeps.
+//!
+//! **Protocol.** Draining: nothing new is taken, what is under way goes on until it is done or the deadline passes.
+//! Stopping: what is left is cancelled, the pools answer what still waits and join their workers by name. The last clone's
+//! drop does the same, briefly, from whatever thread that is, a worker of the gateway's own included.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Gateway, Inner, Phase};
+use crate::time::Deadline;
+
+/// How often the drain looks whether everything is done.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// How long threads are waited for after what they did was cut.
+const JOIN_WAIT: Duration = Duration::from_secs(2);
+
+/// How long the last clone's drop waits for what is under way.
+const DROP_WAIT: Duration = Duration::from_millis(500);
+
+/// What became of the requests and threads at the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Requests under way at the beginning of the drain that ended by themselves.
+    pub finished: u64,
+    /// Jobs that were running at the deadline and were cancelled.
+    pub cut: u64,
+    /// Jobs that still waited for a worker and were answered with `shutting_down`.
+    pub swept: u64,
+    /// Threads that did not end in time, by name.
+    pub stragglers: Vec<String>,
+}
+
+impl Gateway {
+    /// Takes nothing new from now on; what is under way goes on.
+    pub fn drain(&self) {
+        self.0.drain();
+    }
+
+    /// Waits until nothing is under way; `false` if the deadline came first.
+    #[must_use]
+    pub fn wait_idle(&self, deadline: Deadline) -> bool {
+        self.0.wait_idle(deadline)
+    }
+
+    /// Drains for at most `patience`, cuts what is left, and ends every thread of the pools.
+    pub fn shutdown(&self, patience: Duration) -> ShutdownReport {
+        self.0.shutdown(Deadline::after(patience))
+    }
+}
+
+impl Inner {
+    fn drain(&self) {
+        if self.advance(Phase::Draining) {
+            self.providers.iter().for_each(|provider| provider.drain());
+        }
+    }
+
+    fn wait_idle(&self, deadline: Deadline) -> bool {
+        let tick = crossbeam_channel::tick(LOOK_EVERY);
+        while self.requests.in_flight() > 0 {
+            if deadline.passed() {
+                return false;
+            }
+            // Each tick comes within LOOK_EVERY, so the deadline is looked at in time.
+            let _ = tick.recv();
+        }
+        true
+    }
+
+    fn shutdown(&self, deadline: Deadline) -> ShutdownReport {
+        let under_way = self.requests.in_flight();
+        self.drain();
+        self.wait_idle(deadline);
+        let left = self.requests.in_flight();
+        let mut report = ShutdownReport { finished: under_way.saturating_sub(left), ..ShutdownReport::default() };
+        self.advance(Phase::Stopped);
+        for provider in &self.providers {
+            let end = provider.stop(Deadline::after(JOIN_WAIT));
+            report.cut += end.cut;
+            report.swept += end.swept;
+            report.stragglers.extend(end.stragglers);
+        }
+        report.stragglers.extend(self.sim.stop(Deadline::after(JOIN_WAIT)));
+        report
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.phase.load(Ordering::SeqCst) != Phase::Stopped as u8 {
+            self.shutdown(Deadline::after(DROP_WAIT));
+        }
+    }
+}

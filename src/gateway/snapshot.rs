@@ -1,0 +1,133 @@
+//! Everything that `/stats` says, put together from those who know: the interface's section 5, in its whole shape.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::samples::ProviderSample;
+use super::{Inner, Phase, RequestStats};
+use crate::events::Event;
+use crate::http::ConnectionStats;
+use crate::provider::ProviderStats;
+use crate::recycle::PoolStats;
+use crate::sync::locks::{self, LockStats};
+use crate::sync::threads::{State, ThreadStats};
+use crate::time::now;
+
+/// What `/stats` says. `null` stands for a part that is not built yet, or a value not known.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the interface's section 5 explains each")]
+#[non_exhaustive]
+pub struct Snapshot {
+    pub version: &'static str,
+    pub uptime_s: u64,
+    pub phase: Phase,
+    pub requests: RequestStats,
+    pub errors: BTreeMap<&'static str, u64>,
+    pub events: Vec<Event>,
+    pub providers: BTreeMap<String, ProviderStats>,
+    pub pools: Pools,
+    pub threads: ThreadStats,
+    pub locks: LockStats,
+    pub blocked: Blocked,
+    /// The data plane's connections; filled in by whoever runs one.
+    pub connections: Option<ConnectionStats>,
+    pub process: Process,
+    pub plugins: BTreeMap<String, Value>,
+    pub alerts: Vec<Value>,
+}
+
+/// `pools` in `/stats`.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the interface's section 5 explains each")]
+pub struct Pools {
+    pub reply_channel: PoolStats,
+    pub job: Option<PoolStats>,
+    pub response: Option<PoolStats>,
+    pub buffer: Option<PoolStats>,
+}
+
+/// How many threads wait, and on what; idle workers and connections' threads wait on channels by nature.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[expect(missing_docs, reason = "the interface's section 5 explains each")]
+pub struct Blocked {
+    pub channel: u64,
+    pub lock: u64,
+    pub io: u64,
+    pub oldest_ms: Option<u64>,
+}
+
+/// What the operating system says of this process; `null` where it says nothing.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[expect(missing_docs, reason = "the interface's section 5 explains each")]
+pub struct Process {
+    pub rss_bytes: Option<u64>,
+    pub cpu_us: Option<u64>,
+    pub open_fds: Option<u64>,
+    pub threads: Option<u64>,
+}
+
+pub(super) fn take(inner: &Inner) -> Snapshot {
+    let mut requests = inner.requests.stats();
+    let mut providers: Vec<(String, ProviderStats)> =
+        inner.providers.iter().map(|provider| (provider.name().to_string(), provider.stats())).collect();
+    let samples: Vec<_> = providers.iter().map(|(_, stats)| ProviderSample::of(stats)).collect();
+    if let Some(rates) = inner.samples.rates(now(), inner.requests.ended(), &samples) {
+        requests.throughput_per_s = Some(rates.requests_per_s);
+        for ((_, stats), (throughput, error_rate)) in providers.iter_mut().zip(rates.providers) {
+            stats.queue.throughput_per_s = Some(throughput);
+            stats.jobs.error_rate = error_rate;
+        }
+    }
+    Snapshot {
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_s: now().saturating_duration_since(inner.started).as_secs(),
+        phase: inner.phase(),
+        requests,
+        errors: inner.requests.errors(),
+        events: inner.events.list(),
+        providers: providers.into_iter().collect(),
+        pools: Pools { reply_channel: inner.replies.stats(), job: None, response: None, buffer: None },
+        threads: inner.threads.stats(),
+        locks: locks::stats(),
+        blocked: blocked(inner),
+        connections: None,
+        process: process(),
+        plugins: BTreeMap::new(),
+        alerts: Vec::new(),
+    }
+}
+
+fn blocked(inner: &Inner) -> Blocked {
+    let mut blocked = Blocked::default();
+    for row in inner.threads.list() {
+        let count = match row.state {
+            State::WaitingChannel => &mut blocked.channel,
+            State::WaitingLock => &mut blocked.lock,
+            State::Io => &mut blocked.io,
+            State::Created | State::Running | State::Finished => continue,
+        };
+        *count += 1;
+        blocked.oldest_ms = blocked.oldest_ms.max(Some(row.state_ms));
+    }
+    blocked
+}
+
+/// Reads `/proc`; on a system without one everything is unknown.
+fn process() -> Process {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim_start_matches(':').split_whitespace().next()?.parse::<u64>().ok()
+    };
+    let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let cpu_us = u64::try_from(cpu.tv_sec).ok().zip(u64::try_from(cpu.tv_nsec).ok());
+    Process {
+        rss_bytes: field("VmRSS").map(|kib| kib * 1024),
+        cpu_us: cpu_us.map(|(s, ns)| s * 1_000_000 + ns / 1000),
+        // The listing itself holds one descriptor.
+        open_fds: std::fs::read_dir("/proc/self/fd").ok().map(|fds| (fds.count() as u64).saturating_sub(1)),
+        threads: field("Threads"),
+    }
+}

@@ -1,0 +1,187 @@
+//! A stream for a library caller: an iterator over a bounded channel that a worker fills.
+//!
+//! **Protocol.** The channel is `result_buffer` deep. A worker that finds it full waits until the caller takes something,
+//! at most the gateway's `write_timeout` in all, as for a client's socket. Dropping the iterator cancels the request, which
+//! shuts the upstream connection down (I9).
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
+
+use super::Gateway;
+use super::call::{CallOptions, Handled, parse};
+use crate::error::{Code, Error, Result};
+use crate::model::{Served, Sink, SinkError, StreamEnd, StreamHead};
+use crate::sync::{CancelReason, CancelToken};
+use crate::time::now;
+use crate::wire::openai::ChatChunk;
+use crate::wire::sse;
+
+/// The largest event taken apart, in bytes; the worker lets none through that is larger.
+const MAX_EVENT: usize = 4 << 20;
+
+/// What a worker sends to the iterator.
+enum Piece {
+    Head(Served),
+    Events(Vec<u8>),
+    End(Option<Error>),
+}
+
+struct ChannelSink {
+    sender: Sender<Piece>,
+    patience: Duration,
+}
+
+impl ChannelSink {
+    fn send(&mut self, piece: Piece) -> std::result::Result<(), SinkError> {
+        let start = now();
+        match self.sender.send_timeout(piece, self.patience) {
+            Ok(()) => {
+                self.patience = self.patience.saturating_sub(now().saturating_duration_since(start));
+                Ok(())
+            }
+            Err(SendTimeoutError::Timeout(_)) => Err(SinkError::TooSlow),
+            Err(SendTimeoutError::Disconnected(_)) => Err(SinkError::Gone),
+        }
+    }
+}
+
+impl Sink for ChannelSink {
+    fn begin(&mut self, head: StreamHead) -> std::result::Result<(), SinkError> {
+        self.send(Piece::Head(head.served))
+    }
+
+    fn event(&mut self, bytes: &[u8]) -> std::result::Result<(), SinkError> {
+        self.send(Piece::Events(bytes.to_vec()))
+    }
+
+    fn finish(mut self: Box<Self>, end: StreamEnd) {
+        let error = match end {
+            StreamEnd::Complete => None,
+            StreamEnd::Failed(error) => Some(error),
+        };
+        // A caller that has gone, or takes nothing, hears nothing: a closed channel is its error then.
+        let _ = self.send(Piece::End(error));
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        self
+    }
+}
+
+/// The chunks of a streamed answer, as they come. Ends after the last one, or after an error.
+pub struct ChatStream {
+    receiver: Receiver<Piece>,
+    decoder: sse::Decoder,
+    ready: VecDeque<Result<ChatChunk>>,
+    cancel: CancelToken,
+    served: Option<Served>,
+    over: bool,
+}
+
+/// Opens a stream for `body`.
+pub(super) fn open(gateway: &Gateway, body: Vec<u8>, options: &CallOptions) -> Result<ChatStream> {
+    let arrived = now();
+    let mut guard = gateway.begin(arrived);
+    let call = match parse(&body, true) {
+        Ok(fields) => Arc::new(options.call(body, fields, arrived)),
+        Err(error) => {
+            guard.fail(&error);
+            return Err(error);
+        }
+    };
+    let config = gateway.config();
+    let depth = call.fields.model.split_once('/').and_then(|(name, _)| config.provider(name)).map(|p| p.result_buffer);
+    let (sender, receiver) = bounded(depth.unwrap_or(1).max(1));
+    let sink = ChannelSink { sender, patience: config.server.write_timeout };
+    match gateway.handle(&call, guard, Some(Box::new(sink))) {
+        Handled::Streaming => Ok(ChatStream {
+            receiver,
+            decoder: sse::Decoder::new(MAX_EVENT),
+            ready: VecDeque::new(),
+            cancel: call.cancel.clone(),
+            served: None,
+            over: false,
+        }),
+        Handled::Failed(error, _) => Err(error),
+        Handled::Answer(_) => Err(Error::new(Code::Internal, "a whole answer came where a stream was asked for")),
+    }
+}
+
+impl ChatStream {
+    /// Who answers, and where the time went until the first event; known once a first chunk was taken.
+    #[must_use]
+    pub fn served(&self) -> Option<&Served> {
+        self.served.as_ref()
+    }
+
+    /// Ends the request upstream. What has come already can still be read.
+    pub fn cancel(&self) {
+        self.cancel.cancel(CancelReason::Caller);
+    }
+
+    fn take_apart(&mut self, events: &[u8]) {
+        self.decoder.push(events);
+        while let Some(event) = self.decoder.next() {
+            match event {
+                Ok(event) if event.is_comment => {}
+                Ok(event) => self.ready.push_back(ChatChunk::from_data(event.data)),
+                Err(error) => self.ready.push_back(Err(Error::new(Code::UpstreamBadResponse, error.to_string()))),
+            }
+        }
+    }
+}
+
+impl Iterator for ChatStream {
+    type Item = Result<ChatChunk>;
+
+    /// The next chunk; waits for it. The worker's own limits bound the wait: silence, the stream's length, the deadline.
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(ready) = self.ready.pop_front() {
+                self.over |= ready.is_err();
+                return Some(ready);
+            }
+            if self.over {
+                return None;
+            }
+            match self.receiver.recv() {
+                Ok(Piece::Head(served)) => self.served = Some(served),
+                Ok(Piece::Events(events)) => self.take_apart(&events),
+                Ok(Piece::End(error)) => {
+                    self.over = true;
+                    return error.map(Err);
+                }
+                Err(_) => {
+                    self.over = true;
+                    let error = match self.cancel.reason() {
+                        Some(CancelReason::ClientSlow) => {
+                            Error::new(Code::ClientTooSlow, "the stream was not read for too long, and ended")
+                        }
+                        Some(_) => Error::new(Code::ClientClosed, "the request was cancelled"),
+                        None => Error::new(Code::Internal, "the stream ended without a word"),
+                    };
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for ChatStream {
+    fn drop(&mut self) {
+        if !self.over {
+            self.cancel.cancel(CancelReason::Caller);
+        }
+    }
+}
+
+impl fmt::Debug for ChatStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChatStream").field("over", &self.over).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,253 @@
+//! One attempt at one provider: encode, send, read, decode, account, answer.
+//!
+//! A worker makes one attempt and nothing else: what comes after a failure is decided on the waiting thread. Whole answers
+//! end here; streams go on in `relay`.
+//!
+//! **Invariants.** I1: the responder is declared first, so that it is dropped last, when a panic's losses are counted. I2. I5: every read
+//! has the attempt's deadline.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::face::{Face, WorkerState};
+use super::figures::{JobOutcome, Running};
+use super::headers;
+use super::job::{Job, Payload, Reached, Reply, Responder};
+use super::pool::{Shared, cancelled};
+use super::relay;
+use crate::config::StreamGarbage;
+use crate::error::{Code, Error};
+use crate::model::{Answer, Call, Served, Timing, Usage};
+use crate::queue::Permit;
+use crate::secret::Secret;
+use crate::time::{Deadline, now};
+use crate::transport::{Control, Incoming, Outgoing, Transport, TransportError, TransportErrorKind};
+use crate::wire::openai;
+
+/// The largest answer held whole, in bytes.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// The largest error answer read, in bytes: its words are cut shorter still.
+const MAX_ERROR_ANSWER: usize = 1 << 20;
+
+/// What an attempt needs to know of its provider.
+#[derive(Clone, Debug)]
+pub struct AttemptSettings {
+    /// The provider's key, masked out of whatever it answers.
+    pub key: Option<Secret>,
+    /// Where chat completions live, behind the base URL.
+    pub chat_path: String,
+    /// Sent with every request, the key's header among them.
+    pub headers: Vec<(String, String)>,
+    /// Limit of one attempt that is not streamed.
+    pub request_timeout: Duration,
+    /// Limit of connecting, TLS included.
+    pub connect_timeout: Duration,
+    /// Limit of a stream up to its first event.
+    pub first_token_timeout: Duration,
+    /// Longest silence of a stream.
+    pub stream_idle_timeout: Duration,
+    /// Longest stream.
+    pub stream_max_duration: Duration,
+    /// What becomes of an event that is no JSON.
+    pub stream_garbage: StreamGarbage,
+    /// Whether silence is filled before the first event too.
+    pub early_keepalive: bool,
+}
+
+/// A provider's way upstream.
+pub(crate) struct Attempt {
+    pub(crate) settings: AttemptSettings,
+    pub(crate) transport: Arc<dyn Transport>,
+}
+
+impl Attempt {
+    /// The longest that a running attempt takes until it answers its waiter.
+    pub(crate) fn limit(&self, streamed: bool) -> Duration {
+        if streamed {
+            self.settings.first_token_timeout.min(self.settings.request_timeout)
+        } else {
+            self.settings.request_timeout
+        }
+    }
+}
+
+/// A worker's own buffers, kept from job to job.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub(crate) body: Vec<u8>,
+    pub(crate) read: Vec<u8>,
+    pub(crate) out: Vec<u8>,
+}
+
+/// The largest buffer that a worker keeps between jobs, in bytes.
+const KEEP: usize = 64 << 10;
+
+impl Scratch {
+    fn trim(&mut self) {
+        for buffer in [&mut self.body, &mut self.read, &mut self.out] {
+            buffer.clear();
+            buffer.shrink_to(KEEP);
+        }
+    }
+}
+
+/// An attempt under way. Field order is drop order: the place goes back, the job is counted, and then its waiter hears.
+pub(super) struct Active {
+    pub(super) permit: Permit,
+    pub(super) running: Running,
+    pub(super) responder: Responder,
+    pub(super) call: Arc<Call>,
+    pub(super) model: Arc<str>,
+    pub(super) attempt: u32,
+    pub(super) taken: Instant,
+    pub(super) queue: Duration,
+}
+
+impl Active {
+    /// The timing of an attempt that ends now.
+    pub(super) fn timing(&self) -> Timing {
+        let upstream = now().saturating_duration_since(self.taken);
+        Timing { queue: self.queue, upstream, ..Timing::default() }
+    }
+
+    pub(super) fn served(&self, shared: &Shared, timing: Timing) -> Served {
+        Served {
+            provider: Arc::clone(&shared.settings.name),
+            model: self.model.to_string(),
+            attempts: self.attempt,
+            fallbacks: 0,
+            timing,
+            overhead: timing.overhead(self.call.arrived, now()),
+        }
+    }
+
+    /// Counts the end, gives the place back, and answers.
+    pub(super) fn end(self, shared: &Shared, result: Result<Reached, Error>) {
+        let timing = self.timing();
+        let outcome = match &result {
+            Ok(_) => JobOutcome::Succeeded,
+            Err(error) => JobOutcome::of(error),
+        };
+        shared.figures.service_us.record_micros(timing.upstream);
+        if matches!(&result, Err(error) if matches!(error.status(), 401 | 403)) {
+            shared.figures.key_failed.inc();
+        }
+        let Self { permit, running, responder, .. } = self;
+        running.settle(outcome);
+        drop(permit);
+        responder.answer(Reply { result, timing });
+    }
+}
+
+/// Serves one job.
+pub(crate) fn run(
+    shared: &Shared,
+    face: &Face,
+    job: &Arc<Job>,
+    payload: Payload,
+    taken: Instant,
+    scratch: &mut Scratch,
+) {
+    let Payload { permit, entry, responder, call, model, submitted, attempt, .. } = payload;
+    let queue = taken.saturating_duration_since(submitted);
+    let running = entry.taken();
+    let active = Active { permit, running, responder, call, model, attempt, taken, queue };
+    let streamed = active.call.fields.stream;
+    let limit = Deadline::from(taken, shared.attempt.limit(streamed));
+    let until = active.call.deadline.map_or(limit, |deadline| deadline.earlier(limit));
+    match open(shared, face, &active, until, scratch) {
+        Ok(incoming) if streamed && incoming.status < 400 => {
+            relay::run(shared, face, job, active, incoming, until, scratch);
+        }
+        Ok(incoming) => {
+            let result = whole(shared, &active, incoming, until);
+            face.enter(WorkerState::Responding);
+            active.end(shared, result.map(Reached::Answer));
+        }
+        Err(error) => active.end(shared, Err(error)),
+    }
+    scratch.trim();
+}
+
+/// Sends the request and reads the answer's head.
+fn open(
+    shared: &Shared,
+    face: &Face,
+    active: &Active,
+    until: Deadline,
+    scratch: &mut Scratch,
+) -> Result<Incoming, Error> {
+    let (settings, call) = (&shared.attempt.settings, &active.call);
+    scratch.body.clear();
+    openai::encode_chat(&call.body, &call.fields, &active.model, &mut scratch.body);
+    let accept = if call.fields.stream { "text/event-stream" } else { "application/json" };
+    let mut headers = Vec::with_capacity(settings.headers.len() + 2);
+    headers.extend([("content-type", "application/json"), ("accept", accept)]);
+    headers.extend(settings.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let outgoing = Outgoing { method: "POST", path: &settings.chat_path, headers: &headers, body: &scratch.body };
+    let control = Control { cancel: &call.cancel, deadline: until, connect_timeout: settings.connect_timeout };
+    face.enter(WorkerState::ApiCall);
+    shared.figures.key_used.inc();
+    let incoming = shared
+        .attempt
+        .transport
+        .send(&outgoing, &control)
+        .map_err(|error| transport_error(error, call.fields.stream))?;
+    // The simulated provider asks for a panic by this header, so that tests can see one contained.
+    if cfg!(debug_assertions) && incoming.header("x-sluicegate-sim") == Some("panic") {
+        panic!("the simulated provider asked for a panic");
+    }
+    Ok(incoming)
+}
+
+/// Reads and judges a whole answer.
+fn whole(shared: &Shared, active: &Active, mut incoming: Incoming, until: Deadline) -> Result<Answer, Error> {
+    let streamed = active.call.fields.stream;
+    let limit = if incoming.status < 400 { MAX_ANSWER } else { MAX_ERROR_ANSWER };
+    let mut body = Vec::new();
+    incoming.body.read_to_end(limit, until, &mut body).map_err(|error| transport_error(error, streamed))?;
+    let decoded = openai::decode_chat(incoming.status, &body)
+        .map_err(|error| mask(error, shared.attempt.settings.key.as_ref()))
+        .map_err(|error| headers::with_upstream_retry(error, &incoming.headers))?;
+    if let Some(usage) = decoded.usage {
+        count_tokens(shared, usage);
+    }
+    let headers = headers::for_client(incoming.headers);
+    Ok(Answer {
+        status: incoming.status,
+        headers,
+        body,
+        usage: decoded.usage,
+        served: active.served(shared, active.timing()),
+    })
+}
+
+pub(super) fn count_tokens(shared: &Shared, usage: Usage) {
+    shared.figures.tokens_in.add(usage.input);
+    shared.figures.tokens_out.add(usage.output);
+}
+
+/// The provider's words without the key, should it echo it.
+pub(super) fn mask(error: Error, key: Option<&Secret>) -> Error {
+    let Some((key, answer)) = key.zip(error.upstream_answer()) else { return error };
+    let mut masked = answer.clone();
+    masked.message = key.mask(&masked.message);
+    for text in [&mut masked.kind, &mut masked.param, &mut masked.code] {
+        *text = text.take().map(|text| key.mask(&text));
+    }
+    Error::upstream(masked)
+}
+
+/// The gateway's error for a transport's, before a stream's first event.
+pub(super) fn transport_error(error: TransportError, streamed: bool) -> Error {
+    use TransportErrorKind as Kind;
+    let code = match error.kind {
+        Kind::Cancelled(reason) => return cancelled(reason),
+        Kind::Timeout if streamed => Code::FirstTokenTimeout,
+        Kind::Timeout => Code::UpstreamTimeout,
+        Kind::Protocol | Kind::TooLarge | Kind::Cut => Code::UpstreamBadResponse,
+        _ => Code::UpstreamConnectError,
+    };
+    Error::new(code, error.message.clone()).with_source(error)
+}

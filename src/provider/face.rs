@@ -1,0 +1,142 @@
+//! What a worker shows of itself: its state, what it is at, and what it has done.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::ids::{RequestId, WorkerId};
+use crate::metrics::Counter;
+use crate::sync::locks::{Leaf, classes};
+use crate::sync::{CancelReason, CancelToken};
+use crate::time::micros_of;
+
+/// What a worker is doing: the states of the reference page's diagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum WorkerState {
+    /// Setting itself up.
+    Starting,
+    /// Waiting for a job.
+    Listening,
+    /// Preparing a request.
+    Processing,
+    /// Talking to the provider.
+    ApiCall,
+    /// Handing the answer over, or relaying a stream.
+    Responding,
+    /// Ending.
+    Shutdown,
+}
+
+impl WorkerState {
+    const ALL: [Self; 6] =
+        [Self::Starting, Self::Listening, Self::Processing, Self::ApiCall, Self::Responding, Self::Shutdown];
+
+    /// Whether a job is under way.
+    #[must_use]
+    pub fn is_busy(self) -> bool {
+        matches!(self, Self::Processing | Self::ApiCall | Self::Responding)
+    }
+}
+
+/// One worker's public side, written by the worker and read by the statistics.
+#[derive(Debug)]
+pub(crate) struct Face {
+    id: WorkerId,
+    state: AtomicU8,
+    jobs: Counter,
+    busy_us: AtomicU64,
+    current: Leaf<Option<Current>>,
+}
+
+#[derive(Debug)]
+struct Current {
+    request_id: RequestId,
+    since: Instant,
+    cancel: CancelToken,
+}
+
+impl Face {
+    pub(crate) fn new(id: WorkerId) -> Self {
+        Self {
+            id,
+            state: AtomicU8::new(WorkerState::Starting as u8),
+            jobs: Counter::new(),
+            busy_us: AtomicU64::new(0),
+            current: Leaf::new(&classes::FACE, None),
+        }
+    }
+
+    pub(crate) fn enter(&self, state: WorkerState) {
+        self.state.store(state as u8, Ordering::Relaxed);
+    }
+
+    pub(crate) fn state(&self) -> WorkerState {
+        let raw = self.state.load(Ordering::Relaxed);
+        WorkerState::ALL.get(usize::from(raw)).copied().unwrap_or(WorkerState::Shutdown)
+    }
+
+    /// A job begins; it ends when the guard drops, by panic too.
+    pub(crate) fn begin(&self, request_id: &RequestId, cancel: &CancelToken, now: Instant) -> Busy<'_> {
+        let current = Current { request_id: request_id.clone(), since: now, cancel: cancel.clone() };
+        *self.current.lock() = Some(current);
+        self.enter(WorkerState::Processing);
+        Busy(self)
+    }
+
+    /// Cancels whatever the worker is at.
+    pub(crate) fn cancel_current(&self, reason: CancelReason) -> bool {
+        // The token is taken out first: cancelling takes its own lock, and this one is a leaf.
+        let token = self.current.lock().as_ref().map(|current| current.cancel.clone());
+        token.is_some_and(|token| token.cancel(reason))
+    }
+
+    pub(crate) fn row(&self, now: Instant) -> WorkerRow {
+        let (request_id, current_ms) = match &*self.current.lock() {
+            Some(current) => (
+                Some(current.request_id.as_str().to_owned()),
+                Some(micros_of(now.saturating_duration_since(current.since)) / 1000),
+            ),
+            None => (None, None),
+        };
+        WorkerRow {
+            id: self.id,
+            state: self.state(),
+            jobs_total: self.jobs.get(),
+            busy_ms: self.busy_us.load(Ordering::Relaxed) / 1000,
+            current_ms,
+            request_id,
+        }
+    }
+}
+
+/// A job under way on a worker.
+#[derive(Debug)]
+pub(crate) struct Busy<'a>(&'a Face);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        let face = self.0;
+        let ended = face.current.lock().take();
+        if let Some(current) = ended {
+            let spent = micros_of(crate::time::now().saturating_duration_since(current.since));
+            face.busy_us.fetch_add(spent, Ordering::Relaxed);
+        }
+        face.jobs.inc();
+        face.enter(WorkerState::Listening);
+    }
+}
+
+/// One row of `per_worker[]` in `/stats`.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the interface's section 5 explains each")]
+pub struct WorkerRow {
+    pub id: WorkerId,
+    pub state: WorkerState,
+    pub jobs_total: u64,
+    pub busy_ms: u64,
+    pub current_ms: Option<u64>,
+    pub request_id: Option<String>,
+}

@@ -1,0 +1,183 @@
+//! What a provider counts, and the two ledgers that make the counts add up.
+//!
+//! Every attempt handed to a pool opens an [`Entry`], which ends in exactly one of the queue's outcomes; one that a worker
+//! takes becomes a [`Running`], which ends in exactly one of the jobs' outcomes. Both are guards: forgetting to settle one
+//! counts it as abandoned or failed, so the sums of the interface's section 5 hold whatever happens (I2).
+
+use std::sync::Arc;
+
+use crate::metrics::{CountGuard, Counter, Gauge, Histogram};
+
+/// A provider's counters.
+#[derive(Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) waiting: Arc<Gauge>,
+    pub(crate) submitted: Counter,
+    pub(crate) accepted: Counter,
+    pub(crate) completed: Counter,
+    pub(crate) blocked: Counter,
+    pub(crate) dropped: Counter,
+    pub(crate) rejected: Counter,
+    pub(crate) timed_out_space: Counter,
+    pub(crate) timed_out_worker: Counter,
+    pub(crate) abandoned: Counter,
+    pub(crate) wait_us: Histogram,
+
+    pub(crate) succeeded: Counter,
+    pub(crate) failed: Counter,
+    pub(crate) timed_out: Counter,
+    pub(crate) cancelled: Counter,
+    pub(crate) results_discarded: Counter,
+    pub(crate) service_us: Histogram,
+    pub(crate) first_token_us: Histogram,
+    pub(crate) tokens_in: Counter,
+    pub(crate) tokens_out: Counter,
+
+    pub(crate) key_used: Counter,
+    pub(crate) key_failed: Counter,
+    pub(crate) garbage_events: Counter,
+
+    pub(crate) spawned: Counter,
+    pub(crate) retired: Counter,
+    pub(crate) panics: Counter,
+}
+
+/// How an attempt ended before a worker took it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unserved {
+    Dropped,
+    Rejected,
+    TimedOutSpace,
+    TimedOutWorker,
+    Abandoned,
+}
+
+/// An attempt that was handed in and that no worker has taken yet.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    figures: Arc<Figures>,
+    waiting: Option<CountGuard>,
+    open: bool,
+}
+
+impl Entry {
+    /// Opens an entry: counts one submission.
+    pub(crate) fn open(figures: &Arc<Figures>) -> Self {
+        figures.submitted.inc();
+        Self { figures: Arc::clone(figures), waiting: None, open: true }
+    }
+
+    /// It has its place and waits for a worker.
+    pub(crate) fn accepted(&mut self) {
+        self.figures.accepted.inc();
+        self.waiting = Some(self.figures.waiting.enter());
+    }
+
+    /// It ends without a worker.
+    pub(crate) fn settle(mut self, outcome: Unserved) {
+        self.count(outcome);
+    }
+
+    /// A worker took it.
+    pub(crate) fn taken(mut self) -> Running {
+        self.open = false;
+        self.waiting = None;
+        self.figures.completed.inc();
+        Running { figures: Arc::clone(&self.figures), open: true }
+    }
+
+    fn count(&mut self, outcome: Unserved) {
+        if !std::mem::replace(&mut self.open, false) {
+            return;
+        }
+        let figures = &self.figures;
+        match outcome {
+            Unserved::Dropped => figures.dropped.inc(),
+            Unserved::Rejected => figures.rejected.inc(),
+            Unserved::TimedOutSpace => figures.timed_out_space.inc(),
+            Unserved::TimedOutWorker => figures.timed_out_worker.inc(),
+            Unserved::Abandoned => figures.abandoned.inc(),
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.count(Unserved::Abandoned);
+    }
+}
+
+/// How an attempt that a worker took ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JobOutcome {
+    Succeeded,
+    Failed,
+    TimedOut,
+    Cancelled,
+}
+
+impl JobOutcome {
+    /// The outcome that goes with an error.
+    pub(crate) fn of(error: &crate::Error) -> Self {
+        use crate::error::Code;
+        match error.code() {
+            Code::UpstreamTimeout | Code::FirstTokenTimeout | Code::StreamIdleTimeout | Code::StreamTooLong => {
+                Self::TimedOut
+            }
+            Code::ClientClosed | Code::ClientTooSlow | Code::ShuttingDown => Self::Cancelled,
+            _ => Self::Failed,
+        }
+    }
+}
+
+/// An attempt that a worker is at.
+#[derive(Debug)]
+pub(crate) struct Running {
+    figures: Arc<Figures>,
+    open: bool,
+}
+
+impl Running {
+    /// It ended.
+    pub(crate) fn settle(mut self, outcome: JobOutcome) {
+        self.count(outcome);
+    }
+
+    fn count(&mut self, outcome: JobOutcome) {
+        if !std::mem::replace(&mut self.open, false) {
+            return;
+        }
+        match outcome {
+            JobOutcome::Succeeded => self.figures.succeeded.inc(),
+            JobOutcome::Failed => self.figures.failed.inc(),
+            JobOutcome::TimedOut => self.figures.timed_out.inc(),
+            JobOutcome::Cancelled => self.figures.cancelled.inc(),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.count(JobOutcome::Failed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_counts_exactly_once_whatever_becomes_of_it() {
+        let figures = Arc::new(Figures::default());
+        drop(Entry::open(&figures));
+        Entry::open(&figures).settle(Unserved::Rejected);
+        let mut entry = Entry::open(&figures);
+        entry.accepted();
+        assert_eq!(figures.waiting.get(), 1);
+        let running = entry.taken();
+        assert_eq!(figures.waiting.get(), 0);
+        drop(running);
+        let ends = [&figures.abandoned, &figures.rejected, &figures.completed, &figures.failed].map(Counter::get);
+        assert_eq!((figures.submitted.get(), ends), (3, [1, 1, 1, 1]));
+    }
+}

@@ -1,0 +1,154 @@
+//! A job: what stands in a lane, who may take what out of it, and how its answer comes back.
+//!
+//! **Protocol.** A [`Job`] is shared by its waiter and the lane. Its payload stands in a slot of one taker: the worker that
+//! takes it serves the job, the waiter that takes it has left the queue, and what is left in the lane is a tombstone. For a
+//! stream the client's sink stands in a second slot: the worker takes it at the first good event, the waiter takes it to
+//! report an error itself. Nobody else ever decides.
+//!
+//! **Invariants.** I1: a [`Responder`] that is dropped unanswered answers. I3: a reply channel is given back only by the
+//! waiter that received the one reply of its one responder; in every other case it is discarded.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::figures::{Entry, Figures};
+use crate::error::{Code, Error};
+use crate::model::{Answer, Call, Priority, Sink, Timing};
+use crate::queue::{Permit, Queued};
+use crate::recycle::Recycle;
+use crate::sync::Slot;
+use crate::sync::locks::classes;
+use crate::time::Deadline;
+
+/// What a worker reports to its waiter.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// The answer, word that the stream has begun, or the error.
+    pub(crate) result: Result<Reached, Error>,
+    /// Where the time went in this attempt.
+    pub(crate) timing: Timing,
+}
+
+/// What a successful attempt came to.
+#[derive(Debug)]
+pub enum Reached {
+    /// A complete answer.
+    Answer(Answer),
+    /// The worker has the client's sink and relays into it; the waiter is free.
+    Streaming,
+}
+
+/// The way back for one reply at a time; pooled.
+#[derive(Debug)]
+pub struct ReplyChannel {
+    sender: Sender<Reply>,
+    receiver: Receiver<Reply>,
+}
+
+impl ReplyChannel {
+    /// The end to wait on.
+    pub(crate) fn receiver(&self) -> &Receiver<Reply> {
+        &self.receiver
+    }
+
+    /// The end that answers.
+    pub(crate) fn responder(&self, figures: &Arc<Figures>) -> Responder {
+        Responder { sender: Some(self.sender.clone()), figures: Arc::clone(figures) }
+    }
+}
+
+impl Recycle for ReplyChannel {
+    fn make() -> Self {
+        let (sender, receiver) = bounded(1);
+        Self { sender, receiver }
+    }
+
+    fn reset(&mut self) -> bool {
+        // Given back only after its one reply was received: a second one would be somebody else's.
+        self.receiver.is_empty()
+    }
+
+    fn bytes(&self) -> u64 {
+        // One slot and the channel's own bookkeeping, cache-line padded.
+        (size_of::<Reply>() + 640) as u64
+    }
+}
+
+/// Answers one job exactly once.
+#[derive(Debug)]
+pub(crate) struct Responder {
+    sender: Option<Sender<Reply>>,
+    figures: Arc<Figures>,
+}
+
+impl Responder {
+    /// Sends the reply; one whose waiter has gone is discarded and counted.
+    pub(crate) fn answer(mut self, reply: Reply) {
+        self.send(reply);
+    }
+
+    /// The waiter itself took the job back: nothing is to be answered.
+    pub(crate) fn disarm(mut self) {
+        self.sender = None;
+    }
+
+    fn send(&mut self, reply: Reply) {
+        if let Some(sender) = self.sender.take()
+            && sender.try_send(reply).is_err()
+        {
+            self.figures.results_discarded.inc();
+        }
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        if self.sender.is_some() {
+            let error = Error::new(Code::Internal, "the job ended without an answer; its request id is in the log");
+            self.send(Reply { result: Err(error), timing: Timing::default() });
+        }
+    }
+}
+
+/// What a worker needs to serve a job. Field order is drop order: the entry is counted before the responder answers for a
+/// dropped payload, and the place goes back before either.
+#[derive(Debug)]
+pub(crate) struct Payload {
+    pub(crate) permit: Permit,
+    pub(crate) entry: Entry,
+    pub(crate) responder: Responder,
+    pub(crate) call: Arc<Call>,
+    /// The model as the provider knows it.
+    pub(crate) model: Arc<str>,
+    /// When the attempt was handed in.
+    pub(crate) submitted: std::time::Instant,
+    /// Until when a worker may take it.
+    pub(crate) wait_until: Deadline,
+    /// Attempts made and targets left so far, for the answer's headers.
+    pub(crate) attempt: u32,
+}
+
+/// One job, shared by its waiter and its lane.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) payload: Slot<Payload>,
+    pub(crate) sink: Slot<Box<dyn Sink>>,
+    pub(crate) priority: Priority,
+}
+
+impl Job {
+    pub(crate) fn new(priority: Priority, payload: Payload, sink: Option<Box<dyn Sink>>) -> Arc<Self> {
+        let sink = match sink {
+            Some(sink) => Slot::new(&classes::SINK, sink),
+            None => Slot::empty(&classes::SINK),
+        };
+        Arc::new(Self { payload: Slot::new(&classes::JOB, payload), sink, priority })
+    }
+}
+
+impl Queued for Arc<Job> {
+    fn is_tombstone(&self) -> bool {
+        !self.payload.is_held()
+    }
+}

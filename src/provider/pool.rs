@@ -1,0 +1,496 @@
+//! A provider's pool: admission by its policy, the lanes, the roster of workers, and its life from start to end.
+//!
+//! **Protocol.** [`Pool::submit`] takes a permit as the policy says, puts a job into its lane and gives the caller a
+//! [`Ticket`] to wait on. Workers take jobs from the lanes; the supervisor replaces workers that ended.
+//!
+//! **Invariants.** I1, I2, I5, I7: nothing here is shared with another provider.
+//!
+//! **Lock order.** The roster is ranked and held only to add or remove workers; threads are started and joined outside it
+//! where that can take long.
+//!
+//! **Shutdown.** Close the permits, so that nobody waits for a place; give every worker its quit signal; sweep the lanes and
+//! answer what is left; join each worker by name. A submitter that pushed into a lane looks at the phase again, so a job
+//! that slipped in behind the sweep is taken back by the one who brought it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, bounded};
+use serde::Serialize;
+
+use super::attempt::Attempt;
+use super::face::{Face, WorkerState};
+use super::figures::{Entry, Figures, Unserved};
+use super::job::{Job, Payload, Reached, Reply, ReplyChannel};
+use super::ticket::Ticket;
+use super::{supervisor, worker};
+use crate::config::Policy;
+use crate::error::{Code, Error};
+use crate::events::Events;
+use crate::ids::WorkerId;
+use crate::model::{Call, Sink, Timing};
+use crate::queue::{Lanes, Permits, TakeError};
+use crate::recycle;
+use crate::sync::locks::{LockError, Ranked, classes};
+use crate::sync::threads::{SpawnError, ThreadEvent};
+use crate::sync::{CancelReason, Quit, Role, Slot, Thread, Threads};
+use crate::time::{Deadline, micros_of, now};
+
+/// How long the roster is waited for: it is held for microseconds.
+const ROSTER_WAIT: Duration = Duration::from_secs(1);
+
+/// How long a pool waits at its start for its workers to report ready.
+const READY_WAIT: Duration = Duration::from_secs(2);
+
+/// What a caller is told of a full queue until the drain rate is measured.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The life of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum PoolPhase {
+    /// Made.
+    Init,
+    /// Its workers are being started.
+    Spawning,
+    /// Its provider is being checked.
+    Checking,
+    /// It takes jobs.
+    Ready,
+    /// It takes the rest of what is under way, nothing new.
+    Draining,
+    /// It takes nothing.
+    Stopped,
+}
+
+impl PoolPhase {
+    const ALL: [Self; 6] = [Self::Init, Self::Spawning, Self::Checking, Self::Ready, Self::Draining, Self::Stopped];
+}
+
+/// How a pool is sized and how it behaves when it is full.
+#[derive(Clone, Debug)]
+pub struct PoolSettings {
+    /// The provider's name: it stands in thread names and errors.
+    pub name: Arc<str>,
+    /// Workers.
+    pub concurrency: usize,
+    /// Places beyond the workers.
+    pub buffer_size: usize,
+    /// What happens when no place is free.
+    pub policy: Policy,
+    /// How long a job waits for a place and a worker together.
+    pub wait_timeout: Duration,
+    /// The share of takes that look at the batch lane first.
+    pub batch_share: f64,
+}
+
+/// How long each step of the start took, in microseconds; `null` for a step that is not built or not done.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[expect(missing_docs, reason = "the interface's section 5 explains each")]
+pub struct StartupTimes {
+    pub spawn: Option<u64>,
+    pub channels: Option<u64>,
+    pub resources: Option<u64>,
+    pub check: Option<u64>,
+}
+
+/// What the workers share. It knows nothing of the roster, so a worker keeps no pool alive.
+pub(crate) struct Shared {
+    pub(crate) settings: PoolSettings,
+    pub(crate) lanes: Lanes<Arc<Job>>,
+    pub(crate) permits: Permits,
+    pub(crate) figures: Arc<Figures>,
+    pub(crate) attempt: Attempt,
+    pub(crate) threads: Threads,
+    pub(crate) events: Events,
+    phase: AtomicU8,
+}
+
+impl Shared {
+    pub(crate) fn phase(&self) -> PoolPhase {
+        let raw = self.phase.load(Ordering::SeqCst);
+        PoolPhase::ALL.get(usize::from(raw)).copied().unwrap_or(PoolPhase::Stopped)
+    }
+
+    fn set_phase(&self, phase: PoolPhase) {
+        self.phase.fetch_max(phase as u8, Ordering::SeqCst);
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// Who works.
+pub(crate) struct Roster {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) workers: Ranked<BTreeMap<WorkerId, Hired>>,
+    next: AtomicU64,
+    closing: AtomicBool,
+    exits: Sender<ThreadEvent>,
+}
+
+/// A worker as its pool holds it. Field order is drop order: the quit signal is given before the handle goes.
+pub(crate) struct Hired {
+    pub(crate) quit: Quit,
+    pub(crate) face: Arc<Face>,
+    pub(crate) thread: Thread,
+}
+
+impl Roster {
+    /// Starts one worker; it tells `ready` once it listens.
+    pub(crate) fn hire(&self, ready: Option<Sender<()>>) -> Result<(), SpawnError> {
+        let id = WorkerId(self.next.fetch_add(1, Ordering::Relaxed));
+        let (quit, face) = (Quit::new(), Arc::new(Face::new(id)));
+        let (shared, watch, own) = (Arc::clone(&self.shared), quit.watch(), Arc::clone(&face));
+        let name = format!("{}-worker-{}", self.shared.settings.name, id.0);
+        let thread = self.shared.threads.spawn_owned(Role::Worker, &name, self.exits.clone(), move || {
+            worker::run(&shared, &own, &watch, ready);
+        })?;
+        self.shared.figures.spawned.inc();
+        match self.workers.lock(ROSTER_WAIT) {
+            Ok(mut workers) if !self.closing.load(Ordering::SeqCst) => {
+                workers.insert(id, Hired { quit, face, thread });
+            }
+            // The pool closes, or its roster is stuck: the worker's quit signal drops here, and it ends.
+            Ok(_) => {}
+            Err(error) => log::error!("{name} was not entered: {error}"),
+        }
+        Ok(())
+    }
+
+    /// Takes the workers that have ended off the roster; how many there were.
+    pub(crate) fn reap(&self) -> usize {
+        let Ok(mut workers) = self.workers.lock(ROSTER_WAIT) else { return 0 };
+        let ended: Vec<_> = workers
+            .iter()
+            .filter(|(_, hired)| {
+                matches!(hired.thread.done().try_recv(), Err(crossbeam_channel::TryRecvError::Disconnected))
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        let gone: Vec<_> = ended.iter().filter_map(|id| workers.remove(id)).collect();
+        drop(workers);
+        self.shared.figures.retired.add(gone.len() as u64);
+        gone.len()
+    }
+
+    /// How many workers are missing.
+    pub(crate) fn missing(&self) -> usize {
+        if self.closing.load(Ordering::SeqCst) {
+            return 0;
+        }
+        let present = self.workers.lock(ROSTER_WAIT).map_or(usize::MAX, |workers| workers.len());
+        self.shared.settings.concurrency.saturating_sub(present)
+    }
+}
+
+/// A provider's workers and their queue.
+pub(crate) struct Pool {
+    roster: Arc<Roster>,
+    replies: recycle::Pool<ReplyChannel>,
+    startup: StartupTimes,
+    /// Its quit signal stands before its handle, so that a drop of both gives the signal first.
+    supervisor: Slot<(Quit, Thread)>,
+}
+
+/// What became of a pool at its end.
+#[derive(Clone, Debug, Default)]
+pub struct PoolEnd {
+    /// Jobs that were running at the deadline and were cancelled.
+    pub cut: u64,
+    /// Jobs that still waited and were answered with `shutting_down`.
+    pub swept: u64,
+    /// Workers that did not end in time, by name.
+    pub stragglers: Vec<String>,
+}
+
+impl Pool {
+    /// Starts a pool: workers first, and returns once they have reported ready.
+    ///
+    /// # Errors
+    /// If not even one worker could be started.
+    pub(crate) fn start(
+        settings: PoolSettings,
+        attempt: Attempt,
+        threads: &Threads,
+        events: Events,
+        replies: recycle::Pool<ReplyChannel>,
+        resources: Duration,
+    ) -> Result<Self, SpawnError> {
+        let begun = now();
+        let concurrency = settings.concurrency;
+        let places = concurrency + settings.buffer_size;
+        let shared = Arc::new(Shared {
+            lanes: Lanes::new(places, settings.batch_share),
+            permits: Permits::new(places),
+            figures: Arc::default(),
+            attempt,
+            threads: threads.clone(),
+            events,
+            phase: AtomicU8::new(PoolPhase::Init as u8),
+            settings,
+        });
+        // Two events a worker and some to spare: an event lost for lack of room is made up for at the next tick.
+        let (exits, exit_events) = bounded(concurrency.saturating_mul(4).max(64));
+        let roster = Arc::new(Roster {
+            shared: Arc::clone(&shared),
+            workers: Ranked::new(&classes::ROSTER, BTreeMap::new()),
+            next: AtomicU64::new(1),
+            closing: AtomicBool::new(false),
+            exits,
+        });
+        let channels = micros_of(now().saturating_duration_since(begun));
+
+        shared.set_phase(PoolPhase::Spawning);
+        let spawning = now();
+        let (ready, is_ready) = bounded(concurrency);
+        let mut refused = None;
+        for _ in 0..concurrency {
+            if let Err(error) = roster.hire(Some(ready.clone())) {
+                refused = Some(error);
+                break;
+            }
+        }
+        drop(ready);
+        if let Some(error) = refused {
+            if roster.missing() == concurrency {
+                return Err(error);
+            }
+            log::warn!("{}: {} workers are missing: {error}", shared.settings.name, roster.missing());
+        }
+        let until = Deadline::from(spawning, READY_WAIT);
+        let missing = roster.missing();
+        for _ in missing..concurrency {
+            if is_ready.recv_deadline(until.instant()).is_err() {
+                log::warn!("{}: not every worker reported ready within {READY_WAIT:?}", shared.settings.name);
+                break;
+            }
+        }
+        let spawn = micros_of(now().saturating_duration_since(spawning));
+
+        let supervisor_quit = Quit::new();
+        let supervisor = {
+            let weak: Weak<Roster> = Arc::downgrade(&roster);
+            let watch = supervisor_quit.watch();
+            let name = format!("{}-supervisor", shared.settings.name);
+            threads.service(Role::Supervisor, &name, move || supervisor::run(&weak, &exit_events, &watch))?
+        };
+        shared.set_phase(PoolPhase::Ready);
+        let startup = StartupTimes {
+            spawn: Some(spawn),
+            channels: Some(channels),
+            resources: Some(micros_of(resources)),
+            check: None,
+        };
+        let supervisor = Slot::new(&classes::LIFECYCLE, (supervisor_quit, supervisor));
+        Ok(Self { roster, replies, startup, supervisor })
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.roster.shared
+    }
+
+    pub(crate) fn startup(&self) -> StartupTimes {
+        self.startup
+    }
+
+    /// The workers' faces.
+    pub(crate) fn faces(&self) -> Vec<Arc<Face>> {
+        match self.roster.workers.lock(ROSTER_WAIT) {
+            Ok(workers) => workers.values().map(|hired| Arc::clone(&hired.face)).collect(),
+            Err(LockError { .. }) => Vec::new(),
+        }
+    }
+
+    /// Hands one attempt in: takes a place as the policy says and puts the job into its lane.
+    ///
+    /// # Errors
+    /// If there is no place, with the code that goes with the policy; the sink comes back.
+    #[expect(clippy::result_large_err, reason = "the refused sink goes back to its owner, boxed already")]
+    pub(crate) fn submit(
+        &self,
+        call: &Arc<Call>,
+        model: &Arc<str>,
+        attempt: u32,
+        sink: Option<Box<dyn Sink>>,
+    ) -> Result<Ticket, (Error, Option<Box<dyn Sink>>)> {
+        let shared = self.shared();
+        let submitted = now();
+        let mut wait_until = Deadline::from(submitted, shared.settings.wait_timeout);
+        if let Some(deadline) = call.deadline {
+            wait_until = wait_until.earlier(deadline);
+        }
+        let mut entry = Entry::open(&shared.figures);
+        let permit = match self.admit(call, wait_until) {
+            Ok(permit) => permit,
+            Err((outcome, error)) => {
+                entry.settle(outcome);
+                return Err((error.with_provider(&shared.settings.name), sink));
+            }
+        };
+        entry.accepted();
+        let replies = self.replies.acquire();
+        let payload = Payload {
+            permit,
+            entry,
+            responder: replies.responder(&shared.figures),
+            call: Arc::clone(call),
+            model: Arc::clone(model),
+            submitted,
+            wait_until,
+            attempt,
+        };
+        let job = Job::new(call.priority, payload, sink);
+        if shared.lanes.push(call.priority, Arc::clone(&job)).is_err() {
+            log::error!("{}: a lane had no slot for a job that held a permit", shared.settings.name);
+        }
+        let ticket = Ticket::new(Arc::clone(&self.roster.shared), job, replies, wait_until);
+        if shared.phase() == PoolPhase::Stopped {
+            // The sweep may have gone by already; whoever takes the payload answers.
+            return ticket.withdraw(|| stopping(&shared.settings.name));
+        }
+        Ok(ticket)
+    }
+
+    /// A place, or how and why there is none.
+    fn admit(&self, call: &Call, wait_until: Deadline) -> Result<crate::queue::Permit, (Unserved, Error)> {
+        let shared = self.shared();
+        let full = |code, text: &'static str| Error::new(code, text).with_retry_after(RETRY_AFTER);
+        let closed = || (Unserved::Abandoned, stopping(&shared.settings.name));
+        match (shared.permits.try_take(), shared.settings.policy) {
+            (Ok(permit), _) => Ok(permit),
+            (Err(TakeError::Closed), _) => Err(closed()),
+            (Err(_), Policy::Error) => {
+                let text = "every worker is busy and the queue is full (policy error)";
+                Err((Unserved::Rejected, full(Code::QueueFull, text)))
+            }
+            (Err(_), Policy::Drop) => {
+                let text = "every worker is busy and the queue is full; the request was dropped (policy drop)";
+                Err((Unserved::Dropped, full(Code::RequestDropped, text)))
+            }
+            (Err(_), Policy::Block) => {
+                shared.figures.blocked.inc();
+                shared.permits.take(wait_until, &call.cancel).map_err(|error| match error {
+                    TakeError::Closed => closed(),
+                    TakeError::Cancelled(reason) => (Unserved::Abandoned, cancelled(reason)),
+                    TakeError::TimedOut if call.deadline.is_some_and(Deadline::passed) => {
+                        (Unserved::Abandoned, queue_timeout("space"))
+                    }
+                    TakeError::TimedOut => (Unserved::TimedOutSpace, queue_timeout("space")),
+                })
+            }
+        }
+    }
+
+    /// Says that nothing new comes; what is under way goes on.
+    pub(crate) fn drain(&self) {
+        self.shared().set_phase(PoolPhase::Draining);
+    }
+
+    /// Ends the pool: cuts what still runs, answers what still waits, joins every thread until `deadline`.
+    pub(crate) fn stop(&self, deadline: Deadline) -> PoolEnd {
+        let mut end = PoolEnd::default();
+        let shared = Arc::clone(&self.roster.shared);
+        self.roster.closing.store(true, Ordering::SeqCst);
+        shared.set_phase(PoolPhase::Stopped);
+        shared.permits.close();
+        let supervisor = self.supervisor.take().map(|(quit, thread)| {
+            drop(quit);
+            thread
+        });
+        let mut hired = match self.roster.workers.lock(ROSTER_WAIT) {
+            Ok(mut workers) => std::mem::take(&mut *workers),
+            Err(error) => {
+                log::error!("{}: the workers could not be told to quit: {error}", shared.settings.name);
+                BTreeMap::new()
+            }
+        };
+        hired.values_mut().for_each(|hired| hired.quit.signal());
+        for job in shared.lanes.sweep() {
+            end.swept += u64::from(answer_swept(&job, &shared.settings.name));
+        }
+        for worker in hired.values().filter(|hired| hired.face.state().is_busy()) {
+            end.cut += u64::from(worker.face.cancel_current(CancelReason::Shutdown));
+        }
+        for (_, Hired { quit, face, thread }) in hired {
+            drop(quit);
+            match thread.join(deadline) {
+                Ok(()) => shared.figures.retired.inc(),
+                Err(thread) => end.stragglers.push(format!("{} ({:?})", thread.name(), face.state())),
+            }
+        }
+        if let Some(Err(thread)) = supervisor.map(|thread| thread.join(deadline)) {
+            end.stragglers.push(thread.name().to_owned());
+        }
+        end
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if self.shared().phase() != PoolPhase::Stopped {
+            self.stop(Deadline::after(READY_WAIT));
+        }
+    }
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("settings", &self.shared().settings).finish_non_exhaustive()
+    }
+}
+
+/// Answers a job that the sweep found; `false` for a tombstone.
+fn answer_swept(job: &Job, provider: &str) -> bool {
+    let Some(payload) = job.payload.take() else { return false };
+    let Payload { permit, entry, responder, submitted, .. } = payload;
+    drop(permit);
+    entry.settle(Unserved::Abandoned);
+    let timing = Timing { queue: now().saturating_duration_since(submitted), ..Timing::default() };
+    responder.answer(Reply { result: Err::<Reached, _>(stopping(provider)), timing });
+    true
+}
+
+pub(crate) fn stopping(provider: &str) -> Error {
+    Error::new(Code::ShuttingDown, "the gateway is shutting down").with_provider(provider)
+}
+
+pub(crate) fn queue_timeout(phase: &'static str) -> Error {
+    let what = if phase == "space" { "no place in the queue came free in time" } else { "no worker came free in time" };
+    Error::new(Code::QueueTimeout, what).with_phase(phase).with_retry_after(RETRY_AFTER)
+}
+
+/// The error for a request that was cancelled.
+pub(crate) fn cancelled(reason: CancelReason) -> Error {
+    match reason {
+        CancelReason::ClientGone => Error::new(Code::ClientClosed, "the client closed its connection"),
+        CancelReason::Caller => Error::new(Code::ClientClosed, "the caller cancelled the request"),
+        CancelReason::ClientSlow => Error::new(Code::ClientTooSlow, "the client read too slowly for too long"),
+        CancelReason::Deadline => Error::new(Code::UpstreamTimeout, "the request's own time limit passed"),
+        CancelReason::Shutdown => Error::new(Code::ShuttingDown, "the gateway is shutting down"),
+    }
+}
+
+/// The workers' part of `/stats`. `active = busy + idle` holds by construction: both are counted in one pass.
+pub(crate) fn count_workers(faces: &[Arc<Face>]) -> (u64, u64) {
+    let mut counts = (0, 0);
+    for face in faces {
+        match face.state() {
+            state if state.is_busy() => counts.0 += 1,
+            WorkerState::Starting | WorkerState::Listening => counts.1 += 1,
+            _ => {}
+        }
+    }
+    counts
+}
+
+/// How long a pool has left of its wait, for the ticket.
+pub(crate) fn since(start: Instant) -> Duration {
+    now().saturating_duration_since(start)
+}

@@ -1,0 +1,366 @@
+//! A stream, relayed event by event from the provider to the client's sink, by the worker alone.
+//!
+//! **Protocol.** Up to the first good event the waiter holds the thread and the sink stands in the job: an error goes back
+//! to the waiter, who can still answer with a status of its own. At the first good event the worker takes the sink and
+//! tells the waiter, who is free; if the sink is gone, so is the client, and the attempt ends. From then on the sink is
+//! told the end, whatever it is. A stream is complete only if its shape's own end was seen (P5).
+//!
+//! **Invariants.** I1: a sink taken is finished, by its own drop if need be. I5: each read ends at the nearest of silence,
+//! the stream's whole length, the request's deadline and the next keep-alive.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::attempt::{Active, Scratch, count_tokens, mask, transport_error};
+use super::face::{Face, WorkerState};
+use super::figures::{JobOutcome, Running};
+use super::headers;
+use super::job::{Job, Reached, Reply};
+use super::pool::{Shared, cancelled};
+use crate::config::StreamGarbage;
+use crate::error::{Code, Error};
+use crate::model::{Call, Sink, SinkError, StreamEnd, StreamHead};
+use crate::queue::Permit;
+use crate::sync::CancelReason;
+use crate::time::{Deadline, now};
+use crate::transport::{Body, Incoming, TransportError, TransportErrorKind};
+use crate::wire::openai::{ChatStream, Step};
+use crate::wire::sse;
+
+/// The largest single event, in bytes.
+const MAX_EVENT: usize = 4 << 20;
+
+/// How much is read at a time.
+const READ: usize = 16 << 10;
+
+/// After how much silence a comment keeps the client's connection alive.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
+
+/// What stands in the stream where an event was left out.
+const LEFT_OUT: &[u8] = b": an event that was no JSON was left out\n\n";
+
+/// How long the end of a finished stream's body is waited for, so that its connection can be used again.
+const CLEAN_END: Duration = Duration::from_millis(50);
+
+/// The stream being read.
+struct Source<'a> {
+    body: Body,
+    decoder: sse::Decoder,
+    judge: ChatStream,
+    garbage: StreamGarbage,
+    shared: &'a Shared,
+    first_content: Option<Instant>,
+}
+
+/// What one read brought.
+enum Batch {
+    /// Events in `out`, maybe none.
+    More,
+    /// The shape's end.
+    Done,
+    /// The bytes ended.
+    End,
+}
+
+impl Source<'_> {
+    /// Reads once, if nothing is left of the last read, and puts whole events that a client should see into `out`.
+    fn next(&mut self, read: &mut [u8], out: &mut Vec<u8>, until: Deadline) -> Result<Batch, Fault> {
+        let n = self.body.read(read, until).map_err(Fault::Transport)?;
+        if n > 0 {
+            self.decoder.push(&read[..n]);
+        }
+        loop {
+            // At the end of the bytes, what stands without its blank line is an event all the same.
+            let event = if n == 0 { self.decoder.finish() } else { self.decoder.next() };
+            let Some(event) = event else { return Ok(if n == 0 { Batch::End } else { Batch::More }) };
+            let event = event.map_err(|error| Fault::Answer(bad(error.to_string())))?;
+            match self.judge.next(&event) {
+                Step::Forward { first_content } => {
+                    if first_content {
+                        self.first_content = Some(now());
+                    }
+                    out.extend_from_slice(event.raw);
+                }
+                Step::Comment => out.extend_from_slice(event.raw),
+                Step::Omit => {}
+                Step::Done => return Ok(Batch::Done),
+                Step::Error(error) => {
+                    let key = self.shared.attempt.settings.key.as_ref();
+                    return Err(Fault::Answer(mask(error, key)));
+                }
+                Step::Garbage => {
+                    self.shared.figures.garbage_events.inc();
+                    if self.garbage == StreamGarbage::Fail {
+                        return Err(Fault::Answer(bad("an event of the stream is no JSON object".to_owned())));
+                    }
+                    out.extend_from_slice(LEFT_OUT);
+                }
+            }
+        }
+    }
+}
+
+/// Why a stream failed.
+enum Fault {
+    Transport(TransportError),
+    Answer(Error),
+}
+
+fn bad(message: String) -> Error {
+    Error::new(Code::UpstreamBadResponse, message)
+}
+
+/// Whether `events` hold more than comments: a good event has come.
+fn has_event(events: &[u8]) -> bool {
+    let mut line_start = true;
+    for &byte in events {
+        if line_start && byte != b':' && byte != b'\n' && byte != b'\r' {
+            return true;
+        }
+        if line_start && byte == b':' {
+            line_start = false;
+            continue;
+        }
+        line_start = byte == b'\n' || byte == b'\r';
+    }
+    false
+}
+
+/// Relays the stream whose head has come.
+pub(super) fn run(
+    shared: &Shared,
+    face: &Face,
+    job: &Arc<Job>,
+    active: Active,
+    incoming: Incoming,
+    first_until: Deadline,
+    scratch: &mut Scratch,
+) {
+    let settings = &shared.attempt.settings;
+    let mut source = Source {
+        body: incoming.body,
+        decoder: sse::Decoder::new(MAX_EVENT),
+        judge: ChatStream::new(active.call.fields.include_usage),
+        garbage: settings.stream_garbage,
+        shared,
+        first_content: None,
+    };
+    scratch.read.resize(READ, 0);
+    scratch.out.clear();
+    let done = match open(&mut source, &active, scratch, first_until, settings.early_keepalive) {
+        Ok(done) => done,
+        Err(error) => {
+            let error = headers::with_upstream_retry(error, &incoming.headers);
+            return active.end(shared, Err(error));
+        }
+    };
+    let Some(sink) = job.sink.take() else {
+        // The waiter took it to report something itself: its deadline, or the client's leaving.
+        let reason = active.call.cancel.reason().unwrap_or(CancelReason::Deadline);
+        return active.end(shared, Err(cancelled(reason)));
+    };
+    face.enter(WorkerState::Responding);
+    let timing = active.timing();
+    let head = StreamHead { headers: headers::for_client(incoming.headers), served: active.served(shared, timing) };
+    let Active { permit, running, responder, call, taken, .. } = active;
+    let streaming = Streaming { permit, running, call, taken, began: now(), sink };
+    responder.answer(Reply { result: Ok(Reached::Streaming), timing });
+    streaming.relay(shared, source, head, done, scratch);
+}
+
+/// Reads up to the first good event; `true` if the stream's end came with it.
+fn open(
+    source: &mut Source<'_>,
+    active: &Active,
+    scratch: &mut Scratch,
+    first_until: Deadline,
+    early_keepalive: bool,
+) -> Result<bool, Error> {
+    let early = early_keepalive.then(|| Deadline::from(active.taken, KEEP_ALIVE_EVERY));
+    loop {
+        let until = early.map_or(first_until, |early| early.earlier(first_until));
+        match source.next(&mut scratch.read, &mut scratch.out, until) {
+            Ok(Batch::More) if has_event(&scratch.out) => return Ok(false),
+            // Comments are no first event, and nobody is there yet to be kept alive by them.
+            Ok(Batch::More) => scratch.out.clear(),
+            Ok(Batch::Done) => return Ok(true),
+            Ok(Batch::End) if source.judge.is_complete() => return Ok(true),
+            Ok(Batch::End) if has_event(&scratch.out) => return Ok(false),
+            Ok(Batch::End) => return Err(bad("the stream ended before its first event".to_owned())),
+            Err(Fault::Transport(error)) if error.kind == TransportErrorKind::Timeout && !first_until.passed() => {
+                scratch.out.extend_from_slice(sse::KEEP_ALIVE);
+                return Ok(false);
+            }
+            Err(Fault::Transport(error)) if error.kind == TransportErrorKind::Cut => {
+                let text = "the connection to the provider was cut before the stream's first event";
+                return Err(Error::new(Code::UpstreamConnectError, text).with_source(error));
+            }
+            Err(Fault::Transport(error)) => return Err(transport_error(error, true)),
+            Err(Fault::Answer(error)) => return Err(error),
+        }
+    }
+}
+
+/// A stream whose sink is the worker's. Field order is drop order: place and count go first, the client hears last.
+struct Streaming {
+    permit: Permit,
+    running: Running,
+    call: Arc<Call>,
+    taken: Instant,
+    began: Instant,
+    sink: Box<dyn Sink>,
+}
+
+impl Streaming {
+    fn relay(mut self, shared: &Shared, mut source: Source<'_>, head: StreamHead, done: bool, scratch: &mut Scratch) {
+        let result = self.sink.begin(head).map_err(|error| self.sink_error(error));
+        let result = result.and_then(|()| self.pump(shared, &mut source, done, scratch));
+        if let Some(usage) = source.judge.usage() {
+            count_tokens(shared, usage);
+        }
+        if let Some(first) = source.first_content {
+            shared.figures.first_token_us.record_micros(first.saturating_duration_since(self.taken));
+        }
+        shared.figures.service_us.record_micros(now().saturating_duration_since(self.taken));
+        let Self { permit, running, sink, .. } = self;
+        match result {
+            Ok(()) => {
+                running.settle(JobOutcome::Succeeded);
+                drop(permit);
+                sink.finish(StreamEnd::Complete);
+                // The chunk that ends the body is on its way or here; past it, the connection serves again.
+                let until = Deadline::after(CLEAN_END);
+                while matches!(source.body.read(&mut scratch.read, until), Ok(n) if n > 0) {}
+            }
+            Err(error) => {
+                running.settle(JobOutcome::of(&error));
+                drop(permit);
+                drop(source);
+                sink.finish(StreamEnd::Failed(error));
+            }
+        }
+    }
+
+    /// Relays until the stream's end.
+    fn pump(
+        &mut self,
+        shared: &Shared,
+        source: &mut Source<'_>,
+        done: bool,
+        scratch: &mut Scratch,
+    ) -> Result<(), Error> {
+        let settings = &shared.attempt.settings;
+        let longest = Deadline::from(self.began, settings.stream_max_duration);
+        let whole = self.call.deadline.map_or(longest, |deadline| deadline.earlier(longest));
+        let mut heard = now();
+        let mut spoke = heard;
+        self.send(&mut scratch.out)?;
+        if done {
+            return Ok(());
+        }
+        loop {
+            let silence = Deadline::from(heard, settings.stream_idle_timeout);
+            let speak = Deadline::from(spoke, KEEP_ALIVE_EVERY);
+            let batch = source.next(&mut scratch.read, &mut scratch.out, silence.earlier(whole).earlier(speak));
+            match batch {
+                Ok(Batch::More) => {
+                    heard = now();
+                    if !scratch.out.is_empty() {
+                        self.send(&mut scratch.out)?;
+                        spoke = heard;
+                    }
+                    if whole.remaining_at(heard).is_zero() {
+                        return Err(too_long());
+                    }
+                }
+                Ok(Batch::Done) => return self.send(&mut scratch.out),
+                Ok(Batch::End) => {
+                    self.send(&mut scratch.out)?;
+                    return if source.judge.is_complete() { Ok(()) } else { Err(cut("ended before its end was seen")) };
+                }
+                Err(fault) => {
+                    self.send(&mut scratch.out)?;
+                    match self.fault(fault, source.judge.is_complete(), silence, whole)? {
+                        Onward::Complete => return Ok(()),
+                        Onward::Speak => {
+                            scratch.out.extend_from_slice(sse::KEEP_ALIVE);
+                            self.send(&mut scratch.out)?;
+                            spoke = now();
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, events: &mut Vec<u8>) -> Result<(), Error> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let sent = self.sink.event(events);
+        events.clear();
+        sent.map_err(|error| self.sink_error(error))
+    }
+
+    /// The client reads no more: the provider is told by its connection's end.
+    fn sink_error(&self, error: SinkError) -> Error {
+        let reason = match error {
+            SinkError::Gone => CancelReason::ClientGone,
+            SinkError::TooSlow => CancelReason::ClientSlow,
+        };
+        self.call.cancel.cancel(reason);
+        cancelled(reason)
+    }
+
+    /// What a failed read comes to.
+    fn fault(&self, fault: Fault, complete: bool, silence: Deadline, whole: Deadline) -> Result<Onward, Error> {
+        let error = match fault {
+            Fault::Answer(error) => return Err(error),
+            Fault::Transport(error) => error,
+        };
+        match error.kind {
+            TransportErrorKind::Cancelled(reason) => Err(cancelled(reason)),
+            _ if complete && error.kind != TransportErrorKind::Timeout => Ok(Onward::Complete),
+            TransportErrorKind::Timeout if whole.passed() => Err(too_long()),
+            TransportErrorKind::Timeout if silence.passed() && complete => Ok(Onward::Complete),
+            TransportErrorKind::Timeout if silence.passed() => {
+                let text = "the provider was silent for too long in the middle of the stream";
+                Err(Error::new(Code::StreamIdleTimeout, text))
+            }
+            TransportErrorKind::Timeout => Ok(Onward::Speak),
+            TransportErrorKind::TooLarge | TransportErrorKind::Protocol => Err(bad(error.message)),
+            _ => Err(cut(&error.message)),
+        }
+    }
+}
+
+/// How a stream goes on after a read that failed.
+enum Onward {
+    /// Its end was seen already.
+    Complete,
+    /// The client is told that all is well.
+    Speak,
+}
+
+fn cut(why: &str) -> Error {
+    Error::new(Code::StreamCut, format!("the provider's stream was cut: {why}"))
+}
+
+fn too_long() -> Error {
+    Error::new(Code::StreamTooLong, "the stream ran longer than it may")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_event;
+
+    #[test]
+    fn comments_and_blank_lines_are_no_event() {
+        for none in ["", ": ping\n\n", "\n", ": a\n: b\r\n\r\n"] {
+            assert!(!has_event(none.as_bytes()), "{none:?}");
+        }
+        for some in ["data: 1\n\n", ": ping\n\ndata: 1\n\n", "event: x\ndata: 1\n\n"] {
+            assert!(has_event(some.as_bytes()), "{some:?}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! A provider's part of `/stats`, in its whole shape: `null` where the part is not built, never a made-up number.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::face::WorkerRow;
+use super::pool::{Pool, PoolPhase, StartupTimes, count_workers};
+use crate::metrics::Dist;
+use crate::time::now;
+use crate::transport::ConnectionStats;
+
+/// What `/stats` says of one provider.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the interface's section 5 explains each")]
+pub struct ProviderStats {
+    pub phase: PoolPhase,
+    pub startup_us: StartupTimes,
+    pub workers: WorkerStats,
+    pub queue: QueueStats,
+    pub jobs: JobStats,
+    pub breaker: BreakerStats,
+    pub health: HealthStats,
+    pub keys: Vec<KeyStats>,
+    pub scaling: ScalingStats,
+    pub optimization: OptimizationStats,
+    pub connections: ConnectionStats,
+    pub per_worker: Vec<WorkerRow>,
+}
+
+/// `workers` in `/stats`: `configured` is wanted now, `active = busy + idle` always.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the interface's section 5 explains each")]
+pub struct WorkerStats {
+    pub configured: u64,
+    pub min: u64,
+    pub max: u64,
+    pub active: u64,
+    pub busy: u64,
+    pub idle: u64,
+    pub spawned_total: u64,
+    pub retired_total: u64,
+    pub panics_total: u64,
+}
+
+/// `queue` in `/stats`.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the interface's section 5 explains each")]
+pub struct QueueStats {
+    pub policy: &'static str,
+    pub depth: u64,
+    pub capacity: u64,
+    pub high_water: u64,
+    pub submitted_total: u64,
+    pub accepted_total: u64,
+    pub completed_total: u64,
+    pub blocked_total: u64,
+    pub dropped_total: u64,
+    pub rejected_total: u64,
+    pub timed_out_total: u64,
+    pub timed_out_space_total: u64,
+    pub timed_out_worker_total: u64,
+    pub abandoned_total: u64,
+    pub wait_us: Dist,
+    /// Filled in by whoever keeps samples over time.
+    pub throughput_per_s: Option<f64>,
+}
+
+/// `jobs` in `/stats`.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the interface's section 5 explains each")]
+pub struct JobStats {
+    pub succeeded_total: u64,
+    pub failed_total: u64,
+    pub timed_out_total: u64,
+    pub cancelled_total: u64,
+    pub retries_total: Option<u64>,
+    pub fallbacks_total: Option<u64>,
+    pub results_discarded_total: u64,
+    /// Filled in by whoever keeps samples over time.
+    pub error_rate: Option<f64>,
+    pub service_us: Dist,
+    pub first_token_us: Dist,
+    pub tokens_in_total: u64,
+    pub tokens_out_total: u64,
+    pub correlation: Option<Value>,
+}
+
+/// `breaker` in `/stats`; not built yet.
+#[derive(Clone, Debug, Default, Serialize)]
+#[expect(missing_docs, reason = "the interface's section 5 explains each")]
+pub struct BreakerStats {
+    pub state: Option<&'static str>,
+    pub opened_total: Option<u64>,
+    pub half_opened_total: Option<u64>,
+    pub closed_total: Option<u64>,
+    pub short_circuited_total: Option<u64>,
+    pub open_for_ms: Option<u64>,
+    pub models: Option<Value>,
+}
+
+/// `health` in `/stats`; checks are not built yet, so the state is unknown.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the interface's section 5 explains each")]
+pub struct HealthStats {
+    pub state: &'static str,
+    pub last_check_ms_ago: Option<u64>,
+    pub failures_total: Option<u64>,
+}
+
+/// One of `keys` in `/stats`; the ring is not built yet, so there is at most one and it is never cooled.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the interface's section 5 explains each")]
+pub struct KeyStats {
+    pub name: String,
+    pub weight: Option<f64>,
+    pub state: Option<&'static str>,
+    pub models: Option<Value>,
+    pub used_total: u64,
+    pub failed_total: u64,
+}
+
+/// `scaling` in `/stats`; not built yet, so it is off.
+#[derive(Clone, Debug, Default, Serialize)]
+#[expect(missing_docs, reason = "the interface's section 5 explains each")]
+pub struct ScalingStats {
+    pub enabled: bool,
+    pub evaluations_total: Option<u64>,
+    pub up_total: Option<u64>,
+    pub down_total: Option<u64>,
+    pub workers_added_total: Option<u64>,
+    pub workers_removed_total: Option<u64>,
+    pub held_total: Option<Value>,
+    pub last: Option<Value>,
+}
+
+/// `optimization` in `/stats`; not built yet.
+#[derive(Clone, Debug, Default, Serialize)]
+#[expect(missing_docs, reason = "the interface's section 5 explains each")]
+pub struct OptimizationStats {
+    pub rate_limit: Option<f64>,
+    pub avg_latency: Option<f64>,
+    pub error_rate: Option<f64>,
+    pub optimal_workers: Option<u64>,
+    pub optimal_buffer: Option<u64>,
+    pub timeout_config: Option<f64>,
+    pub retry_strategy: Option<Value>,
+}
+
+/// Reads everything a pool shows. Counters are read before the outcomes they lead to, so a sum read in the middle of load
+/// is short rather than over.
+pub(super) fn take(pool: &Pool, key_name: Option<&str>) -> ProviderStats {
+    let shared = pool.shared();
+    let figures = &shared.figures;
+    let faces = pool.faces();
+    let now = now();
+    let (busy, idle) = count_workers(&faces);
+    let configured = shared.settings.concurrency as u64;
+    let dist = |histogram: &crate::metrics::Histogram| histogram.dist().unwrap_or_default();
+    let keys = key_name.map(|name| KeyStats {
+        name: name.to_owned(),
+        weight: None,
+        state: None,
+        models: None,
+        used_total: figures.key_used.get(),
+        failed_total: figures.key_failed.get(),
+    });
+    ProviderStats {
+        phase: shared.phase(),
+        startup_us: pool.startup(),
+        workers: WorkerStats {
+            configured,
+            min: configured,
+            max: configured,
+            active: busy + idle,
+            busy,
+            idle,
+            spawned_total: figures.spawned.get(),
+            retired_total: figures.retired.get(),
+            panics_total: figures.panics.get(),
+        },
+        queue: QueueStats {
+            policy: shared.settings.policy.as_str(),
+            depth: figures.waiting.get(),
+            capacity: shared.settings.buffer_size as u64,
+            high_water: figures.waiting.peak(),
+            submitted_total: figures.submitted.get(),
+            accepted_total: figures.accepted.get(),
+            completed_total: figures.completed.get(),
+            blocked_total: figures.blocked.get(),
+            dropped_total: figures.dropped.get(),
+            rejected_total: figures.rejected.get(),
+            timed_out_total: figures.timed_out_space.get() + figures.timed_out_worker.get(),
+            timed_out_space_total: figures.timed_out_space.get(),
+            timed_out_worker_total: figures.timed_out_worker.get(),
+            abandoned_total: figures.abandoned.get(),
+            wait_us: dist(&figures.wait_us),
+            throughput_per_s: None,
+        },
+        jobs: JobStats {
+            succeeded_total: figures.succeeded.get(),
+            failed_total: figures.failed.get(),
+            timed_out_total: figures.timed_out.get(),
+            cancelled_total: figures.cancelled.get(),
+            retries_total: None,
+            fallbacks_total: None,
+            results_discarded_total: figures.results_discarded.get(),
+            error_rate: None,
+            service_us: dist(&figures.service_us),
+            first_token_us: dist(&figures.first_token_us),
+            tokens_in_total: figures.tokens_in.get(),
+            tokens_out_total: figures.tokens_out.get(),
+            correlation: None,
+        },
+        breaker: BreakerStats::default(),
+        health: HealthStats { state: "unknown", last_check_ms_ago: None, failures_total: None },
+        keys: keys.into_iter().collect(),
+        scaling: ScalingStats::default(),
+        optimization: OptimizationStats::default(),
+        connections: shared.attempt.transport.connections(),
+        per_worker: faces.iter().map(|face| face.row(now)).collect(),
+    }
+}

@@ -1,0 +1,176 @@
+//! The waiter's side of a job: waiting for its answer, and leaving without it.
+//!
+//! **Protocol.** The waiter waits for {reply, cancel, deadline}. Until `wait_until` the deadline is the queue's: the waiter
+//! then tries to take the payload back, and having it means that no worker did. If the payload is gone, a worker is at it
+//! and the deadline becomes the attempt's, with a margin, since the worker keeps its own time-outs and its answer says more.
+//!
+//! **Invariants.** I1, I3: the reply channel is given back only once its reply was received. I9: whoever leaves a running
+//! job cancels its token first.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::select;
+
+use super::figures::Unserved;
+use super::job::{Job, Payload, Reached, Reply, ReplyChannel};
+use super::pool::{Shared, cancelled, queue_timeout, since};
+use crate::error::{Code, Error};
+use crate::model::{Sink, Timing};
+use crate::recycle::Lease;
+use crate::sync::{CancelReason, CancelToken, State, threads};
+use crate::time::Deadline;
+
+/// How much longer than the worker's own limit a waiter waits for a running job: it is the worker's answer that should
+/// come, and only a stuck worker makes this run out.
+const MARGIN: Duration = Duration::from_millis(50);
+
+/// A job handed in, to be waited for.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    shared: Arc<Shared>,
+    job: Arc<Job>,
+    replies: Lease<ReplyChannel>,
+    wait_until: Deadline,
+}
+
+/// How a wait ended.
+#[derive(Debug)]
+pub(crate) struct Waited {
+    pub(crate) result: Result<Reached, Error>,
+    pub(crate) timing: Timing,
+    /// The sink, if nobody used it.
+    pub(crate) sink: Option<Box<dyn Sink>>,
+}
+
+/// What the waiter left behind.
+enum Left {
+    /// The payload: no worker had taken it.
+    Queued(Payload),
+    /// A worker is at it, and has not taken the sink if there is one.
+    Running(Option<Box<dyn Sink>>),
+    /// The worker has taken the sink: the stream is on its way.
+    Streaming,
+}
+
+impl Ticket {
+    pub(crate) fn new(shared: Arc<Shared>, job: Arc<Job>, replies: Lease<ReplyChannel>, wait_until: Deadline) -> Self {
+        Self { shared, job, replies, wait_until }
+    }
+
+    /// Waits for the job's answer, at most until `deadline` if there is one, and in any case no longer than the queue's
+    /// and the attempt's limits together.
+    pub(crate) fn wait(self, cancel: &CancelToken, deadline: Option<Deadline>, streamed: bool) -> Waited {
+        let mut until = self.wait_until;
+        let mut queued = true;
+        let _waiting = threads::enter(State::WaitingChannel);
+        loop {
+            select! {
+                recv(self.replies.receiver()) -> reply => return self.received(reply.ok()),
+                recv(cancel.channel()) -> _ => {
+                    let reason = cancel.reason().unwrap_or(CancelReason::Caller);
+                    return self.leave(streamed, || cancelled(reason));
+                }
+                default(until.remaining()) => {}
+            }
+            if queued && self.job.payload.is_held() {
+                return self.leave(streamed, || queue_timeout("worker"));
+            }
+            if queued {
+                queued = false;
+                let limit = self.shared.attempt.limit(streamed);
+                until = Deadline::after(limit);
+                if let Some(deadline) = deadline {
+                    until = until.earlier(deadline);
+                }
+                until = Deadline::from(until.instant(), MARGIN);
+                continue;
+            }
+            cancel.cancel(CancelReason::Deadline);
+            return self
+                .leave(streamed, || Error::new(Code::UpstreamTimeout, "the provider gave no whole answer in time"));
+        }
+    }
+
+    /// Takes the job back before anybody waits for it.
+    ///
+    /// # Errors
+    /// With `why` if no worker had taken it.
+    #[expect(clippy::result_large_err, reason = "the refused sink goes back to its owner, boxed already")]
+    pub(crate) fn withdraw(self, why: impl FnOnce() -> Error) -> Result<Self, (Error, Option<Box<dyn Sink>>)> {
+        match self.job.payload.take() {
+            Some(payload) => {
+                let sink = self.job.sink.take();
+                self.bury(payload, Unserved::Abandoned);
+                Err((why(), sink))
+            }
+            None => Ok(self),
+        }
+    }
+
+    fn received(self, reply: Option<Reply>) -> Waited {
+        let Some(Reply { result, timing }) = reply else {
+            // Both ends stand in the lease, so the channel cannot be closed while it is held.
+            let error = Error::new(Code::Internal, "the reply channel was closed");
+            return Waited { result: Err(error), timing: Timing::default(), sink: self.job.sink.take() };
+        };
+        let sink = if result.is_err() { self.job.sink.take() } else { None };
+        self.replies.give_back();
+        Waited { result: result.map_err(|error| error.with_provider(&self.shared.settings.name)), timing, sink }
+    }
+
+    /// Leaves with the error `why`, unless the answer is on its way already.
+    fn leave(self, streamed: bool, why: impl FnOnce() -> Error) -> Waited {
+        let left = match self.job.payload.take() {
+            Some(payload) => Left::Queued(payload),
+            None => match self.job.sink.take() {
+                None if streamed => Left::Streaming,
+                sink => Left::Running(sink),
+            },
+        };
+        let shared = Arc::clone(&self.shared);
+        let failed = |error: Error, timing, sink| Waited {
+            result: Err(error.with_provider(&shared.settings.name)),
+            timing,
+            sink,
+        };
+        match left {
+            Left::Queued(payload) => {
+                let sink = self.job.sink.take();
+                let error = why();
+                let in_time = payload.call.deadline.is_none_or(|deadline| !deadline.passed());
+                let outcome = match error.code() {
+                    Code::QueueTimeout if in_time => Unserved::TimedOutWorker,
+                    _ => Unserved::Abandoned,
+                };
+                let timing = Timing { queue: since(payload.submitted), ..Timing::default() };
+                self.bury(payload, outcome);
+                failed(error, timing, sink)
+            }
+            // A reply that came in this very moment is as good as one that came before.
+            Left::Streaming => match self.replies.receiver().try_recv() {
+                Ok(reply) => self.received(Some(reply)),
+                Err(_) => Waited { result: Ok(Reached::Streaming), timing: Timing::default(), sink: None },
+            },
+            Left::Running(sink) => match self.replies.receiver().try_recv() {
+                Ok(reply) => {
+                    let mut waited = self.received(Some(reply));
+                    waited.sink = waited.sink.or(sink);
+                    waited
+                }
+                Err(_) => failed(why(), Timing::default(), sink),
+            },
+        }
+    }
+
+    /// Gives the place back at once; the shell stays in its lane as a tombstone.
+    fn bury(self, payload: Payload, outcome: Unserved) {
+        let Payload { permit, entry, responder, .. } = payload;
+        responder.disarm();
+        entry.settle(outcome);
+        drop(permit);
+        // The responder is gone and nothing was sent: the channel is as new.
+        self.replies.give_back();
+        self.shared.lanes.bury(self.job.priority);
+    }
+}

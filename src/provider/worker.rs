@@ -1,0 +1,100 @@
+//! A worker: takes a job, makes one attempt, answers, and takes the next.
+//!
+//! **Protocol.** It waits for {quit, lanes in their share, tick}. A job whose payload its waiter has taken back is a
+//! tombstone and thrown away; one whose waiter has gone, or whose time is over, is answered without being sent.
+//!
+//! **Panics.** An attempt runs under `catch_unwind`: the job's guards answer and count it, and the worker ends, since what
+//! its thread-local state is worth nobody knows. The supervisor hires another (I8).
+//!
+//! **Shutdown.** Quit is looked at between jobs; the current one is completed, or cancelled by whoever is in a hurry.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+
+use super::attempt::{self, Scratch};
+use super::face::{Face, WorkerState};
+use super::figures::Unserved;
+use super::job::{Job, Payload, Reply};
+use super::pool::{Shared, cancelled, queue_timeout};
+use crate::model::Timing;
+use crate::queue::{Shift, Taken};
+use crate::sync::threads::panic_text;
+use crate::sync::{QuitSignal, Role, State, threads};
+use crate::time::{Deadline, now};
+
+/// How long a worker waits before it looks around: nothing depends on it but a heartbeat.
+const TICK: Duration = Duration::from_secs(5);
+
+/// Runs until told to quit, or until an attempt panics.
+pub(crate) fn run(shared: &Shared, face: &Face, quit: &QuitSignal, ready: Option<Sender<()>>) {
+    let mut shift = Shift::default();
+    let mut scratch = Scratch::default();
+    face.enter(WorkerState::Listening);
+    if let Some(ready) = ready {
+        // Whoever started the pool may have given up waiting.
+        let _ = ready.try_send(());
+    }
+    loop {
+        let taken = {
+            let _waiting = threads::enter(State::WaitingChannel);
+            shared.lanes.take(&mut shift, quit, TICK)
+        };
+        match taken {
+            Taken::Tick => {}
+            Taken::Quit => break,
+            Taken::Job(job) => match job.payload.take() {
+                None => shared.lanes.unbury(job.priority),
+                Some(payload) => {
+                    if !serve(shared, face, &job, payload, &mut scratch) {
+                        break;
+                    }
+                    shared.threads.count_job(Role::Worker);
+                }
+            },
+        }
+    }
+    face.enter(WorkerState::Shutdown);
+}
+
+/// Serves one job; `false` if it panicked.
+fn serve(shared: &Shared, face: &Face, job: &Arc<Job>, payload: Payload, scratch: &mut Scratch) -> bool {
+    let taken = now();
+    let queue = taken.saturating_duration_since(payload.submitted);
+    let timing = Timing { queue, ..Timing::default() };
+    if let Some(error) = too_late(&payload, taken) {
+        let Payload { permit, entry, responder, .. } = payload;
+        drop(permit);
+        entry.settle(error.1);
+        responder.answer(Reply { result: Err(error.0), timing });
+        return true;
+    }
+    shared.figures.wait_us.record_micros(queue);
+    let call = Arc::clone(&payload.call);
+    let busy = face.begin(&call.request_id, &call.cancel, taken);
+    let served = catch_unwind(AssertUnwindSafe(|| attempt::run(shared, face, job, payload, taken, scratch)));
+    drop(busy);
+    if let Err(panic) = served {
+        shared.figures.panics.inc();
+        let (name, id) = (&shared.settings.name, &call.request_id);
+        let text = panic_text(&*panic);
+        log::error!("{name}: a worker panicked at request {id}: {text}");
+        shared.events.push("panic", name, format!("a worker panicked at request {id}: {text}"));
+        return false;
+    }
+    true
+}
+
+/// Why a job is not worth sending any more.
+fn too_late(payload: &Payload, taken: std::time::Instant) -> Option<(crate::Error, Unserved)> {
+    if let Some(reason) = payload.call.cancel.reason() {
+        return Some((cancelled(reason), Unserved::Abandoned));
+    }
+    let passed = |deadline: Deadline| deadline.remaining_at(taken).is_zero();
+    if payload.call.deadline.is_some_and(passed) {
+        return Some((queue_timeout("worker"), Unserved::Abandoned));
+    }
+    passed(payload.wait_until).then(|| (queue_timeout("worker"), Unserved::TimedOutWorker))
+}

@@ -1,1 +1,0 @@
-//! Admission by permits, and the lanes that jobs wait in.

@@ -1,0 +1,344 @@
+//! The lanes that jobs wait in: interactive and batch, each a bounded channel that all workers of a pool take from.
+//!
+//! **Protocol.** What stands in a lane is a shell whose content its waiter may have taken back: a tombstone. A worker
+//! that takes one throws it away; when tombstones pass a quarter of a lane, the one who left last turns the lane over: takes
+//! all out, drops the tombstones, puts the rest back in their order. A lane is twice as deep as there are permits, so a
+//! live job always finds a slot, at the latest after that.
+//!
+//! **Share.** Interactive jobs go first, but one take in `1 / batch_share` looks at batch first, so that batch keeps its
+//! share of the workers while both wait, and either lane gets all that the other leaves.
+//!
+//! **Invariants.** I4. **Shutdown.** The lanes are never closed while a producer may hold them: workers end by their quit
+//! signal, and what is left is swept out with [`Lanes::sweep`].
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
+
+use crate::model::Priority;
+use crate::sync::QuitSignal;
+
+/// How often a push looks again while another thread turns the lane over.
+const PUSH_TRIES: u32 = 10_000;
+
+/// What can wait in a lane.
+pub trait Queued: Send {
+    /// Whether its content is gone.
+    fn is_tombstone(&self) -> bool;
+}
+
+/// A lane had no slot, not even after its tombstones were thrown out; the job comes back.
+#[derive(Debug)]
+pub struct LaneFull<T>(pub T);
+
+/// What a worker's wait ended with.
+#[derive(Debug)]
+pub enum Taken<T> {
+    /// A job, or a tombstone: the worker looks.
+    Job(T),
+    /// Nothing came within the tick.
+    Tick,
+    /// The worker is to end.
+    Quit,
+}
+
+/// A worker's own count of its takes, by which batch gets its share.
+#[derive(Debug, Default)]
+pub struct Shift {
+    turn: u32,
+}
+
+/// Both lanes of a pool.
+pub struct Lanes<T> {
+    interactive: Lane<T>,
+    batch: Lane<T>,
+    /// One take in this many looks at batch first; 0 for never.
+    batch_every: u32,
+}
+
+impl<T: Queued> Lanes<T> {
+    /// Lanes for at most `permits` live jobs, with `batch_share` of the takes (0 to 1) looking at batch first.
+    #[must_use]
+    pub fn new(permits: usize, batch_share: f64) -> Self {
+        let batch_every = if batch_share > 0.0 { (1.0 / batch_share).round().clamp(1.0, 1e6) as u32 } else { 0 };
+        Self { interactive: Lane::new(permits), batch: Lane::new(permits), batch_every }
+    }
+
+    /// Puts a job at the end of its lane.
+    ///
+    /// # Errors
+    /// If the lane has no slot, which a caller that holds a permit never sees; the job comes back.
+    pub fn push(&self, priority: Priority, job: T) -> Result<(), LaneFull<T>> {
+        self.lane(priority).push(job)
+    }
+
+    /// Says that the content of a job standing in a lane was taken back.
+    pub fn bury(&self, priority: Priority) {
+        self.lane(priority).bury();
+    }
+
+    /// Says that a taken job was a tombstone.
+    pub fn unbury(&self, priority: Priority) {
+        self.lane(priority).tombstones.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many live jobs wait, give or take those on their way in or out.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.interactive.live() + self.batch.live()
+    }
+
+    /// The next job for a worker: waits until one comes, `quit` is given or `tick` has passed.
+    pub fn take(&self, shift: &mut Shift, quit: &QuitSignal, tick: Duration) -> Taken<T> {
+        shift.turn = shift.turn.wrapping_add(1);
+        let batch_first = self.batch_every > 0 && shift.turn.is_multiple_of(self.batch_every);
+        let (first, second) =
+            if batch_first { (&self.batch, &self.interactive) } else { (&self.interactive, &self.batch) };
+        select_biased! {
+            recv(quit.channel()) -> _ => Taken::Quit,
+            recv(first.receiver) -> job => job.map_or(Taken::Quit, Taken::Job),
+            recv(second.receiver) -> job => job.map_or(Taken::Quit, Taken::Job),
+            default(tick) => Taken::Tick,
+        }
+    }
+
+    /// Takes out whatever stands in the lanes, after whoever is turning one over has put its jobs back.
+    pub fn sweep(&self) -> impl Iterator<Item = T> + '_ {
+        [&self.interactive, &self.batch].into_iter().flat_map(|lane| {
+            while lane.turning.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+            lane.receiver.try_iter()
+        })
+    }
+
+    fn lane(&self, priority: Priority) -> &Lane<T> {
+        match priority {
+            Priority::Interactive => &self.interactive,
+            Priority::Batch => &self.batch,
+        }
+    }
+}
+
+impl<T> fmt::Debug for Lanes<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lanes")
+            .field("interactive", &self.interactive.receiver.len())
+            .field("batch", &self.batch.receiver.len())
+            .finish()
+    }
+}
+
+/// One lane.
+struct Lane<T> {
+    sender: Sender<T>,
+    receiver: Receiver<T>,
+    /// Signed, since a worker may throw a shell away before its waiter has reported it.
+    tombstones: AtomicIsize,
+    turning: AtomicBool,
+}
+
+impl<T: Queued> Lane<T> {
+    fn new(permits: usize) -> Self {
+        let (sender, receiver) = bounded(permits.saturating_mul(2).max(2));
+        Self { sender, receiver, tombstones: AtomicIsize::new(0), turning: AtomicBool::new(false) }
+    }
+
+    fn live(&self) -> usize {
+        self.receiver.len().saturating_sub(usize::try_from(self.tombstones.load(Ordering::Relaxed)).unwrap_or(0))
+    }
+
+    fn push(&self, mut job: T) -> Result<(), LaneFull<T>> {
+        for _ in 0..PUSH_TRIES {
+            match self.sender.try_send(job) {
+                Ok(()) => return Ok(()),
+                Err(error) => job = error.into_inner(),
+            }
+            self.turn_over();
+            std::thread::yield_now();
+        }
+        Err(LaneFull(job))
+    }
+
+    fn bury(&self) {
+        let buried = self.tombstones.fetch_add(1, Ordering::Relaxed) + 1;
+        if usize::try_from(buried).unwrap_or(0) > self.sender.capacity().unwrap_or(0) / 4 {
+            self.turn_over();
+        }
+    }
+
+    /// Throws the tombstones out; one thread at a time, the others go on.
+    fn turn_over(&self) {
+        if self.turning.swap(true, Ordering::Acquire) {
+            return;
+        }
+        let mut live = VecDeque::new();
+        loop {
+            for shell in self.receiver.try_iter().take(self.sender.capacity().unwrap_or(0)) {
+                if shell.is_tombstone() {
+                    self.tombstones.fetch_sub(1, Ordering::Relaxed);
+                } else {
+                    live.push_back(shell);
+                }
+            }
+            while let Some(shell) = live.pop_front() {
+                if let Err(error) = self.sender.try_send(shell) {
+                    live.push_front(error.into_inner());
+                    break;
+                }
+            }
+            // The lane filled up with new tombstones while it was empty: take those out too.
+            if live.is_empty() {
+                break;
+            }
+        }
+        self.turning.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::sync::{Quit, Slot, locks::classes::TEST_LEAF};
+
+    type Job = Arc<Slot<u32>>;
+
+    impl Queued for Job {
+        fn is_tombstone(&self) -> bool {
+            !self.is_held()
+        }
+    }
+
+    const TICK: Duration = Duration::from_millis(1);
+
+    fn job(number: u32) -> Job {
+        Arc::new(Slot::new(&TEST_LEAF, number))
+    }
+
+    fn next(lanes: &Lanes<Job>, shift: &mut Shift, quit: &Quit) -> Option<u32> {
+        match lanes.take(shift, &quit.watch(), TICK) {
+            Taken::Job(job) => job.take(),
+            Taken::Tick | Taken::Quit => None,
+        }
+    }
+
+    #[test]
+    fn batch_gets_its_share_and_all_that_is_left() {
+        let lanes = Lanes::new(64, 0.25);
+        for number in 0..16 {
+            lanes.push(Priority::Interactive, job(number)).expect("room");
+            lanes.push(Priority::Batch, job(100 + number)).expect("room");
+        }
+        let (mut shift, quit) = (Shift::default(), Quit::new());
+        let order: Vec<u32> = std::iter::from_fn(|| next(&lanes, &mut shift, &quit)).collect();
+        assert_eq!(order.len(), 32);
+        assert_eq!(order[..16].iter().filter(|number| **number >= 100).count(), 4, "one take in four: {order:?}");
+        let sorted = |lane: &dyn Fn(&&u32) -> bool| order.iter().filter(lane).is_sorted();
+        assert!(sorted(&|n| **n < 100) && sorted(&|n| **n >= 100), "each lane keeps its order");
+    }
+
+    #[test]
+    fn turning_over_drops_tombstones_and_keeps_the_order() {
+        let lanes = Lanes::new(8, 0.0);
+        let jobs: Vec<Job> = (0..16).map(job).collect();
+        jobs.iter().for_each(|job| lanes.push(Priority::Interactive, Arc::clone(job)).expect("room"));
+        for left in jobs.iter().step_by(2) {
+            left.take().expect("still there");
+            lanes.bury(Priority::Interactive);
+        }
+        assert_eq!(lanes.depth(), 8);
+        assert!(lanes.interactive.receiver.len() < 16, "tombstones were thrown out");
+        let (mut shift, quit) = (Shift::default(), Quit::new());
+        let mut order = Vec::new();
+        while let Taken::Job(job) = lanes.take(&mut shift, &quit.watch(), TICK) {
+            order.extend(job.take());
+        }
+        assert_eq!(order, [1, 3, 5, 7, 9, 11, 13, 15]);
+    }
+
+    #[test]
+    fn a_lane_full_of_tombstones_takes_a_live_job() {
+        let lanes = Lanes::new(2, 0.0);
+        for number in 0..4 {
+            let dead = job(number);
+            assert!(dead.take().is_some());
+            lanes.push(Priority::Interactive, dead).expect("room");
+        }
+        lanes.push(Priority::Interactive, job(7)).expect("turning over makes room");
+        assert_eq!(next(&lanes, &mut Shift::default(), &Quit::new()), Some(7));
+    }
+
+    #[test]
+    fn quit_goes_before_jobs() {
+        let lanes = Lanes::new(2, 0.0);
+        lanes.push(Priority::Interactive, job(1)).expect("room");
+        let quit = Quit::new();
+        let watch = quit.watch();
+        drop(quit);
+        assert!(matches!(lanes.take(&mut Shift::default(), &watch, TICK), Taken::Quit));
+        assert_eq!(lanes.sweep().count(), 1);
+    }
+
+    /// Producers that take half of their jobs back race with workers: each job is had by exactly one side.
+    #[test]
+    fn every_job_is_taken_once_while_lanes_turn_over() {
+        const PER_PRODUCER: usize = 3000;
+        let lanes = Lanes::<Job>::new(16, 0.125);
+        let permits = crate::queue::Permits::new(16);
+        let (worked, taken_back) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let quit = Quit::new();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                let (lanes, worked, watch) = (&lanes, &worked, quit.watch());
+                scope.spawn(move || {
+                    let mut shift = Shift::default();
+                    loop {
+                        match lanes.take(&mut shift, &watch, TICK) {
+                            Taken::Job(job) if job.take().is_some() => {
+                                worked.fetch_add(1, Ordering::SeqCst);
+                            }
+                            Taken::Job(_) => lanes.unbury(Priority::Interactive),
+                            Taken::Tick => {}
+                            Taken::Quit => break,
+                        }
+                    }
+                });
+            }
+            let producers: Vec<_> = (0..3)
+                .map(|_| {
+                    let (lanes, taken_back, permits) = (&lanes, &taken_back, &permits);
+                    scope.spawn(move || {
+                        for number in 0..PER_PRODUCER {
+                            let permit = loop {
+                                if let Ok(permit) = permits.try_take() {
+                                    break permit;
+                                }
+                                std::thread::yield_now();
+                            };
+                            let mine = job(0);
+                            lanes.push(Priority::Interactive, Arc::clone(&mine)).expect("a permit means a slot");
+                            if number % 2 == 0 {
+                                std::thread::yield_now();
+                            }
+                            if mine.take().is_some() {
+                                taken_back.fetch_add(1, Ordering::SeqCst);
+                                lanes.bury(Priority::Interactive);
+                            }
+                            drop(permit);
+                        }
+                    })
+                })
+                .collect();
+            producers.into_iter().for_each(|producer| producer.join().expect("no panic"));
+            drop(quit);
+        });
+        let swept = lanes.sweep().filter(|job| job.take().is_some()).count();
+        assert_eq!(worked.into_inner() + taken_back.into_inner() + swept, 3 * PER_PRODUCER);
+    }
+}

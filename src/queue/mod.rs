@@ -1,0 +1,11 @@
+//! Admission and waiting: permits say how many may be in the house, lanes are where they wait.
+//!
+//! Capacity is a permit, not a slot of a channel: admission is exact whatever the channels hold, and a place comes free
+//! the moment its waiter leaves, although the job's shell still stands in its lane. Read `permits` for admission,
+//! `lanes` for the order in which workers take jobs. Nothing here knows what a job is.
+
+mod lanes;
+mod permits;
+
+pub use lanes::{LaneFull, Lanes, Queued, Shift, Taken};
+pub use permits::{Permit, Permits, TakeError};

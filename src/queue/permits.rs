@@ -1,0 +1,253 @@
+//! Exact, first-come-first-served admission: a counted permit, waited for under a deadline and a cancel token.
+//!
+//! **Protocol.** A permit that comes free is handed to the longest waiter as a message on that waiter's own channel, so it
+//! never passes through "free" while somebody waits, and nobody overtakes. If the waiter has gone meanwhile, sending fails
+//! and the permit goes to the next; if it goes with the permit already in its channel, the channel drops it, which
+//! releases it again. Either way exactly one owner has it at any moment.
+//!
+//! **Invariants.** I2: a permit is a guard. I5: `take` ends at its deadline.
+//!
+//! **Lock order.** The state is a leaf; sending happens outside it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crossbeam_channel::{Sender, TrySendError, bounded, select};
+
+use crate::sync::locks::{Leaf, classes};
+use crate::sync::{CancelReason, CancelToken, State, threads};
+use crate::time::Deadline;
+
+/// Hands out at most `capacity` permits at a time. Cheap to clone.
+#[derive(Clone)]
+pub struct Permits(Arc<Inner>);
+
+struct Inner {
+    capacity: usize,
+    state: Leaf<Places>,
+}
+
+struct Places {
+    taken: usize,
+    closed: bool,
+    next_ticket: u64,
+    waiting: BTreeMap<u64, Sender<Permit>>,
+}
+
+/// Why no permit was had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeError {
+    /// The deadline passed.
+    TimedOut,
+    /// The token was cancelled.
+    Cancelled(CancelReason),
+    /// [`Permits::close`] was called.
+    Closed,
+}
+
+impl Permits {
+    /// `capacity` permits.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        let places = Places { taken: 0, closed: false, next_ticket: 0, waiting: BTreeMap::new() };
+        Self(Arc::new(Inner { capacity, state: Leaf::new(&classes::PERMITS, places) }))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.0.capacity
+    }
+
+    /// How many are taken now.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.0.state.lock().taken
+    }
+
+    /// A permit, if one is free and nobody waits for it.
+    ///
+    /// # Errors
+    /// [`TakeError::TimedOut`] if there is none, [`TakeError::Closed`] once closed.
+    pub fn try_take(&self) -> Result<Permit, TakeError> {
+        let mut places = self.0.state.lock();
+        if places.closed {
+            return Err(TakeError::Closed);
+        }
+        if places.taken >= self.0.capacity {
+            return Err(TakeError::TimedOut);
+        }
+        places.taken += 1;
+        Ok(Permit(Some(Arc::clone(&self.0))))
+    }
+
+    /// A permit, waited for in the order of coming.
+    ///
+    /// # Errors
+    /// If none comes until `deadline`, if `cancel` is cancelled, or if the permits are closed.
+    pub fn take(&self, deadline: Deadline, cancel: &CancelToken) -> Result<Permit, TakeError> {
+        let (ticket, handed) = {
+            let mut places = self.0.state.lock();
+            if places.closed {
+                return Err(TakeError::Closed);
+            }
+            if places.taken < self.0.capacity {
+                places.taken += 1;
+                drop(places);
+                return Ok(Permit(Some(Arc::clone(&self.0))));
+            }
+            let (hand, handed) = bounded(1);
+            let ticket = places.next_ticket;
+            places.next_ticket += 1;
+            places.waiting.insert(ticket, hand);
+            (ticket, handed)
+        };
+        let _waiting = threads::enter(State::WaitingChannel);
+        let outcome = select! {
+            recv(handed) -> permit => permit.map_err(|_| TakeError::Closed),
+            recv(cancel.channel()) -> _ => Err(TakeError::Cancelled(cancel.reason().unwrap_or(CancelReason::Caller))),
+            default(deadline.remaining()) => Err(TakeError::TimedOut),
+        };
+        if outcome.is_err() {
+            self.0.state.lock().waiting.remove(&ticket);
+        }
+        outcome
+    }
+
+    /// Refuses every later `take` and ends those under way. Permits that are out stay valid.
+    pub fn close(&self) {
+        let mut places = self.0.state.lock();
+        places.closed = true;
+        // Dropping the senders closes the waiters' channels; that happens outside the lock.
+        let waiting = std::mem::take(&mut places.waiting);
+        drop(places);
+        drop(waiting);
+    }
+}
+
+impl fmt::Debug for Permits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permits").field("capacity", &self.0.capacity).field("taken", &self.taken()).finish()
+    }
+}
+
+/// One place in the house; dropping it gives the place to whoever waits longest, or back.
+#[must_use = "dropping the permit gives the place back at once"]
+pub struct Permit(Option<Arc<Inner>>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let Some(inner) = self.0.take() else { return };
+        let mut places = inner.state.lock();
+        while let Some((_, waiter)) = places.waiting.pop_first() {
+            drop(places);
+            match waiter.try_send(Permit(Some(Arc::clone(&inner)))) {
+                Ok(()) => return,
+                // The waiter has gone. Its permit is taken apart here, since dropping it would come back to this loop.
+                Err(TrySendError::Disconnected(mut permit) | TrySendError::Full(mut permit)) => permit.0 = None,
+            }
+            places = inner.state.lock();
+        }
+        places.taken -= 1;
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Permit")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    const FUSE: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn admission_is_exact() {
+        let permits = Permits::new(3);
+        let held: Vec<_> = (0..3).map(|_| permits.try_take().expect("a free place")).collect();
+        assert_eq!(permits.try_take().err(), Some(TakeError::TimedOut));
+        drop(held);
+        assert_eq!(permits.taken(), 0);
+    }
+
+    #[test]
+    fn waiters_are_served_in_the_order_of_coming() {
+        let permits = Permits::new(1);
+        let order = Leaf::new(&classes::TEST_LEAF, Vec::new());
+        let first = permits.try_take().expect("free");
+        std::thread::scope(|scope| {
+            for number in 0..4 {
+                let (permits, order) = (&permits, &order);
+                scope.spawn(move || {
+                    let permit = permits.take(Deadline::after(FUSE), &CancelToken::new()).expect("it comes");
+                    order.lock().push(number);
+                    drop(permit);
+                });
+                let seen = Deadline::after(FUSE);
+                while permits.0.state.lock().waiting.len() <= number {
+                    assert!(!seen.passed(), "the waiter never queued up");
+                    std::thread::yield_now();
+                }
+            }
+            drop(first);
+        });
+        assert_eq!(*order.lock(), [0, 1, 2, 3]);
+        assert_eq!(permits.taken(), 0);
+    }
+
+    #[test]
+    fn a_wait_ends_by_deadline_cancel_or_close() {
+        let permits = Permits::new(1);
+        let _held = permits.try_take().expect("free");
+        let token = CancelToken::new();
+        assert_eq!(permits.take(Deadline::after(Duration::from_millis(2)), &token).err(), Some(TakeError::TimedOut));
+        assert!(permits.0.state.lock().waiting.is_empty(), "who left is not kept");
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| permits.take(Deadline::after(FUSE), &token));
+            token.cancel(CancelReason::ClientGone);
+            let error = waiter.join().expect("no panic").err();
+            assert_eq!(error, Some(TakeError::Cancelled(CancelReason::ClientGone)));
+        });
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| permits.take(Deadline::after(FUSE), &CancelToken::new()));
+            permits.close();
+            assert_eq!(waiter.join().expect("no panic").err(), Some(TakeError::Closed));
+        });
+    }
+
+    /// Takers that give up at random race with releases: no permit may be lost or doubled.
+    #[test]
+    fn no_permit_is_lost_or_doubled_when_waiters_give_up() {
+        let permits = Permits::new(4);
+        let (inside, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for seed in 0..8u64 {
+                let (permits, inside, most) = (&permits, &inside, &most);
+                scope.spawn(move || {
+                    let mut random = fastrand::Rng::with_seed(seed);
+                    for _ in 0..2000 {
+                        let patience = Duration::from_micros(random.u64(0..60));
+                        if let Ok(permit) = permits.take(Deadline::after(patience), &CancelToken::new()) {
+                            most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                            if random.bool() {
+                                std::thread::yield_now();
+                            }
+                            inside.fetch_sub(1, Ordering::SeqCst);
+                            drop(permit);
+                        }
+                    }
+                });
+            }
+        });
+        assert!(most.load(Ordering::SeqCst) <= 4);
+        assert_eq!(permits.taken(), 0);
+        assert!(permits.0.state.lock().waiting.is_empty());
+    }
+}

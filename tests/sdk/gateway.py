@@ -1,0 +1,97 @@
+"""The built binary as a child process: started with a configuration, found by what it prints, ended by its own id."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BINARY = ROOT / os.environ.get("SLUICEGATE_BIN", "target/debug/sluicegate")
+START = 15.0
+"""Seconds until it must have printed its addresses."""
+END = 20.0
+"""Seconds until it must be gone after SIGTERM."""
+WAIT = 10.0
+"""Seconds until the statistics must show what a test waits for."""
+UPSTREAM_KEY = "sk-upstream-canary"
+"""The key of the provider, which no client and no log may ever see."""
+
+
+class Gateway:
+    """Serves until the end of its `with`."""
+
+    def __init__(self, folder, config):
+        self.output = folder / "output.txt"
+        path = folder / "gateway.json"
+        path.write_text(json.dumps(config))
+        command = [BINARY, "serve", "--config", path, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+        environment = {"PATH": os.environ["PATH"], "UPSTREAM_KEY": UPSTREAM_KEY, "RUST_LOG": "debug"}
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder, env=environment
+            )
+        self.data = self.printed(r"data plane\s+(http://\S+)")
+        self.admin = self.printed(r"admin plane\s+(http://\S+)")
+
+    def text(self):
+        """What it has printed."""
+        return self.output.read_text(errors="replace")
+
+    def printed(self, pattern):
+        """Waits until it has printed this."""
+        deadline = time.monotonic() + START
+        while time.monotonic() < deadline:
+            found = re.search(pattern, self.text())
+            if found:
+                return found.group(1)
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.01)
+        self.kill()
+        raise AssertionError(f"no {pattern!r} in what it printed:\n{self.text()}")
+
+    def wait_for(self, condition):
+        """Waits until the statistics fulfil a condition, and returns them."""
+        deadline = time.monotonic() + WAIT
+        while True:
+            with urllib.request.urlopen(f"{self.admin}/stats?fresh=1", timeout=5) as answer:
+                stats = json.load(answer)
+            if condition(stats):
+                return stats
+            assert time.monotonic() < deadline, f"it did not come to that: {stats}"
+            time.sleep(0.02)
+
+    def terminate(self):
+        """Asks it to drain and end."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def exit_code(self):
+        """Waits for its end."""
+        try:
+            return self.process.wait(END)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"it did not end within {END} s:\n{self.text()}") from None
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait(END)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.terminate()
+            assert self.exit_code() == 0, self.text()
+        assert UPSTREAM_KEY not in self.text(), "the provider's key is in the output"
+
+
+def provider(url, **more):
+    """A provider of OpenAI's shape at this address."""
+    keys = [{"name": "a", "value": "env.UPSTREAM_KEY"}]
+    return {"kind": "openai", "keys": keys, "network_config": {"base_url": url}, **more}
