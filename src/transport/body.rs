@@ -38,7 +38,8 @@ impl Body {
     /// complete.
     ///
     /// # Errors
-    /// If it was cancelled, is cut off or malformed, or the deadline passed; the connection is closed then.
+    /// [`TransportErrorKind::Timeout`] at the deadline, after which it can be read on: nothing is lost. If it was cancelled,
+    /// is cut off or malformed, the connection is closed, and every later read fails.
     pub fn read(&mut self, buf: &mut [u8], deadline: Deadline) -> Result<usize, TransportError> {
         if buf.is_empty() {
             return Ok(0);
@@ -48,9 +49,10 @@ impl Body {
             State::Ended => return Ok(0),
             State::Failed => return Err(TransportError::new(TransportErrorKind::Cut, "reading on after a failure")),
         };
-        match read {
+        match &read {
             Ok(0) => self.state = State::Ended,
             Ok(_) => {}
+            Err(error) if error.kind == TransportErrorKind::Timeout => {}
             Err(_) => self.state = State::Failed,
         }
         read
