@@ -31,6 +31,7 @@ use super::parking::Wait;
 use super::refusal::Refusal;
 use super::response::{Ending, Response};
 use super::server::{Shared, Stay};
+use super::service::Hold;
 use super::stream::SendError;
 use crate::net::DeadlineStream;
 use crate::time::{Deadline, now};
@@ -145,7 +146,7 @@ impl Connection {
                     Ok(_) => return Received::Refused(Refusal::head_too_large("the head is too long")),
                     Err(refusal) => return Received::Refused(refusal),
                 }
-            } else if self.stay.server().is_stopping() {
+            } else if self.stay.server().is_stopping() && peek(&self.socket) != Peek::Bytes {
                 return Received::Over;
             }
             match self.stream.read(self.input.space(most + 1), deadline.earlier(Deadline::after(LINGER))) {
@@ -313,13 +314,13 @@ impl Connection {
     }
 
     /// Answers what the server itself refuses, and closes.
-    pub(super) fn refuse(self: Box<Self>, head: Option<&Head>, refusal: &Refusal) {
+    pub(super) fn refuse(self: Box<Self>, head: Option<&Head>, refusal: &Refusal, hold: Option<Hold>) {
         let server = Arc::clone(self.server());
         if refusal.is_bad_request() {
             server.count_bad_request();
         }
         let head_only = head.is_some_and(|head| head.method() == "HEAD");
-        self.respond(&server.refusal(head, refusal), head_only, true, true);
+        self.respond(&server.refusal(head, refusal, hold), head_only, true, true);
     }
 
     /// Hands the connection back to its server, from whatever thread: to be served if bytes are there, else to be parked.

@@ -89,7 +89,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.watch = None;
         if let Some(connection) = self.connection.take() {
-            connection.refuse(Some(&self.head), &Refusal::unanswered());
+            connection.refuse(Some(&self.head), &Refusal::unanswered(), None);
         }
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn serve(server: &Arc<Shared>, mut connection: Box<Connection>, spare
                 return connection.park();
             }
             Received::Over => return,
-            Received::Refused(refusal) => return connection.refuse(None, &refusal),
+            Received::Refused(refusal) => return connection.refuse(None, &refusal, None),
         };
         match exchange(server, connection, head) {
             Some(next) => connection = next,
@@ -38,7 +38,7 @@ fn exchange(server: &Arc<Shared>, mut connection: Box<Connection>, head: Head) -
     let framing = match Framing::of(&head) {
         Ok(framing) => framing,
         Err(refusal) => {
-            connection.refuse(Some(&head), &refusal);
+            connection.refuse(Some(&head), &refusal, None);
             return None;
         }
     };
@@ -52,14 +52,14 @@ fn exchange(server: &Arc<Shared>, mut connection: Box<Connection>, head: Head) -
         }
         Err(panic) => {
             log::error!("admitting a request panicked: {}", panic_text(&*panic));
-            connection.refuse(Some(&head), &Refusal::unanswered());
+            connection.refuse(Some(&head), &Refusal::unanswered(), None);
             return None;
         }
     };
     let most = server.limits().max_body_bytes;
     let most = admission.max_body.map_or(most, |own| own.min(most));
     if let Some(refusal) = framing.too_long(most) {
-        connection.refuse(Some(&head), &refusal);
+        connection.refuse(Some(&head), &refusal, admission.hold);
         return None;
     }
     if framing.expects_continue && connection.send_continue().is_err() {
@@ -69,7 +69,7 @@ fn exchange(server: &Arc<Shared>, mut connection: Box<Connection>, head: Head) -
         Ok(body) => body,
         Err(BodyError::Gone) => return None,
         Err(BodyError::Refused(refusal)) => {
-            connection.refuse(Some(&head), &refusal);
+            connection.refuse(Some(&head), &refusal, admission.hold);
             return None;
         }
     };

@@ -28,7 +28,7 @@ use super::head::Head;
 use super::limits::{Limits, MAX_TURNED_AWAY};
 use super::refusal::Refusal;
 use super::response::Response;
-use super::service::Service;
+use super::service::{Hold, Service};
 use super::watcher::Watcher;
 use crate::metrics::{CountGuard, Counter, Gauge};
 use crate::sync::locks::classes;
@@ -197,13 +197,12 @@ impl Shared {
     }
 
     /// The service's answer to a refusal; a bare one if the service panics over it.
-    pub(super) fn refusal(&self, head: Option<&Head>, refusal: &Refusal) -> Response {
-        catch_unwind(AssertUnwindSafe(|| self.service.refusal(head, refusal.status, &refusal.error))).unwrap_or_else(
-            |panic| {
+    pub(super) fn refusal(&self, head: Option<&Head>, refusal: &Refusal, hold: Option<Hold>) -> Response {
+        catch_unwind(AssertUnwindSafe(|| self.service.refusal(head, refusal.status, &refusal.error, hold)))
+            .unwrap_or_else(|panic| {
                 log::error!("answering a refusal panicked: {}", panic_text(&*panic));
                 Response::new(refusal.status)
-            },
-        )
+            })
     }
 
     /// Takes an accepted socket in: gives it a slot and a thread, or turns it away.
@@ -223,7 +222,7 @@ impl Shared {
             self.figures.refused.inc();
             // Past even these it is cut without a word: the descriptors are for those who have a slot.
             if let Some(slot) = self.figures.turned_away.enter_below(MAX_TURNED_AWAY) {
-                self.connection(socket, peer, slot).refuse(None, &Refusal::busy());
+                self.connection(socket, peer, slot).refuse(None, &Refusal::busy(), None);
             }
         }
     }
@@ -244,7 +243,7 @@ impl Shared {
         let server = Arc::clone(connection.server());
         if let Err(connection) = server.crew.serve(connection) {
             server.figures.refused.inc();
-            connection.refuse(None, &Refusal::busy());
+            connection.refuse(None, &Refusal::busy(), None);
         }
     }
 
