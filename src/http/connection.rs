@@ -32,6 +32,7 @@ use super::parking::Wait;
 use super::refusal::Refusal;
 use super::response::{Ending, Response};
 use super::server::{Shared, Stay};
+use super::service::Hold;
 use super::stream::SendError;
 use crate::net::DeadlineStream;
 use crate::time::{Deadline, now};
@@ -146,7 +147,7 @@ impl Connection {
                     Ok(_) => return Received::Refused(Refusal::head_too_large("the head is too long")),
                     Err(refusal) => return Received::Refused(refusal),
                 }
-            } else if self.stay.server().is_stopping() {
+            } else if self.stay.server().is_stopping() && peek(&self.socket) != Peek::Bytes {
                 return Received::Over;
             }
             match self.stream.read(self.input.space(most + 1), deadline.earlier(Deadline::after(LINGER))) {
@@ -314,7 +315,7 @@ impl Connection {
     }
 
     /// Answers what the server itself refuses, and closes.
-    pub(super) fn refuse(self: Box<Self>, head: Option<&Head>, refusal: &Refusal, hold: Option<Box<dyn Any + Send>>) {
+    pub(super) fn refuse(self: Box<Self>, head: Option<&Head>, refusal: &Refusal, hold: Option<Hold>) {
         let server = Arc::clone(self.server());
         if refusal.is_bad_request() {
             server.count_bad_request();
