@@ -13,7 +13,6 @@
 //! A keep-alive request in one segment costs one `recv` and one `send`. Both use the time-out that lingering has set: a
 //! longer wait first goes through a short one, so that a body in a second segment sets no other.
 
-use std::any::Any;
 use std::io::{ErrorKind, IoSlice};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::ops::Range;

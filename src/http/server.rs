@@ -8,7 +8,6 @@
 //! **Shutdown.** [`Server::stop_accepting`] closes the listener and the idle connections; requests under way are answered
 //! with `Connection: close`. [`Server::shutdown`] then waits for the connections, until its deadline, and cuts the rest.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
