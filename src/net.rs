@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn a_read_of_about_a_time_ends_in_it_and_sets_a_timeout_only_if_another_is_in_force() {
         let (mut stream, mut peer) = pair();
-        let mut about = |stream: &mut DeadlineStream| stream.read_for(&mut [0; 8], Duration::from_millis(50));
+        let about = |stream: &mut DeadlineStream| stream.read_for(&mut [0; 8], Duration::from_millis(50));
         let start = now();
         assert_eq!(about(&mut stream).expect_err("nothing comes").kind(), ErrorKind::TimedOut);
         assert!(start.elapsed() >= Duration::from_millis(25));
