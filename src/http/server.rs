@@ -67,7 +67,7 @@ impl StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(error) => write!(f, "the listener cannot be used: {error}"),
+            Self::Io(error) => write!(f, "the system refused a socket or a descriptor: {error}"),
             Self::Spawn(error) => error.fmt(f),
         }
     }
