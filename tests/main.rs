@@ -1,6 +1,8 @@
 //! The integration tests: one binary, a module for each concern.
 
 mod config;
+mod gateway;
+mod house;
 mod http;
 mod layers;
 mod sim;

@@ -163,7 +163,7 @@ impl Tracked {
     /// The parts of a sink that came back unused.
     fn open(sink: Box<dyn Sink>) -> (Option<Box<dyn Sink>>, Option<RequestGuard>) {
         match sink.into_any().downcast::<Self>() {
-            Ok(tracked) => (tracked.inner, tracked.guard),
+            Ok(mut tracked) => (tracked.inner.take(), tracked.guard.take()),
             Err(_) => (None, None),
         }
     }
@@ -198,5 +198,14 @@ impl Sink for Tracked {
 
     fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
         self
+    }
+}
+
+impl Drop for Tracked {
+    /// Lost by a panic between its taking and its end: counted before the inner sink's own drop tells the client.
+    fn drop(&mut self) {
+        if let Some(guard) = &mut self.guard {
+            guard.fail(&Error::new(Code::Internal, "the stream was lost"));
+        }
     }
 }

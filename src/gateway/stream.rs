@@ -1,16 +1,20 @@
 //! A stream for a library caller: an iterator over a bounded channel that a worker fills.
 //!
-//! **Protocol.** The channel is `result_buffer` deep. A worker that finds it full waits until the caller takes something,
-//! at most the gateway's `write_timeout` in all, as for a client's socket. Dropping the iterator cancels the request, which
-//! shuts the upstream connection down (I9).
+//! **Protocol.** The channel is `result_buffer` deep and holds at most [`MAX_HELD`] bytes. A worker that finds it full waits
+//! until the caller takes something, at most the gateway's `write_timeout` in all, as for a client's socket. The caller
+//! takes bytes off the count and then says so on a channel of one; a worker looks at the count again after each word, so
+//! none is lost. Dropping the iterator cancels the request, which shuts the upstream connection down (I9).
+//!
+//! **Invariants.** I4: what is held for a caller is bounded in number and bytes.
 
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 
 use super::Gateway;
 use super::call::{CallOptions, Handled, parse};
@@ -24,6 +28,9 @@ use crate::wire::sse;
 /// The largest event taken apart, in bytes; the worker lets none through that is larger.
 const MAX_EVENT: usize = 4 << 20;
 
+/// The most bytes held for a caller; a single larger event is let through when nothing else is held.
+const MAX_HELD: usize = 4 << 20;
+
 /// What a worker sends to the iterator.
 enum Piece {
     Head(Served),
@@ -33,20 +40,41 @@ enum Piece {
 
 struct ChannelSink {
     sender: Sender<Piece>,
+    held: Arc<AtomicUsize>,
+    /// Says that the count of held bytes has fallen.
+    room: Receiver<()>,
     patience: Duration,
 }
 
 impl ChannelSink {
     fn send(&mut self, piece: Piece) -> std::result::Result<(), SinkError> {
-        let start = now();
-        match self.sender.send_timeout(piece, self.patience) {
-            Ok(()) => {
-                self.patience = self.patience.saturating_sub(now().saturating_duration_since(start));
-                Ok(())
+        let sent = self.stalled(|sink| sink.sender.send_timeout(piece, sink.patience));
+        sent.map_err(|error| match error {
+            SendTimeoutError::Timeout(_) => SinkError::TooSlow,
+            SendTimeoutError::Disconnected(_) => SinkError::Gone,
+        })
+    }
+
+    /// Waits until `bytes` more may be held.
+    fn make_room(&mut self, bytes: usize) -> std::result::Result<(), SinkError> {
+        loop {
+            let held = self.held.load(Ordering::SeqCst);
+            if held == 0 || held.saturating_add(bytes) <= MAX_HELD {
+                return Ok(());
             }
-            Err(SendTimeoutError::Timeout(_)) => Err(SinkError::TooSlow),
-            Err(SendTimeoutError::Disconnected(_)) => Err(SinkError::Gone),
+            self.stalled(|sink| sink.room.recv_timeout(sink.patience)).map_err(|error| match error {
+                RecvTimeoutError::Timeout => SinkError::TooSlow,
+                RecvTimeoutError::Disconnected => SinkError::Gone,
+            })?;
         }
+    }
+
+    /// Takes what `wait` lasts off the patience: a caller who has used it up is not waited for again.
+    fn stalled<T>(&mut self, wait: impl FnOnce(&Self) -> T) -> T {
+        let start = now();
+        let result = wait(self);
+        self.patience = self.patience.saturating_sub(now().saturating_duration_since(start));
+        result
     }
 }
 
@@ -56,6 +84,8 @@ impl Sink for ChannelSink {
     }
 
     fn event(&mut self, bytes: &[u8]) -> std::result::Result<(), SinkError> {
+        self.make_room(bytes.len())?;
+        self.held.fetch_add(bytes.len(), Ordering::SeqCst);
         self.send(Piece::Events(bytes.to_vec()))
     }
 
@@ -76,6 +106,8 @@ impl Sink for ChannelSink {
 /// The chunks of a streamed answer, as they come. Ends after the last one, or after an error.
 pub struct ChatStream {
     receiver: Receiver<Piece>,
+    held: Arc<AtomicUsize>,
+    room: Sender<()>,
     decoder: sse::Decoder,
     ready: VecDeque<Result<ChatChunk>>,
     cancel: CancelToken,
@@ -97,10 +129,13 @@ pub(super) fn open(gateway: &Gateway, body: Vec<u8>, options: &CallOptions) -> R
     let config = gateway.config();
     let depth = call.fields.model.split_once('/').and_then(|(name, _)| config.provider(name)).map(|p| p.result_buffer);
     let (sender, receiver) = bounded(depth.unwrap_or(1).max(1));
-    let sink = ChannelSink { sender, patience: config.server.write_timeout };
+    let (held, (room, makes_room)) = (Arc::default(), bounded(1));
+    let sink = ChannelSink { sender, held: Arc::clone(&held), room: makes_room, patience: config.server.write_timeout };
     match gateway.handle(&call, guard, Some(Box::new(sink))) {
         Handled::Streaming => Ok(ChatStream {
             receiver,
+            held,
+            room,
             decoder: sse::Decoder::new(MAX_EVENT),
             ready: VecDeque::new(),
             cancel: call.cancel.clone(),
@@ -143,7 +178,11 @@ impl Iterator for ChatStream {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             if let Some(ready) = self.ready.pop_front() {
-                self.over |= ready.is_err();
+                if ready.is_err() {
+                    // Nobody reads on after an error: the provider need not go on either.
+                    self.cancel();
+                    self.over = true;
+                }
                 return Some(ready);
             }
             if self.over {
@@ -151,7 +190,12 @@ impl Iterator for ChatStream {
             }
             match self.receiver.recv() {
                 Ok(Piece::Head(served)) => self.served = Some(served),
-                Ok(Piece::Events(events)) => self.take_apart(&events),
+                Ok(Piece::Events(events)) => {
+                    self.held.fetch_sub(events.len(), Ordering::SeqCst);
+                    // If a word stands there already, the worker looks at the count after taking that one.
+                    let _ = self.room.try_send(());
+                    self.take_apart(&events);
+                }
                 Ok(Piece::End(error)) => {
                     self.over = true;
                     return error.map(Err);

@@ -157,7 +157,7 @@ pub(crate) fn run(
     let limit = Deadline::from(taken, shared.attempt.limit(streamed));
     let until = active.call.deadline.map_or(limit, |deadline| deadline.earlier(limit));
     match open(shared, face, &active, until, scratch) {
-        Ok(incoming) if streamed && incoming.status < 400 => {
+        Ok(incoming) if streamed && openai::is_success(incoming.status) => {
             relay::run(shared, face, job, active, incoming, until, scratch);
         }
         Ok(incoming) => {
@@ -204,7 +204,7 @@ fn open(
 /// Reads and judges a whole answer.
 fn whole(shared: &Shared, active: &Active, mut incoming: Incoming, until: Deadline) -> Result<Answer, Error> {
     let streamed = active.call.fields.stream;
-    let limit = if incoming.status < 400 { MAX_ANSWER } else { MAX_ERROR_ANSWER };
+    let limit = if openai::is_success(incoming.status) { MAX_ANSWER } else { MAX_ERROR_ANSWER };
     let mut body = Vec::new();
     incoming.body.read_to_end(limit, until, &mut body).map_err(|error| transport_error(error, streamed))?;
     let decoded = openai::decode_chat(incoming.status, &body)

@@ -29,7 +29,7 @@ use super::{supervisor, worker};
 use crate::config::Policy;
 use crate::error::{Code, Error};
 use crate::events::Events;
-use crate::ids::WorkerId;
+use crate::ids::{ThreadId, WorkerId};
 use crate::model::{Call, Sink, Timing};
 use crate::queue::{Lanes, Permits, TakeError};
 use crate::recycle;
@@ -164,20 +164,26 @@ impl Roster {
         Ok(())
     }
 
-    /// Takes the workers that have ended off the roster; how many there were.
-    pub(crate) fn reap(&self) -> usize {
-        let Ok(mut workers) = self.workers.lock(ROSTER_WAIT) else { return 0 };
+    /// Takes the workers that have ended off the roster. `told` is one that has just said so: its thread may still have a
+    /// few instructions to go, for which its successor need not wait.
+    pub(crate) fn reap(&self, told: Option<ThreadId>) {
+        let Ok(mut workers) = self.workers.lock(ROSTER_WAIT) else { return };
         let ended: Vec<_> = workers
             .iter()
             .filter(|(_, hired)| {
-                matches!(hired.thread.done().try_recv(), Err(crossbeam_channel::TryRecvError::Disconnected))
+                Some(hired.thread.id()) == told
+                    || matches!(hired.thread.done().try_recv(), Err(crossbeam_channel::TryRecvError::Disconnected))
             })
             .map(|(id, _)| *id)
             .collect();
         let gone: Vec<_> = ended.iter().filter_map(|id| workers.remove(id)).collect();
         drop(workers);
         self.shared.figures.retired.add(gone.len() as u64);
-        gone.len()
+    }
+
+    /// Whether workers are replaced: not before the start has hired the first ones.
+    pub(crate) fn is_manned(&self) -> bool {
+        self.shared.phase() >= PoolPhase::Ready
     }
 
     /// How many workers are missing.
@@ -247,6 +253,15 @@ impl Pool {
         });
         let channels = micros_of(now().saturating_duration_since(begun));
 
+        // Before the workers: they may take every thread that is left, and without it none of them would be replaced.
+        let supervisor_quit = Quit::new();
+        let supervisor = {
+            let weak: Weak<Roster> = Arc::downgrade(&roster);
+            let watch = supervisor_quit.watch();
+            let name = format!("{}-supervisor", shared.settings.name);
+            threads.service(Role::Supervisor, &name, move || supervisor::run(&weak, &exit_events, &watch))?
+        };
+
         shared.set_phase(PoolPhase::Spawning);
         let spawning = now();
         let (ready, is_ready) = bounded(concurrency);
@@ -274,13 +289,6 @@ impl Pool {
         }
         let spawn = micros_of(now().saturating_duration_since(spawning));
 
-        let supervisor_quit = Quit::new();
-        let supervisor = {
-            let weak: Weak<Roster> = Arc::downgrade(&roster);
-            let watch = supervisor_quit.watch();
-            let name = format!("{}-supervisor", shared.settings.name);
-            threads.service(Role::Supervisor, &name, move || supervisor::run(&weak, &exit_events, &watch))?
-        };
         shared.set_phase(PoolPhase::Ready);
         let startup = StartupTimes {
             spawn: Some(spawn),
@@ -346,10 +354,15 @@ impl Pool {
             attempt,
         };
         let job = Job::new(call.priority, payload, sink);
-        if shared.lanes.push(Arc::clone(&job)).is_err() {
-            log::error!("{}: a lane had no slot for a job that held a permit", shared.settings.name);
-        }
+        let pushed = shared.lanes.push(Arc::clone(&job));
         let ticket = Ticket::new(Arc::clone(&self.roster.shared), job, replies, wait_until);
+        if pushed.is_err() {
+            // A defect of the lanes; waiting for a worker that never hears of it would only hide it.
+            return ticket.withdraw(|| {
+                Error::new(Code::Internal, "a lane had no slot for a job that held a permit")
+                    .with_provider(&shared.settings.name)
+            });
+        }
         if shared.phase() == PoolPhase::Stopped {
             // The sweep may have gone by already; whoever takes the payload answers.
             return ticket.withdraw(|| stopping(&shared.settings.name));
@@ -414,7 +427,7 @@ impl Pool {
         for job in shared.lanes.sweep() {
             end.swept += u64::from(answer_swept(&job, &shared.settings.name));
         }
-        for worker in hired.values().filter(|hired| hired.face.state().is_busy()) {
+        for worker in hired.values() {
             end.cut += u64::from(worker.face.cancel_current(CancelReason::Shutdown));
         }
         for (_, Hired { quit, face, thread }) in hired {

@@ -5,9 +5,13 @@
 //! tells the waiter, who is free; if the sink is gone, so is the client, and the attempt ends. From then on the sink is
 //! told the end, whatever it is. A stream is complete only if its shape's own end was seen (P5).
 //!
+//! **Panics.** One that comes while the sink is held is caught, told to the client as the stream's last word, and goes on
+//! to the worker, which ends by it (I8).
+//!
 //! **Invariants.** I1: a sink taken is finished, by its own drop if need be. I5: each read ends at the nearest of silence,
 //! the stream's whole length, the request's deadline and the next keep-alive.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -50,6 +54,8 @@ struct Source<'a> {
     garbage: StreamGarbage,
     shared: &'a Shared,
     first_content: Option<Instant>,
+    /// Whether an event that was no JSON has been left out.
+    left_out: bool,
 }
 
 /// What one read brought.
@@ -93,6 +99,7 @@ impl Source<'_> {
                     if self.garbage == StreamGarbage::Fail {
                         return Err(Fault::Answer(bad("an event of the stream is no JSON object".to_owned())));
                     }
+                    self.left_out = true;
                     out.extend_from_slice(LEFT_OUT);
                 }
             }
@@ -144,6 +151,7 @@ pub(super) fn run(
         garbage: settings.stream_garbage,
         shared,
         first_content: None,
+        left_out: false,
     };
     scratch.read.resize(READ, 0);
     scratch.out.clear();
@@ -181,8 +189,14 @@ fn open(
         let until = early.map_or(first_until, |early| early.earlier(first_until));
         match source.next(&mut scratch.read, &mut scratch.out, until) {
             Ok(Batch::More) if has_event(&scratch.out) => return Ok(false),
-            // Comments are no first event, and nobody is there yet to be kept alive by them.
-            Ok(Batch::More) => scratch.out.clear(),
+            // Comments are no first event, and nobody is there yet to be kept alive by them. That something was left out is
+            // still to be said, once.
+            Ok(Batch::More) => {
+                scratch.out.clear();
+                if source.left_out {
+                    scratch.out.extend_from_slice(LEFT_OUT);
+                }
+            }
             Ok(Batch::Done) => return Ok(true),
             Ok(Batch::End) if source.judge.is_complete() => return Ok(true),
             Ok(Batch::End) if has_event(&scratch.out) => return Ok(false),
@@ -214,8 +228,14 @@ struct Streaming {
 
 impl Streaming {
     fn relay(mut self, shared: &Shared, mut source: Source<'_>, head: StreamHead, done: bool, scratch: &mut Scratch) {
-        let result = self.sink.begin(head).map_err(|error| self.sink_error(error));
-        let result = result.and_then(|()| self.pump(shared, &mut source, done, scratch));
+        let relayed = catch_unwind(AssertUnwindSafe(|| {
+            self.sink.begin(head).map_err(|error| self.sink_error(error))?;
+            self.pump(shared, &mut source, done, scratch)
+        }));
+        let (result, panic) = match relayed {
+            Ok(result) => (result, None),
+            Err(panic) => (Err(panicked()), Some(panic)),
+        };
         if let Some(usage) = source.judge.usage() {
             count_tokens(shared, usage);
         }
@@ -241,6 +261,9 @@ impl Streaming {
                 let attempt = Attempt::of(provider, &model, Some(&error), now().saturating_duration_since(taken));
                 sink.finish(StreamEnd::Failed(error.with_provider(provider).with_attempts(vec![attempt])));
             }
+        }
+        if let Some(panic) = panic {
+            resume_unwind(panic);
         }
     }
 
@@ -347,6 +370,10 @@ enum Onward {
 
 fn cut(why: &str) -> Error {
     Error::new(Code::StreamCut, format!("the provider's stream was cut: {why}"))
+}
+
+fn panicked() -> Error {
+    Error::new(Code::Internal, "a worker panicked in the middle of the stream; the request id is in the log")
 }
 
 fn too_long() -> Error {

@@ -20,21 +20,24 @@ const TICK: Duration = Duration::from_millis(500);
 /// Runs until told to quit.
 pub(crate) fn run(roster: &Weak<Roster>, exits: &Receiver<ThreadEvent>, quit: &QuitSignal) {
     loop {
-        {
+        let told = {
             let _waiting = threads::enter(State::WaitingChannel);
             select_biased! {
                 recv(quit.channel()) -> _ => return,
                 recv(exits) -> event => match event {
-                    Ok(ThreadEvent::Ended { .. }) => {}
+                    Ok(ThreadEvent::Ended { id, .. }) => Some(id),
                     Ok(ThreadEvent::Spawned(_)) => continue,
                     Err(_) => return,
                 },
-                default(TICK) => {}
+                default(TICK) => None,
             }
-        }
+        };
         let Some(roster) = roster.upgrade() else { return };
         roster.shared.attempt.transport.close_idle();
-        roster.reap();
+        roster.reap(told);
+        if !roster.is_manned() {
+            continue;
+        }
         for _ in 0..roster.missing() {
             if let Err(error) = roster.hire(None) {
                 log::warn!("{}: a worker could not be replaced yet: {error}", roster.shared.settings.name);

@@ -5,7 +5,7 @@
 //! and the deadline becomes the attempt's, with a margin, since the worker keeps its own time-outs and its answer says more.
 //!
 //! **Invariants.** I1, I3: the reply channel is given back only once its reply was received. I9: whoever leaves a running
-//! job cancels its token first.
+//! job cancels its token, but not before it has left: a stream that begins in that very moment is the worker's, and goes on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,9 +86,10 @@ impl Ticket {
                 until = Deadline::from(until.instant(), MARGIN);
                 continue;
             }
-            cancel.cancel(CancelReason::Deadline);
-            return self
-                .leave(streamed, || Error::new(Code::UpstreamTimeout, "the provider gave no whole answer in time"));
+            return self.leave(streamed, || {
+                cancel.cancel(CancelReason::Deadline);
+                Error::new(Code::UpstreamTimeout, "the provider gave no whole answer in time")
+            });
         }
     }
 

@@ -22,7 +22,7 @@ use super::pool::{PoolPhase, Shared, cancelled, queue_timeout, stopping};
 use crate::model::Timing;
 use crate::queue::{Shift, Taken};
 use crate::sync::threads::panic_text;
-use crate::sync::{QuitSignal, Role, State, threads};
+use crate::sync::{CancelReason, QuitSignal, Role, State, threads};
 use crate::time::{Deadline, now};
 
 /// How long a worker waits before it looks around: nothing depends on it but a heartbeat.
@@ -74,6 +74,11 @@ fn serve(shared: &Shared, face: &Face, job: &Arc<Job>, payload: Payload, scratch
     shared.figures.wait_us.record_micros(queue);
     let call = Arc::clone(&payload.call);
     let busy = face.begin(&call.request_id, &call.cancel, taken);
+    if shared.phase() == PoolPhase::Stopped {
+        // Whoever stops the pool sets the phase and then cancels what the faces show. This job may not have been shown yet
+        // when its face was looked at; then the phase was set before, which is seen here.
+        call.cancel.cancel(CancelReason::Shutdown);
+    }
     let served = catch_unwind(AssertUnwindSafe(|| attempt::run(shared, face, job, payload, taken, scratch)));
     drop(busy);
     if let Err(panic) = served {

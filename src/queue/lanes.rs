@@ -168,13 +168,17 @@ impl<T: Queued> Lanes<T> {
         handed
     }
 
-    /// Takes out whatever stands in the lanes once the workers were told to quit, after whoever is turning one over has put its jobs back.
+    /// Takes out whatever stands in the lanes. Nobody turns a lane over meanwhile: jobs that somebody has in hand would be
+    /// put back behind the sweep.
     pub fn sweep(&self) -> impl Iterator<Item = T> + '_ {
         [&self.interactive, &self.batch].into_iter().flat_map(|lane| {
-            while lane.turning.load(Ordering::Acquire) {
-                std::thread::yield_now();
-            }
-            lane.receiver.try_iter()
+            let _turn = loop {
+                match Turn::take(&lane.turning) {
+                    Some(turn) => break turn,
+                    None => std::thread::yield_now(),
+                }
+            };
+            lane.receiver.try_iter().collect::<Vec<_>>()
         })
     }
 
@@ -231,9 +235,7 @@ impl<T: Queued> Lane<T> {
 
     /// Throws the tombstones out; one thread at a time, the others go on.
     fn turn_over(&self) {
-        if self.turning.swap(true, Ordering::Acquire) {
-            return;
-        }
+        let Some(_turn) = Turn::take(&self.turning) else { return };
         let mut live = VecDeque::new();
         loop {
             for shell in self.receiver.try_iter().take(self.sender.capacity().unwrap_or(0)) {
@@ -254,7 +256,21 @@ impl<T: Queued> Lane<T> {
                 break;
             }
         }
-        self.turning.store(false, Ordering::Release);
+    }
+}
+
+/// The right to take a lane's jobs out and put them back; had by one thread at a time, and given back by a panic, too.
+struct Turn<'a>(&'a AtomicBool);
+
+impl<'a> Turn<'a> {
+    fn take(turning: &'a AtomicBool) -> Option<Self> {
+        (!turning.swap(true, Ordering::Acquire)).then(|| Self(turning))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -423,6 +439,29 @@ mod tests {
             assert_eq!(jobs, [100; 4]);
             drop(quit);
         });
+    }
+
+    /// Whoever leaves while the lanes are swept may turn one over: what it has in hand must not be put back behind the sweep.
+    #[test]
+    fn a_sweep_finds_what_somebody_is_turning_over() {
+        for _ in 0..300 {
+            let lanes = Lanes::<Job>::new(64, 0.0);
+            (0..64).for_each(|number| lanes.push(job(number)).expect("room"));
+            let swept = AtomicUsize::new(0);
+            let (started, is_started) = bounded(0);
+            std::thread::scope(|scope| {
+                let (lanes, swept) = (&lanes, &swept);
+                scope.spawn(move || {
+                    started.send(()).expect("it is waited for");
+                    while swept.load(Ordering::SeqCst) == 0 {
+                        lanes.interactive.turn_over();
+                    }
+                });
+                is_started.recv().expect("it starts");
+                swept.store(lanes.sweep().count(), Ordering::SeqCst);
+            });
+            assert_eq!(swept.into_inner(), 64);
+        }
     }
 
     /// Producers that take half of their jobs back race with workers: each job is had by exactly one side.

@@ -150,7 +150,12 @@ pub struct Attached {
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        self.token.0.hooks.lock().aborts.retain(|(id, _)| *id != self.id);
+        let mut hooks = self.token.0.hooks.lock();
+        let found = hooks.aborts.iter().position(|(id, _)| *id == self.id);
+        let detached = found.map(|at| hooks.aborts.swap_remove(at));
+        drop(hooks);
+        // It may be the last one to hold a socket, whose closing is none of a leaf's business.
+        drop(detached);
     }
 }
 

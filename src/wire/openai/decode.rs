@@ -26,10 +26,15 @@ pub struct Decoded {
 ///
 /// # Errors
 /// [`Code::UpstreamError`] with the upstream's own words for a status of 400 or more, or for an error object inside a good
-/// one (then with status 502); [`Code::UpstreamBadResponse`] for what is no JSON object.
+/// one (then with status 502); [`Code::UpstreamBadResponse`] for what is no JSON object, and for a redirect or any other
+/// status below 400 that is no success: none is followed, and none is to reach a client.
 pub fn decode_chat(status: u16, body: &[u8]) -> Result<Decoded, Error> {
     if status >= 400 {
         return Err(upstream_error(status, body));
+    }
+    if !is_success(status) {
+        let text = format!("the provider answered with status {status}, which is neither an answer nor an error");
+        return Err(Error::new(Code::UpstreamBadResponse, text));
     }
     let seen = look(body).map_err(|what| {
         Error::new(Code::UpstreamBadResponse, format!("the provider's answer is no JSON object: {what}"))
@@ -38,6 +43,12 @@ pub fn decode_chat(status: u16, body: &[u8]) -> Result<Decoded, Error> {
         return Err(upstream_error(INSIDE_OK, body));
     }
     Ok(Decoded { usage: seen.usage, complete: seen.choices > 0 && seen.finished == seen.choices })
+}
+
+/// Whether a status announces an answer.
+#[must_use]
+pub fn is_success(status: u16) -> bool {
+    (200..300).contains(&status)
 }
 
 /// What one answer, or one event of a stream, holds.

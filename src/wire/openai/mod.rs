@@ -12,7 +12,7 @@ mod parse;
 mod stream;
 mod types;
 
-pub use decode::{Decoded, decode_chat};
+pub use decode::{Decoded, decode_chat, is_success};
 pub use encode::encode_chat;
 pub use error::{error_body, error_event};
 pub use parse::parse_chat;

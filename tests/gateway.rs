@@ -1,0 +1,9 @@
+//! The gateway through its library face: admission, waiting, cancelling, streams, panics, the end, and that it all adds up.
+
+mod admission;
+mod ending;
+mod ledger;
+mod panics;
+mod passing;
+mod streams;
+mod waiting;

@@ -1,0 +1,1 @@
+//! The ledger: whatever the provider does and whenever callers leave, each request is answered once and every sum balances.
