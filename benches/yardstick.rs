@@ -16,8 +16,8 @@
 //! **How to read it.** Generator, upstream and target share the same processors, so requests per second and latency
 //! are those of the whole arrangement: on two processors the generator and the upstream take more than half of both.
 //! CPU per request is the target's own (`meter` says how it is counted and how exactly), but caches and clock speed are
-//! shared, so that figure moves with the machine's mood too. What counts are the ratios to nginx: for each stage the
-//! targets take turns within seconds of one another, a ratio is made within its round, and the median of the rounds is
+//! shared, so that figure moves with the machine's mood too. What counts are the ratios to nginx: in each stage the
+//! targets take turns in slices of less than a second, a ratio is made within its round, and the median of the rounds is
 //! what is reported. `foreign_cpu_share` tells which part of the machine others used meanwhile: past a tenth or so, do
 //! it again.
 //!
@@ -70,10 +70,8 @@ type Error = Box<dyn std::error::Error>;
 /// What the arguments ask for.
 struct Options {
     rounds: usize,
-    /// How long one stage of one target is measured.
+    /// How long one stage of one target is measured in a round.
     measured: Duration,
-    /// How long it runs before that, on the same connections.
-    warm_up: Duration,
     targets: Vec<Kind>,
     gateway: PathBuf,
 }
@@ -83,7 +81,6 @@ impl Options {
         let mut options = Self {
             rounds: 3,
             measured: Duration::from_secs(3),
-            warm_up: Duration::from_millis(300),
             targets: vec![Kind::Direct, Kind::Nginx, Kind::Gateway],
             gateway: PathBuf::from(env!("CARGO_BIN_EXE_sluicegate")),
         };
@@ -148,9 +145,7 @@ fn measure(options: &Options) -> Result<(), Error> {
         // Nobody is always first: what the one before leaves behind (warm caches, a busy host) is shared out.
         running.rotate_left(round % kinds.len().max(1));
         for stage in stages::ALL {
-            for target in &running {
-                stages::run(stage, target, &upstream, options.warm_up, options.measured, &mut report)?;
-            }
+            stages::run(stage, &running, &upstream, options.measured, &mut report)?;
         }
         for target in running {
             stages::at_end(&target, &mut report)?;

@@ -216,6 +216,20 @@ pub struct Attempt {
     pub ms: u64,
 }
 
+impl Attempt {
+    /// An attempt that took `spent` and ended with `error`, or well.
+    #[must_use]
+    pub fn of(provider: &str, model: &str, error: Option<&Error>, spent: Duration) -> Self {
+        Self {
+            provider: provider.to_owned(),
+            model: model.to_owned(),
+            outcome: error.map_or("ok", |error| error.code().as_str()),
+            status: error.and_then(Error::upstream_answer).map(|answer| answer.status),
+            ms: u64::try_from(spent.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
 /// An answer of status 400 or more as the provider gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamAnswer {

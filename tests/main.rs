@@ -1,6 +1,7 @@
 //! The integration tests: one binary, a module for each concern.
 
 mod config;
+mod http;
 mod layers;
 mod sim;
 mod transport;

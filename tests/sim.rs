@@ -332,6 +332,7 @@ fn an_error_inside_a_200_is_an_object_or_an_event() {
 }
 
 #[test]
+#[cfg(debug_assertions)]
 fn panic_marks_its_answer() {
     let rig = Rig::start();
     for stream in [false, true] {
@@ -349,15 +350,15 @@ fn waits_take_their_time_and_the_head_comes_when_it_should() {
         ("echo+slow-60ms", true, ms(60), ms(60)),
         ("fail-500+slow-60ms", true, ms(60), ms(60)),
         ("echo+ttft-60ms", false, ms(60), ms(60)),
-        ("echo+ttft-60ms", true, ms(0), ms(60)),
+        ("echo+ttft-200ms", true, ms(0), ms(200)),
         ("lorem-4+gap-20ms", false, ms(60), ms(60)),
-        ("lorem-4+gap-20ms", true, ms(0), ms(60)),
+        ("lorem-4+gap-70ms", true, ms(0), ms(210)),
     ] {
         let start = now();
         let answer = rig.chat(model, stream);
         let (head, whole) = (answer.head_at - start, start.elapsed());
         assert!(head >= head_after && whole >= whole_after, "{model}: {head:?}, {whole:?}");
-        assert!(head_after > ms(0) || head + ms(30) < whole, "{model}: the head came only after {head:?}");
+        assert!(head_after > ms(0) || head + ms(20) < whole, "{model}: the head came only after {head:?}");
     }
 }
 

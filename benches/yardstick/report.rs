@@ -17,6 +17,10 @@ use crate::targets::Kind;
 /// A stage and one of its figures.
 type Metric = (&'static str, &'static str);
 
+/// The metric that tells how much others disturbed, and from where on it is too much.
+pub(crate) const FOREIGN: &str = "foreign_cpu_share";
+const TOO_MUCH_FOREIGN: f64 = 0.1;
+
 /// All figures of the run.
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -93,7 +97,14 @@ impl Report {
         for (_, metric, values) in &self.ratios {
             insert(&mut ratios, &[metric.0], metric.1, values);
         }
-        json!({ "machine": self.machine, "targets": targets, "gateway_to_nginx": ratios })
+        let most = self.most_foreign();
+        json!({ "machine": self.machine, "foreign_cpu_share_max": most, "targets": targets, "gateway_to_nginx": ratios })
+    }
+
+    /// The largest part of the machine that others used, in any stage of any round.
+    fn most_foreign(&self) -> f64 {
+        let shares = self.rows.iter().filter(|(_, metric, _)| metric.1 == FOREIGN);
+        shares.flat_map(|(_, _, values)| values).copied().fold(0.0, f64::max)
     }
 
     /// The medians, for people.
@@ -135,6 +146,14 @@ impl Report {
                 value(Kind::Nginx),
                 value(Kind::Gateway),
                 cell(ratio, 2)
+            );
+        }
+        let most = self.most_foreign();
+        if most > TOO_MUCH_FOREIGN {
+            let percent = most * 100.0;
+            let _ = writeln!(
+                text,
+                "Others used up to {percent:.0} % of the machine meanwhile: trust no latency of this run."
             );
         }
         text

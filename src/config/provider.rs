@@ -160,6 +160,10 @@ fn key(s: &mut Section<'_>, built_in: Option<&WellKnown>) -> Option<Key> {
         return keys.into_iter().flatten().next();
     }
     let variable = built_in?.key_variable?;
+    if !s.walk().is_set(variable) {
+        s.problem("keys", format!("there is none; set the environment variable {variable}, or write keys"));
+        return None;
+    }
     let value = s.walk().secret(s.path_of("keys"), &format!("env.{variable}").into())?;
     s.show("keys", json!([{"name": variable, "value": REDACTED, "models": ["*"], "weight": 1.0}]));
     Some(Key { name: variable.to_owned(), value })

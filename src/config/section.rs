@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::error::Problem;
 use super::expand::{Env, Expanded, expand};
 use super::kinds::{Hidden, Kind, Refusal};
-use super::known::Foreign;
+use super::known::{Foreign, first_set};
 use super::near::nearest;
 use super::raw::join;
 use crate::secret::Secret;
@@ -47,6 +47,11 @@ impl<'a> Walk<'a> {
     /// Notes a problem.
     pub(super) fn problem(&self, path: String, message: impl Into<String>) {
         self.problems.borrow_mut().push(Problem { path, message: message.into() });
+    }
+
+    /// Whether a variable of the environment is set and not empty.
+    pub(super) fn is_set(&self, variable: &str) -> bool {
+        first_set(&[variable], self.env).is_some()
     }
 
     /// A secret at a path whose key the document chooses; its absence is a problem noted.

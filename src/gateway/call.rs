@@ -97,13 +97,8 @@ impl Gateway {
                 Handled::Answer(answer)
             }
             Err(error) => {
-                let attempt = Attempt {
-                    provider: provider.name().to_string(),
-                    model: model.to_string(),
-                    outcome: error.code().as_str(),
-                    status: error.upstream_answer().map(|answer| answer.status),
-                    ms: u64::try_from(now().saturating_duration_since(begun).as_millis()).unwrap_or(u64::MAX),
-                };
+                let attempt =
+                    Attempt::of(provider.name(), &model, Some(&error), now().saturating_duration_since(begun));
                 let error = error.with_request_id(&call.request_id).with_attempts(vec![attempt]);
                 if let Some(guard) = &mut guard {
                     guard.note_overhead(timing.overhead(call.arrived, now()));

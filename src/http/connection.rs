@@ -13,7 +13,6 @@
 //! A keep-alive request in one segment costs one `recv` and one `send`. Both use the time-out that lingering has set: a
 //! longer wait first goes through a short one, so that a body in a second segment sets no other.
 
-use std::any::Any;
 use std::io::{ErrorKind, IoSlice};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::ops::Range;
@@ -32,6 +31,7 @@ use super::parking::Wait;
 use super::refusal::Refusal;
 use super::response::{Ending, Response};
 use super::server::{Shared, Stay};
+use super::service::Hold;
 use super::stream::SendError;
 use crate::net::DeadlineStream;
 use crate::time::{Deadline, now};
@@ -146,7 +146,7 @@ impl Connection {
                     Ok(_) => return Received::Refused(Refusal::head_too_large("the head is too long")),
                     Err(refusal) => return Received::Refused(refusal),
                 }
-            } else if self.stay.server().is_stopping() {
+            } else if self.stay.server().is_stopping() && peek(&self.socket) != Peek::Bytes {
                 return Received::Over;
             }
             match self.stream.read(self.input.space(most + 1), deadline.earlier(Deadline::after(LINGER))) {
@@ -314,7 +314,7 @@ impl Connection {
     }
 
     /// Answers what the server itself refuses, and closes.
-    pub(super) fn refuse(self: Box<Self>, head: Option<&Head>, refusal: &Refusal, hold: Option<Box<dyn Any + Send>>) {
+    pub(super) fn refuse(self: Box<Self>, head: Option<&Head>, refusal: &Refusal, hold: Option<Hold>) {
         let server = Arc::clone(self.server());
         if refusal.is_bad_request() {
             server.count_bad_request();

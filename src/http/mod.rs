@@ -31,6 +31,6 @@ pub use head::{Head, Version};
 pub use limits::Limits;
 pub use response::Response;
 pub use server::{ConnectionStats, Server, StartError};
-pub use service::{Admission, Request, Service};
+pub use service::{Admission, Hold, Request, Service};
 pub use stream::{SendError, StreamWriter};
 pub use watcher::Watcher;

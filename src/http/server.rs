@@ -8,7 +8,6 @@
 //! **Shutdown.** [`Server::stop_accepting`] closes the listener and the idle connections; requests under way are answered
 //! with `Connection: close`. [`Server::shutdown`] then waits for the connections, until its deadline, and cuts the rest.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
@@ -29,7 +28,7 @@ use super::head::Head;
 use super::limits::{Limits, MAX_TURNED_AWAY};
 use super::refusal::Refusal;
 use super::response::Response;
-use super::service::Service;
+use super::service::{Hold, Service};
 use super::watcher::Watcher;
 use crate::metrics::{CountGuard, Counter, Gauge};
 use crate::sync::locks::classes;
@@ -198,12 +197,7 @@ impl Shared {
     }
 
     /// The service's answer to a refusal; a bare one if the service panics over it.
-    pub(super) fn refusal(
-        &self,
-        head: Option<&Head>,
-        refusal: &Refusal,
-        hold: Option<Box<dyn Any + Send>>,
-    ) -> Response {
+    pub(super) fn refusal(&self, head: Option<&Head>, refusal: &Refusal, hold: Option<Hold>) -> Response {
         catch_unwind(AssertUnwindSafe(|| self.service.refusal(head, refusal.status, &refusal.error, hold)))
             .unwrap_or_else(|panic| {
                 log::error!("answering a refusal panicked: {}", panic_text(&*panic));

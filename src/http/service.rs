@@ -23,18 +23,22 @@ pub trait Service: Send + Sync + 'static {
     fn serve(&self, request: Request, exchange: Exchange) -> Finished;
 
     /// The answer to what the server itself refuses, before or instead of [`serve`](Self::serve): in the API's shape, with
-    /// this `status`, which may be finer than the error's own. `head` is there if it was read. Must not block: it may run
-    /// on the thread that accepts, or on the watcher. `hold` is what the request's admission held, if it got that far.
-    fn refusal(&self, head: Option<&Head>, status: u16, error: &Error, hold: Option<Box<dyn Any + Send>>) -> Response;
+    /// this `status`, which may be finer than the error's own. `head` is there if it was read, and `hold` is what its
+    /// admission holds if it had been admitted: its body was malformed, too long or too slow. Must not block: it may run on
+    /// the thread that accepts, or on the watcher.
+    fn refusal(&self, head: Option<&Head>, status: u16, error: &Error, hold: Option<Hold>) -> Response;
 }
+
+/// What lives as long as a request: guards of slots and counts.
+pub type Hold = Box<dyn Any + Send>;
 
 /// Leave to read a request's body and serve it.
 #[derive(Default)]
 pub struct Admission {
     /// The longest body, if less than the server's limit.
     pub max_body: Option<usize>,
-    /// What lives as long as the request: guards of slots and counts. It moves into [`Request::hold`].
-    pub hold: Option<Box<dyn Any + Send>>,
+    /// What lives as long as the request. It moves into [`Request::hold`].
+    pub hold: Option<Hold>,
 }
 
 impl fmt::Debug for Admission {
@@ -54,7 +58,7 @@ pub struct Request {
     /// Who sent it.
     pub peer: SocketAddr,
     /// What its admission holds.
-    pub hold: Option<Box<dyn Any + Send>>,
+    pub hold: Option<Hold>,
 }
 
 impl fmt::Debug for Request {

@@ -312,7 +312,6 @@ impl Pool {
     ///
     /// # Errors
     /// If there is no place, with the code that goes with the policy; the sink comes back.
-    #[expect(clippy::result_large_err, reason = "the refused sink goes back to its owner, boxed already")]
     pub(crate) fn submit(
         &self,
         call: &Arc<Call>,

@@ -18,7 +18,7 @@ use super::headers;
 use super::job::{Job, Reached, Reply};
 use super::pool::{Shared, cancelled};
 use crate::config::StreamGarbage;
-use crate::error::{Code, Error};
+use crate::error::{Attempt, Code, Error};
 use crate::model::{Call, Sink, SinkError, StreamEnd, StreamHead};
 use crate::queue::Permit;
 use crate::sync::CancelReason;
@@ -162,8 +162,8 @@ pub(super) fn run(
     face.enter(WorkerState::Responding);
     let timing = active.timing();
     let head = StreamHead { headers: headers::for_client(incoming.headers), served: active.served(shared, timing) };
-    let Active { permit, running, responder, call, taken, .. } = active;
-    let streaming = Streaming { permit, running, call, taken, began: now(), sink };
+    let Active { permit, running, responder, call, model, taken, .. } = active;
+    let streaming = Streaming { permit, running, call, model, taken, began: now(), sink };
     responder.answer(Reply { result: Ok(Reached::Streaming), timing });
     streaming.relay(shared, source, head, done, scratch);
 }
@@ -206,6 +206,7 @@ struct Streaming {
     permit: Permit,
     running: Running,
     call: Arc<Call>,
+    model: Arc<str>,
     taken: Instant,
     began: Instant,
     sink: Box<dyn Sink>,
@@ -222,7 +223,7 @@ impl Streaming {
             shared.figures.first_token_us.record_micros(first.saturating_duration_since(self.taken));
         }
         shared.figures.service_us.record_micros(now().saturating_duration_since(self.taken));
-        let Self { permit, running, sink, .. } = self;
+        let Self { permit, running, model, taken, sink, .. } = self;
         match result {
             Ok(()) => {
                 running.settle(JobOutcome::Succeeded);
@@ -236,7 +237,9 @@ impl Streaming {
                 running.settle(JobOutcome::of(&error));
                 drop(permit);
                 drop(source);
-                sink.finish(StreamEnd::Failed(error));
+                let provider = &shared.settings.name;
+                let attempt = Attempt::of(provider, &model, Some(&error), now().saturating_duration_since(taken));
+                sink.finish(StreamEnd::Failed(error.with_provider(provider).with_attempts(vec![attempt])));
             }
         }
     }

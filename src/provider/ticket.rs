@@ -96,7 +96,6 @@ impl Ticket {
     ///
     /// # Errors
     /// With `why` if no worker had taken it.
-    #[expect(clippy::result_large_err, reason = "the refused sink goes back to its owner, boxed already")]
     pub(crate) fn withdraw(self, why: impl FnOnce() -> Error) -> Result<Self, (Error, Option<Box<dyn Sink>>)> {
         match self.job.payload.take() {
             Some(payload) => {

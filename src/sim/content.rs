@@ -61,6 +61,15 @@ impl Said {
         }
     }
 
+    /// About how many bytes it has.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Lorem(n) => usize::try_from(*n).unwrap_or(usize::MAX).saturating_mul(7),
+            Self::Tool { arguments, .. } => arguments.len(),
+        }
+    }
+
     /// How many there are.
     pub(super) fn count(&self) -> u64 {
         match self {

@@ -16,7 +16,7 @@ use crate::http::Head;
 use crate::metrics::{CountGuard, Counter, Gauge};
 use crate::sync::Leaf;
 use crate::sync::locks::classes;
-use crate::time::micros_of;
+use crate::time::{micros_of, now};
 
 /// The most names remembered; further ones share one entry, [`OTHERS`].
 const MAX_NAMES: usize = 1024;
@@ -94,6 +94,8 @@ pub(super) struct Running<'a> {
     figures: &'a Figures,
     name: Option<&'a str>,
     arrived: Instant,
+    /// Stays `Failed` if a panic takes the request.
+    end: End,
     _in_flight: CountGuard,
 }
 
@@ -114,7 +116,7 @@ impl Figures {
         self.requests.inc();
         let in_flight = self.in_flight.enter();
         self.table.lock().last.keep(head, body);
-        Running { figures: self, name: None, arrived, _in_flight: in_flight }
+        Running { figures: self, name: None, arrived, end: End::Failed, _in_flight: in_flight }
     }
 
     /// The figures as `GET /sim/stats` shows them; `connections` are those accepted so far and those open.
@@ -214,15 +216,21 @@ impl<'a> Running<'a> {
 
     /// Settles the counts: to be called before the answer's last byte is written, so that whoever has read the answer
     /// finds them settled.
-    pub(super) fn end(self, end: End, now: Instant) {
-        if end == End::PeerLeft {
+    pub(super) fn end(mut self, end: End) {
+        self.end = end;
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if self.end == End::PeerLeft {
             self.figures.aborted_by_peer.inc();
         }
         let Some(name) = self.name else { return };
-        let took = micros_of(now.saturating_duration_since(self.arrived));
+        let took = micros_of(now().saturating_duration_since(self.arrived));
         let mut table = self.figures.table.lock();
         let Some(figures) = table.names.get_mut(name) else { return };
-        match end {
+        match self.end {
             End::Answered => figures.answered += 1,
             End::Failed => figures.failed += 1,
             End::PeerLeft => figures.left += 1,

@@ -113,13 +113,13 @@ impl<'a> Play<'a> {
 
     /// Ends by a reset, with nothing answered.
     pub(super) fn reset(self, why: Broken) -> Finished {
-        self.running.end(why.end(), now());
+        self.running.end(why.end());
         self.exchange.reset()
     }
 
     /// Answers that it cannot answer.
     pub(super) fn refuse(self, response: Response) -> Finished {
-        self.running.end(End::Failed, now());
+        self.running.end(End::Failed);
         self.exchange.respond(response)
     }
 
@@ -138,7 +138,7 @@ impl<'a> Play<'a> {
     /// Answers with a good status and an error object.
     pub(super) fn fail_inside_200(self, streamed: bool) -> Finished {
         let message = "the simulated provider was asked to fail inside a 200";
-        self.running.end(End::Failed, now());
+        self.running.end(End::Failed);
         if streamed {
             self.exchange.stream(stream_head()).finish_with(&error_event(self.shape, 500, message));
             return Finished::moved();
@@ -150,16 +150,13 @@ impl<'a> Play<'a> {
     /// Answers with a whole body, in the time that `tokens` of it take.
     pub(super) fn whole(self, body: Vec<u8>, tokens: u64) -> Finished {
         let Behaviour { ttft, gap, cut, stall, garbage, .. } = self.behaviour;
-        let spoken = Deadline::after(ttft.saturating_add(times(*gap, tokens.saturating_sub(1))));
-        if !(ttft.is_zero() && gap.is_zero())
-            && let Err(broken) = self.pause.until(spoken)
-        {
+        if let Err(broken) = self.pause.wait(ttft.saturating_add(times(*gap, tokens.saturating_sub(1)))) {
             return self.reset(broken);
         }
         let body = if garbage.is_some() { GARBAGE_BODY.to_vec() } else { body };
         let head = self.marked_head(Response::new(200));
         if cut.is_none() && stall.is_none() {
-            self.running.end(End::Answered, now());
+            self.running.end(End::Answered);
             return self.exchange.respond(head.body(body, JSON));
         }
         let mut writer = self.exchange.stream(head.header("content-type", JSON));
@@ -169,7 +166,7 @@ impl<'a> Play<'a> {
             (Ok(()), Some(_)) => Broken::Cut,
             (Err(broken), _) => broken,
         };
-        self.running.end(broken.end(), now());
+        self.running.end(broken.end());
         writer.abort();
         Finished::moved()
     }
@@ -180,11 +177,11 @@ impl<'a> Play<'a> {
         let mut writer = self.exchange.stream(head);
         match relay(&mut writer, reply, self.behaviour, &self.pause) {
             Ok(last) => {
-                self.running.end(End::Answered, now());
+                self.running.end(End::Answered);
                 writer.finish_with(&last);
             }
             Err(broken) => {
-                self.running.end(broken.end(), now());
+                self.running.end(broken.end());
                 writer.abort();
             }
         }

@@ -19,6 +19,9 @@ use crate::time::now;
 
 const JSON: &str = "application/json";
 
+/// The most that several choices of one answer say together, in bytes.
+const MAX_SAID: usize = 16 << 20;
+
 /// Where a path leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route<'a> {
@@ -80,7 +83,7 @@ impl SimService {
     fn call(&self, shape: Shape, request: &Request, exchange: Exchange) -> Finished {
         let running = self.figures.arrive(&request.head, &request.body, request.arrived);
         let refuse = |running: Running<'_>, exchange: Exchange, status, message: &str, param| {
-            running.end(End::Failed, now());
+            running.end(End::Failed);
             exchange.respond(error(Some(shape), status, message, param))
         };
         let asked = match Asked::parse(&request.body, shape) {
@@ -122,13 +125,17 @@ impl SimService {
             Ok(said) => said,
             Err((field, message)) => return play.refuse(error(Some(shape), 400, &message, field)),
         };
+        let choices = if shape == Shape::Messages { 1 } else { asked.choices() };
+        if choices > 1 && said.len().saturating_mul(choices as usize) > MAX_SAID {
+            return play.refuse(error(Some(shape), 400, "so many choices of this length are too much", Some("n")));
+        }
         let reply = Reply {
             shape,
             number: self.next_id.fetch_add(1, Ordering::Relaxed),
             model: &asked.model,
             said,
             prompt_tokens: asked.prompt_tokens(),
-            choices: if shape == Shape::Messages { 1 } else { asked.choices() },
+            choices,
             include_usage: asked.include_usage(),
             no_done: behaviour.no_done,
         };

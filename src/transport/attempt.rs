@@ -10,7 +10,6 @@ use crate::sync::CancelToken;
 use crate::time::Deadline;
 
 /// One request on its way.
-#[derive(Clone, Debug)]
 pub(super) struct Attempt {
     pub(super) cancel: CancelToken,
     pub(super) deadline: Deadline,
@@ -18,6 +17,8 @@ pub(super) struct Attempt {
     pub(super) connect_by: Deadline,
     /// Whether an idle connection will not do, because one was stale.
     pub(super) fresh: bool,
+    /// The request's own header lines, each with its line end. They go around the library, whose logs show what it writes.
+    pub(super) lines: Vec<u8>,
     /// Room that the head needs in the output buffer at once, in bytes.
     pub(super) head_bytes: usize,
     /// How many bytes of body follow.
@@ -43,9 +44,9 @@ pub(super) fn enter(attempt: Attempt) -> Entered {
     Entered { _wait: wait }
 }
 
-/// The current thread's attempt.
-pub(super) fn current() -> Option<Attempt> {
-    ATTEMPT.with_borrow(Clone::clone)
+/// Works on the current thread's attempt; `None` if there is none.
+pub(super) fn with<R>(work: impl FnOnce(&mut Attempt) -> R) -> Option<R> {
+    ATTEMPT.with_borrow_mut(|current| current.as_mut().map(work))
 }
 
 /// Bounds what the current thread reads and writes, until the guard drops.

@@ -38,8 +38,8 @@ impl Body {
     /// complete.
     ///
     /// # Errors
-    /// If it was cancelled, is cut off or malformed; the connection is closed then. If the deadline passed: a later read
-    /// goes on where this one stopped, so that a silent stream can be kept alive in between.
+    /// [`TransportErrorKind::Timeout`] at the deadline, after which it can be read on: nothing is lost. If it was cancelled,
+    /// is cut off or malformed, the connection is closed, and every later read fails.
     pub fn read(&mut self, buf: &mut [u8], deadline: Deadline) -> Result<usize, TransportError> {
         if buf.is_empty() {
             return Ok(0);

@@ -13,7 +13,7 @@ const SMALL: usize = 4 * 1024;
 const LARGE: usize = 16 * 1024;
 
 /// Received bytes: `buf[start..end]` is not consumed yet.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Input {
     buf: Vec<u8>,
     start: usize,
@@ -72,7 +72,7 @@ impl Input {
 }
 
 /// Bytes to be sent: `buf[..held]` waits for the rest, so that a small request leaves in one piece.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Output {
     buf: Vec<u8>,
     held: usize,
@@ -99,6 +99,20 @@ impl Output {
         self.held == self.buf.len()
     }
 
+    /// Holds the `n` bytes of a head, with `lines` before the empty line that ends it; as [`hold`](Self::hold), and `None` if
+    /// these are no whole head or there is no room.
+    pub(super) fn hold_head(&mut self, n: usize, lines: &[u8]) -> Option<bool> {
+        let end = self.held.checked_add(n)?;
+        let head = self.buf.get(self.held..end)?;
+        if !head.ends_with(b"\r\n\r\n") || end + lines.len() > self.buf.len() {
+            return None;
+        }
+        let at = end - 2;
+        self.buf.copy_within(at..end, at + lines.len());
+        self.buf[at..at + lines.len()].copy_from_slice(lines);
+        Some(self.hold(n + lines.len()))
+    }
+
     pub(super) fn holds_any(&self) -> bool {
         self.held > 0
     }
@@ -118,7 +132,7 @@ impl Output {
 }
 
 /// Both buffers of a connection.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Buffers {
     pub(super) input: Input,
     pub(super) output: Output,
@@ -174,6 +188,20 @@ mod tests {
         input.filled(10);
         input.consume(0);
         assert!(!input.can_use(), "what was looked at in vain needs more bytes");
+    }
+
+    #[test]
+    fn header_lines_stand_before_the_empty_line_of_a_whole_head() {
+        let mut output = Output::default();
+        output.prepare(40, 4);
+        let mut hold = |head: &[u8], lines: &[u8]| {
+            output.room()[..head.len()].copy_from_slice(head);
+            let held = output.hold_head(head.len(), lines);
+            (held, output.take().to_vec())
+        };
+        assert_eq!(hold(b"GET /\r\nh: x\r\n\r\n", b"a: b\r\n").1, b"GET /\r\nh: x\r\na: b\r\n\r\n");
+        assert_eq!(hold(b"GET /\r\nh: x\r\n", b"a: b\r\n").0, None, "no whole head");
+        assert_eq!(hold(b"GET /\r\nh: x\r\n\r\n", &[b' '; 40]).0, None, "no room");
     }
 
     #[test]

@@ -226,7 +226,7 @@ impl Link {
                 Err(TransportError::because(Kind::Tls, format_args!("TLS with {}", self.endpoint), error))
             }
             error if !self.answered => Err(self.unanswered(error)),
-            None if stage == Stage::Body => Ok(false),
+            None if stage == Stage::Body && input.bytes().is_empty() => Ok(false),
             error => {
                 let error = error.unwrap_or_else(|| ErrorKind::UnexpectedEof.into());
                 let doing = format!("the answer of {} broke off", self.endpoint);

@@ -1,5 +1,6 @@
 //! A provider's connections: taken for a request, given back after it.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::TransportError;
@@ -12,7 +13,6 @@ use super::stack::{ConnectionStats, Figures, Stack};
 use crate::time::now;
 
 /// The connections of one provider.
-#[derive(Debug)]
 pub(super) struct Pool {
     dialer: Dialer,
     stack: Stack<(Link, Buffers)>,
@@ -72,5 +72,14 @@ impl Pool {
 
     pub(super) fn retire(&self) {
         self.stack.retire();
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("endpoint", &format_args!("{}", self.dialer.endpoint))
+            .field("connections", &self.stats())
+            .finish_non_exhaustive()
     }
 }

@@ -396,7 +396,9 @@ mod tests {
     #[test]
     fn waiting_ends_by_deadline_and_by_cancel_and_a_straggler_is_named() {
         let (hold, held) = bounded::<()>(0);
+        let (tell, begun) = bounded(1);
         let resolver = Resolver::with_lookup(&registry(), move |_| {
+            tell.send(()).expect("the test listens");
             let _ = held.recv_timeout(FUSE);
             Ok(Vec::new())
         });
@@ -410,7 +412,9 @@ mod tests {
             let error = waiting.join().expect("no panic").expect_err("it is cancelled");
             assert_eq!(error.kind, Kind::Cancelled(CancelReason::Caller));
         });
-        assert_eq!(resolver.shutdown(Deadline::after(Duration::from_millis(5))).len(), 1);
+        begun.recv_timeout(FUSE).expect("it is looked up");
+        let stragglers = resolver.shutdown(Deadline::after(Duration::from_millis(500)));
+        assert_eq!(stragglers.len(), 1, "{stragglers:?}: the other thread was idle");
         drop(hold);
     }
 

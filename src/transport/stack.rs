@@ -52,7 +52,6 @@ impl Figures {
 }
 
 /// The idle connections of one provider.
-#[derive(Debug)]
 pub(super) struct Stack<T> {
     state: Leaf<State<T>>,
     timeout: Duration,

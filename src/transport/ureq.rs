@@ -10,6 +10,9 @@
 //! a small request leaves in one system call. At an answer's clean end by framing, with keep-alive and no byte too many,
 //! and only then, the library asks whether the wire is still open: that is when it gives its connection back to the pool
 //! and says no, so that the library drops the shell without taking its own pool's lock again.
+//!
+//! The request's own headers, its key among them, go around the library and are put into the head as it leaves: the
+//! library writes every byte that it makes to the log where that is set to trace (I10).
 
 use std::fmt;
 use std::io::{self, Read as _};
@@ -18,7 +21,7 @@ use std::time::Duration;
 
 use ::ureq::config::{AutoHeaderValue, Config};
 use ::ureq::http::uri::{Authority, PathAndQuery, Scheme};
-use ::ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
+use ::ureq::http::{HeaderName, Method, Request, Response, Uri};
 use ::ureq::unversioned::resolver as library_resolver;
 use ::ureq::unversioned::transport as library;
 use ::ureq::unversioned::transport::NextTimeout;
@@ -112,11 +115,10 @@ impl Base {
             .ok()
     }
 
-    /// At least the bytes of a request's head, so that it is written at once.
+    /// At least the bytes of a request's head without its own lines, so that it is written at once.
     fn head_bytes(&self, request: &Outgoing<'_>) -> usize {
         const FIXED: usize = " HTTP/1.1\r\nhost: :65535\r\ncontent-length: 18446744073709551615\r\n\r\n".len() + 64;
-        let headers: usize = request.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
-        FIXED + request.method.len() + self.path.len() + request.path.len() + self.authority.as_str().len() + headers
+        FIXED + request.method.len() + self.path.len() + request.path.len() + self.authority.as_str().len()
     }
 }
 
@@ -141,18 +143,9 @@ impl UreqTransport {
     }
 
     fn try_once(&self, request: &Outgoing<'_>, attempt: Attempt) -> Result<Incoming, TransportError> {
-        let unfit = |what: String| TransportError::new(Kind::Protocol, format!("the request cannot be sent: {what}"));
         let mut head = Request::new(());
         *head.method_mut() = Method::from_bytes(request.method.as_bytes()).map_err(|_| unfit("its method".into()))?;
-        *head.uri_mut() = self.base.uri(request.path).ok_or_else(|| unfit(format!("its path {}", request.path)))?;
-        let mut headers = HeaderMap::with_capacity(request.headers.len());
-        for (name, value) in request.headers {
-            // The value stays out of the message: it may be a key.
-            let header = HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::from_str(value).ok());
-            let (name, value) = header.ok_or_else(|| unfit(format!("its header {name:?}")))?;
-            headers.append(name, value);
-        }
-        *head.headers_mut() = headers;
+        *head.uri_mut() = self.base.uri(request.path).ok_or_else(|| unfit("its path".into()))?;
         let bodyless = request.body.is_empty() && !matches!(request.method, "POST" | "PUT" | "PATCH");
         let _entered = attempt::enter(attempt);
         let answer = if bodyless { self.run(head, ()) } else { self.run(head, request.body) };
@@ -174,19 +167,20 @@ impl Transport for UreqTransport {
             let message = format!("{}: the time was over before it was sent", self.pool.endpoint());
             return Err(TransportError::new(Kind::Timeout, message));
         }
-        let attempt = Attempt {
+        let lines = header_lines(request.headers)?;
+        let attempt = |fresh, lines: Vec<u8>| Attempt {
             cancel: control.cancel.clone(),
             deadline: control.deadline,
             connect_by: Deadline::after(control.connect_timeout),
-            fresh: false,
-            head_bytes: self.base.head_bytes(request),
+            fresh,
+            head_bytes: self.base.head_bytes(request) + lines.len(),
+            lines,
             body_bytes: request.body.len(),
         };
-        match self.try_once(request, attempt.clone()) {
+        match self.try_once(request, attempt(false, lines)) {
             Err(error) if error.is_stale() => {
                 self.pool.count_stale();
-                let connect_by = Deadline::after(control.connect_timeout);
-                self.try_once(request, Attempt { fresh: true, connect_by, ..attempt })
+                self.try_once(request, attempt(true, header_lines(request.headers)?))
             }
             other => other,
         }
@@ -212,6 +206,27 @@ impl fmt::Debug for UreqTransport {
             .field("connections", &self.pool.stats())
             .finish()
     }
+}
+
+/// The request's own header lines, each with its line end.
+fn header_lines(headers: &[(&str, &str)]) -> Result<Vec<u8>, TransportError> {
+    const OURS: [&str; 4] = ["host", "content-length", "transfer-encoding", "expect"];
+    let mut lines = Vec::with_capacity(headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum());
+    for (name, value) in headers {
+        let is_name = HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| !OURS.contains(&name.as_str()));
+        if !is_name || !value.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte)) {
+            // The value stays out of the message: it may be a key.
+            return Err(unfit(format!("its header {name:?}")));
+        }
+        for part in [name.as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            lines.extend_from_slice(part);
+        }
+    }
+    Ok(lines)
+}
+
+fn unfit(what: String) -> TransportError {
+    TransportError::new(Kind::Protocol, format!("the request cannot be sent: {what}"))
 }
 
 fn config() -> Config {
@@ -294,20 +309,24 @@ impl library::Connector for Connector {
     type Out = Wire;
 
     fn connect(&self, _details: &library::ConnectionDetails<'_>, _none: Option<()>) -> Result<Option<Wire>, Error> {
-        // There is none only if somebody runs the agent past `send`, which nobody can.
-        let Some(attempt) = attempt::current() else { return Err(Error::ConnectionFailed) };
-        let (link, mut buffers) = self.0.take(&attempt).map_err(theirs)?;
-        buffers.output.prepare(attempt.head_bytes, attempt.body_bytes);
-        Ok(Some(Wire { link: Some(link), buffers, pool: Arc::clone(&self.0) }))
+        let wire = attempt::with(|attempt| {
+            let (link, mut buffers) = self.0.take(attempt)?;
+            buffers.output.prepare(attempt.head_bytes, attempt.body_bytes);
+            let lines = Some(std::mem::take(&mut attempt.lines));
+            Ok(Wire { link: Some(link), buffers, lines, pool: Arc::clone(&self.0) })
+        });
+        // There is no attempt only if somebody runs the agent past `send`, which nobody can.
+        wire.ok_or(Error::ConnectionFailed)?.map(Some).map_err(theirs)
     }
 }
 
 /// A connection in the library's hands.
-#[derive(Debug)]
 struct Wire {
     /// `None` once given back.
     link: Option<Link>,
     buffers: Buffers,
+    /// The request's own header lines, until the head is written.
+    lines: Option<Vec<u8>>,
     pool: Arc<Pool>,
 }
 
@@ -319,13 +338,25 @@ impl Wire {
     }
 }
 
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Its buffers hold keys and users' words (I10).
+        f.debug_struct("Wire").field("endpoint", self.pool.endpoint()).finish_non_exhaustive()
+    }
+}
+
 impl library::Transport for Wire {
     fn buffers(&mut self) -> &mut dyn library::Buffers {
         &mut self.buffers
     }
 
     fn transmit_output(&mut self, amount: usize, _timeout: NextTimeout) -> Result<(), Error> {
-        if self.buffers.output.hold(amount) { self.send_held() } else { Ok(()) }
+        let output = &mut self.buffers.output;
+        let full = match self.lines.take() {
+            Some(lines) => output.hold_head(amount, &lines).ok_or(Error::ConnectionFailed)?,
+            None => output.hold(amount),
+        };
+        if full { self.send_held() } else { Ok(()) }
     }
 
     fn await_input(&mut self, _timeout: NextTimeout) -> Result<bool, Error> {

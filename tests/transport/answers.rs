@@ -94,6 +94,7 @@ fn an_answer_cut_short_is_an_error() {
         "Content-Length: 6\r\n\r\n",
         "Transfer-Encoding: chunked\r\n\r\n6\r\nhello",
         "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n3\r",
         "Transfer-Encoding: chunked\r\n\r\n",
         "Content-Le",
     ];
@@ -226,10 +227,21 @@ fn a_header_that_cannot_be_sent_is_named_without_its_value() {
     let transport = build(settings("http://127.0.0.1:9"));
     let cancel = sluicegate::sync::CancelToken::new();
     let control = Control { cancel: &cancel, deadline: fuse(), connect_timeout: ms(100) };
-    let request = Outgoing { method: "GET", path: "/", headers: &[("authorization", "sk-canary\n")], body: b"" };
-    let error = transport.send(&request, &control).expect_err("a newline in a header");
-    assert_eq!(error.kind, Kind::Protocol);
-    assert!(error.to_string().contains("authorization") && !format!("{error:?}").contains("canary"), "{error:?}");
+    for (name, value) in [
+        ("authorization", "sk-canary\r\nx: y"),
+        ("authorization", "sk-canary\0"),
+        ("authorization", "sk-canary\u{e9}"),
+        ("author ization", "sk-canary"),
+        ("", "sk-canary"),
+        ("Host", "sk-canary"),
+        ("content-length", "0"),
+        ("Transfer-Encoding", "chunked"),
+    ] {
+        let request = Outgoing { method: "GET", path: "/", headers: &[(name, value)], body: b"" };
+        let error = transport.send(&request, &control).expect_err("it cannot be sent");
+        assert_eq!(error.kind, Kind::Protocol);
+        assert!(error.to_string().contains(name) && !format!("{error:?}").contains("canary"), "{error:?}");
+    }
 }
 
 #[test]

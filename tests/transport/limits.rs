@@ -90,21 +90,43 @@ fn a_head_that_does_not_come_or_not_end_ends_at_its_deadline() {
 }
 
 #[test]
-fn each_read_of_a_body_has_its_own_deadline() {
-    let peer = peer(|_, mut caller| {
+fn each_read_of_a_body_has_its_own_deadline_after_which_it_goes_on() {
+    let (go, gone) = crossbeam_channel::bounded::<()>(0);
+    let peer = peer(move |_, mut caller| {
         caller.request().expect("a request");
-        caller.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n");
+        caller.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r");
+        let _ = gone.recv_timeout(FUSE);
+        caller.say("\nllo\r\n0\r\n\r\n");
         assert!(caller.is_left());
     });
     let transport = to(peer.address);
     let mut body = Call { head: ms(2000), ..Call::new() }.send(&transport).expect("it is answered").body;
-    assert_eq!(body.read(&mut [0; 8], Deadline::after(ms(60))).expect("the first piece"), 2);
-    let start = now();
-    let error = body.read(&mut [0; 8], Deadline::after(ms(60))).expect_err("nothing comes");
-    assert_eq!(error.kind, Kind::Timeout);
-    assert!(start.elapsed() >= ms(60) && start.elapsed() < ms(550), "{:?}", start.elapsed());
-    assert_eq!(transport.connections().open, 0, "the connection is closed, though the body is still held");
-    assert!(body.read(&mut [0; 8], Deadline::after(FUSE)).is_err(), "a failed body stays failed");
+    let mut text = [0; 8];
+    assert_eq!(body.read(&mut text, Deadline::after(ms(60))).expect("the first piece"), 2);
+    for _ in 0..2 {
+        let start = now();
+        let error = body.read(&mut text[2..], Deadline::after(ms(60))).expect_err("nothing comes");
+        assert_eq!(error.kind, Kind::Timeout);
+        assert!(start.elapsed() >= ms(60) && start.elapsed() < ms(550), "{:?}", start.elapsed());
+    }
+    drop(go);
+    assert_eq!(body.read(&mut text[2..], Deadline::after(FUSE)).expect("the second piece"), 3);
+    assert_eq!(body.read(&mut [0; 8], Deadline::after(FUSE)).expect("the end"), 0);
+    assert_eq!((&text[..5], transport.connections().idle), (&b"hello"[..], 1));
+}
+
+#[test]
+fn a_body_dropped_after_a_time_out_closes_its_connection() {
+    let peer = peer(|_, mut caller| {
+        caller.request().expect("a request");
+        caller.say("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n");
+        assert!(caller.is_left());
+    });
+    let transport = to(peer.address);
+    let mut body = Call::new().send(&transport).expect("it is answered").body;
+    assert_eq!(body.read(&mut [0; 8], Deadline::after(ms(20))).expect_err("nothing comes").kind, Kind::Timeout);
+    drop(body);
+    assert_eq!(transport.connections().open, 0);
 }
 
 #[test]

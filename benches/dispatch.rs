@@ -1,0 +1,132 @@
+//! Dispatch: from a submit over an idle pool to a worker and back, against a raw crossbeam ping-pong in the same run.
+//!
+//! ```text
+//! cargo bench --bench dispatch
+//! ```
+//! The ping-pong is the floor: two threads, two bounded channels, one wake-up each way. What the pool adds to it is
+//! admission, the lanes, the pooled reply channel and the accounting.
+//!
+//! Idle means that the worker sleeps. A caller that asks again at once finds the other side still spinning, now and
+//! then for a whole run: the same ping-pong then takes 0.3 µs instead of 10, and two equal ones differed by a factor of
+//! 25. So the caller is busy elsewhere for a while before each trip, long enough for every contender's threads to have
+//! gone to sleep; only the trip is timed. The contenders take turns trip by trip, so that both see the same machine. Prints
+//! JSON; the ratio is the median of those of the sittings.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "the raw half is a thread and a clock without the library around them: that is what the other is held against"
+)]
+
+use std::process::ExitCode;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+/// How often the contenders are started anew. Where the kernel puts a thread makes a difference of a fifth between two
+/// equal ones for as long as they live.
+const SITTINGS: usize = 15;
+
+/// Trips of each contender in a sitting, and how many of them come first, uncounted.
+const TRIPS: usize = 1500;
+const WARM_UP: usize = 100;
+
+/// How long the caller leaves everybody alone before a trip: crossbeam gives up spinning after a few microseconds.
+const PAUSE: Duration = Duration::from_micros(60);
+
+/// A thread that sends back what it is sent.
+struct PingPong {
+    there: Option<Sender<u64>>,
+    back: Receiver<u64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl PingPong {
+    fn start() -> Self {
+        let (there, at_there) = bounded::<u64>(1);
+        let (at_back, back) = bounded(1);
+        let thread = thread::spawn(move || {
+            while let Ok(value) = at_there.recv() {
+                if at_back.send(value).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { there: Some(there), back, thread: Some(thread) }
+    }
+
+    fn round_trip(&self, value: u64) -> bool {
+        let sent = self.there.as_ref().is_some_and(|there| there.send(value).is_ok());
+        sent && self.back.recv() == Ok(value)
+    }
+}
+
+impl Drop for PingPong {
+    fn drop(&mut self) {
+        // The thread ends when its channel does.
+        self.there = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The microseconds of one trip that finds everybody asleep; `None` if it failed.
+fn timed(trip: impl FnOnce() -> bool) -> Option<f64> {
+    // Spinning, not sleeping: the caller's own wake-up is not to be part of it.
+    let pause = Instant::now();
+    while pause.elapsed() < PAUSE {
+        std::hint::spin_loop();
+    }
+    let begun = Instant::now();
+    trip().then(|| begun.elapsed().as_secs_f64() * 1e6)
+}
+
+fn main() -> ExitCode {
+    // `cargo test --benches` starts every bench without this.
+    if !std::env::args().any(|arg| arg == "--bench") {
+        return ExitCode::SUCCESS;
+    }
+    let (mut raw_us, mut pool_us, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..SITTINGS {
+        let Some((raw, pool)) = sitting() else { return ExitCode::FAILURE };
+        raw_us.push(raw);
+        pool_us.push(pool);
+        ratios.push(pool / raw);
+    }
+    let round = |value: f64| (value * 1000.0).round() / 1000.0;
+    let result = serde_json::json!({
+        "sittings": SITTINGS,
+        "trips_per_sitting": TRIPS,
+        "raw_p50_us": round(median(&mut raw_us)),
+        "pool_p50_us": round(median(&mut pool_us)),
+        "ratio": round(median(&mut ratios)),
+        "ratios": ratios.into_iter().map(round).collect::<Vec<_>>(),
+    });
+    println!("{result}");
+    ExitCode::SUCCESS
+}
+
+/// Starts both contenders anew and has them take turns: the median time of a trip of each, in microseconds.
+fn sitting() -> Option<(f64, f64)> {
+    let raw = PingPong::start();
+    // The pool's half goes here: a provider over a transport that answers from memory; submit, wait for the reply.
+    let pool = PingPong::start();
+    let (mut raw_us, mut pool_us) = (Vec::with_capacity(TRIPS), Vec::with_capacity(TRIPS));
+    for trip in 0..(TRIPS + WARM_UP) as u64 {
+        let raw_time = timed(|| raw.round_trip(trip))?;
+        let pool_time = timed(|| pool.round_trip(trip))?;
+        if trip >= WARM_UP as u64 {
+            raw_us.push(raw_time);
+            pool_us.push(pool_time);
+        }
+    }
+    Some((median(&mut raw_us), median(&mut pool_us)))
+}
+
+/// The middle one, as good as: the upper of the two of an even number.
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}

@@ -1,0 +1,8 @@
+//! The server machinery of `http`, over real sockets.
+
+mod framing;
+mod lifecycle;
+mod limits;
+mod streams;
+mod support;
+mod watching;
