@@ -2,7 +2,9 @@
 //!
 //! `cargo run --example one_call`. With `OPENAI_API_KEY` set, `openai/gpt-4o-mini` works in place of `sim/echo`.
 
-use sluicegate::gateway::Gateway;
+#![expect(clippy::print_stdout, reason = "an example prints what it got")]
+
+use sluicegate::Gateway;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let gateway = Gateway::from_env()?;

@@ -2,11 +2,12 @@
 //!
 //! `cargo run --example stream`. With `OPENAI_API_KEY` set, `openai/gpt-4o-mini` works in place of the simulated model.
 
+#![expect(clippy::print_stdout, reason = "an example prints what it got")]
+
 use std::io::Write as _;
 use std::time::Duration;
 
-use sluicegate::gateway::Gateway;
-use sluicegate::wire::openai::{ChatRequest, Message};
+use sluicegate::{ChatRequest, Gateway, Message};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let gateway = Gateway::from_env()?;

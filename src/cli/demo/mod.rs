@@ -47,7 +47,7 @@ fn stream(house: &House) -> Result<(), Failure> {
     result("   ")?;
     let stream = house.stream(MODEL)?;
     let overhead = micros(stream.header("x-sluicegate-overhead-us"))?;
-    let streamed = stream.read(|text| result(text))?;
+    let streamed = stream.read(result)?;
     held(streamed.done, || "the stream ended without its end mark".to_owned())?;
     // An answer that was collected first would come in one piece, at the end.
     held(streamed.first * 2 < streamed.took, || format!("it came all at once: {streamed:?}"))?;
