@@ -67,9 +67,10 @@ fn queueing(house: &House) -> Result<(), Failure> {
     say(&format!("2. Queueing: 2 workers, 2 places to wait, policy block; {CALLS} calls of 400 ms at once"))?;
     let mut answers = scope(|scope| {
         let callers: Vec<_> = (0..CALLS).map(|_| scope.spawn(|| house.chat(MODEL))).collect();
-        let (running, waiting, held_back) = ("/workers/busy", "/queue/depth", "/queue/blocked_total");
-        until(house, "sim", "2 run, 2 wait, 2 are held back", |sim| {
-            [running, waiting, held_back].iter().all(|path| number(sim, path) == 2)
+        until(house, "2 run, 2 wait, 2 are held back", |snapshot| {
+            ["workers/busy", "queue/depth", "queue/blocked_total"]
+                .iter()
+                .all(|path| number(snapshot, &format!("/providers/sim/{path}")) == Some(2))
         })?;
         say("   in the middle: 2 running, 2 waiting in the queue, 2 held back until it has a place")?;
         callers
@@ -91,8 +92,8 @@ fn queueing(house: &House) -> Result<(), Failure> {
         ))?;
     }
     let peak = number(&house.page("/sim/stats")?, "/peak");
-    held(peak == 2, || format!("{peak} calls ran at the provider at once"))?;
-    say(&format!("   all {CALLS} answered, and never more than {peak} at a time at the provider\n"))
+    held(peak == Some(2), || format!("at the provider at once: {peak:?}"))?;
+    say(&format!("   all {CALLS} answered, and never more than 2 at a time at the provider\n"))
 }
 
 /// A full provider refuses at once, and another one does not notice.
@@ -103,10 +104,10 @@ fn refusal(house: &House) -> Result<(), Failure> {
     let (answers, beside) = scope(|scope| {
         let callers: Vec<_> = (0..CALLS).map(|_| scope.spawn(|| house.chat(MODEL))).collect();
         // The last of them is refused while the first is still served.
-        let full = until(house, "strict", "all but two are refused", |strict| {
-            number(strict, "/queue/rejected_total") == (CALLS - 2) as u64
+        let full = until(house, "all but two are refused", |snapshot| {
+            number(snapshot, "/providers/strict/queue/rejected_total") == Some((CALLS - 2) as u64)
         });
-        let beside = full.and_then(|()| house.chat("sim/echo"));
+        let beside = full.and_then(|_| house.chat("sim/echo"));
         let answers: Result<Vec<_>, _> =
             callers.into_iter().map(|caller| caller.join().unwrap_or_else(|_| Err(panicked()))).collect();
         Ok::<_, Failure>((answers?, beside?))
@@ -159,42 +160,44 @@ fn drain(house: &House) -> Result<(), Failure> {
 /// What the gateway says of all that, and whether it adds up.
 fn statistics(house: &House) -> Result<(), Failure> {
     say("5. The statistics: GET /stats on the admin plane")?;
-    let snapshot = house.page("/stats?fresh=1")?;
+    // A stream is in flight until its last byte is written, which its reader may have before the count goes down.
+    let snapshot = until(house, "nothing is in flight", |snapshot| number(snapshot, "/requests/in_flight") == Some(0))?;
     for line in stats::table(&snapshot).lines() {
         say(format!("   {line}").trim_end())?;
     }
     say("")?;
     for provider in ["sim", "strict"] {
-        let figures = figures(&snapshot, provider)?;
-        let at = |path: &str| number(figures, path);
-        let [submitted, completed] = ["/queue/submitted_total", "/queue/completed_total"].map(at);
+        let at = |end: &str| {
+            let path = format!("/providers/{provider}/queue/{end}_total");
+            number(&snapshot, &path).ok_or_else(|| Failure::Job(format!("the statistics lack {path}")))
+        };
+        let (submitted, completed) = (at("submitted")?, at("completed")?);
         let ends = ["dropped", "rejected", "timed_out", "abandoned"];
-        let counts = ends.map(|end| at(&format!("/queue/{end}_total")));
-        held(submitted == completed + counts.iter().sum::<u64>(), || format!("{provider}: {figures}"))?;
+        let counts = ends.map(at).into_iter().collect::<Result<Vec<_>, _>>()?;
+        held(submitted == completed + counts.iter().sum::<u64>(), || {
+            format!("{provider}: submitted {submitted}, completed {completed}, {ends:?} {counts:?}")
+        })?;
         let sum: Vec<_> =
-            ends.iter().zip(counts).map(|(end, count)| format!("{count} {}", end.replace('_', " "))).collect();
+            ends.iter().zip(&counts).map(|(end, count)| format!("{count} {}", end.replace('_', " "))).collect();
         say(&format!("   {provider}: submitted {submitted} = completed {completed} + {}", sum.join(" + ")))?;
-    }
-    let in_flight = number(&snapshot, "/requests/in_flight");
-    held(in_flight == 0, || format!("{in_flight} requests are in flight at the end"))
-}
-
-/// Waits until the figures of a provider are as they should be.
-fn until(house: &House, provider: &str, what: &str, reached: impl Fn(&Value) -> bool) -> Result<(), Failure> {
-    let fuse = Deadline::after(FUSE);
-    while !reached(figures(&house.page("/stats?fresh=1")?, provider)?) {
-        held(!fuse.passed(), || format!("not within {FUSE:?}: {what}"))?;
     }
     Ok(())
 }
 
-fn figures<'a>(snapshot: &'a Value, provider: &str) -> Result<&'a Value, Failure> {
-    let found = snapshot.get("providers").and_then(|providers| providers.get(provider));
-    found.ok_or_else(|| Failure::Job(format!("the statistics lack the provider {provider}")))
+/// Waits until the statistics are as they should be.
+fn until(house: &House, what: &str, reached: impl Fn(&Value) -> bool) -> Result<Value, Failure> {
+    let fuse = Deadline::after(FUSE);
+    loop {
+        let snapshot = house.page("/stats?fresh=1")?;
+        if reached(&snapshot) {
+            return Ok(snapshot);
+        }
+        held(!fuse.passed(), || format!("not within {FUSE:?}: {what}"))?;
+    }
 }
 
-fn number(value: &Value, path: &str) -> u64 {
-    value.pointer(path).and_then(Value::as_u64).unwrap_or(u64::MAX)
+fn number(page: &Value, path: &str) -> Option<u64> {
+    page.pointer(path).and_then(Value::as_u64)
 }
 
 /// The code of an error answer.
