@@ -346,7 +346,7 @@ impl Pool {
             attempt,
         };
         let job = Job::new(call.priority, payload, sink);
-        if shared.lanes.push(call.priority, Arc::clone(&job)).is_err() {
+        if shared.lanes.push(Arc::clone(&job)).is_err() {
             log::error!("{}: a lane had no slot for a job that held a permit", shared.settings.name);
         }
         let ticket = Ticket::new(Arc::clone(&self.roster.shared), job, replies, wait_until);
