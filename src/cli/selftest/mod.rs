@@ -32,7 +32,7 @@ type Claim = (&'static str, fn() -> Verdict);
 const CLAIMS: [Claim; 29] = [
     ("provider isolation: one that hangs with a full queue leaves another's answers alone", workers::isolation),
     ("worker pre-spawning: the pool is ready before its first job", workers::spawned_before_the_first_job),
-    ("job dispatch: every worker gets its share, within a factor of two", workers::spread),
+    ("job dispatch: jobs are spread evenly over the workers, within 10 %", workers::spread),
     ("load balancing: a job goes to whichever worker is idle", workers::availability),
     ("worker lifecycle: listening, API call, listening again, with the request's id", workers::lifecycle),
     ("a worker is busy until its stream ends", workers::busy_until_the_stream_ends),

@@ -77,7 +77,7 @@ pub(super) fn spread() -> Verdict {
     })?;
     let jobs: Vec<u64> = figures(&gateway)?.per_worker.iter().map(|row| row.jobs_total).collect();
     let share = JOBS / WORKERS;
-    let fair = jobs.iter().all(|jobs| (share / 2..=share * 2).contains(jobs));
+    let fair = jobs.iter().all(|jobs| (share * 9 / 10..=share * 11 / 10).contains(jobs));
     ensure(fair, || format!("{JOBS} jobs over {WORKERS} workers: {jobs:?}"))?;
     Ok(format!("{JOBS} jobs one at a time over {WORKERS} workers: {jobs:?}"))
 }
