@@ -1,6 +1,7 @@
 //! The integration tests: one binary, a module for each concern.
 
 mod config;
+mod front;
 mod gateway;
 mod house;
 mod http;
