@@ -4,6 +4,7 @@ mod admin;
 mod client;
 mod doors;
 mod leaving;
+mod ledger;
 mod streaming;
 mod whole;
 
