@@ -66,6 +66,22 @@ impl DeadlineStream {
         }
     }
 
+    /// Reads what is there, waiting for the first byte about `patience`: once, for a kernel time-out of half of it to all
+    /// of it, and at no look at the clock. For waits whose exact length does not matter, before every request.
+    ///
+    /// # Errors
+    /// `TimedOut` if nothing came; whatever else the socket says.
+    pub fn read_for(&mut self, buf: &mut [u8], patience: Duration) -> io::Result<usize> {
+        let _io = threads::enter(State::Io);
+        if self.read_timeout.is_none_or(|timeout| timeout > patience || timeout < patience / 2) {
+            self.set_read_timeout(rounded(patience))?;
+        }
+        match (&*self.socket).read(buf) {
+            Err(error) if is_wait(&error) => Err(ErrorKind::TimedOut.into()),
+            other => other,
+        }
+    }
+
     /// Writes all of `buf` until `deadline`.
     ///
     /// # Errors
@@ -98,9 +114,14 @@ impl DeadlineStream {
     fn arm_read(&mut self, deadline: Deadline) -> io::Result<()> {
         let left = time_left(deadline)?;
         if let Some(timeout) = timeout_for(left, self.read_timeout) {
-            self.socket.set_read_timeout(Some(timeout))?;
-            self.read_timeout = Some(timeout);
+            self.set_read_timeout(timeout)?;
         }
+        Ok(())
+    }
+
+    fn set_read_timeout(&mut self, timeout: Duration) -> io::Result<()> {
+        self.socket.set_read_timeout(Some(timeout))?;
+        self.read_timeout = Some(timeout);
         Ok(())
     }
 
@@ -133,9 +154,14 @@ fn timeout_for(left: Duration, current: Option<Duration>) -> Option<Duration> {
     if current.is_some_and(|timeout| timeout <= left && timeout >= left / 8) {
         return None;
     }
-    let ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
-    let rounded = Duration::from_millis(1 << ms.ilog2()).max(LEAST);
+    let rounded = rounded(left);
     (current != Some(rounded)).then_some(rounded)
+}
+
+/// A duration rounded down to a power of two of milliseconds, at least one.
+fn rounded(duration: Duration) -> Duration {
+    let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1);
+    Duration::from_millis(1 << ms.ilog2()).max(LEAST)
 }
 
 #[cfg(test)]
@@ -160,6 +186,18 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::TimedOut);
             assert!(start.elapsed() >= Duration::from_millis(ms), "{ms} ms were not waited for");
         }
+    }
+
+    #[test]
+    fn a_read_of_about_a_time_ends_in_it_and_sets_a_timeout_only_if_another_is_in_force() {
+        let (mut stream, mut peer) = pair();
+        let about = |stream: &mut DeadlineStream| stream.read_for(&mut [0; 8], Duration::from_millis(50));
+        let start = now();
+        assert_eq!(about(&mut stream).expect_err("nothing comes").kind(), ErrorKind::TimedOut);
+        assert!(start.elapsed() >= Duration::from_millis(25));
+        peer.write_all(b"ab").expect("connected");
+        assert_eq!(about(&mut stream).expect("it came"), 2);
+        assert_eq!(stream.read_timeout, Some(Duration::from_millis(32)));
     }
 
     #[test]

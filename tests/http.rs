@@ -1,6 +1,7 @@
 //! The server machinery of `http`, over real sockets.
 
 mod framing;
+mod ledger;
 mod lifecycle;
 mod limits;
 mod streams;

@@ -5,8 +5,10 @@
 mod args;
 mod chat;
 mod check;
+mod client;
 mod demo;
 mod output;
+mod planes;
 mod process;
 mod selftest;
 mod serve;

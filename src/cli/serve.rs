@@ -8,12 +8,12 @@ use crossbeam_channel::{bounded, select};
 
 use super::args::Serve;
 use super::output::{Failure, note, result};
+use super::planes::Planes;
 use super::process::{self, Signals};
 use crate::admin::Admin;
 use crate::config::{self, Config};
 use crate::front::Front;
 use crate::gateway::{Gateway, ShutdownReport};
-use crate::stats::Stats;
 use crate::sync::Role;
 use crate::time::{Deadline, format_duration};
 
@@ -27,13 +27,7 @@ pub(super) fn run(command: &Serve) -> Result<(), Failure> {
     config.warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
     let gateway = Gateway::builder().config(config).build()?;
     let signals = Signals::listen(gateway.threads())?;
-    let front = Arc::new(Front::start(&gateway, gateway.config().server.listen)?);
-    let weak = Arc::downgrade(&front);
-    let connections = Box::new(move |snapshot: &mut crate::gateway::Snapshot| {
-        snapshot.connections = weak.upgrade().map(|front| front.stats());
-    });
-    let stats = Arc::new(Stats::start(&gateway, connections)?);
-    let admin = Admin::start(&gateway, gateway.config().server.admin, Arc::clone(&stats))?;
+    let Planes { front, stats, admin } = Planes::start(&gateway)?;
     result(&banner(&gateway, &front, &admin))?;
 
     let _ = signals.channel().recv();

@@ -6,35 +6,20 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::args::Stats;
+use super::client::Client;
 use super::output::{Failure, result};
-use crate::sync::{CancelToken, Threads};
-use crate::time::Deadline;
-use crate::transport::{Control, Outgoing, Resolver, Settings, Transport, UreqTransport};
-
-/// How long the endpoint may take.
-const WAIT: Duration = Duration::from_secs(5);
+use crate::sync::Threads;
 
 /// How often `--watch` looks.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// The largest answer read, in bytes.
-const MAX_ANSWER: usize = 64 << 20;
-
 pub(super) fn run(command: &Stats) -> Result<(), Failure> {
     let threads = Threads::new(8, 2 << 20);
-    let settings = Settings {
-        base_url: command.admin.trim_end_matches('/').to_owned(),
-        idle_connection_timeout: Duration::from_secs(30),
-        max_idle: 1,
-        ca_cert_pem: None,
-        allow_private: true,
-    };
-    let resolver = Resolver::start(&threads);
-    let transport = UreqTransport::new(settings, resolver)
+    let client = Client::new(&command.admin, &threads)
         .map_err(|error| Failure::Usage(format!("--admin {}: {error}", command.admin)))?;
     let ticks = crossbeam_channel::tick(EVERY);
     loop {
-        let body = fetch(&transport, &command.admin)?;
+        let body = fetch(&client, &command.admin)?;
         if command.json {
             result(&format!("{}\n", String::from_utf8_lossy(&body)))?;
         } else {
@@ -51,24 +36,20 @@ pub(super) fn run(command: &Stats) -> Result<(), Failure> {
     }
 }
 
-fn fetch(transport: &UreqTransport, admin: &str) -> Result<Vec<u8>, Failure> {
-    let cancel = CancelToken::new();
-    let control = Control { cancel: &cancel, deadline: Deadline::after(WAIT), connect_timeout: WAIT };
+fn fetch(client: &Client, admin: &str) -> Result<Vec<u8>, Failure> {
     let key = std::env::var("SLUICEGATE_ADMIN_KEY").ok().map(|key| format!("Bearer {key}"));
     let headers: Vec<_> = key.iter().map(|key| ("authorization", key.as_str())).collect();
-    let request = Outgoing { method: "GET", path: "/stats?fresh=1", headers: &headers, body: &[] };
     let failed = |error: &dyn std::fmt::Display| Failure::Job(format!("{admin}: {error}"));
-    let mut answer = transport.send(&request, &control).map_err(|error| failed(&error))?;
-    let mut body = Vec::new();
-    answer.body.read_to_end(MAX_ANSWER, Deadline::after(WAIT), &mut body).map_err(|error| failed(&error))?;
+    let answer = client.send("GET", "/stats?fresh=1", &headers, &[]).map_err(|error| failed(&error))?;
     match answer.status {
-        200 => Ok(body),
+        200 => Ok(answer.body),
         401 => Err(failed(&"it asks for a key; set SLUICEGATE_ADMIN_KEY")),
         status => Err(failed(&format!("it answered with status {status}"))),
     }
 }
 
-fn table(snapshot: &Value) -> String {
+/// The table of a snapshot's providers, under a line about its requests.
+pub(super) fn table(snapshot: &Value) -> String {
     let at = |path: &str| snapshot.pointer(path).map_or_else(|| "-".to_owned(), cell);
     let mut text = format!(
         "sluicegate {}  {}  up {} s  in flight {}  received {}  succeeded {}  failed {}  cancelled {}\n\n",

@@ -133,12 +133,10 @@ impl Connection {
         let limits = self.stay.server().limits();
         let most = limits.max_header_bytes;
         loop {
-            let mut deadline = Deadline::from(self.idle_since, limits.idle_timeout);
             if !self.input.is_empty() {
                 // The one blank line that may stand before a request is no beginning of one.
                 if self.input.pending() != b"\r\n" {
-                    let since = *self.head_since.get_or_insert_with(now);
-                    deadline = Deadline::from(since, limits.header_timeout);
+                    self.head_since.get_or_insert_with(now);
                 }
                 match self.scan.advance(self.input.pending()) {
                     Ok(Some(place)) if place.len() <= most => return self.parse(place),
@@ -149,16 +147,16 @@ impl Connection {
             } else if self.stay.server().is_stopping() && peek(&self.socket) != Peek::Bytes {
                 return Received::Over;
             }
-            match self.stream.read(self.input.space(most + 1), deadline.earlier(Deadline::after(LINGER))) {
+            // Looked at before each read: one that always finds a byte never runs out of time by itself.
+            if self.head_since.is_some_and(|since| Deadline::from(since, limits.header_timeout).passed()) {
+                self.stay.server().count_header_timeout();
+                return Received::Refused(Refusal::too_slow("the head did not come in time"));
+            }
+            match self.stream.read_for(self.input.space(most + 1), LINGER) {
                 Ok(0) => return Received::Over,
                 Ok(n) => self.input.filled(n),
-                Err(error) if error.kind() != ErrorKind::TimedOut => return Received::Over,
-                Err(_) if !deadline.passed() => return Received::Quiet,
-                Err(_) if self.head_since.is_none() => return Received::Over,
-                Err(_) => {
-                    self.stay.server().count_header_timeout();
-                    return Received::Refused(Refusal::too_slow("the head did not come in time"));
-                }
+                Err(error) if error.kind() == ErrorKind::TimedOut => return Received::Quiet,
+                Err(_) => return Received::Over,
             }
         }
     }
@@ -221,6 +219,9 @@ impl Connection {
             self.input.consume(used);
             if chunked.is_done() {
                 return Ok(body);
+            }
+            if body.len() > BODY_STEP {
+                self.input.enlarge(BODY_STEP);
             }
             let read = read_within(&mut self.stream, self.input.space(BODY_STEP), deadline)?;
             self.input.filled(read);
@@ -291,17 +292,8 @@ impl Connection {
         unread: bool,
     ) -> Option<Box<Self>> {
         let close = close || unread || response.wants_close() || self.stay.server().is_stopping();
-        let mut out = self.input.lend();
-        response.write_head(Ending::Length, close, &mut out);
-        let body: &[u8] = if head_only || !response.may_have_body() { &[] } else { &response.body };
         let mut patience = self.stay.server().limits().write_timeout;
-        let sent = if body.len() <= COPIED {
-            out.extend_from_slice(body);
-            self.send(&out, &[], &mut patience)
-        } else {
-            self.send(&out, body, &mut patience)
-        };
-        self.input.give(out);
+        let sent = self.write(response, head_only, close, &mut patience);
         self.answered();
         match sent {
             Ok(()) if close => {
@@ -309,8 +301,32 @@ impl Connection {
                 None
             }
             Ok(()) => Some(self),
-            Err(_) => None,
+            Err(SendError::TooSlow) => {
+                self.reset();
+                None
+            }
+            Err(SendError::Gone) => None,
         }
+    }
+
+    fn write(
+        &mut self,
+        response: &Response,
+        head_only: bool,
+        close: bool,
+        patience: &mut Duration,
+    ) -> Result<(), SendError> {
+        let mut out = self.input.lend();
+        response.write_head(Ending::Length, close, &mut out);
+        let body: &[u8] = if head_only || !response.may_have_body() { &[] } else { &response.body };
+        let sent = if body.len() <= COPIED {
+            out.extend_from_slice(body);
+            self.send(&out, &[], patience)
+        } else {
+            self.send(&out, body, patience)
+        };
+        self.input.give(out);
+        sent
     }
 
     /// Answers what the server itself refuses, and closes.
@@ -321,6 +337,17 @@ impl Connection {
         }
         let head_only = head.is_some_and(|head| head.method() == "HEAD");
         self.respond(&server.refusal(head, refusal, hold), head_only, true, true);
+    }
+
+    /// Answers that there is no room, and closes, without ever waiting: on the thread that accepts, or the watcher.
+    pub(super) fn turn_away(mut self: Box<Self>) {
+        let response = self.server().refusal(None, &Refusal::busy(), None);
+        let mut no_patience = Duration::ZERO;
+        match self.write(&response, false, true, &mut no_patience) {
+            Ok(()) => self.close(true),
+            // It has not even read what it was answered before.
+            Err(_) => self.reset(),
+        }
     }
 
     /// Hands the connection back to its server, from whatever thread: to be served if bytes are there, else to be parked.
@@ -396,7 +423,7 @@ impl Connection {
         }
     }
 
-    /// Closes so that the client sees an error whatever it received.
+    /// Closes so that the client sees an error whatever it received, and the kernel keeps nothing for it.
     pub(super) fn reset(self: Box<Self>) {
         // If it fails, the socket is dead already.
         let _ = socket2::SockRef::from(&*self.socket).set_linger(Some(Duration::ZERO));
@@ -425,7 +452,8 @@ impl Connection {
 
 /// Reads what is there, waiting for it until `deadline`; first for a moment, with the time-out that is set anyway.
 fn read_within(stream: &mut DeadlineStream, into: &mut [u8], deadline: Deadline) -> Result<usize, BodyError> {
-    let read = match stream.read(into, deadline.earlier(Deadline::after(LINGER))) {
+    let at_once = if deadline.passed() { Err(ErrorKind::TimedOut.into()) } else { stream.read_for(into, LINGER) };
+    let read = match at_once {
         Err(error) if error.kind() == ErrorKind::TimedOut => stream.read(into, deadline),
         read => read,
     };

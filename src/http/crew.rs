@@ -95,7 +95,7 @@ impl Crew {
         {
             Ok(_detached) => Ok(()),
             Err(error) => {
-                log::warn!("no thread for a connection: {error}");
+                log::debug!("no thread for a connection: {error}");
                 receiver.try_recv().map_or(Ok(()), |work| Err(work.connection))
             }
         }

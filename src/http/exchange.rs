@@ -7,7 +7,6 @@
 //! **Invariants.** I1: an exchange dropped unanswered answers 500 and closes. I9: the watch is undone before the answer is
 //! written, so before the connection can be used again.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::connection::Connection;
@@ -32,12 +31,6 @@ pub struct Exchange {
 impl Exchange {
     pub(super) fn new(connection: Box<Connection>, head: Head, close: bool, arrived: Instant) -> Self {
         Self { connection: Some(connection), head, close, arrived, watch: None }
-    }
-
-    /// Who sent the request.
-    #[must_use]
-    pub fn peer(&self) -> Option<SocketAddr> {
-        self.connection.as_ref().map(|connection| connection.peer())
     }
 
     /// Has `token` cancelled when the client leaves: within 100 ms of it, or 150 ms after the request's arrival. The

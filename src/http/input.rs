@@ -8,7 +8,7 @@
 const FRESH: usize = 4096;
 
 /// The largest buffer kept for further use; one that grew past it is freed.
-const KEPT: usize = 16 << 10;
+pub(super) const KEPT: usize = 16 << 10;
 
 /// Bytes read and not used yet.
 #[derive(Debug, Default)]
@@ -46,6 +46,13 @@ impl Input {
             }
         }
         &mut self.data[self.end..]
+    }
+
+    /// Makes the buffer `size` bytes long, if nothing is pending in it.
+    pub(super) fn enlarge(&mut self, size: usize) {
+        if self.is_empty() && self.data.len() < size {
+            self.data.resize(size, 0);
+        }
     }
 
     /// `n` bytes were read into what `space` gave.

@@ -67,7 +67,7 @@ impl StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(error) => write!(f, "the listener cannot be used: {error}"),
+            Self::Io(error) => write!(f, "the system refused a socket or a descriptor: {error}"),
             Self::Spawn(error) => error.fmt(f),
         }
     }
@@ -87,7 +87,7 @@ impl std::error::Error for StartError {
 pub struct ConnectionStats {
     /// Connections there are.
     pub open: u64,
-    /// Those of them that are parked between requests.
+    /// Those of them that hold no thread: between requests, or in the middle of a slow head.
     pub idle: u64,
     /// Connections ever taken in.
     pub accepted_total: u64,
@@ -222,7 +222,7 @@ impl Shared {
             self.figures.refused.inc();
             // Past even these it is cut without a word: the descriptors are for those who have a slot.
             if let Some(slot) = self.figures.turned_away.enter_below(MAX_TURNED_AWAY) {
-                self.connection(socket, peer, slot).refuse(None, &Refusal::busy(), None);
+                self.connection(socket, peer, slot).turn_away();
             }
         }
     }
@@ -243,7 +243,7 @@ impl Shared {
         let server = Arc::clone(connection.server());
         if let Err(connection) = server.crew.serve(connection) {
             server.figures.refused.inc();
-            connection.refuse(None, &Refusal::busy(), None);
+            connection.turn_away();
         }
     }
 

@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use super::connection::Connection;
+use super::input::KEPT;
 use super::response::{Ending, Response};
 use super::watcher::Watch;
 
@@ -111,6 +112,7 @@ impl StreamWriter {
         let Some(connection) = &mut self.connection else { return Err(SendError::Gone) };
         let sent = connection.send(&self.out, &[], &mut self.patience);
         self.out.clear();
+        self.out.shrink_to(KEPT);
         self.failed = sent.err();
         sent
     }
@@ -135,7 +137,8 @@ impl Drop for StreamWriter {
     fn drop(&mut self) {
         self.watch = None;
         if let Some(connection) = self.connection.take() {
-            if self.ending == Ending::Close { connection.reset() } else { connection.close(false) }
+            let reset = self.ending == Ending::Close || self.failed == Some(SendError::TooSlow);
+            if reset { connection.reset() } else { connection.close(false) }
         }
     }
 }

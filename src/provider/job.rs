@@ -151,4 +151,8 @@ impl Queued for Arc<Job> {
     fn is_tombstone(&self) -> bool {
         !self.payload.is_held()
     }
+
+    fn priority(&self) -> Priority {
+        self.priority
+    }
 }

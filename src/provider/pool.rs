@@ -354,7 +354,7 @@ impl Pool {
             attempt,
         };
         let job = Job::new(call.priority, payload, sink);
-        let pushed = shared.lanes.push(call.priority, Arc::clone(&job));
+        let pushed = shared.lanes.push(Arc::clone(&job));
         let ticket = Ticket::new(Arc::clone(&self.roster.shared), job, replies, wait_until);
         if pushed.is_err() {
             // A defect of the lanes; waiting for a worker that never hears of it would only hide it.

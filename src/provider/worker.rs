@@ -1,6 +1,6 @@
 //! A worker: takes a job, makes one attempt, answers, and takes the next.
 //!
-//! **Protocol.** It waits for {quit, lanes in their share, tick}. A job whose payload its waiter has taken back is a
+//! **Protocol.** It waits for {quit, a job handed to it, tick}, after it has looked at the lanes in their share. A job whose payload its waiter has taken back is a
 //! tombstone and thrown away; one whose waiter has gone, or whose time is over, is answered without being sent.
 //!
 //! **Panics.** An attempt runs under `catch_unwind`: the job's guards answer and count it, and the worker ends, since what
@@ -18,7 +18,7 @@ use super::attempt::{self, Scratch};
 use super::face::{Face, WorkerState};
 use super::figures::Unserved;
 use super::job::{Job, Payload, Reply};
-use super::pool::{PoolPhase, Shared, cancelled, queue_timeout};
+use super::pool::{PoolPhase, Shared, cancelled, queue_timeout, stopping};
 use crate::model::Timing;
 use crate::queue::{Shift, Taken};
 use crate::sync::threads::panic_text;
@@ -30,7 +30,7 @@ const TICK: Duration = Duration::from_secs(5);
 
 /// Runs until told to quit, or until an attempt panics.
 pub(crate) fn run(shared: &Shared, face: &Face, quit: &QuitSignal, ready: Option<Sender<()>>) {
-    let mut shift = Shift::default();
+    let (seat, mut shift) = (shared.lanes.seat(), Shift::default());
     let mut scratch = Scratch::default();
     face.enter(WorkerState::Listening);
     if let Some(ready) = ready {
@@ -40,7 +40,7 @@ pub(crate) fn run(shared: &Shared, face: &Face, quit: &QuitSignal, ready: Option
     loop {
         let taken = {
             let _waiting = threads::enter(State::WaitingChannel);
-            shared.lanes.take(&mut shift, quit, TICK)
+            shared.lanes.take(&seat, &mut shift, quit, TICK)
         };
         match taken {
             Taken::Tick => {}
@@ -64,7 +64,7 @@ fn serve(shared: &Shared, face: &Face, job: &Arc<Job>, payload: Payload, scratch
     let taken = now();
     let queue = taken.saturating_duration_since(payload.submitted);
     let timing = Timing { queue, ..Timing::default() };
-    if let Some(error) = too_late(&payload, taken) {
+    if let Some(error) = too_late(shared, &payload, taken) {
         let Payload { permit, entry, responder, .. } = payload;
         drop(permit);
         entry.settle(error.1);
@@ -93,7 +93,10 @@ fn serve(shared: &Shared, face: &Face, job: &Arc<Job>, payload: Payload, scratch
 }
 
 /// Why a job is not worth sending any more.
-fn too_late(payload: &Payload, taken: std::time::Instant) -> Option<(crate::Error, Unserved)> {
+fn too_late(shared: &Shared, payload: &Payload, taken: std::time::Instant) -> Option<(crate::Error, Unserved)> {
+    if shared.phase() == PoolPhase::Stopped {
+        return Some((stopping(&shared.settings.name), Unserved::Abandoned));
+    }
     if let Some(reason) = payload.call.cancel.reason() {
         return Some((cancelled(reason), Unserved::Abandoned));
     }

@@ -1,4 +1,4 @@
-//! The lanes that jobs wait in: interactive and batch, each a bounded channel that all workers of a pool take from.
+//! The lanes that jobs wait in when no worker is idle: interactive and batch, each a bounded channel.
 //!
 //! **Protocol.** What stands in a lane is a shell whose content its waiter may have taken back: a tombstone. A worker
 //! that takes one throws it away; when tombstones pass a quarter of a lane, the one who left last turns the lane over: takes
@@ -18,16 +18,23 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
 
+use super::idle::{Handed, IdleSet, Seat};
 use crate::model::Priority;
 use crate::sync::QuitSignal;
 
 /// How often a push looks again while another thread turns the lane over.
 const PUSH_TRIES: u32 = 10_000;
 
+/// How long a message that is on its way is waited for: its sender has only to send it.
+const HAND_OVER: Duration = Duration::from_secs(1);
+
 /// What can wait in a lane.
 pub trait Queued: Send {
     /// Whether its content is gone.
     fn is_tombstone(&self) -> bool;
+
+    /// Which lane it waits in.
+    fn priority(&self) -> Priority;
 }
 
 /// A lane had no slot, not even after its tombstones were thrown out; the job comes back.
@@ -51,8 +58,9 @@ pub struct Shift {
     turn: u32,
 }
 
-/// Both lanes of a pool.
+/// Both lanes of a pool, and the workers that wait for jobs.
 pub struct Lanes<T> {
+    idle: IdleSet<T>,
     interactive: Lane<T>,
     batch: Lane<T>,
     /// One take in this many looks at batch first; 0 for never.
@@ -64,15 +72,26 @@ impl<T: Queued> Lanes<T> {
     #[must_use]
     pub fn new(permits: usize, batch_share: f64) -> Self {
         let batch_every = if batch_share > 0.0 { (1.0 / batch_share).round().clamp(1.0, 1e6) as u32 } else { 0 };
-        Self { interactive: Lane::new(permits), batch: Lane::new(permits), batch_every }
+        let (interactive, batch) = (Lane::new(permits), Lane::new(permits));
+        Self { idle: IdleSet::new(), interactive, batch, batch_every }
     }
 
-    /// Puts a job at the end of its lane.
+    /// A place for one more worker to wait at.
+    #[must_use]
+    pub fn seat(&self) -> Seat<T> {
+        self.idle.seat()
+    }
+
+    /// Hands a job to the worker that has waited longest, or puts it at the end of its lane if all are busy.
     ///
     /// # Errors
     /// If the lane has no slot, which a caller that holds a permit never sees; the job comes back.
-    pub fn push(&self, priority: Priority, job: T) -> Result<(), LaneFull<T>> {
-        self.lane(priority).push(job)
+    pub fn push(&self, job: T) -> Result<(), LaneFull<T>> {
+        let Err(job) = self.idle.offer(job) else { return Ok(()) };
+        self.lane(job.priority()).push(job)?;
+        // A worker may have looked at the lane just before this job stood in it.
+        self.idle.look();
+        Ok(())
     }
 
     /// Says that the content of a job standing in a lane was taken back.
@@ -85,24 +104,68 @@ impl<T: Queued> Lanes<T> {
         self.lane(priority).tombstones.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// How many live jobs wait, give or take those on their way in or out.
-    #[must_use]
-    pub fn depth(&self) -> usize {
-        self.interactive.live() + self.batch.live()
+    /// The next job for the worker at `seat`: waits until one comes, `quit` is given or `tick` has passed.
+    pub fn take(&self, seat: &Seat<T>, shift: &mut Shift, quit: &QuitSignal, tick: Duration) -> Taken<T> {
+        loop {
+            if quit.given() {
+                return Taken::Quit;
+            }
+            if let Some(job) = self.look(shift) {
+                return Taken::Job(job);
+            }
+            self.idle.enter(seat);
+            if let Some(job) = self.look(shift) {
+                if let Some(Handed::Job(newer)) = self.leave(seat) {
+                    // Handed over in the same moment: it goes to another worker, or to the end of its lane.
+                    if let Err(LaneFull(newer)) = self.push(newer) {
+                        log::error!("a lane had no slot for a job that holds a permit");
+                        drop(newer);
+                    }
+                }
+                return Taken::Job(job);
+            }
+            let handed = select_biased! {
+                recv(quit.channel()) -> _ => match self.leave(seat) {
+                    // The word that something stands in a lane was for whoever waits: it is passed on.
+                    Some(Handed::Look) => {
+                        self.idle.look();
+                        return Taken::Quit;
+                    }
+                    None => return Taken::Quit,
+                    job => job,
+                },
+                recv(seat.receiver()) -> handed => handed.ok(),
+                default(tick) => match self.leave(seat) {
+                    None => return Taken::Tick,
+                    handed => handed,
+                },
+            };
+            if let Some(Handed::Job(job)) = handed {
+                return Taken::Job(job);
+            }
+        }
     }
 
-    /// The next job for a worker: waits until one comes, `quit` is given or `tick` has passed.
-    pub fn take(&self, shift: &mut Shift, quit: &QuitSignal, tick: Duration) -> Taken<T> {
-        shift.turn = shift.turn.wrapping_add(1);
-        let batch_first = self.batch_every > 0 && shift.turn.is_multiple_of(self.batch_every);
+    /// Takes a job out of the lanes, batch first when it is its turn.
+    fn look(&self, shift: &mut Shift) -> Option<T> {
+        let batch_first = self.batch_every > 0 && (shift.turn + 1).is_multiple_of(self.batch_every);
         let (first, second) =
             if batch_first { (&self.batch, &self.interactive) } else { (&self.interactive, &self.batch) };
-        select_biased! {
-            recv(quit.channel()) -> _ => Taken::Quit,
-            recv(first.receiver) -> job => job.map_or(Taken::Quit, Taken::Job),
-            recv(second.receiver) -> job => job.map_or(Taken::Quit, Taken::Job),
-            default(tick) => Taken::Tick,
+        let job = first.receiver.try_recv().or_else(|_| second.receiver.try_recv()).ok()?;
+        shift.turn = (shift.turn + 1) % self.batch_every.max(1);
+        Some(job)
+    }
+
+    /// Ends the wait at `seat`; what somebody had decided to hand over by then is waited for, since it comes at once.
+    fn leave(&self, seat: &Seat<T>) -> Option<Handed<T>> {
+        if self.idle.leave(seat) {
+            return None;
         }
+        let handed = seat.receiver().recv_timeout(HAND_OVER).ok();
+        if handed.is_none() {
+            log::error!("a worker was taken out of the idle set and handed nothing");
+        }
+        handed
     }
 
     /// Takes out whatever stands in the lanes. Nobody turns a lane over meanwhile: jobs that somebody has in hand would be
@@ -149,10 +212,6 @@ impl<T: Queued> Lane<T> {
     fn new(permits: usize) -> Self {
         let (sender, receiver) = bounded(permits.saturating_mul(2).max(2));
         Self { sender, receiver, tombstones: AtomicIsize::new(0), turning: AtomicBool::new(false) }
-    }
-
-    fn live(&self) -> usize {
-        self.receiver.len().saturating_sub(usize::try_from(self.tombstones.load(Ordering::Relaxed)).unwrap_or(0))
     }
 
     fn push(&self, mut job: T) -> Result<(), LaneFull<T>> {
@@ -223,22 +282,42 @@ mod tests {
     use super::*;
     use crate::sync::{Quit, Slot, locks::classes::TEST_LEAF};
 
-    type Job = Arc<Slot<u32>>;
+    type Job = Arc<Entry>;
+
+    #[derive(Debug)]
+    struct Entry {
+        slot: Slot<u32>,
+        priority: Priority,
+    }
+
+    impl Entry {
+        fn take(&self) -> Option<u32> {
+            self.slot.take()
+        }
+    }
 
     impl Queued for Job {
         fn is_tombstone(&self) -> bool {
-            !self.is_held()
+            !self.slot.is_held()
+        }
+
+        fn priority(&self) -> Priority {
+            self.priority
         }
     }
 
     const TICK: Duration = Duration::from_millis(1);
 
     fn job(number: u32) -> Job {
-        Arc::new(Slot::new(&TEST_LEAF, number))
+        Arc::new(Entry { slot: Slot::new(&TEST_LEAF, number), priority: Priority::Interactive })
+    }
+
+    fn batch(number: u32) -> Job {
+        Arc::new(Entry { slot: Slot::new(&TEST_LEAF, number), priority: Priority::Batch })
     }
 
     fn next(lanes: &Lanes<Job>, shift: &mut Shift, quit: &Quit) -> Option<u32> {
-        match lanes.take(shift, &quit.watch(), TICK) {
+        match lanes.take(&lanes.seat(), shift, &quit.watch(), TICK) {
             Taken::Job(job) => job.take(),
             Taken::Tick | Taken::Quit => None,
         }
@@ -248,8 +327,8 @@ mod tests {
     fn batch_gets_its_share_and_all_that_is_left() {
         let lanes = Lanes::new(64, 0.25);
         for number in 0..16 {
-            lanes.push(Priority::Interactive, job(number)).expect("room");
-            lanes.push(Priority::Batch, job(100 + number)).expect("room");
+            lanes.push(job(number)).expect("room");
+            lanes.push(batch(100 + number)).expect("room");
         }
         let (mut shift, quit) = (Shift::default(), Quit::new());
         let order: Vec<u32> = std::iter::from_fn(|| next(&lanes, &mut shift, &quit)).collect();
@@ -263,16 +342,15 @@ mod tests {
     fn turning_over_drops_tombstones_and_keeps_the_order() {
         let lanes = Lanes::new(8, 0.0);
         let jobs: Vec<Job> = (0..16).map(job).collect();
-        jobs.iter().for_each(|job| lanes.push(Priority::Interactive, Arc::clone(job)).expect("room"));
+        jobs.iter().for_each(|job| lanes.push(Arc::clone(job)).expect("room"));
         for left in jobs.iter().step_by(2) {
             left.take().expect("still there");
             lanes.bury(Priority::Interactive);
         }
-        assert_eq!(lanes.depth(), 8);
         assert!(lanes.interactive.receiver.len() < 16, "tombstones were thrown out");
         let (mut shift, quit) = (Shift::default(), Quit::new());
         let mut order = Vec::new();
-        while let Taken::Job(job) = lanes.take(&mut shift, &quit.watch(), TICK) {
+        while let Taken::Job(job) = lanes.take(&lanes.seat(), &mut shift, &quit.watch(), TICK) {
             order.extend(job.take());
         }
         assert_eq!(order, [1, 3, 5, 7, 9, 11, 13, 15]);
@@ -284,21 +362,83 @@ mod tests {
         for number in 0..4 {
             let dead = job(number);
             assert!(dead.take().is_some());
-            lanes.push(Priority::Interactive, dead).expect("room");
+            lanes.push(dead).expect("room");
         }
-        lanes.push(Priority::Interactive, job(7)).expect("turning over makes room");
+        lanes.push(job(7)).expect("turning over makes room");
         assert_eq!(next(&lanes, &mut Shift::default(), &Quit::new()), Some(7));
     }
 
     #[test]
     fn quit_goes_before_jobs() {
         let lanes = Lanes::new(2, 0.0);
-        lanes.push(Priority::Interactive, job(1)).expect("room");
+        lanes.push(job(1)).expect("room");
         let quit = Quit::new();
         let watch = quit.watch();
         drop(quit);
-        assert!(matches!(lanes.take(&mut Shift::default(), &watch, TICK), Taken::Quit));
+        assert!(matches!(lanes.take(&lanes.seat(), &mut Shift::default(), &watch, TICK), Taken::Quit));
         assert_eq!(lanes.sweep().count(), 1);
+    }
+
+    /// A job handed over while its worker finds another one in a lane must reach somebody.
+    #[test]
+    fn no_job_waits_while_a_worker_is_idle() {
+        const ROUNDS: u32 = 4000;
+        let lanes = Lanes::<Job>::new(64, 0.125);
+        let quit = Quit::new();
+        let (done, is_done) = bounded(64);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                let (lanes, watch, done) = (&lanes, quit.watch(), done.clone());
+                scope.spawn(move || {
+                    let (seat, mut shift) = (lanes.seat(), Shift::default());
+                    // A tick so long that a job left lying is seen as a hang, not found by it.
+                    while let Taken::Job(job) = lanes.take(&seat, &mut shift, &watch, Duration::from_secs(60)) {
+                        done.send(job.take().expect("taken once")).expect("the test listens");
+                    }
+                });
+            }
+            for round in 0..ROUNDS {
+                let burst = 1 + round % 5;
+                for number in 0..burst {
+                    lanes.push(if number % 2 == 0 { job(number) } else { batch(number) }).expect("room");
+                }
+                for _ in 0..burst {
+                    is_done.recv_timeout(Duration::from_secs(5)).expect("no job is left lying");
+                }
+            }
+            drop(quit);
+        });
+    }
+
+    #[test]
+    fn idle_workers_take_turns() {
+        let lanes = Lanes::<Job>::new(64, 0.0);
+        let quit = Quit::new();
+        let (done, is_done) = bounded(1);
+        std::thread::scope(|scope| {
+            for worker in 0..4usize {
+                let (lanes, watch, done) = (&lanes, quit.watch(), done.clone());
+                scope.spawn(move || {
+                    let (seat, mut shift) = (lanes.seat(), Shift::default());
+                    while let Taken::Job(_) = lanes.take(&seat, &mut shift, &watch, Duration::from_secs(60)) {
+                        done.send(worker).expect("the test listens");
+                    }
+                });
+            }
+            let all_idle = || lanes.idle.len() == 4;
+            let mut jobs = [0; 4];
+            for number in 0..400 {
+                let fuse = crate::time::Deadline::after(Duration::from_secs(5));
+                while !all_idle() {
+                    assert!(!fuse.passed(), "a worker does not come back");
+                    std::thread::yield_now();
+                }
+                lanes.push(job(number)).expect("room");
+                jobs[is_done.recv_timeout(Duration::from_secs(5)).expect("somebody takes it")] += 1;
+            }
+            assert_eq!(jobs, [100; 4]);
+            drop(quit);
+        });
     }
 
     /// Whoever leaves while the lanes are swept may turn one over: what it has in hand must not be put back behind the sweep.
@@ -306,7 +446,7 @@ mod tests {
     fn a_sweep_finds_what_somebody_is_turning_over() {
         for _ in 0..300 {
             let lanes = Lanes::<Job>::new(64, 0.0);
-            (0..64).for_each(|number| lanes.push(Priority::Interactive, job(number)).expect("room"));
+            (0..64).for_each(|number| lanes.push(job(number)).expect("room"));
             let swept = AtomicUsize::new(0);
             let (started, is_started) = bounded(0);
             std::thread::scope(|scope| {
@@ -336,9 +476,9 @@ mod tests {
             for _ in 0..2 {
                 let (lanes, worked, watch) = (&lanes, &worked, quit.watch());
                 scope.spawn(move || {
-                    let mut shift = Shift::default();
+                    let (seat, mut shift) = (lanes.seat(), Shift::default());
                     loop {
-                        match lanes.take(&mut shift, &watch, TICK) {
+                        match lanes.take(&seat, &mut shift, &watch, TICK) {
                             Taken::Job(job) if job.take().is_some() => {
                                 worked.fetch_add(1, Ordering::SeqCst);
                             }
@@ -361,7 +501,7 @@ mod tests {
                                 std::thread::yield_now();
                             };
                             let mine = job(0);
-                            lanes.push(Priority::Interactive, Arc::clone(&mine)).expect("a permit means a slot");
+                            lanes.push(Arc::clone(&mine)).expect("a permit means a slot");
                             if number % 2 == 0 {
                                 std::thread::yield_now();
                             }

@@ -2,10 +2,12 @@
 //!
 //! Capacity is a permit, not a slot of a channel: admission is exact whatever the channels hold, and a place comes free
 //! the moment its waiter leaves, although the job's shell still stands in its lane. Read `permits` for admission,
-//! `lanes` for the order in which workers take jobs. Nothing here knows what a job is.
+//! `lanes` for the order in which workers take jobs, `idle` for how one that waits is found. Nothing here knows what a job is.
 
+mod idle;
 mod lanes;
 mod permits;
 
+pub use idle::Seat;
 pub use lanes::{LaneFull, Lanes, Queued, Shift, Taken};
 pub use permits::{Permit, Permits, TakeError};

@@ -75,6 +75,8 @@ pub mod classes {
         FACE = leaf("provider.face");
         /// Admission: places taken, and who waits for one.
         PERMITS = leaf("queue.permits");
+        /// The workers that wait for a job.
+        IDLE = leaf("queue.idle");
         /// The idle objects of a pool.
         RECYCLE = leaf("recycle.idle");
         /// A provider's idle connections.

@@ -357,9 +357,9 @@ impl Threads {
             count,
             registry: Arc::clone(registry),
             entry: Arc::clone(&entry),
-            owner,
             panicked: false,
             done,
+            owner: Owner { events: owner, last: None },
         };
         registry.table.lock().live.insert(id, Arc::clone(&entry));
         // The name is cut because Linux takes 15 bytes of it; the whole one stands in the table.
@@ -369,7 +369,7 @@ impl Threads {
             let mut life = life;
             CURRENT.with(|current| *current.borrow_mut() = Some(Arc::clone(&life.entry)));
             life.entry.enter(State::Running);
-            life.tell(ThreadEvent::Spawned(life.entry.id));
+            life.owner.tell(ThreadEvent::Spawned(life.entry.id));
             if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
                 life.panicked = true;
                 life.registry.note_panic(&life.entry.name, &*panic);
@@ -459,22 +459,37 @@ pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
         .unwrap_or("(no message)")
 }
 
-/// A running thread's guards. Field order is drop order: `done` closes last, when everything is counted.
+/// A running thread's guards. Field order is drop order: `done` closes when everything is counted, and the owner hears of
+/// the end after that, so that one who looks at `done` because of it finds it closed.
 struct Life {
     role_count: CountGuard,
     count: CountGuard,
     registry: Arc<Registry>,
     entry: Arc<Entry>,
-    owner: Option<Sender<ThreadEvent>>,
     panicked: bool,
     done: Sender<Infallible>,
+    owner: Owner,
 }
 
-impl Life {
+/// Whoever wants to hear of a thread's start and end; the last word is said when this drops.
+struct Owner {
+    events: Option<Sender<ThreadEvent>>,
+    last: Option<ThreadEvent>,
+}
+
+impl Owner {
     fn tell(&self, event: ThreadEvent) {
-        if let Some(owner) = &self.owner {
+        if let Some(events) = &self.events {
             // Lost if the owner is full or gone, as `spawn_owned` says.
-            let _ = owner.try_send(event);
+            let _ = events.try_send(event);
+        }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if let Some(last) = self.last.take() {
+            self.tell(last);
         }
     }
 }
@@ -502,7 +517,7 @@ impl Drop for Life {
         drop(table);
         self.registry.finished.inc();
         self.registry.roles[self.entry.role as usize].lifetime.record(lifetime_us);
-        self.tell(ThreadEvent::Ended { id: self.entry.id, panicked: self.panicked });
+        self.owner.last = Some(ThreadEvent::Ended { id: self.entry.id, panicked: self.panicked });
     }
 }
 
@@ -644,6 +659,17 @@ mod tests {
         assert_eq!(told.recv_timeout(FUSE), Ok(ThreadEvent::Ended { id, panicked: true }));
         assert_eq!(threads.stats().panics_total, 1);
         assert!(threads.stats().ended[0].panicked);
+    }
+
+    #[test]
+    fn an_owner_that_hears_of_an_end_finds_the_thread_done() {
+        let threads = threads(4);
+        for _ in 0..500 {
+            let (tell, told) = bounded(4);
+            let thread = threads.spawn_owned(Role::Worker, "brief", tell, || ()).expect("room");
+            while !matches!(told.recv_timeout(FUSE).expect("it is told"), ThreadEvent::Ended { .. }) {}
+            assert_eq!(thread.done().try_recv(), Err(crossbeam_channel::TryRecvError::Disconnected));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 use sluicegate::http::{Limits, Response};
 
-use super::support::{FUSE, House, echo, eventually, ms, timed};
+use super::support::{Answer, FUSE, House, echo, eventually, ms, timed};
 
 #[test]
 fn a_slow_head_is_answered_408_at_its_deadline_however_it_drips() {
@@ -16,20 +16,24 @@ fn a_slow_head_is_answered_408_at_its_deadline_however_it_drips() {
     let (answer, took) = timed(|| silent.answer());
     assert_eq!((answer.status, silent.is_closed()), (408, true));
     assert!((ms(140)..ms(750)).contains(&took), "{took:?}");
-    let mut drips = house.client();
-    let ((), took) = timed(|| {
-        for byte in b"GET / HTTP/1.1\r\nHost: x\r\nA: b".iter().cycle() {
-            std::thread::park_timeout(ms(20));
-            if drips.socket.take_error().expect("connected").is_some() || has_bytes(&drips.socket) {
-                return;
-            }
-            drips.try_send([*byte]);
-        }
-    });
-    assert_eq!(drips.answer().status, 408);
-    assert!((ms(140)..ms(750)).contains(&took), "{took:?}");
-    assert_eq!(house.stats().header_timeouts_total, 2);
+    for pause in [1, 20] {
+        let (answer, took) = timed(|| drip(&house, b"GET / HTTP/1.1\r\nHost: x\r\n", ms(pause)));
+        assert_eq!(answer.status, 408);
+        assert!((ms(140)..ms(750)).contains(&took), "{took:?}");
+    }
+    assert_eq!(house.stats().header_timeouts_total, 3);
     house.close();
+}
+
+/// Sends `start`, and then a header line that never ends, byte by byte, until there is an answer.
+fn drip(house: &House, start: &[u8], pause: Duration) -> Answer {
+    let mut client = house.client();
+    client.send(start);
+    while !has_bytes(&client.socket) {
+        client.try_send(b"a");
+        std::thread::park_timeout(pause);
+    }
+    client.answer()
 }
 
 fn has_bytes(socket: &std::net::TcpStream) -> bool {
@@ -67,6 +71,10 @@ fn a_slow_body_is_answered_408_at_its_deadline() {
         assert_eq!((answer.status, client.is_closed()), (408, true));
         assert!((ms(140)..ms(750)).contains(&took), "{took:?}");
     }
+    let start = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n";
+    let (answer, took) = timed(|| drip(&house, start, ms(1)));
+    assert_eq!(answer.status, 408);
+    assert!((ms(140)..ms(750)).contains(&took), "{took:?}");
     house.close();
 }
 

@@ -1,0 +1,5 @@
+//! The built binary as a user meets it: exit codes, what goes where, signals.
+
+mod commands;
+mod process;
+mod serve;

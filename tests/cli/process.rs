@@ -1,0 +1,238 @@
+//! Runs the binary: in an empty environment and folder, with a fuse, ended by its id.
+//!
+//! Output goes to files rather than pipes, so that nothing has to read it while the process runs.
+
+use std::fs::{File, read_to_string};
+use std::io::{Read, Seek, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use sluicegate::time::{Deadline, now};
+use tempfile::TempDir;
+
+/// How long a process may take in all.
+pub(super) const FUSE: Duration = Duration::from_secs(20);
+
+/// How long to wait between two looks.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// What a process came to.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) code: Option<i32>,
+    pub(super) stdout: String,
+    pub(super) stderr: String,
+}
+
+impl Done {
+    /// Checks the exit code; says everything if it is another one.
+    #[track_caller]
+    pub(super) fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+}
+
+/// A running process; one that is dropped is killed.
+pub(super) struct Process {
+    child: Child,
+    folder: TempDir,
+    fuse: Deadline,
+}
+
+/// A command to be run.
+pub(super) struct Setup {
+    command: Command,
+    folder: TempDir,
+    input: Option<File>,
+    output: Option<Stdio>,
+}
+
+/// The binary with these arguments.
+pub(super) fn sluicegate(args: &[&str]) -> Setup {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+    command.args(args).env_clear().current_dir(folder.path());
+    Setup { command, folder, input: None, output: None }
+}
+
+impl Setup {
+    pub(super) fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Puts a file into the folder that it runs in.
+    pub(super) fn file(self, name: &str, text: &str) -> Self {
+        std::fs::write(self.folder.path().join(name), text).expect("it is written");
+        self
+    }
+
+    pub(super) fn stdin(mut self, text: &str) -> Self {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(text.as_bytes()).expect("it is written");
+        file.rewind().expect("it goes back");
+        self.input = Some(file);
+        self
+    }
+
+    /// Whoever would read its stdout has gone before it starts.
+    pub(super) fn unread(mut self) -> Self {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        self.output = Some(writer.into());
+        self
+    }
+
+    pub(super) fn start(mut self) -> Process {
+        let create = |name: &str| Stdio::from(File::create(self.folder.path().join(name)).expect("a file"));
+        let child = self
+            .command
+            .stdin(self.input.take().map_or_else(Stdio::null, Stdio::from))
+            .stdout(self.output.take().unwrap_or_else(|| create("stdout")))
+            .stderr(create("stderr"))
+            .spawn()
+            .expect("the binary starts");
+        Process { child, folder: self.folder, fuse: Deadline::after(FUSE) }
+    }
+
+    pub(super) fn run(self) -> Done {
+        self.start().wait()
+    }
+}
+
+impl Process {
+    pub(super) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    pub(super) fn wait(mut self) -> Done {
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("a child of ours") {
+                break status;
+            }
+            assert!(!self.fuse.passed(), "it still runs after {FUSE:?}: {}", self.stderr());
+            pause();
+        };
+        Done { code: status.code(), stdout: self.stdout(), stderr: self.stderr() }
+    }
+
+    pub(super) fn stdout(&self) -> String {
+        text(self.folder.path(), "stdout")
+    }
+
+    pub(super) fn stderr(&self) -> String {
+        text(self.folder.path(), "stderr")
+    }
+
+    /// Waits until `reached` finds what it looks for.
+    pub(super) fn until<T>(&self, what: &str, mut reached: impl FnMut(&Self) -> Option<T>) -> T {
+        loop {
+            if let Some(found) = reached(self) {
+                return found;
+            }
+            assert!(!self.fuse.passed(), "not within {FUSE:?}: {what}\n{}\n{}", self.stdout(), self.stderr());
+            pause();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // One that has ended already is none to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn text(folder: &Path, name: &str) -> String {
+    read_to_string(folder.join(name)).unwrap_or_default()
+}
+
+fn pause() {
+    let _ = crossbeam_channel::after(LOOK).recv();
+}
+
+/// A gateway that serves, and both its addresses.
+pub(super) struct Served {
+    pub(super) process: Process,
+    pub(super) data: SocketAddr,
+    pub(super) admin: SocketAddr,
+}
+
+/// Serves `config` on free ports.
+pub(super) fn serve(config: &str) -> Served {
+    let process = sluicegate(&["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .file("sluicegate.json", config)
+        .start();
+    let address = |text: &str, plane: &str| -> Option<SocketAddr> {
+        let line = text.lines().find(|line| line.starts_with(plane))?;
+        line.rsplit_once("http://")?.1.trim().parse().ok()
+    };
+    let (data, admin) = process.until("the banner", |process| {
+        let text = process.stdout();
+        // The curl line is the banner's last.
+        text.contains("curl ").then_some(())?;
+        Some((address(&text, "data plane")?, address(&text, "admin plane")?))
+    });
+    Served { process, data, admin }
+}
+
+/// A request whose answer is read to the connection's end.
+pub(super) struct Reading(TcpStream);
+
+/// Sends a request that asks for the connection to be closed after its answer.
+pub(super) fn request(to: SocketAddr, method: &str, path: &str, body: &str) -> Reading {
+    let mut stream = TcpStream::connect_timeout(&to, FUSE).expect("it listens");
+    stream.set_read_timeout(Some(FUSE)).expect("a time-out");
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all((head + body).as_bytes()).expect("it is sent");
+    Reading(stream)
+}
+
+/// A chat body.
+pub(super) fn chat(model: &str, stream: bool) -> String {
+    serde_json::json!({ "model": model, "stream": stream, "messages": [{ "role": "user", "content": "one two" }] })
+        .to_string()
+}
+
+impl Reading {
+    /// Reads until what has come holds `mark`.
+    pub(super) fn read_until(&mut self, mark: &str) -> String {
+        let (mut seen, mut buffer) = (Vec::new(), [0; 1024]);
+        while !String::from_utf8_lossy(&seen).contains(mark) {
+            let n = self.0.read(&mut buffer).expect("it goes on");
+            assert!(n > 0, "it ended without {mark:?}: {}", String::from_utf8_lossy(&seen));
+            seen.extend_from_slice(&buffer[..n]);
+        }
+        String::from_utf8_lossy(&seen).into_owned()
+    }
+
+    /// The rest, to the connection's end.
+    pub(super) fn rest(mut self) -> String {
+        let mut rest = Vec::new();
+        self.0.read_to_end(&mut rest).expect("it ends");
+        String::from_utf8_lossy(&rest).into_owned()
+    }
+}
+
+/// The status and the whole text of an answer.
+pub(super) fn ask(to: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
+    let text = request(to, method, path, body).rest();
+    let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.unwrap_or_else(|| panic!("no status in {text:?}")), text)
+}
+
+/// How long `work` takes.
+pub(super) fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
+    let start = now();
+    let value = work();
+    (now().saturating_duration_since(start), value)
+}
