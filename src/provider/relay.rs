@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::attempt::{Active, Scratch, count_tokens, mask, transport_error};
 use super::face::{Face, WorkerState};
-use super::figures::{JobOutcome, Running};
+use super::figures::Running;
 use super::headers;
 use super::job::{Job, Reached, Reply};
 use super::pool::{Shared, cancelled};
@@ -264,7 +264,7 @@ impl Streaming {
         let Self { permit, running, model, taken, sink, .. } = self;
         match result {
             Ok(()) => {
-                running.settle(JobOutcome::Succeeded);
+                running.succeed();
                 drop(permit);
                 sink.finish(StreamEnd::Complete);
                 // The chunk that ends the body is on its way or here; past it, the connection serves again.
@@ -272,7 +272,7 @@ impl Streaming {
                 while matches!(source.body.read(&mut scratch.read, until), Ok(n) if n > 0) {}
             }
             Err(error) => {
-                running.settle(JobOutcome::of(&error));
+                running.fail(&error);
                 drop(permit);
                 drop(source);
                 let provider = &shared.settings.name;
