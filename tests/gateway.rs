@@ -2,7 +2,6 @@
 
 mod admission;
 mod ending;
-mod ledger;
 mod panics;
 mod passing;
 mod streams;

@@ -2,6 +2,7 @@
 
 mod cli;
 mod config;
+mod front;
 mod gateway;
 mod house;
 mod http;

@@ -84,6 +84,7 @@ impl Pages {
                 None => Page::error(404, "the simulated provider was not used yet"),
             },
             "/" => Page::text(200, INDEX),
+            "/drain" => Page::error(405, "/drain takes POST"),
             _ if UNBUILT.iter().any(|unbuilt| path.starts_with(unbuilt)) => unbuilt(path),
             _ => Page::error(404, &format!("there is no page {path}; the pages are listed at /")),
         }

@@ -3,6 +3,8 @@
 //! **Invariants.** I2: what an admitted request holds (its count, its bytes) is guards in one value, which travels with it.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::error::{Code, Error};
 use crate::gateway::{Gateway, Phase, RequestGuard};
@@ -19,6 +21,7 @@ use super::request_id;
 pub(super) struct Door {
     keys: Vec<Digest>,
     max_in_flight: u64,
+    max_body: u64,
     in_flight: Arc<Gauge>,
     buffered: Arc<Buffered>,
 }
@@ -27,19 +30,26 @@ pub(super) struct Door {
 #[derive(Debug)]
 pub(super) struct Admitted(Option<Parts>);
 
-/// The parts of an [`Admitted`].
+/// The parts of an [`Admitted`]. Field order is drop order: when a request is over, its place is free.
 #[derive(Debug)]
 pub(super) struct Parts {
-    pub(super) guard: RequestGuard,
-    pub(super) request_id: RequestId,
     pub(super) held: Held,
+    pub(super) request_id: RequestId,
+    pub(super) guard: RequestGuard,
 }
 
 /// Its place among the requests under way, and its bytes among those buffered.
 #[derive(Debug)]
 pub(super) struct Held {
     _place: CountGuard,
-    _bytes: Option<Bytes>,
+    bytes: Bytes,
+}
+
+impl Held {
+    /// The body has been read, and is `bytes` long: less than it counted for, if its head did not say how long.
+    pub(super) fn settle(&mut self, bytes: usize) {
+        self.bytes.shrink(bytes as u64);
+    }
 }
 
 impl Admitted {
@@ -74,6 +84,7 @@ impl Door {
         Self {
             keys: server.keys.iter().map(|key| key.digest.clone()).collect(),
             max_in_flight: server.max_in_flight.map_or(derived, |max| max as u64),
+            max_body: server.max_body_bytes as u64,
             in_flight: Arc::default(),
             buffered: Arc::new(Buffered { limit: server.max_buffered_bytes as u64, ..Buffered::default() }),
         }
@@ -102,12 +113,20 @@ impl Door {
             let text = format!("{} requests are under way already (server.max_in_flight)", self.max_in_flight);
             Error::new(Code::Overloaded, text)
         })?;
-        let length = head.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-        let bytes = self.buffered.enter(length).ok_or_else(|| {
+        let bytes = self.buffered.enter(self.announced(head)).ok_or_else(|| {
             let text = "too many bytes of requests are held already (server.max_buffered_bytes)";
             Error::new(Code::Overloaded, text)
         })?;
-        Ok(Held { _place: place, _bytes: bytes })
+        Ok(Held { _place: place, bytes })
+    }
+
+    /// How many bytes of body to count: one that comes in chunks can be as long as any may be, until it is read.
+    fn announced(&self, head: &Head) -> u64 {
+        match head.header("content-length") {
+            Some(length) => length.parse().unwrap_or(0),
+            None if head.header("transfer-encoding").is_some() => self.max_body,
+            None => 0,
+        }
     }
 
     /// One answer for a key that is wrong, malformed or missing: nothing tells them apart (P7).
@@ -134,19 +153,15 @@ impl Door {
 #[derive(Debug, Default)]
 struct Buffered {
     limit: u64,
-    held: std::sync::atomic::AtomicU64,
+    held: AtomicU64,
 }
 
 impl Buffered {
-    /// Room for `bytes`: `Some(None)` if there is nothing to hold, `None` if there is no room.
-    fn enter(self: &Arc<Self>, bytes: u64) -> Option<Option<Bytes>> {
-        use std::sync::atomic::Ordering::Relaxed;
-        if bytes == 0 {
-            return Some(None);
-        }
+    /// Room for `bytes`, if there is any.
+    fn enter(self: &Arc<Self>, bytes: u64) -> Option<Bytes> {
         let fits = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= self.limit);
         self.held.fetch_update(Relaxed, Relaxed, fits).ok()?;
-        Some(Some(Bytes { of: Arc::clone(self), bytes }))
+        Some(Bytes { of: Arc::clone(self), bytes })
     }
 }
 
@@ -157,9 +172,18 @@ struct Bytes {
     bytes: u64,
 }
 
+impl Bytes {
+    /// Gives back what is more than `bytes`.
+    fn shrink(&mut self, bytes: u64) {
+        let spare = self.bytes.saturating_sub(bytes);
+        self.bytes -= spare;
+        self.of.held.fetch_sub(spare, Relaxed);
+    }
+}
+
 impl Drop for Bytes {
     fn drop(&mut self) {
-        self.of.held.fetch_sub(self.bytes, std::sync::atomic::Ordering::Relaxed);
+        self.shrink(0);
     }
 }
 
@@ -170,11 +194,14 @@ mod tests {
     #[test]
     fn bytes_are_admitted_exactly_and_come_back() {
         let buffered = Arc::new(Buffered { limit: 100, ..Buffered::default() });
-        let first = buffered.enter(60).expect("room").expect("something to hold");
+        let mut first = buffered.enter(60).expect("room");
         assert!(buffered.enter(41).is_none());
         assert!(buffered.enter(u64::MAX).is_none());
         let second = buffered.enter(40).expect("room");
-        drop((first, second));
+        first.shrink(50);
+        let third = buffered.enter(10).expect("what was too much came back");
+        assert!(buffered.enter(1).is_none());
+        drop((first, second, third));
         assert!(buffered.enter(100).is_some());
     }
 }

@@ -19,7 +19,7 @@ use crate::http::{Admission, ConnectionStats, Exchange, Finished, Head, Limits, 
 use crate::ids::RequestId;
 use crate::model::{Priority, Sink};
 use crate::sync::CancelToken;
-use crate::time::{Deadline, parse_duration};
+use crate::time::{Deadline, now, parse_duration};
 use crate::wire::openai;
 use admission::{Admitted, Door, Parts};
 use sink::ClientSink;
@@ -86,7 +86,16 @@ struct Api {
 
 impl Service for Api {
     fn admit(&self, head: &Head, _peer: SocketAddr) -> Result<Admission, Response> {
-        let route = routes::find(head).map_err(|refused| refused.response(&request_id(head)))?;
+        let route = match routes::find(head) {
+            Ok(route) => route,
+            Err(refused) => {
+                if head.method() == "POST" && refused.is_unbuilt() {
+                    // A request all the same, on a route of the API.
+                    self.gateway.begin(now()).fail(refused.error());
+                }
+                return Err(refused.response(&request_id(head)));
+            }
+        };
         if route.is_probe() {
             return Ok(Admission { max_body: Some(0), hold: None });
         }
@@ -129,7 +138,8 @@ impl Api {
 
     /// A chat completion, streamed or not.
     fn chat(&self, head: &Head, body: Vec<u8>, admitted: Admitted, mut exchange: Exchange) -> Finished {
-        let Parts { mut guard, request_id, held } = admitted.open();
+        let Parts { mut guard, request_id, mut held } = admitted.open();
+        held.settle(body.len());
         let call = match options(head, &request_id, guard.arrived())
             .and_then(|options| Ok((openai::parse_chat(&body)?, options)))
         {

@@ -29,6 +29,15 @@ pub(super) struct Refused {
 }
 
 impl Refused {
+    pub(super) fn error(&self) -> &Error {
+        &self.error
+    }
+
+    /// Whether the route is one of the interface's that is to come.
+    pub(super) fn is_unbuilt(&self) -> bool {
+        self.error.code() == Code::Unsupported
+    }
+
     pub(super) fn response(self, id: &RequestId) -> Response {
         let response = answer::error(&self.error.with_request_id(id));
         match self.allow {

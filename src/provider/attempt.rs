@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::face::{Face, WorkerState};
-use super::figures::{JobOutcome, Running};
+use super::figures::Running;
 use super::headers;
 use super::job::{Job, Payload, Reached, Reply, Responder};
 use super::pool::{Shared, cancelled};
@@ -125,16 +125,15 @@ impl Active {
     /// Counts the end, gives the place back, and answers.
     pub(super) fn end(self, shared: &Shared, result: Result<Reached, Error>) {
         let timing = self.timing();
-        let outcome = match &result {
-            Ok(_) => JobOutcome::Succeeded,
-            Err(error) => JobOutcome::of(error),
-        };
         shared.figures.service_us.record_micros(timing.upstream);
         if matches!(&result, Err(error) if matches!(error.status(), 401 | 403)) {
             shared.figures.key_failed.inc();
         }
         let Self { permit, running, responder, .. } = self;
-        running.settle(outcome);
+        match &result {
+            Ok(_) => running.succeed(),
+            Err(error) => running.fail(error),
+        }
         drop(permit);
         responder.answer(Reply { result, timing });
     }

@@ -87,10 +87,12 @@ impl Face {
     }
 
     /// Cancels whatever the worker is at.
-    pub(crate) fn cancel_current(&self, reason: CancelReason) -> bool {
+    pub(crate) fn cancel_current(&self, reason: CancelReason) {
         // The token is taken out first: cancelling takes its own lock, and this one is a leaf.
         let token = self.current.lock().as_ref().map(|current| current.cancel.clone());
-        token.is_some_and(|token| token.cancel(reason))
+        if let Some(token) = token {
+            token.cancel(reason);
+        }
     }
 
     pub(crate) fn row(&self, now: Instant) -> WorkerRow {

@@ -28,6 +28,9 @@ pub(crate) struct Figures {
     pub(crate) timed_out: Counter,
     pub(crate) cancelled: Counter,
     pub(crate) results_discarded: Counter,
+    /// Jobs ended by the pool's end: those that ran, and those that still waited.
+    pub(crate) cut: Counter,
+    pub(crate) swept: Counter,
     pub(crate) service_us: Histogram,
     pub(crate) first_token_us: Histogram,
     pub(crate) tokens_in: Counter,
@@ -138,9 +141,17 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// It ended.
-    pub(crate) fn settle(mut self, outcome: JobOutcome) {
-        self.count(outcome);
+    /// It ended well.
+    pub(crate) fn succeed(mut self) {
+        self.count(JobOutcome::Succeeded);
+    }
+
+    /// It ended with `error`.
+    pub(crate) fn fail(mut self, error: &crate::Error) {
+        if error.code() == crate::Code::ShuttingDown {
+            self.figures.cut.inc();
+        }
+        self.count(JobOutcome::of(error));
     }
 
     fn count(&mut self, outcome: JobOutcome) {

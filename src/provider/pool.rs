@@ -29,7 +29,7 @@ use super::{supervisor, worker};
 use crate::config::Policy;
 use crate::error::{Code, Error};
 use crate::events::Events;
-use crate::ids::{ThreadId, WorkerId};
+use crate::ids::WorkerId;
 use crate::model::{Call, Sink, Timing};
 use crate::queue::{Lanes, Permits, TakeError};
 use crate::recycle;
@@ -164,15 +164,13 @@ impl Roster {
         Ok(())
     }
 
-    /// Takes the workers that have ended off the roster. `told` is one that has just said so: its thread may still have a
-    /// few instructions to go, for which its successor need not wait.
-    pub(crate) fn reap(&self, told: Option<ThreadId>) {
+    /// Takes the workers that have ended off the roster.
+    pub(crate) fn reap(&self) {
         let Ok(mut workers) = self.workers.lock(ROSTER_WAIT) else { return };
         let ended: Vec<_> = workers
             .iter()
             .filter(|(_, hired)| {
-                Some(hired.thread.id()) == told
-                    || matches!(hired.thread.done().try_recv(), Err(crossbeam_channel::TryRecvError::Disconnected))
+                matches!(hired.thread.done().try_recv(), Err(crossbeam_channel::TryRecvError::Disconnected))
             })
             .map(|(id, _)| *id)
             .collect();
@@ -409,6 +407,7 @@ impl Pool {
     pub(crate) fn stop(&self, deadline: Deadline) -> PoolEnd {
         let mut end = PoolEnd::default();
         let shared = Arc::clone(&self.roster.shared);
+        let (cut, swept) = (shared.figures.cut.get(), shared.figures.swept.get());
         self.roster.closing.store(true, Ordering::SeqCst);
         shared.set_phase(PoolPhase::Stopped);
         shared.permits.close();
@@ -425,18 +424,24 @@ impl Pool {
         };
         hired.values_mut().for_each(|hired| hired.quit.signal());
         for job in shared.lanes.sweep() {
-            end.swept += u64::from(answer_swept(&job, &shared.settings.name));
+            answer_swept(&job, &shared);
         }
         for worker in hired.values() {
-            end.cut += u64::from(worker.face.cancel_current(CancelReason::Shutdown));
+            // A job that has been answered and only tidies up hears of it too, which does it no harm.
+            worker.face.cancel_current(CancelReason::Shutdown);
         }
         for (_, Hired { quit, face, thread }) in hired {
             drop(quit);
             match thread.join(deadline) {
                 Ok(()) => shared.figures.retired.inc(),
-                Err(thread) => end.stragglers.push(format!("{} ({:?})", thread.name(), face.state())),
+                Err(thread) => {
+                    end.cut += u64::from(face.state().is_busy());
+                    end.stragglers.push(format!("{} ({:?})", thread.name(), face.state()));
+                }
             }
         }
+        end.cut += shared.figures.cut.get().saturating_sub(cut);
+        end.swept = shared.figures.swept.get().saturating_sub(swept);
         if let Some(Err(thread)) = supervisor.map(|thread| thread.join(deadline)) {
             end.stragglers.push(thread.name().to_owned());
         }
@@ -458,15 +463,15 @@ impl std::fmt::Debug for Pool {
     }
 }
 
-/// Answers a job that the sweep found; `false` for a tombstone.
-fn answer_swept(job: &Job, provider: &str) -> bool {
-    let Some(payload) = job.payload.take() else { return false };
+/// Answers a job that the sweep found, unless it is a tombstone.
+fn answer_swept(job: &Job, shared: &Shared) {
+    let Some(payload) = job.payload.take() else { return };
+    shared.figures.swept.inc();
     let Payload { permit, entry, responder, submitted, .. } = payload;
     drop(permit);
     entry.settle(Unserved::Abandoned);
     let timing = Timing { queue: now().saturating_duration_since(submitted), ..Timing::default() };
-    responder.answer(Reply { result: Err::<Reached, _>(stopping(provider)), timing });
-    true
+    responder.answer(Reply { result: Err::<Reached, _>(stopping(&shared.settings.name)), timing });
 }
 
 pub(crate) fn stopping(provider: &str) -> Error {

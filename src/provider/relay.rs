@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::attempt::{Active, Scratch, count_tokens, mask, transport_error};
 use super::face::{Face, WorkerState};
-use super::figures::{JobOutcome, Running};
+use super::figures::Running;
 use super::headers;
 use super::job::{Job, Reached, Reply};
 use super::pool::{Shared, cancelled};
@@ -155,8 +155,8 @@ pub(super) fn run(
     };
     scratch.read.resize(READ, 0);
     scratch.out.clear();
-    let done = match open(&mut source, &active, scratch, first_until, settings.early_keepalive) {
-        Ok(done) => done,
+    let opened = match open(&mut source, &active, scratch, first_until, settings.early_keepalive) {
+        Ok(opened) => opened,
         Err(error) => {
             let error = headers::with_upstream_retry(error, &incoming.headers);
             return active.end(shared, Err(error));
@@ -173,22 +173,32 @@ pub(super) fn run(
     let Active { permit, running, responder, call, model, taken, .. } = active;
     let streaming = Streaming { permit, running, call, model, taken, began: now(), sink };
     responder.answer(Reply { result: Ok(Reached::Streaming), timing });
-    streaming.relay(shared, source, head, done, scratch);
+    streaming.relay(shared, source, head, opened, scratch);
 }
 
-/// Reads up to the first good event; `true` if the stream's end came with it.
+/// What came together with a stream's first good event.
+enum Opened {
+    /// Nothing that ends it.
+    More,
+    /// Its end.
+    Done,
+    /// What it fails by: how bytes fall into reads must not decide whether the events before it are shown.
+    Failed(Error),
+}
+
+/// Reads up to the first good event.
 fn open(
     source: &mut Source<'_>,
     active: &Active,
     scratch: &mut Scratch,
     first_until: Deadline,
     early_keepalive: bool,
-) -> Result<bool, Error> {
+) -> Result<Opened, Error> {
     let early = early_keepalive.then(|| Deadline::from(active.taken, KEEP_ALIVE_EVERY));
     loop {
         let until = early.map_or(first_until, |early| early.earlier(first_until));
         match source.next(&mut scratch.read, &mut scratch.out, until) {
-            Ok(Batch::More) if has_event(&scratch.out) => return Ok(false),
+            Ok(Batch::More) if has_event(&scratch.out) => return Ok(Opened::More),
             // Comments are no first event, and nobody is there yet to be kept alive by them. That something was left out is
             // still to be said, once.
             Ok(Batch::More) => {
@@ -197,19 +207,20 @@ fn open(
                     scratch.out.extend_from_slice(LEFT_OUT);
                 }
             }
-            Ok(Batch::Done) => return Ok(true),
-            Ok(Batch::End) if source.judge.is_complete() => return Ok(true),
-            Ok(Batch::End) if has_event(&scratch.out) => return Ok(false),
+            Ok(Batch::Done) => return Ok(Opened::Done),
+            Ok(Batch::End) if source.judge.is_complete() => return Ok(Opened::Done),
+            Ok(Batch::End) if has_event(&scratch.out) => return Ok(Opened::More),
             Ok(Batch::End) => return Err(bad("the stream ended before its first event".to_owned())),
             Err(Fault::Transport(error)) if error.kind == TransportErrorKind::Timeout && !first_until.passed() => {
                 scratch.out.extend_from_slice(sse::KEEP_ALIVE);
-                return Ok(false);
+                return Ok(Opened::More);
             }
             Err(Fault::Transport(error)) if error.kind == TransportErrorKind::Cut => {
                 let text = "the connection to the provider was cut before the stream's first event";
                 return Err(Error::new(Code::UpstreamConnectError, text).with_source(error));
             }
             Err(Fault::Transport(error)) => return Err(transport_error(error, true)),
+            Err(Fault::Answer(error)) if has_event(&scratch.out) => return Ok(Opened::Failed(error)),
             Err(Fault::Answer(error)) => return Err(error),
         }
     }
@@ -227,10 +238,17 @@ struct Streaming {
 }
 
 impl Streaming {
-    fn relay(mut self, shared: &Shared, mut source: Source<'_>, head: StreamHead, done: bool, scratch: &mut Scratch) {
+    fn relay(
+        mut self,
+        shared: &Shared,
+        mut source: Source<'_>,
+        head: StreamHead,
+        opened: Opened,
+        scratch: &mut Scratch,
+    ) {
         let relayed = catch_unwind(AssertUnwindSafe(|| {
             self.sink.begin(head).map_err(|error| self.sink_error(error))?;
-            self.pump(shared, &mut source, done, scratch)
+            self.pump(shared, &mut source, opened, scratch)
         }));
         let (result, panic) = match relayed {
             Ok(result) => (result, None),
@@ -246,7 +264,7 @@ impl Streaming {
         let Self { permit, running, model, taken, sink, .. } = self;
         match result {
             Ok(()) => {
-                running.settle(JobOutcome::Succeeded);
+                running.succeed();
                 drop(permit);
                 sink.finish(StreamEnd::Complete);
                 // The chunk that ends the body is on its way or here; past it, the connection serves again.
@@ -254,7 +272,7 @@ impl Streaming {
                 while matches!(source.body.read(&mut scratch.read, until), Ok(n) if n > 0) {}
             }
             Err(error) => {
-                running.settle(JobOutcome::of(&error));
+                running.fail(&error);
                 drop(permit);
                 drop(source);
                 let provider = &shared.settings.name;
@@ -272,7 +290,7 @@ impl Streaming {
         &mut self,
         shared: &Shared,
         source: &mut Source<'_>,
-        done: bool,
+        opened: Opened,
         scratch: &mut Scratch,
     ) -> Result<(), Error> {
         let settings = &shared.attempt.settings;
@@ -281,8 +299,10 @@ impl Streaming {
         let mut heard = now();
         let mut spoke = heard;
         self.send(&mut scratch.out)?;
-        if done {
-            return Ok(());
+        match opened {
+            Opened::More => {}
+            Opened::Done => return Ok(()),
+            Opened::Failed(error) => return Err(error),
         }
         loop {
             let silence = Deadline::from(heard, settings.stream_idle_timeout);

@@ -20,21 +20,21 @@ const TICK: Duration = Duration::from_millis(500);
 /// Runs until told to quit.
 pub(crate) fn run(roster: &Weak<Roster>, exits: &Receiver<ThreadEvent>, quit: &QuitSignal) {
     loop {
-        let told = {
+        {
             let _waiting = threads::enter(State::WaitingChannel);
             select_biased! {
                 recv(quit.channel()) -> _ => return,
                 recv(exits) -> event => match event {
-                    Ok(ThreadEvent::Ended { id, .. }) => Some(id),
+                    Ok(ThreadEvent::Ended { .. }) => {}
                     Ok(ThreadEvent::Spawned(_)) => continue,
                     Err(_) => return,
                 },
-                default(TICK) => None,
+                default(TICK) => {}
             }
-        };
+        }
         let Some(roster) = roster.upgrade() else { return };
         roster.shared.attempt.transport.close_idle();
-        roster.reap(told);
+        roster.reap();
         if !roster.is_manned() {
             continue;
         }

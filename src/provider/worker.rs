@@ -1,7 +1,8 @@
 //! A worker: takes a job, makes one attempt, answers, and takes the next.
 //!
-//! **Protocol.** It waits for {quit, a job handed to it, tick}, after it has looked at the lanes in their share. A job whose payload its waiter has taken back is a
-//! tombstone and thrown away; one whose waiter has gone, or whose time is over, is answered without being sent.
+//! **Protocol.** It waits for {quit, a job handed to it, tick}, after it has looked at the lanes in their share. A job whose
+//! payload its waiter has taken back is a tombstone and thrown away; one whose waiter has gone, or whose time is over, is
+//! answered without being sent.
 //!
 //! **Panics.** An attempt runs under `catch_unwind`: the job's guards answer and count it, and the worker ends, since what
 //! its thread-local state is worth nobody knows. The supervisor hires another (I8).
@@ -95,6 +96,7 @@ fn serve(shared: &Shared, face: &Face, job: &Arc<Job>, payload: Payload, scratch
 /// Why a job is not worth sending any more.
 fn too_late(shared: &Shared, payload: &Payload, taken: std::time::Instant) -> Option<(crate::Error, Unserved)> {
     if shared.phase() == PoolPhase::Stopped {
+        shared.figures.swept.inc();
         return Some((stopping(&shared.settings.name), Unserved::Abandoned));
     }
     if let Some(reason) = payload.call.cancel.reason() {

@@ -115,13 +115,7 @@ impl<T: Queued> Lanes<T> {
             }
             self.idle.enter(seat);
             if let Some(job) = self.look(shift) {
-                if let Some(Handed::Job(newer)) = self.leave(seat) {
-                    // Handed over in the same moment: it goes to another worker, or to the end of its lane.
-                    if let Err(LaneFull(newer)) = self.push(newer) {
-                        log::error!("a lane had no slot for a job that holds a permit");
-                        drop(newer);
-                    }
-                }
+                self.leave_served(seat);
                 return Taken::Job(job);
             }
             let handed = select_biased! {
@@ -166,6 +160,19 @@ impl<T: Queued> Lanes<T> {
             log::error!("a worker was taken out of the idle set and handed nothing");
         }
         handed
+    }
+
+    /// Ends the wait of a worker that has found a job by itself: what it was handed in the same moment is another's.
+    fn leave_served(&self, seat: &Seat<T>) {
+        match self.leave(seat) {
+            None => {}
+            Some(Handed::Job(newer)) => self.push(newer).unwrap_or_else(|LaneFull(_)| {
+                log::error!("a lane had no slot for a job that holds a permit");
+            }),
+            // It need not have been for the job that was found: a second one may stand in a lane, pushed by somebody who
+            // saw nobody idle, and another worker may have looked before it did.
+            Some(Handed::Look) => self.idle.look(),
+        }
     }
 
     /// Takes out whatever stands in the lanes. Nobody turns a lane over meanwhile: jobs that somebody has in hand would be
@@ -408,6 +415,23 @@ mod tests {
             }
             drop(quit);
         });
+    }
+
+    /// Two jobs are pushed while two workers go idle. The first worker finds one of them itself, and is told of the other in
+    /// that moment: the second worker, who looked before, must hear of it.
+    #[test]
+    fn word_of_a_job_reaches_somebody_idle_when_its_first_hearer_is_busy_already() {
+        let lanes = Lanes::<Job>::new(64, 0.0);
+        let (first, second) = (lanes.seat(), lanes.seat());
+        lanes.idle.enter(&first);
+        lanes.idle.enter(&second);
+        assert!(lanes.look(&mut Shift::default()).is_none(), "the second worker has looked, and waits");
+        lanes.interactive.push(job(1)).expect("room");
+        assert_eq!(lanes.look(&mut Shift::default()).and_then(|job| job.take()), Some(1), "the first one finds a job");
+        lanes.interactive.push(job(2)).expect("room");
+        lanes.idle.look();
+        lanes.leave_served(&first);
+        assert!(matches!(second.receiver().try_recv(), Ok(Handed::Look)), "nobody would take the second job");
     }
 
     #[test]

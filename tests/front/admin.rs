@@ -1,0 +1,292 @@
+//! The admin plane: what it shows, in its whole shape, and whom it lets in.
+
+use std::sync::Arc;
+use std::thread::scope;
+
+use serde_json::{Value, json};
+use sluicegate::admin::Admin;
+use sluicegate::stats::Stats;
+use sluicegate::time::Deadline;
+
+use super::{Client, Station, timed};
+use crate::house::{CANARY, FUSE, SLACK, chat, eventually, ms, unrest};
+
+/// A gateway with both planes.
+struct Office {
+    admin: Option<Admin>,
+    stats: Option<Arc<Stats>>,
+    addr: std::net::SocketAddr,
+    station: Station,
+}
+
+impl Office {
+    fn on(station: Station) -> Self {
+        let connections = station.front().stats();
+        let gateway = station.house.gateway();
+        let enrich = Box::new(move |snapshot: &mut sluicegate::gateway::Snapshot| {
+            snapshot.connections = Some(connections);
+        });
+        let stats = Arc::new(Stats::start(gateway, enrich).expect("it starts"));
+        let listen = "127.0.0.1:0".parse().expect("an address");
+        let admin = Admin::start(gateway, listen, Arc::clone(&stats)).expect("it listens");
+        Self { addr: admin.addr(), admin: Some(admin), stats: Some(stats), station }
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(self.addr)
+    }
+
+    fn fresh(&self) -> Value {
+        self.client().get("/stats?fresh=1").json()
+    }
+}
+
+impl Drop for Office {
+    fn drop(&mut self) {
+        let (Some(admin), Some(stats)) = (self.admin.take(), self.stats.take()) else { return };
+        if std::thread::panicking() {
+            return;
+        }
+        let stragglers = admin.shutdown(Deadline::after(FUSE));
+        assert!(stragglers.is_empty(), "{stragglers:?}");
+        Arc::into_inner(stats).expect("the pages have let go").stop(Deadline::after(FUSE));
+    }
+}
+
+/// Every key of the interface's section 5, one line a section: what stands there must be there, `null` or not.
+const DIST: &str = "count mean p50 p90 p99 p999 max";
+const POOL: &str = "acquired_total hits_total misses_total created_total returned_total discarded_total sweeps_total \
+                    evicted_total hit_ratio idle live utilisation acquire_ns reset_ns return_ns bytes_held \
+                    bytes_reused_total alert";
+const SHAPE: &[(&str, &str)] = &[
+    (
+        "",
+        "version uptime_s phase requests errors events providers pools threads locks blocked connections process plugins \
+         alerts",
+    ),
+    (
+        "/requests",
+        "received_total succeeded_total failed_total cancelled_total in_flight throughput_per_s overhead_us total_us",
+    ),
+    ("/requests/overhead_us", DIST),
+    ("/requests/total_us", DIST),
+    ("/events/0", "at_ms kind subject message"),
+    (
+        "/providers/sim",
+        "phase startup_us workers queue jobs breaker health keys scaling optimization connections per_worker",
+    ),
+    ("/providers/sim/startup_us", "spawn channels resources check"),
+    ("/providers/sim/workers", "configured min max active busy idle spawned_total retired_total panics_total"),
+    (
+        "/providers/sim/queue",
+        "policy depth capacity high_water submitted_total accepted_total completed_total blocked_total dropped_total \
+         rejected_total timed_out_total timed_out_space_total timed_out_worker_total abandoned_total wait_us \
+         throughput_per_s",
+    ),
+    ("/providers/sim/queue/wait_us", DIST),
+    (
+        "/providers/sim/jobs",
+        "succeeded_total failed_total timed_out_total cancelled_total retries_total fallbacks_total \
+         results_discarded_total error_rate service_us first_token_us tokens_in_total tokens_out_total correlation",
+    ),
+    ("/providers/sim/jobs/service_us", DIST),
+    ("/providers/sim/jobs/first_token_us", DIST),
+    (
+        "/providers/sim/breaker",
+        "state opened_total half_opened_total closed_total short_circuited_total open_for_ms models",
+    ),
+    ("/providers/sim/health", "state last_check_ms_ago failures_total"),
+    ("/providers/p/keys/0", "name weight state models used_total failed_total"),
+    (
+        "/providers/sim/scaling",
+        "enabled evaluations_total up_total down_total workers_added_total workers_removed_total held_total last",
+    ),
+    (
+        "/providers/sim/optimization",
+        "rate_limit avg_latency error_rate optimal_workers optimal_buffer timeout_config retry_strategy",
+    ),
+    ("/providers/sim/connections", "open idle opened_total reused_total stale_total"),
+    ("/providers/sim/per_worker/0", "id state jobs_total busy_ms current_ms request_id"),
+    ("/pools", "reply_channel job response buffer"),
+    ("/pools/reply_channel", POOL),
+    ("/pools/reply_channel/acquire_ns", DIST),
+    ("/threads", "active limit peak spawned_total finished_total panics_total refused_total stuck by_role ended"),
+    ("/threads/by_role", "accept conn worker resolver supervisor stats watchdog watcher admin sim"),
+    ("/threads/by_role/worker", "active jobs_total lifetime_us"),
+    ("/threads/by_role/worker/lifetime_us", DIST),
+    (
+        "/locks",
+        "registered contended_total timed_out_total order_violations_total deadlocks_detected_total \
+         deadlocks_resolved_total waiting held_longest_us patterns",
+    ),
+    ("/blocked", "channel lock io oldest_ms"),
+    ("/connections", "open idle accepted_total refused_total header_timeouts_total bad_requests_total"),
+    ("/process", "rss_bytes cpu_us open_fds threads"),
+];
+
+#[test]
+fn stats_have_every_key_of_the_interface_and_no_other_provider() {
+    let gate = crate::house::Gate::new();
+    let providers = json!({ "p": crate::house::provider(json!({})), "sim": crate::house::sim(json!({})) });
+    let office = Office::on(Station::on(crate::house::House::new(providers, &[("p", &gate)])));
+    let mut client = office.station.client();
+    assert_eq!(client.chat(&[], &chat("sim/echo", false)).answer().status, 200);
+    assert!(client.chat(&[], &chat("sim/lorem-3", true)).answer().complete);
+    let stats = office.fresh();
+    for (place, keys) in SHAPE {
+        let section = stats.pointer(place).unwrap_or_else(|| panic!("no {place}"));
+        let object = section.as_object().unwrap_or_else(|| panic!("{place} is no object: {section}"));
+        let missing: Vec<_> = keys.split_whitespace().filter(|key| !object.contains_key(*key)).collect();
+        assert!(missing.is_empty(), "{place} lacks {missing:?}");
+    }
+    assert_eq!(stats["phase"], "running");
+    assert_eq!(stats["providers"]["sim"]["phase"], "ready");
+    assert_eq!(stats["requests"]["received_total"], 2);
+    assert!(stats["alerts"].is_array() && stats["plugins"].is_object() && stats["threads"]["ended"].is_array());
+    assert!(!stats.to_string().contains(CANARY));
+}
+
+#[test]
+fn a_fresh_snapshot_has_what_was_answered_before_it_was_asked_for() {
+    let office = Office::on(Station::sim());
+    let mut client = office.station.client();
+    for asked in 1..=30u64 {
+        let stream = asked % 2 == 0;
+        assert!(client.chat(&[], &chat("sim/lorem-2", stream)).answer().complete);
+        let stats = office.fresh();
+        assert_eq!(stats["requests"]["received_total"], asked);
+        assert_eq!(stats["requests"]["succeeded_total"], asked, "counters are settled before the last byte");
+        assert_eq!(stats["providers"]["sim"]["jobs"]["succeeded_total"], asked);
+    }
+    eventually("the usual snapshot has it within a second or so", || {
+        office.client().get("/stats").json()["requests"]["received_total"] == 30
+    });
+    eventually("it is at rest", || unrest(&office.fresh()).is_none());
+    eventually("there is a rate", || office.fresh()["requests"]["throughput_per_s"].as_f64() > Some(0.0));
+}
+
+#[test]
+fn it_answers_at_once_whatever_the_data_plane_does() {
+    let (station, gate) =
+        Station::gated(json!({ "concurrency_and_buffer_size": { "concurrency": 8, "buffer_size": 64 } }), json!({}));
+    let office = Office::on(station);
+    scope(|scope| {
+        let calls: Vec<_> = (0..60)
+            .map(|_| scope.spawn(|| office.station.client().chat(&[], &chat("p/m", false)).answer().status))
+            .collect();
+        let mut held: Vec<_> = (0..8).map(|_| gate.next()).collect();
+        office.station.house.queued(52);
+        let mut client = office.client();
+        let mut slowest = ms(0);
+        for path in ["/stats", "/stats?fresh=1", "/livez", "/readyz", "/threads", "/config", "/events?since=0", "/"] {
+            for _ in 0..10 {
+                let (answer, took) = timed(|| client.get(path));
+                assert_eq!(answer.status, 200, "{path}");
+                slowest = slowest.max(took);
+            }
+        }
+        assert!(slowest < ms(50) * SLACK, "{slowest:?}");
+        let busy = office.fresh();
+        assert_eq!(busy["providers"]["p"]["workers"]["busy"], 8);
+        assert_eq!(busy["providers"]["p"]["queue"]["depth"], 52);
+        assert_eq!(busy["requests"]["in_flight"], 60);
+        assert!(busy["providers"]["p"]["per_worker"][0]["request_id"].is_string());
+        for _ in 0..52 {
+            held.remove(0).answer();
+            held.push(gate.next());
+        }
+        held.into_iter().for_each(crate::house::Arrived::answer);
+        calls.into_iter().for_each(|call| assert_eq!(call.join().expect("no panic"), 200));
+    });
+}
+
+#[test]
+fn the_configuration_is_shown_without_its_secrets() {
+    let key = "admin-canary-key";
+    let (station, _gate) = Station::gated(
+        json!({ "network_config": { "extra_headers": { "x-secret": "canary-header" } } }),
+        json!({ "keys": ["gw-canary-key"], "admin_key": key }),
+    );
+    let office = Office::on(station);
+    for headers in [&[][..], &["Authorization: Bearer wrong"], &["x-api-key: wrong"]] {
+        let answer = office.client().send("GET", "/config", headers, "").answer();
+        assert_eq!(answer.status, 401);
+    }
+    for path in ["/config", "/stats", "/threads", "/events"] {
+        let authorization = format!("Authorization: Bearer {key}");
+        let answer = office.client().send("GET", path, &[&authorization], "").answer();
+        assert_eq!(answer.status, 200, "{path}");
+        assert!(!answer.text().contains("canary-key") && !answer.text().contains("canary-header"), "{}", answer.text());
+        assert!(!answer.text().contains(CANARY), "{}", answer.text());
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+    }
+    let authorization = format!("x-api-key: {key}");
+    let config = office.client().send("GET", "/config", &[&authorization], "").answer().json();
+    assert_eq!(config["providers"]["p"]["concurrency_and_buffer_size"]["concurrency"], 1);
+    assert_eq!(config["providers"]["p"]["network_config"]["first_token_timeout"], "1m");
+}
+
+#[test]
+fn threads_are_listed_by_name_and_role() {
+    let office = Office::on(Station::sim());
+    let threads = office.client().get("/threads").json();
+    let threads = threads["threads"].as_array().expect("a list");
+    for (name, role) in
+        [("sim-worker-1", "worker"), ("sim-supervisor", "supervisor"), ("stats", "stats"), ("watcher", "watcher")]
+    {
+        let row = threads.iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("no {name}: {threads:?}"));
+        assert_eq!(row["role"], role);
+        assert!(row["id"].is_u64() && row["state"].is_string() && row["state_ms"].is_u64());
+    }
+}
+
+#[test]
+fn foreign_pages_are_kept_out() {
+    let office = Office::on(Station::sim());
+    let own = format!("Host: {}", office.addr);
+    for (lines, status) in [
+        (&[&*own][..], 200),
+        (&["Host: localhost"], 200),
+        (&["Host: evil.example"], 403),
+        (&["Host: 10.0.0.1"], 403),
+        (&[&*own, "Origin: http://evil.example"], 403),
+        (&[&*own, "Origin: null"], 403),
+        (&[&*own, "Origin: http://localhost"], 200),
+        (&[&*own, "Sec-Fetch-Site: cross-site"], 403),
+        (&[&*own, "Sec-Fetch-Site: same-site"], 403),
+        (&[&*own, "Sec-Fetch-Site: same-origin"], 200),
+    ] {
+        let mut client = office.client();
+        client.raw(format!("GET /stats HTTP/1.1\r\n{}\r\n\r\n", lines.join("\r\n")));
+        assert_eq!(client.answer().status, status, "{lines:?}");
+    }
+    for (method, path, headers, status) in [
+        ("POST", "/drain", &[][..], 403),
+        ("POST", "/drain", &["x-sluicegate-admin: 0"], 403),
+        ("POST", "/drain", &["x-sluicegate-admin: 1", "Origin: http://evil.example"], 403),
+        ("PUT", "/drain", &["x-sluicegate-admin: 1"], 405),
+        ("DELETE", "/stats", &[], 405),
+        ("GET", "/nowhere", &[], 404),
+        ("GET", "/metrics", &[], 501),
+        ("POST", "/reload", &["x-sluicegate-admin: 1"], 501),
+        ("POST", "/stats", &["x-sluicegate-admin: 1"], 405),
+        ("GET", "/drain", &[], 405),
+    ] {
+        let answer = office.client().send(method, path, headers, "").answer();
+        assert_eq!(answer.status, status, "{method} {path} {headers:?}: {}", answer.text());
+        assert!(answer.json()["error"]["message"].is_string());
+    }
+    assert!(office.station.house.gateway().is_ready());
+}
+
+#[test]
+fn a_drain_is_begun_by_a_post_and_seen_by_probes() {
+    let office = Office::on(Station::sim());
+    assert_eq!(office.client().get("/readyz").status, 200);
+    let answer = office.client().send("POST", "/drain", &["x-sluicegate-admin: 1"], "").answer();
+    assert_eq!((answer.status, &answer.json()["phase"]), (202, &json!("draining")));
+    assert_eq!((office.client().get("/readyz").status, office.client().get("/livez").status), (503, 200));
+    assert_eq!(office.fresh()["phase"], "draining");
+    let answer = office.station.client().chat(&[], &chat("sim/echo", false)).answer();
+    assert_eq!((answer.status, answer.code().as_str()), (503, "shutting_down"));
+}

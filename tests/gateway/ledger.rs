@@ -1,1 +1,0 @@
-//! The ledger: whatever the provider does and whenever callers leave, each request is answered once and every sum balances.
