@@ -4,7 +4,8 @@
 //! cargo bench --bench dispatch
 //! ```
 //! The ping-pong is the floor: two threads, two bounded channels, one wake-up each way. What the pool adds to it is
-//! admission, the lanes, the pooled reply channel and the accounting.
+//! admission, the lanes, the pooled reply channel and the accounting, and a whole attempt on the worker (encode, a
+//! transport that answers from memory, decode), since no part of the library submits without one.
 //!
 //! Idle means that the worker sleeps. A caller that asks again at once finds the other side still spinning, now and
 //! then for a whole run: the same ping-pong then takes 0.3 µs instead of 10, and two equal ones differed by a factor of
@@ -19,10 +20,20 @@
 )]
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use sluicegate::config::{Policy, StreamGarbage};
+use sluicegate::events::Events;
+use sluicegate::gateway::CallOptions;
+use sluicegate::model::Call;
+use sluicegate::provider::{AttemptSettings, PoolSettings, Provider, Reached};
+use sluicegate::recycle;
+use sluicegate::sync::Threads;
+use sluicegate::transport::{Body, Incoming, MemoryTransport};
+use sluicegate::wire::openai;
 
 /// How often the contenders are started anew. Where the kernel puts a thread makes a difference of a fifth between two
 /// equal ones for as long as they live.
@@ -72,6 +83,63 @@ impl Drop for PingPong {
     }
 }
 
+/// A provider whose workers answer from memory.
+struct IdlePool {
+    provider: Provider,
+    model: Arc<str>,
+}
+
+/// Workers of the pool: they take turns, so each trip wakes the one that has slept longest.
+const WORKERS: usize = 10;
+
+const REQUEST: &[u8] = br#"{"model":"m","messages":[]}"#;
+const ANSWER: &[u8] = br#"{"choices":[]}"#;
+
+impl IdlePool {
+    fn start() -> Option<Self> {
+        let transport = MemoryTransport::new(|_, _| {
+            Ok(Incoming { status: 200, headers: Vec::new(), body: Body::from_bytes(ANSWER.to_vec()) })
+        });
+        let pool = PoolSettings {
+            name: "pool".into(),
+            concurrency: WORKERS,
+            buffer_size: 100,
+            policy: Policy::Block,
+            wait_timeout: Duration::from_secs(5),
+            batch_share: 0.125,
+        };
+        let minute = Duration::from_secs(60);
+        let attempt = AttemptSettings {
+            key: None,
+            chat_path: "/v1/chat/completions".to_owned(),
+            headers: Vec::new(),
+            request_timeout: minute,
+            connect_timeout: minute,
+            first_token_timeout: minute,
+            stream_idle_timeout: minute,
+            stream_max_duration: minute,
+            stream_garbage: StreamGarbage::Skip,
+            early_keepalive: false,
+        };
+        let threads = Threads::new(64, 256 << 10);
+        let replies = recycle::Pool::new(WORKERS, 64);
+        let transport = Arc::new(transport);
+        let provider =
+            Provider::start(pool, attempt, None, transport, &threads, Events::new(), replies, Duration::ZERO).ok()?;
+        Some(Self { provider, model: "m".into() })
+    }
+
+    /// A request as the front hands it over: parsed, and with a cancel token of its own.
+    fn call(&self) -> Option<Arc<Call>> {
+        let fields = openai::parse_chat(REQUEST).ok()?;
+        Some(Arc::new(CallOptions::default().call(REQUEST.to_vec(), fields, Instant::now())))
+    }
+
+    fn round_trip(&self, call: &Arc<Call>) -> bool {
+        matches!(self.provider.attempt(call, &self.model, 1, None).result, Ok(Reached::Answer(_)))
+    }
+}
+
 /// The microseconds of one trip that finds everybody asleep; `None` if it failed.
 fn timed(trip: impl FnOnce() -> bool) -> Option<f64> {
     // Spinning, not sleeping: the caller's own wake-up is not to be part of it.
@@ -111,12 +179,12 @@ fn main() -> ExitCode {
 /// Starts both contenders anew and has them take turns: the median time of a trip of each, in microseconds.
 fn sitting() -> Option<(f64, f64)> {
     let raw = PingPong::start();
-    // The pool's half goes here: a provider over a transport that answers from memory; submit, wait for the reply.
-    let pool = PingPong::start();
+    let pool = IdlePool::start()?;
     let (mut raw_us, mut pool_us) = (Vec::with_capacity(TRIPS), Vec::with_capacity(TRIPS));
     for trip in 0..(TRIPS + WARM_UP) as u64 {
         let raw_time = timed(|| raw.round_trip(trip))?;
-        let pool_time = timed(|| pool.round_trip(trip))?;
+        let call = pool.call()?;
+        let pool_time = timed(|| pool.round_trip(&call))?;
         if trip >= WARM_UP as u64 {
             raw_us.push(raw_time);
             pool_us.push(pool_time);

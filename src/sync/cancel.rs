@@ -75,7 +75,8 @@ impl CancelToken {
     /// A token not cancelled yet.
     #[must_use]
     pub fn new() -> Self {
-        let (open, signal) = bounded(0);
+        // Of capacity 1 although nothing is sent: a `select!` on a channel of capacity 0 allocates each time it waits.
+        let (open, signal) = bounded(1);
         let hooks = Hooks { open: Some(open), next: 0, aborts: Vec::new() };
         Self(Arc::new(Inner { reason: AtomicU8::new(0), hooks: Leaf::new(&classes::CANCEL, hooks), signal }))
     }

@@ -14,6 +14,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::fmt;
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -195,21 +196,22 @@ thread_local! {
 
 /// Marks the current thread as being in `state` until the guard drops. On a thread of the caller's own it does nothing.
 pub fn enter(state: State) -> StateGuard {
-    let entry = CURRENT.try_with(|current| current.borrow().clone()).ok().flatten();
-    StateGuard(entry.map(|entry| {
-        let before = entry.enter(state);
-        (entry, before)
-    }))
+    StateGuard(swap(state), PhantomData)
 }
 
-/// Gives the current thread its former state back when dropped.
+/// The state that the current thread was in until now, if it is one of ours.
+fn swap(state: State) -> Option<State> {
+    CURRENT.try_with(|current| current.borrow().as_ref().map(|entry| entry.enter(state))).ok().flatten()
+}
+
+/// Gives the current thread its former state back when dropped. Stays on its thread.
 #[must_use = "dropping the guard ends the state at once"]
-pub struct StateGuard(Option<(Arc<Entry>, State)>);
+pub struct StateGuard(Option<State>, PhantomData<*const ()>);
 
 impl Drop for StateGuard {
     fn drop(&mut self) {
-        if let Some((entry, before)) = self.0.take() {
-            entry.enter(before);
+        if let Some(before) = self.0 {
+            swap(before);
         }
     }
 }
