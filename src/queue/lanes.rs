@@ -88,15 +88,24 @@ impl<T: Queued> Lanes<T> {
     /// If the lane has no slot, which a caller that holds a permit never sees; the job comes back.
     pub fn push(&self, job: T) -> Result<(), LaneFull<T>> {
         let Err(job) = self.idle.offer(job) else { return Ok(()) };
-        self.lane(job.priority()).push(job)?;
-        // A worker may have looked at the lane just before this job stood in it.
-        self.idle.look();
+        let standing = self.lane(job.priority()).push(job)?;
+        self.tell(standing);
         Ok(())
+    }
+
+    /// Has as many idle workers look: each may have looked just before one of so many jobs came to stand in a lane.
+    fn tell(&self, standing: usize) {
+        for _ in 0..standing {
+            if !self.idle.look() {
+                return;
+            }
+        }
     }
 
     /// Says that the content of a job standing in a lane was taken back.
     pub fn bury(&self, priority: Priority) {
-        self.lane(priority).bury();
+        let put_back = self.lane(priority).bury();
+        self.tell(put_back);
     }
 
     /// Says that a taken job was a tombstone.
@@ -122,7 +131,7 @@ impl<T: Queued> Lanes<T> {
                 recv(quit.channel()) -> _ => match self.leave(seat) {
                     // The word that something stands in a lane was for whoever waits: it is passed on.
                     Some(Handed::Look) => {
-                        self.idle.look();
+                        self.tell(1);
                         return Taken::Quit;
                     }
                     None => return Taken::Quit,
@@ -171,7 +180,7 @@ impl<T: Queued> Lanes<T> {
             }),
             // It need not have been for the job that was found: a second one may stand in a lane, pushed by somebody who
             // saw nobody idle, and another worker may have looked before it did.
-            Some(Handed::Look) => self.idle.look(),
+            Some(Handed::Look) => self.tell(1),
         }
     }
 
@@ -221,29 +230,34 @@ impl<T: Queued> Lane<T> {
         Self { sender, receiver, tombstones: AtomicIsize::new(0), turning: AtomicBool::new(false) }
     }
 
-    fn push(&self, mut job: T) -> Result<(), LaneFull<T>> {
+    /// Puts a job at the end; how many came to stand here by that, those put back included.
+    fn push(&self, mut job: T) -> Result<usize, LaneFull<T>> {
+        let mut standing = 1;
         for _ in 0..PUSH_TRIES {
             match self.sender.try_send(job) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(standing),
                 Err(error) => job = error.into_inner(),
             }
-            self.turn_over();
+            standing += self.turn_over();
             std::thread::yield_now();
         }
         Err(LaneFull(job))
     }
 
-    fn bury(&self) {
+    /// Counts one tombstone more; how many jobs were put back by what that led to.
+    fn bury(&self) -> usize {
         let buried = self.tombstones.fetch_add(1, Ordering::Relaxed) + 1;
         if usize::try_from(buried).unwrap_or(0) > self.sender.capacity().unwrap_or(0) / 4 {
-            self.turn_over();
+            return self.turn_over();
         }
+        0
     }
 
-    /// Throws the tombstones out; one thread at a time, the others go on.
-    fn turn_over(&self) {
-        let Some(_turn) = Turn::take(&self.turning) else { return };
-        let mut live = VecDeque::new();
+    /// Throws the tombstones out; one thread at a time, the others go on. How many jobs were put back: a worker that has
+    /// looked meanwhile has not seen them.
+    fn turn_over(&self) -> usize {
+        let Some(_turn) = Turn::take(&self.turning) else { return 0 };
+        let (mut live, mut put_back) = (VecDeque::new(), 0);
         loop {
             for shell in self.receiver.try_iter().take(self.sender.capacity().unwrap_or(0)) {
                 if shell.is_tombstone() {
@@ -253,14 +267,17 @@ impl<T: Queued> Lane<T> {
                 }
             }
             while let Some(shell) = live.pop_front() {
-                if let Err(error) = self.sender.try_send(shell) {
-                    live.push_front(error.into_inner());
-                    break;
+                match self.sender.try_send(shell) {
+                    Ok(()) => put_back += 1,
+                    Err(error) => {
+                        live.push_front(error.into_inner());
+                        break;
+                    }
                 }
             }
             // The lane filled up with new tombstones while it was empty: take those out too.
             if live.is_empty() {
-                break;
+                return put_back;
             }
         }
     }
@@ -432,6 +449,66 @@ mod tests {
         lanes.idle.look();
         lanes.leave_served(&first);
         assert!(matches!(second.receiver().try_recv(), Ok(Handed::Look)), "nobody would take the second job");
+    }
+
+    /// A worker that looks while somebody has the jobs in hand finds none; it must hear of them when they are back.
+    #[test]
+    fn who_goes_idle_while_a_lane_is_turned_over_hears_of_what_is_put_back() {
+        let lanes = Lanes::new(8, 0.0);
+        let jobs: Vec<Job> = (0..6).map(job).collect();
+        jobs.iter().for_each(|job| lanes.push(Arc::clone(job)).expect("room"));
+        let seat = lanes.seat();
+        lanes.idle.enter(&seat);
+        for left in &jobs[..5] {
+            left.take().expect("still there");
+            lanes.bury(Priority::Interactive);
+        }
+        assert_eq!(lanes.interactive.receiver.len(), 1, "the lane was turned over");
+        assert!(matches!(seat.receiver().try_recv(), Ok(Handed::Look)), "the job would lie while a worker is idle");
+    }
+
+    /// Waiters who leave turn the lanes over again and again while workers go idle and wake: who stays is served.
+    #[test]
+    fn nobody_who_stays_waits_while_a_worker_is_idle() {
+        let lanes = Lanes::<Job>::new(4, 0.125);
+        let quit = Quit::new();
+        let (done, is_done): (Vec<_>, Vec<_>) = (0..4).map(|_| bounded(1)).unzip();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                let (lanes, watch, done) = (&lanes, quit.watch(), &done);
+                scope.spawn(move || {
+                    let (seat, mut shift) = (lanes.seat(), Shift::default());
+                    while let Taken::Job(job) = lanes.take(&seat, &mut shift, &watch, Duration::from_secs(60)) {
+                        match job.take() {
+                            Some(owner) => done[owner as usize].send(()).expect("it is waited for"),
+                            None => lanes.unbury(Priority::Interactive),
+                        }
+                    }
+                });
+            }
+            let waiters: Vec<_> = is_done
+                .iter()
+                .zip(0..)
+                .map(|(is_done, owner)| {
+                    let lanes = &lanes;
+                    scope.spawn(move || {
+                        let mut random = fastrand::Rng::with_seed(owner.into());
+                        for _ in 0..3000 {
+                            let mine = job(owner);
+                            lanes.push(Arc::clone(&mine)).expect("room");
+                            (0..random.u32(..200)).for_each(|_| std::hint::spin_loop());
+                            if random.bool() && mine.take().is_some() {
+                                lanes.bury(Priority::Interactive);
+                            } else {
+                                is_done.recv_timeout(Duration::from_secs(5)).expect("no job is left lying");
+                            }
+                        }
+                    })
+                })
+                .collect();
+            waiters.into_iter().for_each(|waiter| waiter.join().expect("no panic"));
+            drop(quit);
+        });
     }
 
     #[test]
