@@ -273,7 +273,7 @@ impl Streaming {
                 sink.finish(StreamEnd::Complete);
                 // The chunk that ends the body is on its way or here; past it, the connection serves again.
                 let until = Deadline::after(CLEAN_END);
-                while matches!(source.body.read(&mut scratch.read, until), Ok(n) if n > 0) {}
+                while !until.passed() && matches!(source.body.read(&mut scratch.read, until), Ok(n) if n > 0) {}
             }
             Err(error) => {
                 running.fail(&error);
