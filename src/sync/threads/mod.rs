@@ -2,7 +2,8 @@
 //!
 //! **Protocol.** [`Threads::spawn`] runs one piece of work; its panic is caught, logged with the thread's name, counted,
 //! and told to the owner as the thread's end. [`Threads::service`] runs work that must go on: a panic is caught, counted,
-//! and the work is begun again on the same thread. Past the limit a spawn is an error, never a panic.
+//! and the work is begun again on the same thread. Past the limit a spawn is an error, never a panic; the last few threads
+//! below it are kept for those who replace workers and for those who look after the gateway.
 //!
 //! **Shutdown.** A thread's `done` channel closes when its work is over; joining waits for that under a deadline, so that
 //! a straggler is reported by name instead of blocking the one who waits.
@@ -203,7 +204,7 @@ impl Threads {
         work: impl FnOnce() + Send + 'static,
     ) -> Result<Thread, SpawnError> {
         let registry = &self.0;
-        let Some(count) = registry.active.enter_below(registry.limit) else {
+        let Some(count) = registry.active.enter_below(role.share_of(registry.limit)) else {
             registry.refused.inc();
             return Err(SpawnError::Limit { limit: registry.limit });
         };
@@ -477,6 +478,26 @@ mod tests {
             while !matches!(told.recv_timeout(FUSE).expect("it is told"), ThreadEvent::Ended { .. }) {}
             assert_eq!(thread.done().try_recv(), Err(crossbeam_channel::TryRecvError::Disconnected));
         }
+    }
+
+    #[test]
+    fn connections_leave_threads_to_workers_and_both_to_the_rest() {
+        let threads = threads(16);
+        let (hold, held) = bounded::<Infallible>(0);
+        let start = |role| {
+            let held = held.clone();
+            threads.spawn(role, "held", move || assert!(held.recv().is_err()))
+        };
+        let running: Vec<_> = [(Role::Conn, 14), (Role::Worker, 1), (Role::Admin, 1)]
+            .into_iter()
+            .flat_map(|(role, fit)| {
+                let running: Vec<_> = (0..fit).map(|_| start(role).expect("its share")).collect();
+                assert!(matches!(start(role), Err(SpawnError::Limit { limit: 16 })), "{role:?}");
+                running
+            })
+            .collect();
+        drop(hold);
+        running.into_iter().for_each(|thread| thread.join(Deadline::after(FUSE)).expect("it ends"));
     }
 
     #[test]
