@@ -209,19 +209,19 @@ fn the_configuration_is_shown_without_its_secrets() {
     );
     let office = Office::on(station);
     for headers in [&[][..], &["Authorization: Bearer wrong"], &["x-api-key: wrong"]] {
-        let answer = office.client().send("GET", "/config", headers, "").answer();
+        let answer = office.client().ask("GET", "/config", headers, "").answer();
         assert_eq!(answer.status, 401);
     }
     for path in ["/config", "/stats", "/threads", "/events"] {
         let authorization = format!("Authorization: Bearer {key}");
-        let answer = office.client().send("GET", path, &[&authorization], "").answer();
+        let answer = office.client().ask("GET", path, &[&authorization], "").answer();
         assert_eq!(answer.status, 200, "{path}");
         assert!(!answer.text().contains("canary-key") && !answer.text().contains("canary-header"), "{}", answer.text());
         assert!(!answer.text().contains(CANARY), "{}", answer.text());
         assert_eq!(answer.header("cache-control"), Some("no-store"));
     }
     let authorization = format!("x-api-key: {key}");
-    let config = office.client().send("GET", "/config", &[&authorization], "").answer().json();
+    let config = office.client().ask("GET", "/config", &[&authorization], "").answer().json();
     assert_eq!(config["providers"]["p"]["concurrency_and_buffer_size"]["concurrency"], 1);
     assert_eq!(config["providers"]["p"]["network_config"]["first_token_timeout"], "1m");
 }
@@ -257,7 +257,7 @@ fn foreign_pages_are_kept_out() {
         (&[&*own, "Sec-Fetch-Site: same-origin"], 200),
     ] {
         let mut client = office.client();
-        client.raw(format!("GET /stats HTTP/1.1\r\n{}\r\n\r\n", lines.join("\r\n")));
+        client.send(format!("GET /stats HTTP/1.1\r\n{}\r\n\r\n", lines.join("\r\n")));
         assert_eq!(client.answer().status, status, "{lines:?}");
     }
     for (method, path, headers, status) in [
@@ -272,7 +272,7 @@ fn foreign_pages_are_kept_out() {
         ("POST", "/stats", &["x-sluicegate-admin: 1"], 405),
         ("GET", "/drain", &[], 405),
     ] {
-        let answer = office.client().send(method, path, headers, "").answer();
+        let answer = office.client().ask(method, path, headers, "").answer();
         assert_eq!(answer.status, status, "{method} {path} {headers:?}: {}", answer.text());
         assert!(answer.json()["error"]["message"].is_string());
     }
@@ -283,7 +283,7 @@ fn foreign_pages_are_kept_out() {
 fn a_drain_is_begun_by_a_post_and_seen_by_probes() {
     let office = Office::on(Station::sim());
     assert_eq!(office.client().get("/readyz").status, 200);
-    let answer = office.client().send("POST", "/drain", &["x-sluicegate-admin: 1"], "").answer();
+    let answer = office.client().ask("POST", "/drain", &["x-sluicegate-admin: 1"], "").answer();
     assert_eq!((answer.status, &answer.json()["phase"]), (202, &json!("draining")));
     assert_eq!((office.client().get("/readyz").status, office.client().get("/livez").status), (503, 200));
     assert_eq!(office.fresh()["phase"], "draining");

@@ -137,7 +137,7 @@ fn the_last_handle_may_be_dropped_on_the_watchers_thread() {
     let mut station = Station::sim();
     let mut client = station.client();
     // Refused before its body: the connection is kept for the moment in which the client may still be sending.
-    client.raw("POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nsome of it");
+    client.send("POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nsome of it");
     assert_eq!(client.answer().status, 404);
     drop(station.front.take());
     drop(station.house.take());
