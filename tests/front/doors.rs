@@ -134,6 +134,8 @@ fn routes_that_are_none_or_not_built_say_so() {
         ("GET", "/v1/models", 400, "unsupported"),
         ("GET", "/v1/models/sim%2Fecho", 400, "unsupported"),
         ("GET", "/openai/v1/models", 400, "unsupported"),
+        ("GET", "/openai", 400, "unsupported"),
+        ("GET", "/openais", 404, "not_found"),
     ] {
         let answer = client.send(method, path, &[], "").answer();
         assert_eq!((answer.status, answer.code().as_str()), (status, code), "{method} {path}");
