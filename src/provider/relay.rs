@@ -219,7 +219,7 @@ fn open(
                 let text = "the connection to the provider was cut before the stream's first event";
                 return Err(Error::new(Code::UpstreamConnectError, text).with_source(error));
             }
-            Err(Fault::Transport(error)) => return Err(transport_error(error, true)),
+            Err(Fault::Transport(error)) => return Err(transport_error(source.shared, active, error)),
             Err(Fault::Answer(error)) if has_event(&scratch.out) => return Ok(Opened::Failed(error)),
             Err(Fault::Answer(error)) => return Err(error),
         }
