@@ -61,7 +61,8 @@ fn model_of(name: &str) -> String {
 
 /// What the server itself refuses, with a status that may be finer than the code's.
 pub(super) fn refusal(status: u16, error: &Error, id: &RequestId) -> Response {
-    let response = Response::new(status).body(openai::error_body(error), JSON).header("x-request-id", id.as_str());
+    let response =
+        Response::new(status).body(openai::error_body_for(error, Some(id)), JSON).header("x-request-id", id.as_str());
     with_retry_after(response, error.retry_after())
 }
 

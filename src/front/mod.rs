@@ -118,10 +118,10 @@ impl Service for Api {
         error: &Error,
         hold: Option<Box<dyn std::any::Any + Send>>,
     ) -> Response {
-        let id = head.map_or_else(RequestId::fresh, request_id);
-        if let Some(admitted) = hold.and_then(|hold| hold.downcast::<Admitted>().ok()) {
-            admitted.refuse(error);
-        }
+        let id = match hold.and_then(|hold| hold.downcast::<Admitted>().ok()) {
+            Some(admitted) => admitted.refuse(error),
+            None => head.map_or_else(RequestId::fresh, request_id),
+        };
         answer::refusal(status, error, &id)
     }
 }
