@@ -10,8 +10,26 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`Gateway::chat`] takes a typed [`ChatRequest`], [`Gateway::chat_stream`] gives an iterator of chunks, and
-//! [`Gateway::shutdown`] drains. The model `sim/echo` is served by a simulated provider inside the process; with
+//! [`Gateway::chat`] takes a typed [`ChatRequest`], [`Gateway::chat_stream`] gives an iterator of chunks, which ends the call
+//! at the provider when it is dropped, and [`Gateway::shutdown`] drains:
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use sluicegate::{ChatRequest, Gateway};
+//! # let gateway = Gateway::from_env()?;
+//! let request = ChatRequest::new("sim/lorem-5", "Hello");
+//! let reply = gateway.chat(&request)?;
+//! let mut text = String::new();
+//! for chunk in gateway.chat_stream(&request)? {
+//!     text.push_str(chunk?.text());
+//! }
+//! assert_eq!(text, reply.text());
+//! let report = gateway.shutdown(Duration::from_secs(30));
+//! assert_eq!((report.cut, report.stragglers.len()), (0, 0));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The model `sim/echo` is served by a simulated provider inside the process; with
 //! `OPENAI_API_KEY` set, `openai/gpt-4o-mini` is served too. A file gives everything else: [`Gateway::from_config`].
 //!
 //! The library changes nothing of its host process: signals, limits, allocator, panic hook and logger are the binary's

@@ -156,7 +156,7 @@ fn all_problems_are_told_at_once_each_with_its_path() {
     }));
     let expected = [
         r#"server.listen: found "here"; write an address with a port"#,
-        "server.keys[0].value: found a text; write a text of printable ASCII",
+        "server.keys[0].value: found an empty text; write a text of printable ASCII",
         "server.keys[1].value: it is missing",
         r#"server.max_conections: there is no such key; the nearest is "max_connections""#,
         "providers.openai.keys[0].value: the environment variable GONE is not set",
@@ -368,10 +368,20 @@ fn no_secret_is_ever_shown() {
         json!({"server": {"admin_key": "sk-canary\n"}}),
         json!({"server": {"listen": "env.CANARY"}}),
         json!({"providers": {"openai": {"network_config": {"base_url": "https://${CANARY}@host", "ca_cert_pem": "-----BEGIN PRIVATE KEY----- canary"}}}}),
+        json!({"providers": {"openai": {"network_config": {"base_url": "https://user:canary@host"}}}}),
+        json!({"providers": {"openai": {"network_config": {"base_url": "user:canary@host"}}}}),
+        json!({"providers": {"openai": {"network_config": {"base_url": "https://host/v1?key=canary"}}}}),
     ] {
         let message = read(&wrong).expect_err("it is wrong").to_string();
         assert!(!message.contains("canary"), "{message}");
     }
+}
+
+#[test]
+fn a_reference_to_what_does_not_fit_is_named() {
+    let env = |name: &str| (name == "OPENAI_API_KEY").then(|| "sk-canary…".to_owned());
+    let message = Config::from_env(&env).expect_err("a header cannot hold it").to_string();
+    assert!(message.contains("\"env.OPENAI_API_KEY\" stands for") && !message.contains("canary"), "{message}");
 }
 
 #[test]

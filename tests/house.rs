@@ -410,9 +410,8 @@ pub(crate) fn unrest(stats: &Value) -> Option<String> {
 
 /// Options with a token of their own, and the token.
 pub(crate) fn cancellable() -> (CallOptions, CancelToken) {
-    let options = CallOptions::default();
-    let token = options.cancel.clone();
-    (options, token)
+    let token = CancelToken::new();
+    (CallOptions { cancel: Some(token.clone()), ..CallOptions::default() }, token)
 }
 
 /// Options with a deadline so far ahead.

@@ -25,6 +25,9 @@ const MAX_ANSWER: u64 = 64 << 20;
 /// Lines of a head that the pages send.
 const MAX_HEADERS: usize = 16;
 
+/// The methods that any page takes.
+const METHODS: &str = "GET, HEAD, POST";
+
 #[derive(Debug)]
 pub(super) struct Guard {
     socket: PathBuf,
@@ -114,6 +117,7 @@ fn parse(mut answer: Vec<u8>) -> std::io::Result<Response> {
     };
     let body_length: usize = header("content-length").and_then(|length| length.parse().ok()).ok_or_else(broken)?;
     let content_type = header("content-type").unwrap_or("application/octet-stream").to_owned();
+    let allow = header("allow").map(str::to_owned);
     let status = head.code.ok_or_else(broken)?;
     let body = answer.split_off(length);
     if body.len() != body_length {
@@ -121,6 +125,9 @@ fn parse(mut answer: Vec<u8>) -> std::io::Result<Response> {
     }
     let mut response = Response::new(status).header("content-type", content_type);
     response.body = body;
+    if let Some(allow) = allow {
+        response = response.header("allow", allow);
+    }
     Ok(response.header("cache-control", "no-store").header("x-content-type-options", "nosniff"))
 }
 
@@ -130,7 +137,10 @@ fn error(status: u16, message: &str) -> Response {
 
 impl Service for Guard {
     fn admit(&self, head: &Head, _peer: SocketAddr) -> Result<Admission, Response> {
-        self.check(head).map(|()| Admission::default()).map_err(|(status, text)| error(status, text))
+        self.check(head).map(|()| Admission::default()).map_err(|(status, text)| match status {
+            405 => error(status, text).header("allow", METHODS),
+            _ => error(status, text),
+        })
     }
 
     fn serve(&self, request: Request, exchange: Exchange) -> Finished {

@@ -15,26 +15,40 @@ const FRESH_WAIT: Duration = Duration::from_secs(2);
 /// Routes of the interface whose part is not built yet.
 const UNBUILT: [&str; 3] = ["/metrics", "/reload", "/providers/"];
 
+/// Pages that are read.
+const READ: [&str; 9] = ["/", "/stats", "/config", "/threads", "/events", "/livez", "/readyz", "/health", "/sim/stats"];
+
 /// An answer.
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) status: u16,
     pub(super) content_type: &'static str,
     pub(super) body: Vec<u8>,
+    /// The methods that would be right, where the method is wrong.
+    pub(super) allow: Option<&'static str>,
 }
 
 impl Page {
     fn json(status: u16, value: &Value) -> Self {
-        Self { status, content_type: "application/json", body: value.to_string().into_bytes() }
+        Self { status, content_type: "application/json", body: value.to_string().into_bytes(), allow: None }
     }
 
     fn text(status: u16, text: &str) -> Self {
-        Self { status, content_type: "text/plain; charset=utf-8", body: text.as_bytes().to_vec() }
+        Self { status, content_type: "text/plain; charset=utf-8", body: text.as_bytes().to_vec(), allow: None }
     }
 
     /// An error in the admin plane's shape.
     pub(super) fn error(status: u16, message: &str) -> Self {
         Self::json(status, &json!({ "error": { "message": message } }))
+    }
+
+    fn wrong_method(method: &str, path: &str, allow: &'static str) -> Self {
+        let page = Self::error(405, &format!("{method} is not allowed on {path}; it takes {allow}"));
+        Self { allow: Some(allow), ..page }
+    }
+
+    fn nowhere(path: &str) -> Self {
+        Self::error(404, &format!("there is no page {path}; the pages are listed at /"))
     }
 }
 
@@ -54,24 +68,25 @@ impl Pages {
     pub(super) fn answer(&self, method: &str, url: &str) -> Page {
         let (path, query) = url.split_once('?').unwrap_or((url, ""));
         match (method, path) {
-            ("GET" | "HEAD", _) => self.get(path, query),
+            ("GET" | "HEAD", _) => self.get(method, path, query),
             ("POST", "/drain") => {
                 self.gateway.drain();
                 Page::json(202, &json!({ "phase": self.gateway.phase() }))
             }
             _ if UNBUILT.iter().any(|unbuilt| path.starts_with(unbuilt)) => unbuilt(path),
-            _ => Page::error(405, &format!("{method} is not allowed on {path}")),
+            _ if READ.contains(&path) => Page::wrong_method(method, path, "GET, HEAD"),
+            _ => Page::nowhere(path),
         }
     }
 
-    fn get(&self, path: &str, query: &str) -> Page {
+    fn get(&self, method: &str, path: &str, query: &str) -> Page {
         match path {
             "/stats" => {
                 let json = match parameter(query, "fresh") {
                     Some("1" | "true") => self.stats.fresh(Deadline::after(FRESH_WAIT)),
                     _ => self.stats.latest(),
                 };
-                Page { status: 200, content_type: "application/json", body: json.to_vec() }
+                Page { status: 200, content_type: "application/json", body: json.to_vec(), allow: None }
             }
             "/config" => Page::json(200, &self.gateway.config().effective_json()),
             "/threads" => Page::json(200, &json!({ "threads": self.gateway.threads().list() })),
@@ -79,15 +94,21 @@ impl Pages {
             "/livez" => Page::text(200, "ok\n"),
             "/readyz" if self.gateway.is_ready() => Page::text(200, "ready\n"),
             "/readyz" => Page::text(503, "not ready\n"),
+            "/health" => self.health(),
             "/sim/stats" => match self.gateway.sim_stats() {
                 Some(stats) => Page::json(200, &stats),
                 None => Page::error(404, "the simulated provider was not used yet"),
             },
             "/" => Page::text(200, INDEX),
-            "/drain" => Page::error(405, "/drain takes POST"),
+            "/drain" => Page::wrong_method(method, path, "POST"),
             _ if UNBUILT.iter().any(|unbuilt| path.starts_with(unbuilt)) => unbuilt(path),
-            _ => Page::error(404, &format!("there is no page {path}; the pages are listed at /")),
+            _ => Page::nowhere(path),
         }
+    }
+
+    /// A short summary, as the data plane gives it.
+    fn health(&self) -> Page {
+        Page::json(if self.gateway.is_ready() { 200 } else { 503 }, &self.gateway.health())
     }
 
     /// The events after `since`, in milliseconds since the Unix epoch.
@@ -116,5 +137,6 @@ const INDEX: &str = "Sluicegate, admin plane\n\n\
     GET  /threads           every thread and what it does\n\
     GET  /events[?since=ms] the last events\n\
     GET  /livez, /readyz    for probes\n\
+    GET  /health            a short summary\n\
     GET  /sim/stats         what the simulated provider counted\n\
     POST /drain             take nothing new, finish what is under way\n";

@@ -118,6 +118,9 @@ fn answer(mut request: tiny_http::Request, pages: &Pages) {
     if let Ok(header) = tiny_http::Header::from_bytes("content-type", page.content_type) {
         response.add_header(header);
     }
+    if let Some(Ok(header)) = page.allow.map(|allow| tiny_http::Header::from_bytes("allow", allow)) {
+        response.add_header(header);
+    }
     if let Err(error) = request.respond(response) {
         log::debug!("an admin answer was not taken: {error}");
     }

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::time::Duration;
 
 use super::args::Chat;
-use super::output::{Failure, note, result};
+use super::output::{Failure, note, result, warning};
 use crate::config::{self, Config};
 use crate::gateway::{CallOptions, Gateway};
 use crate::model::{Served, Usage};
@@ -19,7 +19,7 @@ const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 pub(super) fn run(command: &Chat) -> Result<(), Failure> {
     let config = Config::discover(command.config.as_deref(), &config::process_env)?;
-    config.warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
+    config.warnings.iter().for_each(|text| warning(text));
     let prompt = prompt(&command.prompt)?;
     let gateway = Gateway::builder().config(config).build()?;
     let request = ChatRequest::new(&command.model, prompt);
@@ -52,12 +52,23 @@ fn stream(gateway: &Gateway, request: &ChatRequest) -> Result<(), Failure> {
     let request = request.clone().with("stream_options", serde_json::json!({ "include_usage": true }));
     let mut chunks = gateway.chat_stream(&request)?;
     let mut usage = None;
+    let mut outcome = Ok(());
+    let mut said = false;
     for chunk in &mut chunks {
-        let chunk = chunk?;
-        usage = chunk.usage().or(usage);
-        result(chunk.text())?;
+        match chunk {
+            Ok(chunk) => {
+                usage = chunk.usage().or(usage);
+                said |= !chunk.text().is_empty();
+                result(chunk.text())?;
+            }
+            Err(error) => outcome = Err(error),
+        }
     }
-    result("\n")?;
+    // What was said before a cut ends its line too: the reason for the cut begins one of its own.
+    if said || outcome.is_ok() {
+        result("\n")?;
+    }
+    outcome?;
     let total = now().saturating_duration_since(start);
     if let Some(served) = chunks.served() {
         note(&summary(served, total, usage));

@@ -1,7 +1,7 @@
 //! `check`: a configuration validated, and printed as it is in force.
 
 use super::args::Check;
-use super::output::{Failure, note, result};
+use super::output::{Failure, note, result, warning};
 use crate::config::{self, Config};
 
 pub(super) fn run(command: &Check) -> Result<(), Failure> {
@@ -10,7 +10,7 @@ pub(super) fn run(command: &Check) -> Result<(), Failure> {
     }
     let config = Config::discover(command.file.as_deref(), &config::process_env)?;
     config.sources.iter().for_each(|source| note(source));
-    config.warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
+    config.warnings.iter().for_each(|text| warning(text));
     print(&config.effective_json())
 }
 

@@ -4,12 +4,11 @@ use std::io::Write as _;
 
 use crossbeam_channel::{Receiver, bounded};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde_json::json;
 
 use super::args::LogFormat;
+use super::output::{json_line, speak_json};
 use crate::gateway::StartError;
 use crate::sync::{Role, Threads};
-use crate::time::unix_ms;
 
 /// What is logged if RUST_LOG does not say.
 const DEFAULT_FILTER: &str = "warn";
@@ -19,14 +18,14 @@ pub(super) fn start_logging(format: LogFormat) {
     let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(DEFAULT_FILTER));
     if format == LogFormat::Json {
         builder.format(|out, record| {
-            let line = json!({
-                "at_ms": unix_ms(),
-                "level": record.level().as_str(),
-                "target": record.target(),
-                "message": record.args().to_string(),
-            });
-            writeln!(out, "{line}")
+            writeln!(out, "{}", json_line(record.level(), record.target(), &record.args().to_string()))
         });
+        speak_json();
+        // The standard hook writes plain lines, which whoever parses the others would stumble over.
+        std::panic::set_hook(Box::new(|panic| {
+            let thread = std::thread::current();
+            log::error!("thread {} {panic}", thread.name().unwrap_or("without a name"));
+        }));
     }
     let _ = builder.try_init();
 }

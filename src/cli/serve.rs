@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{bounded, select};
 
 use super::args::Serve;
-use super::output::{Failure, note, result};
+use super::output::{Failure, note, result, warning};
 use super::planes::{self, Planes};
 use super::process::{self, Signals};
 use crate::admin::Admin;
@@ -24,7 +24,7 @@ pub(super) fn run(command: &Serve) -> Result<(), Failure> {
     process::raise_limits();
     let mut config = Config::discover(command.config.as_deref(), &config::process_env)?;
     config.listen_on(command.listen, command.admin)?;
-    config.warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
+    config.warnings.iter().for_each(|text| warning(text));
     let gateway = Gateway::builder().config(config).build()?;
     let signals = Signals::listen(gateway.threads())?;
     let Planes { front, stats, admin } = Planes::start(&gateway)?;
@@ -34,7 +34,7 @@ pub(super) fn run(command: &Serve) -> Result<(), Failure> {
     let patience = gateway.config().server.shutdown_timeout;
     note(&format!("draining: at most {}; a second signal ends at once", format_duration(patience)));
     let Some(mut report) = drain(&gateway, front, &signals, patience) else {
-        note("sluicegate: ended at once by a second signal");
+        note("ended at once by a second signal");
         std::process::exit(1);
     };
     report.stragglers.extend(admin.shutdown(Deadline::after(CLOSE_WAIT)));

@@ -9,17 +9,22 @@ use super::args::Stats;
 use super::client::Client;
 use super::output::{Failure, result};
 use crate::sync::Threads;
+use crate::transport::TransportErrorKind;
 
 /// How often `--watch` looks.
 const EVERY: Duration = Duration::from_secs(1);
 
 pub(super) fn run(command: &Stats) -> Result<(), Failure> {
     let threads = Threads::new(8, 2 << 20);
-    let client = Client::new(&command.admin, &threads)
-        .map_err(|error| Failure::Usage(format!("--admin {}: {error}", command.admin)))?;
+    let wrong = || {
+        let text = format!("--admin {:?}: write a URL such as http://127.0.0.1:8081, or 127.0.0.1:8081", command.admin);
+        Failure::Usage(text)
+    };
+    let admin = if command.admin.contains("://") { command.admin.clone() } else { format!("http://{}", command.admin) };
+    let client = Client::new(&admin, &threads).map_err(|_| wrong())?;
     let ticks = crossbeam_channel::tick(EVERY);
     loop {
-        let body = fetch(&client, &command.admin)?;
+        let body = fetch(&client, &admin)?;
         if command.json {
             result(&format!("{}\n", String::from_utf8_lossy(&body)))?;
         } else {
@@ -40,7 +45,10 @@ fn fetch(client: &Client, admin: &str) -> Result<Vec<u8>, Failure> {
     let key = std::env::var("SLUICEGATE_ADMIN_KEY").ok().map(|key| format!("Bearer {key}"));
     let headers: Vec<_> = key.iter().map(|key| ("authorization", key.as_str())).collect();
     let failed = |error: &dyn std::fmt::Display| Failure::Job(format!("{admin}: {error}"));
-    let answer = client.send("GET", "/stats?fresh=1", &headers, &[]).map_err(|error| failed(&error))?;
+    let answer = client.send("GET", "/stats?fresh=1", &headers, &[]).map_err(|error| match error.kind {
+        TransportErrorKind::Connect => failed(&format!("{error}; does a gateway run there? --admin says where")),
+        _ => failed(&error),
+    })?;
     match answer.status {
         200 => Ok(answer.body),
         401 => Err(failed(&"it asks for a key; set SLUICEGATE_ADMIN_KEY")),

@@ -203,7 +203,7 @@ fn resolve(walk: &Walk<'_>, document: &Map<String, Value>) -> (Config, Outcome) 
         let reply_channels = s.section("pools", |s| server::pools(s, &client));
         s.section("locks", server::locks);
         let providers = providers(s, &provider::Around { client: &client, threads: &threads });
-        s.absent("aliases", json!({}), "aliases");
+        s.absent("aliases", json!({}), "routing by aliases");
         server::plugins(s);
         s.foreign(known::TOP);
         let (sources, warnings) = (Vec::new(), Vec::new());

@@ -138,7 +138,6 @@ fn kind(name: &str, s: &mut Section<'_>) -> Option<Kind> {
 /// The key as written; else, for a provider at its built-in address, the one of its environment variable: a key found
 /// by its name never goes to an address that somebody else wrote.
 fn key(s: &mut Section<'_>, built_in: Option<&WellKnown>) -> Option<Key> {
-    const RINGS: &str = "more than one key for a provider";
     let read = |index: usize, s: &mut Section<'_>| {
         let name = s.get("name", Text(format!("key-{}", index + 1)));
         let value = required_value(s);
@@ -155,7 +154,7 @@ fn key(s: &mut Section<'_>, built_in: Option<&WellKnown>) -> Option<Key> {
     };
     if let Some(keys) = s.list("keys", read) {
         if keys.len() > 1 {
-            s.not_built("keys", RINGS);
+            s.problem("keys", "more than one key for a provider is not built yet; leave one of them");
         }
         return keys.into_iter().flatten().next();
     }

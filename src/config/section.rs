@@ -73,7 +73,11 @@ impl<'a> Walk<'a> {
             other => other.clone(),
         };
         kind.read(key, &value).map_err(|refusal| match refusal {
-            // What a reference stands for is not shown: it may be somebody's secret.
+            // A reference is named, and what it stands for is not shown: it may be somebody's secret.
+            Refusal::Expects(expects) if is_reference(raw) && value != *raw => {
+                format!("what {raw} stands for does not fit; write {expects}")
+            }
+            Refusal::Expects(expects) if K::SECRET && raw == "" => format!("found an empty text; write {expects}"),
             Refusal::Expects(expects) if K::SECRET => format!("found {}; write {expects}", kind_of(raw)),
             Refusal::Expects(expects) => format!("found {}; write {expects}", describe(raw)),
             Refusal::NotBuilt(part) => not_built(part),
@@ -322,9 +326,20 @@ fn spelled(text: String) -> Value {
     value.filter(|value| value.is_number() || value.is_boolean()).unwrap_or_else(|| text.into())
 }
 
+/// Whether a value is a reference and nothing beside it, so that it can be shown.
+fn is_reference(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.starts_with("env.") || text.starts_with("file:"))
+}
+
+/// Whether a text may be a URL with a password or a key in it.
+fn may_hold_a_secret(text: &str) -> bool {
+    text.contains('@') || (text.contains("://") && text.contains(['?', '#']))
+}
+
 /// A found value in words.
 fn describe(value: &Value) -> String {
     match value {
+        Value::String(text) if may_hold_a_secret(text) => "a text that may hold a secret".to_owned(),
         Value::String(text) if text.chars().count() > SHOWN => "a long text".to_owned(),
         Value::String(_) | Value::Number(_) | Value::Bool(_) => value.to_string(),
         other => kind_of(other).to_owned(),

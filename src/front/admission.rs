@@ -60,11 +60,11 @@ impl Admitted {
         }
     }
 
-    /// The server refused the rest of the request.
-    pub(super) fn refuse(mut self, error: &Error) {
-        if let Some(mut parts) = self.0.take() {
-            parts.guard.fail(error);
-        }
+    /// The server refused the rest of the request, whose id this gives.
+    pub(super) fn refuse(self, error: &Error) -> RequestId {
+        let Parts { mut guard, request_id, .. } = self.open();
+        guard.fail(error);
+        request_id
     }
 }
 

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-
-use crate::error::Error;
+use crate::error::{Attempt, Error};
 use crate::gateway::Gateway;
 use crate::http::Response;
 use crate::ids::RequestId;
@@ -13,6 +11,9 @@ use crate::time::micros_of;
 use crate::wire::openai;
 
 const JSON: &str = "application/json";
+
+/// The most characters of a model's name that a header shows.
+const LONGEST_MODEL: usize = 256;
 
 /// A complete answer: the upstream's bytes, and who gave them.
 pub(super) fn whole(answer: Answer, call: &Call) -> Response {
@@ -42,15 +43,26 @@ pub(super) fn error(error: &Error) -> Response {
     if let Some(provider) = error.provider() {
         response = response.header("x-sluicegate-provider", provider);
     }
-    if !error.attempts().is_empty() {
-        response = response.header("x-sluicegate-attempts", error.attempts().len().to_string());
+    if let Some(last) = error.attempts().last() {
+        let target = |attempt: &Attempt| (attempt.provider.clone(), attempt.model.clone());
+        let left = error.attempts().windows(2).filter(|pair| target(&pair[0]) != target(&pair[1])).count();
+        response = response
+            .header("x-sluicegate-model", model_of(&last.model))
+            .header("x-sluicegate-attempts", error.attempts().len().to_string())
+            .header("x-sluicegate-fallbacks", left.to_string());
     }
     with_retry_after(response, error.retry_after())
 }
 
+/// A model's name as a header's value: a client chose it, and no client reads heads of any length.
+fn model_of(name: &str) -> String {
+    name.chars().take(LONGEST_MODEL).collect()
+}
+
 /// What the server itself refuses, with a status that may be finer than the code's.
 pub(super) fn refusal(status: u16, error: &Error, id: &RequestId) -> Response {
-    let response = Response::new(status).body(openai::error_body(error), JSON).header("x-request-id", id.as_str());
+    let response =
+        Response::new(status).body(openai::error_body_for(error, Some(id)), JSON).header("x-request-id", id.as_str());
     with_retry_after(response, error.retry_after())
 }
 
@@ -76,7 +88,7 @@ fn served_headers(response: Response, served: &Served, id: &RequestId) -> Respon
     response
         .header("x-request-id", id.as_str())
         .header("x-sluicegate-provider", &*served.provider)
-        .header("x-sluicegate-model", served.model.as_str())
+        .header("x-sluicegate-model", model_of(&served.model))
         .header("x-sluicegate-attempts", served.attempts.to_string())
         .header("x-sluicegate-fallbacks", served.fallbacks.to_string())
         .header("x-sluicegate-queue-us", micros(timing.queue))
@@ -91,12 +103,5 @@ pub(super) fn text(status: u16, text: &'static str) -> Response {
 
 /// A short summary for a person or a script.
 pub(super) fn health(gateway: &Gateway) -> Response {
-    let ready = gateway.is_ready();
-    let body = json!({
-        "status": if ready { "ok" } else { "unavailable" },
-        "phase": gateway.phase(),
-        "providers": gateway.provider_names(),
-        "version": env!("CARGO_PKG_VERSION"),
-    });
-    Response::new(if ready { 200 } else { 503 }).body(body.to_string(), JSON)
+    Response::new(if gateway.is_ready() { 200 } else { 503 }).body(gateway.health().to_string(), JSON)
 }

@@ -18,7 +18,7 @@ use crate::gateway::{CallOptions, Gateway, Handled, StartError};
 use crate::http::{Admission, ConnectionStats, Exchange, Finished, Head, Limits, Request, Response, Server, Service};
 use crate::ids::RequestId;
 use crate::model::{Priority, Sink};
-use crate::sync::{CancelToken, Role};
+use crate::sync::Role;
 use crate::time::{Deadline, now, parse_duration};
 use crate::wire::openai;
 use admission::{Admitted, Door, Parts};
@@ -119,10 +119,10 @@ impl Service for Api {
         error: &Error,
         hold: Option<Box<dyn std::any::Any + Send>>,
     ) -> Response {
-        let id = head.map_or_else(RequestId::fresh, request_id);
-        if let Some(admitted) = hold.and_then(|hold| hold.downcast::<Admitted>().ok()) {
-            admitted.refuse(error);
-        }
+        let id = match hold.and_then(|hold| hold.downcast::<Admitted>().ok()) {
+            Some(admitted) => admitted.refuse(error),
+            None => head.map_or_else(RequestId::fresh, request_id),
+        };
         answer::refusal(status, error, &id)
     }
 }
@@ -192,8 +192,7 @@ fn request_id(head: &Head) -> RequestId {
 
 /// What the request's own headers ask for.
 fn options(head: &Head, request_id: &RequestId, arrived: std::time::Instant) -> Result<CallOptions, Error> {
-    let mut options =
-        CallOptions { request_id: Some(request_id.clone()), cancel: CancelToken::new(), ..CallOptions::default() };
+    let mut options = CallOptions { request_id: Some(request_id.clone()), ..CallOptions::default() };
     if let Some(text) = head.header("x-sluicegate-timeout") {
         let limit = parse_duration(text).map_err(|error| Error::invalid("x-sluicegate-timeout", error.to_string()))?;
         if limit < Duration::from_millis(1) {

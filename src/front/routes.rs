@@ -54,9 +54,9 @@ const UNBUILT: [(&str, &str); 8] = [
     ("/v1/responses", "the responses route"),
     ("/v1/messages", "the Anthropic messages route"),
     ("/v1/models", "the list of models"),
-    ("/openai/", "the drop-in prefix /openai"),
-    ("/anthropic/", "the drop-in prefix /anthropic"),
-    ("/bedrock/", "the drop-in prefix /bedrock"),
+    ("/openai", "the drop-in prefix /openai"),
+    ("/anthropic", "the drop-in prefix /anthropic"),
+    ("/bedrock", "the drop-in prefix /bedrock"),
 ];
 
 /// The route of a request.
@@ -75,8 +75,8 @@ pub(super) fn find(head: &Head) -> Result<Route, Refused> {
 }
 
 fn unknown(path: &str) -> Error {
-    let under = |prefix: &str| path == prefix || path.starts_with(&format!("{}/", prefix.trim_end_matches('/')));
-    match UNBUILT.iter().find(|(prefix, _)| under(prefix)) {
+    let under = |route: &str| path.strip_prefix(route).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    match UNBUILT.iter().find(|(route, _)| under(route)) {
         Some((_, name)) => Error::new(Code::Unsupported, format!("{name} is not built yet in this version")),
         None => {
             let shown: String = path.chars().take(120).collect();

@@ -26,8 +26,9 @@ pub struct CallOptions {
     pub priority: Priority,
     /// Bounds the whole request, a stream whole too; by default only its stages are bounded.
     pub deadline: Option<Deadline>,
-    /// Cancels it; one of its own if not given.
-    pub cancel: CancelToken,
+    /// Cancels it. A token serves one request: once cancelled, by whomever, it cancels whatever it is used for next. `None`
+    /// gives each request one of its own.
+    pub cancel: Option<CancelToken>,
 }
 
 impl CallOptions {
@@ -42,7 +43,7 @@ impl CallOptions {
             priority: self.priority,
             arrived,
             deadline: self.deadline,
-            cancel: self.cancel.clone(),
+            cancel: self.cancel.clone().unwrap_or_default(),
         }
     }
 }

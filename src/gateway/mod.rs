@@ -183,6 +183,17 @@ impl Gateway {
         self.phase() == Phase::Running && self.0.providers.iter().all(|p| p.phase() == PoolPhase::Ready)
     }
 
+    /// A short summary for a person or a script, as both planes give it at `/health`.
+    #[must_use]
+    pub fn health(&self) -> serde_json::Value {
+        serde_json::json!({
+            "status": if self.is_ready() { "ok" } else { "unavailable" },
+            "phase": self.phase(),
+            "providers": self.provider_names(),
+            "version": env!("CARGO_PKG_VERSION"),
+        })
+    }
+
     /// The providers' names, in the order of the configuration.
     #[must_use]
     pub fn provider_names(&self) -> Vec<&str> {

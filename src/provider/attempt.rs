@@ -20,7 +20,7 @@ use crate::error::{Code, Error};
 use crate::model::{Answer, Call, Served, Timing, Usage};
 use crate::queue::Permit;
 use crate::secret::Secret;
-use crate::time::{Deadline, now};
+use crate::time::{Deadline, format_duration, now};
 use crate::transport::{Control, Incoming, Outgoing, Transport, TransportError, TransportErrorKind};
 use crate::wire::openai;
 
@@ -62,6 +62,22 @@ pub(crate) struct Attempt {
 }
 
 impl Attempt {
+    /// Why an attempt ran out of time: the message names the limit, so that it can be raised. `own` is whether the
+    /// request's own deadline came before the provider's limit.
+    pub(crate) fn late(&self, streamed: bool, own: bool) -> Error {
+        let (code, what) = match streamed {
+            true => (Code::FirstTokenTimeout, "first event"),
+            false => (Code::UpstreamTimeout, "whole answer"),
+        };
+        if own {
+            return Error::new(code, format!("the provider gave no {what} in the time that the request allows"));
+        }
+        let first = streamed && self.settings.first_token_timeout <= self.settings.request_timeout;
+        let key = if first { "first_token_timeout" } else { "default_request_timeout_in_seconds" };
+        let limit = format_duration(self.limit(streamed));
+        Error::new(code, format!("the provider gave no {what} within {limit} ({key})"))
+    }
+
     /// The longest that a running attempt takes until it answers its waiter.
     pub(crate) fn limit(&self, streamed: bool) -> Duration {
         if streamed {
@@ -188,11 +204,8 @@ fn open(
     let control = Control { cancel: &call.cancel, deadline: until, connect_timeout: settings.connect_timeout };
     face.enter(WorkerState::ApiCall);
     shared.figures.key_used.inc();
-    let incoming = shared
-        .attempt
-        .transport
-        .send(&outgoing, &control)
-        .map_err(|error| transport_error(error, call.fields.stream))?;
+    let incoming =
+        shared.attempt.transport.send(&outgoing, &control).map_err(|error| transport_error(shared, active, error))?;
     // The simulated provider asks for a panic by this header, so that tests can see one contained.
     if cfg!(debug_assertions) && incoming.header("x-sluicegate-sim") == Some("panic") {
         panic!("the simulated provider asked for a panic");
@@ -202,10 +215,9 @@ fn open(
 
 /// Reads and judges a whole answer.
 fn whole(shared: &Shared, active: &Active, mut incoming: Incoming, until: Deadline) -> Result<Answer, Error> {
-    let streamed = active.call.fields.stream;
     let limit = if openai::is_success(incoming.status) { MAX_ANSWER } else { MAX_ERROR_ANSWER };
     let mut body = Vec::new();
-    incoming.body.read_to_end(limit, until, &mut body).map_err(|error| transport_error(error, streamed))?;
+    incoming.body.read_to_end(limit, until, &mut body).map_err(|error| transport_error(shared, active, error))?;
     let decoded = openai::decode_chat(incoming.status, &body)
         .map_err(|error| mask(error, shared.attempt.settings.key.as_ref()))
         .map_err(|error| headers::with_upstream_retry(error, &incoming.headers))?;
@@ -239,12 +251,16 @@ pub(super) fn mask(error: Error, key: Option<&Secret>) -> Error {
 }
 
 /// The gateway's error for a transport's, before a stream's first event.
-pub(super) fn transport_error(error: TransportError, streamed: bool) -> Error {
+pub(super) fn transport_error(shared: &Shared, active: &Active, error: TransportError) -> Error {
     use TransportErrorKind as Kind;
     let code = match error.kind {
         Kind::Cancelled(reason) => return cancelled(reason),
-        Kind::Timeout if streamed => Code::FirstTokenTimeout,
-        Kind::Timeout => Code::UpstreamTimeout,
+        Kind::Timeout => {
+            let streamed = active.call.fields.stream;
+            let limit = Deadline::from(active.taken, shared.attempt.limit(streamed));
+            let own = active.call.deadline.is_some_and(|deadline| deadline < limit);
+            return shared.attempt.late(streamed, own).with_source(error);
+        }
         Kind::Protocol | Kind::TooLarge | Kind::Cut => Code::UpstreamBadResponse,
         _ => Code::UpstreamConnectError,
     };

@@ -43,6 +43,9 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 /// What stands in the stream where an event was left out.
 const LEFT_OUT: &[u8] = b": an event that was no JSON was left out\n\n";
 
+/// How long a stream may be silent between its finish reason and its `[DONE]`, which some providers forget.
+const AFTER_END: Duration = Duration::from_secs(2);
+
 /// How long the end of a finished stream's body is waited for, so that its connection can be used again.
 const CLEAN_END: Duration = Duration::from_millis(50);
 
@@ -223,7 +226,7 @@ fn open(
                 let text = "the connection to the provider was cut before the stream's first event";
                 return Err(Error::new(Code::UpstreamConnectError, text).with_source(error));
             }
-            Err(Fault::Transport(error)) => return Err(transport_error(error, true)),
+            Err(Fault::Transport(error)) => return Err(transport_error(source.shared, active, error)),
             Err(Fault::Answer(error)) if has_event(&scratch.out) => return Ok(Opened::Failed(error)),
             Err(Fault::Answer(error)) => return Err(error),
         }
@@ -310,7 +313,10 @@ impl Streaming {
             Opened::Failed(error) => return Err(error),
         };
         loop {
-            let silence = first_until.unwrap_or_else(|| Deadline::from(heard, settings.stream_idle_timeout));
+            // Once its end was seen, only the usage and `[DONE]` are to come: not worth a long wait.
+            let patience = if source.judge.is_complete() { AFTER_END } else { settings.stream_idle_timeout };
+            let patience = patience.min(settings.stream_idle_timeout);
+            let silence = first_until.unwrap_or_else(|| Deadline::from(heard, patience));
             let speak = Deadline::from(spoke, KEEP_ALIVE_EVERY);
             let batch = source.next(&mut scratch.read, &mut scratch.out, silence.earlier(whole).earlier(speak));
             match batch {

@@ -63,6 +63,7 @@ impl Ticket {
     pub(crate) fn wait(self, cancel: &CancelToken, deadline: Option<Deadline>, streamed: bool) -> Waited {
         let mut until = self.wait_until;
         let mut queued = true;
+        let mut own = false;
         let _waiting = threads::enter(State::WaitingChannel);
         loop {
             select! {
@@ -78,17 +79,18 @@ impl Ticket {
             }
             if queued {
                 queued = false;
-                let limit = self.shared.attempt.limit(streamed);
-                until = Deadline::after(limit);
+                until = Deadline::after(self.shared.attempt.limit(streamed));
                 if let Some(deadline) = deadline {
+                    own = deadline < until;
                     until = until.earlier(deadline);
                 }
                 until = Deadline::from(until.instant(), MARGIN);
                 continue;
             }
+            let shared = Arc::clone(&self.shared);
             return self.leave(streamed, || {
                 cancel.cancel(CancelReason::Deadline);
-                Error::new(Code::UpstreamTimeout, "the provider gave no whole answer in time")
+                shared.attempt.late(streamed, own)
             });
         }
     }

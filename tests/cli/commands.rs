@@ -118,7 +118,7 @@ fn a_chat_that_fails_exits_with_1_and_says_why() {
     }
     // A stream that is cut has said something already, and is a failure all the same.
     let done = sluicegate(&["chat", "--stream", "-m", "sim/cut-3", "one two three four five"]).run().exits(1);
-    assert!(!done.stdout.is_empty() && done.stderr.contains("stream_cut"), "{done:?}");
+    assert!(done.stdout.ends_with("three\n") && done.stderr.contains("stream_cut"), "{done:?}");
 }
 
 #[test]
@@ -126,7 +126,9 @@ fn a_chat_that_fails_exits_with_1_and_says_why() {
 fn logs_are_json_lines_where_that_is_asked_for() {
     // A worker's panic is logged, and the model that asks for one exists in debug builds alone.
     let done = sluicegate(&["--log-format", "json", "chat", "-m", "sim/panic", "x"]).run().exits(1);
-    let logged = done.stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).collect::<Vec<_>>();
+    let read = |line| serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+    let logged = done.stderr.lines().map(read).collect::<Vec<_>>();
+    assert!(logged.iter().any(|line| line["message"].as_str().is_some_and(|text| text.contains("internal"))));
     assert!(logged.iter().any(|line| line["level"] == "ERROR" && line["at_ms"].is_u64()), "{}", done.stderr);
     assert_eq!(done.stdout, "");
 }

@@ -43,7 +43,7 @@ fn stats_prints_a_table_or_the_json_of_a_running_gateway() {
     let json = sluicegate(&["stats", "--json", "--admin", &url]).run().exits(0);
     let stats: Value = serde_json::from_str(&json.stdout).expect("JSON");
     assert_eq!((&stats["phase"], &stats["requests"]["succeeded_total"]), (&"running".into(), &1.into()), "{stats}");
-    let table = sluicegate(&["stats", "--admin", &url]).run().exits(0).stdout;
+    let table = sluicegate(&["stats", "--admin", &served.admin.to_string()]).run().exits(0).stdout;
     let row = table.lines().find(|line| line.starts_with("sim")).expect("a row for sim");
     assert!(row.contains("ready") && row.contains("0/64"), "{table}");
 }
@@ -52,6 +52,8 @@ fn stats_prints_a_table_or_the_json_of_a_running_gateway() {
 fn stats_of_nobody_is_a_failure_that_names_the_address() {
     let done = sluicegate(&["stats", "--admin", "http://127.0.0.1:1"]).run().exits(1);
     assert!(done.stdout.is_empty() && done.stderr.contains("http://127.0.0.1:1"), "{done:?}");
+    let done = sluicegate(&["stats", "--admin", "ftp://here"]).run().exits(2);
+    assert!(done.stderr.contains("--admin") && !done.stderr.contains("base_url"), "{done:?}");
 }
 
 #[test]

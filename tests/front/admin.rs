@@ -267,6 +267,7 @@ fn foreign_pages_are_kept_out() {
         ("PUT", "/drain", &["x-sluicegate-admin: 1"], 405),
         ("DELETE", "/stats", &[], 405),
         ("GET", "/nowhere", &[], 404),
+        ("POST", "/nowhere", &["x-sluicegate-admin: 1"], 404),
         ("GET", "/metrics", &[], 501),
         ("POST", "/reload", &["x-sluicegate-admin: 1"], 501),
         ("POST", "/stats", &["x-sluicegate-admin: 1"], 405),
@@ -275,6 +276,9 @@ fn foreign_pages_are_kept_out() {
         let answer = office.client().ask(method, path, headers, "").answer();
         assert_eq!(answer.status, status, "{method} {path} {headers:?}: {}", answer.text());
         assert!(answer.json()["error"]["message"].is_string());
+        let allow = answer.header("allow").map(str::to_owned);
+        assert_eq!(allow.is_some(), status == 405, "{method} {path}");
+        assert!(allow.is_none_or(|allow| !allow.split(", ").any(|allowed| allowed == method)), "{method} {path}");
     }
     assert!(office.station.house.gateway().is_ready());
 }
@@ -286,6 +290,8 @@ fn a_drain_is_begun_by_a_post_and_seen_by_probes() {
     let answer = office.client().ask("POST", "/drain", &["x-sluicegate-admin: 1"], "").answer();
     assert_eq!((answer.status, &answer.json()["phase"]), (202, &json!("draining")));
     assert_eq!((office.client().get("/readyz").status, office.client().get("/livez").status), (503, 200));
+    let health = office.client().get("/health");
+    assert_eq!((health.status, &health.json()["status"]), (503, &json!("unavailable")));
     assert_eq!(office.fresh()["phase"], "draining");
     let answer = office.station.client().chat(&[], &chat("sim/echo", false)).answer();
     assert_eq!((answer.status, answer.code().as_str()), (503, "shutting_down"));

@@ -134,6 +134,8 @@ fn routes_that_are_none_or_not_built_say_so() {
         ("GET", "/v1/models", 400, "unsupported"),
         ("GET", "/v1/models/sim%2Fecho", 400, "unsupported"),
         ("GET", "/openai/v1/models", 400, "unsupported"),
+        ("GET", "/openai", 400, "unsupported"),
+        ("GET", "/openais", 404, "not_found"),
     ] {
         let answer = client.ask(method, path, &[], "").answer();
         assert_eq!((answer.status, answer.code().as_str()), (status, code), "{method} {path}");
@@ -183,6 +185,8 @@ fn bodies_that_cannot_be_read_are_refused_and_counted() {
     slow.send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{");
     let answer = slow.answer();
     assert_eq!((answer.status, answer.code().as_str()), (408, "request_timeout"));
+    let id = answer.json()["sluicegate"]["request_id"].as_str().map(str::to_owned);
+    assert!(id.is_some() && id.as_deref() == answer.header("x-request-id"), "{}", answer.text());
     for body in ["{", "[]", "\u{e9}", r#"{"model":5,"messages":[]}"#, &"[".repeat(1000)] {
         let answer = station.client().chat(&[], body).answer();
         assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"), "{body}");

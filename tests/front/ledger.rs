@@ -7,7 +7,7 @@ use serde_json::json;
 use sluicegate::Code;
 use sluicegate::gateway::CallOptions;
 use sluicegate::ids::RequestId;
-use sluicegate::sync::CancelReason;
+use sluicegate::sync::{CancelReason, CancelToken};
 use sluicegate::time::{Deadline, now};
 use sluicegate::wire::openai::ChatRequest;
 
@@ -171,12 +171,13 @@ fn through_the_library(house: &House, caller: u64, until: Deadline) -> Seen {
             }
             continue;
         }
+        let token = CancelToken::new();
         let options = CallOptions {
             request_id: RequestId::from_client(&plan.id),
+            cancel: Some(token.clone()),
             deadline: plan.limit.map(Deadline::after),
             ..CallOptions::default()
         };
-        let token = options.cancel.clone();
         let result = std::thread::scope(|scope| {
             if let Some(patience) = plan.leaves {
                 scope.spawn(move || {

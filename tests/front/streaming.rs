@@ -124,8 +124,10 @@ fn silence_and_length_end_a_stream_with_their_own_error() {
     // Before its first event a stream can still be answered with a status.
     let answer = station.client().chat(&[], &chat("sim/lorem-9+ttft-30s", true)).answer();
     assert_eq!((answer.status, answer.code().as_str()), (504, "first_token_timeout"));
-    let answer = station.client().chat(&[], &chat("sim/hang", true)).answer();
+    assert!(answer.text().contains("within 150ms (first_token_timeout)"), "{}", answer.text());
+    let answer = station.client().chat(&["x-sluicegate-timeout: 90ms"], &chat("sim/hang", true)).answer();
     assert_eq!((answer.status, answer.code().as_str()), (504, "first_token_timeout"));
+    assert!(answer.text().contains("in the time that the request allows"), "{}", answer.text());
 }
 
 #[test]

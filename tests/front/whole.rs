@@ -78,6 +78,9 @@ fn errors_have_openais_shape_and_say_who_is_at_fault() {
     );
     assert_eq!(error["sluicegate"]["provider"], "p");
     assert_eq!(error["sluicegate"]["attempts"][0]["status"], 400);
+    let header = |name: &str| answer.header(&format!("x-sluicegate-{name}")).map(str::to_owned);
+    let told = ["provider", "model", "attempts", "fallbacks"].map(|name| header(name).unwrap_or_default());
+    assert_eq!(told, ["p", "m", "1", "0"], "who was asked is told of a failure too");
     assert_eq!((answer.header("retry-after"), answer.header("retry-after-ms")), (Some("2"), Some("1500")));
 
     client.chat(&[], &chat("p/m", false));

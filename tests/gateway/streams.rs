@@ -1,8 +1,10 @@
 //! Streams for library callers: in order, cancelled by a drop, bounded against a slow reader, honest about their end.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::thread::scope;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Sender, bounded};
 use serde_json::json;
 use sluicegate::Code;
 use sluicegate::gateway::ChatStream;
@@ -220,6 +222,32 @@ fn silence_and_length_are_bounded_once_a_stream_runs() {
     }
     let stats = house.at_rest();
     assert_eq!(number(&stats, "/providers/sim/jobs/timed_out_total"), 2);
+}
+
+/// Some providers forget `[DONE]`, and keep the connection open.
+#[test]
+fn a_stream_that_has_finished_is_not_waited_for_until_it_counts_as_silent() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let (hold, held) = bounded::<()>(0);
+    let upstream = move || {
+        let (mut socket, _) = listener.accept().expect("the gateway connects");
+        assert!(socket.read(&mut [0; 4096]).expect("a request") > 0);
+        let event = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}\n\n";
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+        write!(socket, "{head}{:x}\r\n{event}\r\n", event.len()).expect("it is read");
+        assert!(held.recv_timeout(FUSE).is_err_and(|error| error.is_disconnected()), "the gateway waits for more");
+    };
+    let house = House::new(json!({ "up": provider(json!({ "network_config": { "base_url": url } })) }), &[]);
+    scope(|scope| {
+        scope.spawn(upstream);
+        let began = now();
+        let stream = house.gateway().chat_stream(&ChatRequest::new("up/m", "x")).expect("it began");
+        let text: String = stream.map(|chunk| chunk.expect("a good one").text().to_owned()).collect();
+        assert_eq!(text, "hi");
+        assert!(now() - began < FUSE, "it was over long before");
+        drop(hold);
+    });
 }
 
 #[test]

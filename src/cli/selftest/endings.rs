@@ -51,13 +51,14 @@ pub(super) fn cancellation() -> Verdict {
 
 /// How long until the provider sees that a call was cancelled, and the worker is free.
 fn cancel_a_call(gateway: &Gateway) -> Result<Duration, Miss> {
-    let options = CallOptions { cancel: CancelToken::new(), ..CallOptions::default() };
+    let token = CancelToken::new();
+    let options = CallOptions { cancel: Some(token.clone()), ..CallOptions::default() };
     let body = ChatRequest::new("p/hang", "x").to_body(false);
     scope(|scope| {
         let caller = scope.spawn(|| gateway.chat_raw(body, &options));
         let arrived = until("the request arrives", || sim_count(gateway, "in_flight") == 1);
         let (took, freed) = timed(|| {
-            options.cancel.cancel(CancelReason::Caller);
+            token.cancel(CancelReason::Caller);
             until_free(gateway)
         });
         let outcome = join(caller)?;

@@ -72,14 +72,15 @@ fn storm(gateway: &Gateway, turn: usize) {
 
 /// A call that is cancelled while it runs, or while it waits.
 fn cancelled(gateway: &Gateway) {
-    let options = CallOptions { cancel: CancelToken::new(), ..CallOptions::default() };
+    let token = CancelToken::new();
+    let options = CallOptions { cancel: Some(token.clone()), ..CallOptions::default() };
     let body = ChatRequest::new("p/hang", "x").to_body(false);
     scope(|scope| {
         scope.spawn(|| gateway.chat_raw(body, &options));
         let (_never, silence) = crossbeam_channel::bounded::<()>(0);
         // Long enough to be under way, shorter than the provider's limit.
         let _ = silence.recv_timeout(Duration::from_millis(20));
-        options.cancel.cancel(CancelReason::Caller);
+        token.cancel(CancelReason::Caller);
     });
 }
 

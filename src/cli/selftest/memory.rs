@@ -49,13 +49,14 @@ pub(super) fn late_results() -> Verdict {
 fn one_late_result() -> Result<u64, Miss> {
     let (gate, deaf) = Gate::new(Hearing::Deaf);
     let gateway = one(pool(1, 4, "block"), deaf)?;
-    let options = CallOptions { cancel: CancelToken::new(), ..CallOptions::default() };
+    let token = CancelToken::new();
+    let options = CallOptions { cancel: Some(token.clone()), ..CallOptions::default() };
     let body = ChatRequest::new("p/x", "late").to_body(false);
     scope(|scope| {
         let mut gate = gate;
         let caller = scope.spawn(|| gateway.chat_raw(body, &options));
         gate.arrived(1)?;
-        options.cancel.cancel(CancelReason::Caller);
+        token.cancel(CancelReason::Caller);
         let outcome = join(caller)?;
         ensure(refused(&outcome) == Some(Code::ClientClosed), || format!("the caller got {outcome:?}"))?;
         gate.open();
@@ -84,14 +85,15 @@ fn many_late_results() -> Result<(u64, u64), Miss> {
     let (own, left) = (AtomicU64::new(0), AtomicU64::new(0));
     let call = |caller: usize, number: usize| {
         let said = format!("{caller}-{number}");
-        let options = CallOptions { cancel: CancelToken::new(), ..CallOptions::default() };
+        let token = CancelToken::new();
+        let options = CallOptions { cancel: Some(token.clone()), ..CallOptions::default() };
         let body = ChatRequest::new("p/x", &*said).to_body(false);
         let leaves = (caller + number) % 2 == 1;
         let outcome = scope(|scope| {
             if leaves {
                 scope.spawn(|| {
                     let _ = silence.recv_timeout(Duration::from_millis(1));
-                    options.cancel.cancel(CancelReason::Caller);
+                    token.cancel(CancelReason::Caller);
                 });
             }
             gateway.chat_raw(body, &options)

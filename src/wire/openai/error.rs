@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::error::{Attempt, Error, Origin};
+use crate::ids::RequestId;
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -33,6 +34,12 @@ struct Ours<'a> {
 /// The body that tells `error` to a client: an upstream's own words stay the upstream's, ours carry our code.
 #[must_use]
 pub fn error_body(error: &Error) -> Vec<u8> {
+    error_body_for(error, error.request_id())
+}
+
+/// The same for a request whose id the error does not know.
+#[must_use]
+pub fn error_body_for(error: &Error, request_id: Option<&RequestId>) -> Vec<u8> {
     let words = match error.upstream_answer() {
         Some(answer) => Words {
             message: &answer.message,
@@ -51,7 +58,7 @@ pub fn error_body(error: &Error) -> Vec<u8> {
         code: error.code().as_str(),
         origin: error.origin(),
         provider: error.provider(),
-        request_id: error.request_id().map(crate::ids::RequestId::as_str),
+        request_id: request_id.map(RequestId::as_str),
         phase: error.phase(),
         attempts: error.attempts(),
     };
@@ -71,7 +78,6 @@ mod tests {
 
     use super::*;
     use crate::error::{Code, UpstreamAnswer};
-    use crate::ids::RequestId;
 
     fn body(error: &Error) -> Value {
         serde_json::from_slice(&error_body(error)).expect("JSON")

@@ -14,7 +14,7 @@ mod types;
 
 pub use decode::{Decoded, decode_chat, is_success};
 pub use encode::encode_chat;
-pub use error::{error_body, error_event};
+pub use error::{error_body, error_body_for, error_event};
 pub use parse::parse_chat;
 pub use stream::{ChatStream, Step};
 pub use types::{ChatChunk, ChatReply, ChatRequest, Content, Message};
