@@ -1,6 +1,7 @@
 //! The integration tests: one binary, a module for each concern.
 
 mod cli;
+mod client;
 mod config;
 mod front;
 mod gateway;

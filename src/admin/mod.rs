@@ -15,6 +15,7 @@ use std::sync::Arc;
 use crate::gateway::{Gateway, StartError};
 use crate::http::{Limits, Server};
 use crate::stats::Stats;
+use crate::sync::Role;
 use crate::time::Deadline;
 
 /// The most connections that operators have open at once.
@@ -44,6 +45,7 @@ impl Admin {
         let backend = tiny::Backend::start(gateway.threads(), Arc::new(pages))?;
         let config = &gateway.config().server;
         let limits = Limits {
+            role: Role::Admin,
             max_connections: MAX_CONNECTIONS,
             max_body_bytes: MAX_BODY,
             max_header_bytes: config.max_header_bytes,

@@ -7,6 +7,7 @@ use crate::admin::Admin;
 use crate::front::Front;
 use crate::gateway::{Gateway, Snapshot};
 use crate::stats::Stats;
+use crate::time::Deadline;
 
 /// What a gateway is reached through.
 #[derive(Debug)]
@@ -29,5 +30,43 @@ impl Planes {
         let stats = Arc::new(Stats::start(gateway, connections)?);
         let admin = Admin::start(gateway, server.admin, Arc::clone(&stats))?;
         Ok(Self { front, stats, admin })
+    }
+}
+
+/// The value behind the last handle. A thread that has just made another one of a weak one lets go of it at once.
+pub(super) fn sole<T>(mut shared: Arc<T>, deadline: Deadline) -> Option<T> {
+    loop {
+        match Arc::try_unwrap(shared) {
+            Ok(value) => return Some(value),
+            Err(back) if deadline.passed() => {
+                drop(back);
+                return None;
+            }
+            Err(back) => shared = back,
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_handle_that_is_held_for_a_moment_is_waited_for_and_one_that_is_kept_is_not() {
+        let shared = Arc::new(7);
+        let other = Arc::clone(&shared);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                std::thread::park_timeout(Duration::from_millis(5));
+                drop(other);
+            });
+            assert_eq!(sole(shared, Deadline::after(Duration::from_secs(5))), Some(7));
+        });
+        let shared = Arc::new(7);
+        let _kept = Arc::clone(&shared);
+        assert_eq!(sole(shared, Deadline::after(Duration::from_millis(5))), None);
     }
 }

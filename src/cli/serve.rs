@@ -8,7 +8,7 @@ use crossbeam_channel::{bounded, select};
 
 use super::args::Serve;
 use super::output::{Failure, note, result, warning};
-use super::planes::Planes;
+use super::planes::{self, Planes};
 use super::process::{self, Signals};
 use crate::admin::Admin;
 use crate::config::{self, Config};
@@ -38,7 +38,7 @@ pub(super) fn run(command: &Serve) -> Result<(), Failure> {
         std::process::exit(1);
     };
     report.stragglers.extend(admin.shutdown(Deadline::after(CLOSE_WAIT)));
-    if let Some(stats) = Arc::into_inner(stats) {
+    if let Some(stats) = planes::sole(stats, Deadline::after(CLOSE_WAIT)) {
         stats.stop(Deadline::after(CLOSE_WAIT));
     }
     note(&summary(&report));
@@ -55,7 +55,7 @@ fn drain(gateway: &Gateway, front: Arc<Front>, signals: &Signals, patience: Dura
     let ended = gateway.threads().spawn(Role::Watchdog, "drain", move || {
         let mut report = own.shutdown(patience);
         // What the connections still write is the end of answers that are counted already.
-        if let Some(front) = Arc::into_inner(front) {
+        if let Some(front) = planes::sole(front, Deadline::after(CLOSE_WAIT)) {
             report.stragglers.extend(front.shutdown(Deadline::after(CLOSE_WAIT)));
         }
         let _ = done.send(report);

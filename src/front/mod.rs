@@ -18,7 +18,7 @@ use crate::gateway::{CallOptions, Gateway, Handled, StartError};
 use crate::http::{Admission, ConnectionStats, Exchange, Finished, Head, Limits, Request, Response, Server, Service};
 use crate::ids::RequestId;
 use crate::model::{Priority, Sink};
-use crate::sync::CancelToken;
+use crate::sync::{CancelToken, Role};
 use crate::time::{Deadline, now, parse_duration};
 use crate::wire::openai;
 use admission::{Admitted, Door, Parts};
@@ -42,6 +42,7 @@ impl Front {
         let config = gateway.config();
         let service = Arc::new(Api { gateway: gateway.clone(), door: Door::new(gateway) });
         let limits = Limits {
+            role: Role::Conn,
             max_connections: config.server.max_connections,
             max_body_bytes: config.server.max_body_bytes,
             max_header_bytes: config.server.max_header_bytes,
@@ -156,7 +157,12 @@ impl Api {
             let handled = self.gateway.handle(&call, guard, None);
             drop(held);
             return match handled {
-                Handled::Answer(whole) => exchange.respond(answer::whole(whole, &call)),
+                Handled::Answer(whole, guard) => {
+                    let finished = exchange.respond(answer::whole(whole, &call));
+                    // A drain waits until the answer is written, however slowly its client reads.
+                    drop(guard);
+                    finished
+                }
                 Handled::Failed(error, _) => exchange.respond(answer::error(&error)),
                 Handled::Streaming => exchange.respond(answer::error(&lost(&request_id))),
             };
@@ -169,7 +175,8 @@ impl Api {
                 // The worker that had the sink panicked: the sink's own drop has answered.
                 None => Finished::moved(),
             },
-            Handled::Answer(_) => Finished::moved(),
+            // The sink went with the job, and its drop has answered.
+            Handled::Answer(..) => Finished::moved(),
         }
     }
 }

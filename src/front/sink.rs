@@ -18,12 +18,13 @@ use super::answer;
 /// The end of a complete stream.
 const DONE: &[u8] = b"data: [DONE]\n\n";
 
-/// A client that waits for a stream. Field order is drop order: the client's connection goes before its place does.
+/// A client that waits for a stream.
 #[derive(Debug)]
 pub(super) struct ClientSink {
     side: Side,
     request_id: RequestId,
-    _held: Held,
+    /// Its place; gone before the stream's last byte is written, so that the client's next request finds it free.
+    held: Option<Held>,
 }
 
 #[derive(Debug)]
@@ -35,7 +36,7 @@ enum Side {
 
 impl ClientSink {
     pub(super) fn new(exchange: Exchange, request_id: RequestId, held: Held) -> Self {
-        Self { side: Side::Waiting(exchange), request_id, _held: held }
+        Self { side: Side::Waiting(exchange), request_id, held: Some(held) }
     }
 
     /// The exchange, if the stream never began.
@@ -72,6 +73,7 @@ impl Sink for ClientSink {
 
     fn finish(mut self: Box<Self>, end: StreamEnd) {
         let Side::Streaming(mut writer) = std::mem::replace(&mut self.side, Side::Over) else { return };
+        self.held = None;
         match end {
             StreamEnd::Complete => writer.finish_with(DONE),
             StreamEnd::Failed(error) => {

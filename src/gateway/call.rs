@@ -49,9 +49,10 @@ impl CallOptions {
 
 /// How a request ended for the one who waited.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one a request, taken apart as soon as it is made")]
 pub enum Handled {
-    /// A complete answer.
-    Answer(Answer),
+    /// A complete answer, counted already; the request is under way until its guard drops, when the answer is written.
+    Answer(Answer, RequestGuard),
     /// A worker relays into the sink.
     Streaming,
     /// It failed; the sink comes back unused.
@@ -90,11 +91,13 @@ impl Gateway {
             Ok(Reached::Streaming) => Handled::Streaming,
             Ok(Reached::Answer(mut answer)) => {
                 answer.served.overhead = timing.overhead(call.arrived, now());
-                if let Some(guard) = &mut guard {
-                    guard.note_overhead(answer.served.overhead);
-                    guard.succeed();
-                }
-                Handled::Answer(answer)
+                let Some(mut guard) = guard else {
+                    let error = Error::new(Code::Internal, "a whole answer came where a stream was asked for");
+                    return Handled::Failed(error.with_request_id(&call.request_id), None);
+                };
+                guard.note_overhead(answer.served.overhead);
+                guard.succeed();
+                Handled::Answer(answer, guard)
             }
             Err(error) => {
                 let attempt =
@@ -124,7 +127,7 @@ impl Gateway {
             }
         };
         match self.handle(&call, guard, None) {
-            Handled::Answer(answer) => Ok(answer),
+            Handled::Answer(answer, _) => Ok(answer),
             Handled::Failed(error, _) => Err(error),
             Handled::Streaming => Err(Error::new(Code::Internal, "a stream began that was not asked for")),
         }

@@ -79,8 +79,11 @@ impl Inner {
         let left = self.requests.in_flight();
         let mut report = ShutdownReport { finished: under_way.saturating_sub(left), ..ShutdownReport::default() };
         self.advance(Phase::Stopped);
-        for provider in &self.providers {
-            let end = provider.stop(Deadline::after(JOIN_WAIT));
+        // All are told before the first is waited for: one that is stuck keeps none of the others.
+        let halted: Vec<_> = self.providers.iter().map(|provider| provider.halt()).collect();
+        let until = Deadline::after(JOIN_WAIT);
+        for halt in halted {
+            let end = halt.join(until);
             report.cut += end.cut;
             report.swept += end.swept;
             report.stragglers.extend(end.stragglers);

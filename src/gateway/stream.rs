@@ -143,7 +143,7 @@ pub(super) fn open(gateway: &Gateway, body: Vec<u8>, options: &CallOptions) -> R
             over: false,
         }),
         Handled::Failed(error, _) => Err(error),
-        Handled::Answer(_) => Err(Error::new(Code::Internal, "a whole answer came where a stream was asked for")),
+        Handled::Answer(..) => Err(Error::new(Code::Internal, "a whole answer came where a stream was asked for")),
     }
 }
 

@@ -50,6 +50,7 @@ struct Resting {
 /// The connection threads of one server.
 pub(super) struct Crew {
     name: String,
+    role: Role,
     threads: Threads,
     patience: Duration,
     next: AtomicU64,
@@ -64,9 +65,9 @@ impl std::fmt::Debug for Crew {
 
 impl Crew {
     /// No threads yet. They will be called `name` and a number, and retire after `patience`.
-    pub(super) fn new(name: &str, threads: Threads, patience: Duration) -> Self {
+    pub(super) fn new(name: &str, role: Role, threads: Threads, patience: Duration) -> Self {
         let resting = Leaf::new(&classes::LISTENER, Resting::default());
-        Self { name: name.to_owned(), threads, patience, next: AtomicU64::new(1), resting }
+        Self { name: name.to_owned(), role, threads, patience, next: AtomicU64::new(1), resting }
     }
 
     /// Has a connection served by a thread of its own. Hands it back if there is none to be had.
@@ -91,7 +92,7 @@ impl Crew {
         let waiting = receiver.clone();
         match self
             .threads
-            .spawn(Role::Conn, &format!("{}-{number}", self.name), move || attend(&server, number, &waiting))
+            .spawn(self.role, &format!("{}-{number}", self.name), move || attend(&server, number, &waiting))
         {
             Ok(_detached) => Ok(()),
             Err(error) => {
@@ -112,7 +113,7 @@ impl Crew {
 
     /// Counts one request served.
     pub(super) fn count_job(&self) {
-        self.threads.count_job(Role::Conn);
+        self.threads.count_job(self.role);
     }
 
     fn rest(&self, seat: Seat) -> bool {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::sync::Role;
+
 /// How long a quiet connection keeps its thread before it is parked. A closed loop's next request comes within it, so
 /// such a client never pays for a hand-over; it costs a thread at most this long.
 pub(super) const LINGER: Duration = Duration::from_millis(5);
@@ -19,6 +21,8 @@ pub(super) const MAX_TURNED_AWAY: u64 = 64;
 /// What a server allows: the `server` section of the configuration.
 #[derive(Clone, Debug)]
 pub struct Limits {
+    /// What its connections' threads are for: [`Role::Conn`] leaves some threads to every other role.
+    pub role: Role,
     /// The most connections at a time.
     pub max_connections: usize,
     /// The longest body of a request, in bytes.
@@ -40,6 +44,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            role: Role::Conn,
             max_connections: 8192,
             max_body_bytes: 32 << 20,
             max_header_bytes: 32 << 10,

@@ -294,7 +294,7 @@ impl Server {
         let (alive, over) = bounded(0);
         let shared = Arc::new(Shared {
             number: SERVERS.fetch_add(1, Ordering::Relaxed),
-            crew: Crew::new(&format!("{name}-conn"), threads.clone(), limits.thread_idle_timeout),
+            crew: Crew::new(&format!("{name}-conn"), limits.role, threads.clone(), limits.thread_idle_timeout),
             limits,
             watcher,
             service,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::time::unix_ms;
 
 /// Names that pass, in lower case.
 const PASSED: [&str; 5] = ["content-type", "retry-after", "retry-after-ms", "openai-processing-ms", "openai-version"];
@@ -18,16 +19,40 @@ pub(super) fn for_client(headers: Vec<(String, String)>) -> Vec<(String, String)
     headers.into_iter().filter(|(name, _)| PASSED.contains(&name.as_str()) || name.starts_with(PASSED_PREFIX)).collect()
 }
 
-/// The error with the provider's own word on when to come again, if it gave one in seconds or milliseconds.
+/// The error with the provider's own word on when to come again, if it gave one: in milliseconds, in seconds, or as a date.
 pub(super) fn with_upstream_retry(error: Error, headers: &[(String, String)]) -> Error {
-    let number = |wanted: &str| {
-        headers.iter().find(|(name, _)| name == wanted).and_then(|(_, value)| value.trim().parse::<f64>().ok())
-    };
-    let seconds = number("retry-after-ms").map(|ms| ms / 1000.0).or_else(|| number("retry-after"));
+    retry_at(error, headers, unix_ms())
+}
+
+fn retry_at(error: Error, headers: &[(String, String)], now_ms: u64) -> Error {
+    let value = |wanted: &str| headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.trim());
+    let number = |wanted| value(wanted).and_then(|text| text.parse::<f64>().ok());
+    // Until a date that has passed there is nothing to wait.
+    let until = || Some((http_date(value("retry-after")?)? as f64 - now_ms as f64 / 1000.0).max(0.0));
+    let seconds = number("retry-after-ms").map(|ms| ms / 1000.0).or_else(|| number("retry-after")).or_else(until);
     match seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
         Some(after) => error.with_retry_after(after.min(LONGEST_RETRY)),
         None => error,
     }
+}
+
+/// The seconds since the Unix epoch of a date like `Sun, 06 Nov 1994 08:49:37 GMT`, the one form that is still sent
+/// (RFC 9110, section 5.6.7).
+fn http_date(text: &str) -> Option<i64> {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let fields: Vec<&str> = text.split_once(", ")?.1.split([' ', ':']).collect();
+    let &[day, month, year, hour, minute, second, "GMT"] = fields.as_slice() else { return None };
+    let month = MONTHS.iter().position(|name| *name == month)? as i64 + 1;
+    let number = |text: &str, most: i64| {
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        text.parse::<i64>().ok().filter(|number| digits && *number <= most)
+    };
+    let (day, year) = (number(day, 31)?, number(year, 9999)?);
+    let clock = number(hour, 23)? * 3600 + number(minute, 59)? * 60 + number(second, 60)?;
+    // Days since 1970-01-01, by years that begin in March, so that a leap day is a year's last.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    Some((days + (month * 153 + 2) / 5 + day - 1 - 719_468) * 86_400 + clock)
 }
 
 #[cfg(test)]
@@ -44,11 +69,31 @@ mod tests {
     }
 
     #[test]
+    fn a_date_is_read_in_its_one_form() {
+        for (text, seconds) in [
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
+            ("Tue, 29 Feb 2000 12:00:00 GMT", Some(951_825_600)),
+            ("Fri, 01 Mar 2024 00:00:00 GMT", Some(1_709_251_200)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", None),
+            ("Sun, 06 Nov 1994 24:00:00 GMT", None),
+            ("Sun, +6 Nov 1994 08:49:37 GMT", None),
+            ("Sun, 06 Non 1994 08:49:37 GMT", None),
+            ("", None),
+        ] {
+            assert_eq!(http_date(text), seconds, "{text}");
+        }
+    }
+
+    #[test]
     fn milliseconds_go_before_seconds_and_nonsense_is_nothing() {
         let after = |pairs: &[(&str, &str)]| {
             let headers: Vec<_> = pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-            with_upstream_retry(Error::new(Code::UpstreamError, "x"), &headers).retry_after()
+            retry_at(Error::new(Code::UpstreamError, "x"), &headers, 784_111_770_500).retry_after()
         };
+        assert_eq!(after(&[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")]), Some(Duration::from_millis(6500)));
+        assert_eq!(after(&[("retry-after", "Sat, 05 Nov 1994 08:49:37 GMT")]), Some(Duration::ZERO));
+        assert_eq!(after(&[("retry-after", "Sun, 06 Nov 1994 08:49:37")]), None);
         assert_eq!(after(&[("retry-after", "2"), ("retry-after-ms", "1500")]), Some(Duration::from_millis(1500)));
         assert_eq!(after(&[("retry-after", "2")]), Some(Duration::from_secs(2)));
         assert_eq!(after(&[("retry-after", "-2")]), None);

@@ -6,6 +6,7 @@
 //! the waiter's side, `worker` and `attempt` for the other, `pool` for the whole.
 
 mod attempt;
+mod ending;
 mod face;
 mod figures;
 mod headers;
@@ -21,9 +22,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use attempt::AttemptSettings;
+pub use ending::PoolEnd;
 pub use face::{WorkerRow, WorkerState};
 pub use job::{Reached, ReplyChannel};
-pub use pool::{PoolEnd, PoolPhase, PoolSettings, StartupTimes};
+pub use pool::{PoolPhase, PoolSettings, StartupTimes};
 pub use snapshot::{
     BreakerStats, HealthStats, JobStats, KeyStats, OptimizationStats, ProviderStats, QueueStats, ScalingStats,
     WorkerStats,
@@ -38,6 +40,7 @@ use crate::sync::threads::SpawnError;
 use crate::time::Deadline;
 use crate::transport::Transport;
 use attempt::Attempt;
+use ending::Halted;
 use pool::Pool;
 use ticket::Waited;
 
@@ -57,6 +60,18 @@ pub struct Outcome {
     pub timing: Timing,
     /// The sink, if the attempt did not use it.
     pub sink: Option<Box<dyn Sink>>,
+}
+
+/// A provider that has been told to end; its threads are still to be joined.
+#[derive(Debug)]
+#[must_use = "its threads are to be joined"]
+pub struct Halt(Halted);
+
+impl Halt {
+    /// Joins the provider's threads until `deadline`.
+    pub fn join(self, deadline: Deadline) -> PoolEnd {
+        self.0.join(deadline)
+    }
 }
 
 impl Provider {
@@ -107,11 +122,11 @@ impl Provider {
         self.pool.drain();
     }
 
-    /// Ends the provider: cuts what still runs, answers what still waits, joins its threads until `deadline`.
-    pub fn stop(&self, deadline: Deadline) -> PoolEnd {
-        let end = self.pool.stop(deadline);
+    /// Ends the provider but for its threads: cuts what still runs, answers what still waits.
+    pub fn halt(&self) -> Halt {
+        let halted = self.pool.halt();
         self.pool.shared().attempt.transport.retire();
-        end
+        Halt(halted)
     }
 
     /// The provider's part of `/stats`.

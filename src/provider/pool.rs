@@ -8,9 +8,8 @@
 //! **Lock order.** The roster is ranked and held only to add or remove workers; threads are started and joined outside it
 //! where that can take long.
 //!
-//! **Shutdown.** Close the permits, so that nobody waits for a place; give every worker its quit signal; sweep the lanes and
-//! answer what is left; join each worker by name. A submitter that pushed into a lane looks at the phase again, so a job
-//! that slipped in behind the sweep is taken back by the one who brought it.
+//! **Shutdown.** See `ending`. A submitter that pushed into a lane looks at the phase again, so a job that slipped in behind
+//! the sweep is taken back by the one who brought it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -23,14 +22,14 @@ use serde::Serialize;
 use super::attempt::Attempt;
 use super::face::{Face, WorkerState};
 use super::figures::{Entry, Figures, Unserved};
-use super::job::{Job, Payload, Reached, Reply, ReplyChannel};
+use super::job::{Job, Payload, ReplyChannel};
 use super::ticket::Ticket;
 use super::{supervisor, worker};
 use crate::config::Policy;
 use crate::error::{Code, Error};
 use crate::events::Events;
 use crate::ids::WorkerId;
-use crate::model::{Call, Sink, Timing};
+use crate::model::{Call, Sink};
 use crate::queue::{Lanes, Permits, TakeError};
 use crate::recycle;
 use crate::sync::locks::{LockError, Ranked, classes};
@@ -39,10 +38,10 @@ use crate::sync::{CancelReason, Quit, Role, Slot, Thread, Threads};
 use crate::time::{Deadline, micros_of, now};
 
 /// How long the roster is waited for: it is held for microseconds.
-const ROSTER_WAIT: Duration = Duration::from_secs(1);
+pub(super) const ROSTER_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a pool waits at its start for its workers to report ready.
-const READY_WAIT: Duration = Duration::from_secs(2);
+pub(super) const READY_WAIT: Duration = Duration::from_secs(2);
 
 /// What a caller is told of a full queue until the drain rate is measured.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -115,7 +114,7 @@ impl Shared {
         PoolPhase::ALL.get(usize::from(raw)).copied().unwrap_or(PoolPhase::Stopped)
     }
 
-    fn set_phase(&self, phase: PoolPhase) {
+    pub(super) fn set_phase(&self, phase: PoolPhase) {
         self.phase.fetch_max(phase as u8, Ordering::SeqCst);
     }
 }
@@ -131,11 +130,12 @@ pub(crate) struct Roster {
     pub(crate) shared: Arc<Shared>,
     pub(crate) workers: Ranked<BTreeMap<WorkerId, Hired>>,
     next: AtomicU64,
-    closing: AtomicBool,
+    pub(super) closing: AtomicBool,
     exits: Sender<ThreadEvent>,
 }
 
 /// A worker as its pool holds it. Field order is drop order: the quit signal is given before the handle goes.
+#[derive(Debug)]
 pub(crate) struct Hired {
     pub(crate) quit: Quit,
     pub(crate) face: Arc<Face>,
@@ -196,22 +196,11 @@ impl Roster {
 
 /// A provider's workers and their queue.
 pub(crate) struct Pool {
-    roster: Arc<Roster>,
+    pub(super) roster: Arc<Roster>,
     replies: recycle::Pool<ReplyChannel>,
     startup: StartupTimes,
     /// Its quit signal stands before its handle, so that a drop of both gives the signal first.
-    supervisor: Slot<(Quit, Thread)>,
-}
-
-/// What became of a pool at its end.
-#[derive(Clone, Debug, Default)]
-pub struct PoolEnd {
-    /// Jobs that were running at the deadline and were cancelled.
-    pub cut: u64,
-    /// Jobs that still waited and were answered with `shutting_down`.
-    pub swept: u64,
-    /// Workers that did not end in time, by name.
-    pub stragglers: Vec<String>,
+    pub(super) supervisor: Slot<(Quit, Thread)>,
 }
 
 impl Pool {
@@ -402,76 +391,12 @@ impl Pool {
     pub(crate) fn drain(&self) {
         self.shared().set_phase(PoolPhase::Draining);
     }
-
-    /// Ends the pool: cuts what still runs, answers what still waits, joins every thread until `deadline`.
-    pub(crate) fn stop(&self, deadline: Deadline) -> PoolEnd {
-        let mut end = PoolEnd::default();
-        let shared = Arc::clone(&self.roster.shared);
-        let (cut, swept) = (shared.figures.cut.get(), shared.figures.swept.get());
-        self.roster.closing.store(true, Ordering::SeqCst);
-        shared.set_phase(PoolPhase::Stopped);
-        shared.permits.close();
-        let supervisor = self.supervisor.take().map(|(quit, thread)| {
-            drop(quit);
-            thread
-        });
-        let mut hired = match self.roster.workers.lock(ROSTER_WAIT) {
-            Ok(mut workers) => std::mem::take(&mut *workers),
-            Err(error) => {
-                log::error!("{}: the workers could not be told to quit: {error}", shared.settings.name);
-                BTreeMap::new()
-            }
-        };
-        hired.values_mut().for_each(|hired| hired.quit.signal());
-        for job in shared.lanes.sweep() {
-            answer_swept(&job, &shared);
-        }
-        for worker in hired.values() {
-            // A job that has been answered and only tidies up hears of it too, which does it no harm.
-            worker.face.cancel_current(CancelReason::Shutdown);
-        }
-        for (_, Hired { quit, face, thread }) in hired {
-            drop(quit);
-            match thread.join(deadline) {
-                Ok(()) => shared.figures.retired.inc(),
-                Err(thread) => {
-                    end.cut += u64::from(face.state().is_busy());
-                    end.stragglers.push(format!("{} ({:?})", thread.name(), face.state()));
-                }
-            }
-        }
-        end.cut += shared.figures.cut.get().saturating_sub(cut);
-        end.swept = shared.figures.swept.get().saturating_sub(swept);
-        if let Some(Err(thread)) = supervisor.map(|thread| thread.join(deadline)) {
-            end.stragglers.push(thread.name().to_owned());
-        }
-        end
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        if self.shared().phase() != PoolPhase::Stopped {
-            self.stop(Deadline::after(READY_WAIT));
-        }
-    }
 }
 
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pool").field("settings", &self.shared().settings).finish_non_exhaustive()
     }
-}
-
-/// Answers a job that the sweep found, unless it is a tombstone.
-fn answer_swept(job: &Job, shared: &Shared) {
-    let Some(payload) = job.payload.take() else { return };
-    shared.figures.swept.inc();
-    let Payload { permit, entry, responder, submitted, .. } = payload;
-    drop(permit);
-    entry.settle(Unserved::Abandoned);
-    let timing = Timing { queue: now().saturating_duration_since(submitted), ..Timing::default() };
-    responder.answer(Reply { result: Err::<Reached, _>(stopping(&shared.settings.name)), timing });
 }
 
 pub(crate) fn stopping(provider: &str) -> Error {

@@ -180,6 +180,8 @@ pub(super) fn run(
 enum Opened {
     /// Nothing that ends it.
     More,
+    /// Not even that event: the client is kept alive while it is waited for, at most until then.
+    Early(Deadline),
     /// Its end.
     Done,
     /// What it fails by: how bytes fall into reads must not decide whether the events before it are shown.
@@ -211,9 +213,11 @@ fn open(
             Ok(Batch::End) if source.judge.is_complete() => return Ok(Opened::Done),
             Ok(Batch::End) if has_event(&scratch.out) => return Ok(Opened::More),
             Ok(Batch::End) => return Err(bad("the stream ended before its first event".to_owned())),
-            Err(Fault::Transport(error)) if error.kind == TransportErrorKind::Timeout && !first_until.passed() => {
+            Err(Fault::Transport(error))
+                if early.is_some() && error.kind == TransportErrorKind::Timeout && !first_until.passed() =>
+            {
                 scratch.out.extend_from_slice(sse::KEEP_ALIVE);
-                return Ok(Opened::More);
+                return Ok(Opened::Early(first_until));
             }
             Err(Fault::Transport(error)) if error.kind == TransportErrorKind::Cut => {
                 let text = "the connection to the provider was cut before the stream's first event";
@@ -269,7 +273,7 @@ impl Streaming {
                 sink.finish(StreamEnd::Complete);
                 // The chunk that ends the body is on its way or here; past it, the connection serves again.
                 let until = Deadline::after(CLEAN_END);
-                while matches!(source.body.read(&mut scratch.read, until), Ok(n) if n > 0) {}
+                while !until.passed() && matches!(source.body.read(&mut scratch.read, until), Ok(n) if n > 0) {}
             }
             Err(error) => {
                 running.fail(&error);
@@ -299,18 +303,22 @@ impl Streaming {
         let mut heard = now();
         let mut spoke = heard;
         self.send(&mut scratch.out)?;
-        match opened {
-            Opened::More => {}
+        let mut first_until = match opened {
+            Opened::More => None,
+            Opened::Early(until) => Some(until),
             Opened::Done => return Ok(()),
             Opened::Failed(error) => return Err(error),
-        }
+        };
         loop {
-            let silence = Deadline::from(heard, settings.stream_idle_timeout);
+            let silence = first_until.unwrap_or_else(|| Deadline::from(heard, settings.stream_idle_timeout));
             let speak = Deadline::from(spoke, KEEP_ALIVE_EVERY);
             let batch = source.next(&mut scratch.read, &mut scratch.out, silence.earlier(whole).earlier(speak));
             match batch {
                 Ok(Batch::More) => {
                     heard = now();
+                    if has_event(&scratch.out) {
+                        first_until = None;
+                    }
                     if !scratch.out.is_empty() {
                         self.send(&mut scratch.out)?;
                         spoke = heard;
@@ -326,7 +334,8 @@ impl Streaming {
                 }
                 Err(fault) => {
                     self.send(&mut scratch.out)?;
-                    match self.fault(fault, source.judge.is_complete(), silence, whole)? {
+                    let late = if first_until.is_some() { no_first_event } else { silent };
+                    match self.fault(fault, source.judge.is_complete(), silence, late, whole)? {
                         Onward::Complete => return Ok(()),
                         Onward::Speak => {
                             scratch.out.extend_from_slice(sse::KEEP_ALIVE);
@@ -359,7 +368,14 @@ impl Streaming {
     }
 
     /// What a failed read comes to.
-    fn fault(&self, fault: Fault, complete: bool, silence: Deadline, whole: Deadline) -> Result<Onward, Error> {
+    fn fault(
+        &self,
+        fault: Fault,
+        complete: bool,
+        silence: Deadline,
+        late: fn() -> Error,
+        whole: Deadline,
+    ) -> Result<Onward, Error> {
         let error = match fault {
             Fault::Answer(error) => return Err(error),
             Fault::Transport(error) => error,
@@ -369,10 +385,7 @@ impl Streaming {
             _ if complete && error.kind != TransportErrorKind::Timeout => Ok(Onward::Complete),
             TransportErrorKind::Timeout if whole.passed() => Err(too_long()),
             TransportErrorKind::Timeout if silence.passed() && complete => Ok(Onward::Complete),
-            TransportErrorKind::Timeout if silence.passed() => {
-                let text = "the provider was silent for too long in the middle of the stream";
-                Err(Error::new(Code::StreamIdleTimeout, text))
-            }
+            TransportErrorKind::Timeout if silence.passed() => Err(late()),
             TransportErrorKind::Timeout => Ok(Onward::Speak),
             TransportErrorKind::TooLarge | TransportErrorKind::Protocol => Err(bad(error.message)),
             _ => Err(cut(&error.message)),
@@ -394,6 +407,14 @@ fn cut(why: &str) -> Error {
 
 fn panicked() -> Error {
     Error::new(Code::Internal, "a worker panicked in the middle of the stream; the request id is in the log")
+}
+
+fn silent() -> Error {
+    Error::new(Code::StreamIdleTimeout, "the provider was silent for too long in the middle of the stream")
+}
+
+fn no_first_event() -> Error {
+    Error::new(Code::FirstTokenTimeout, "the provider sent no first event in time")
 }
 
 fn too_long() -> Error {

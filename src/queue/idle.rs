@@ -91,10 +91,9 @@ impl<T> IdleSet<T> {
         })
     }
 
-    /// Has the worker that has waited longest look at the lanes, if anybody waits.
-    pub(super) fn look(&self) {
-        // Nobody waits: then the next to enter looks by itself.
-        let _ = self.send(Handed::Look);
+    /// Has the worker that has waited longest look at the lanes. `false` if nobody waits: the next to enter looks by itself.
+    pub(super) fn look(&self) -> bool {
+        self.send(Handed::Look).is_ok()
     }
 
     #[cfg(test)]

@@ -88,15 +88,24 @@ impl<T: Queued> Lanes<T> {
     /// If the lane has no slot, which a caller that holds a permit never sees; the job comes back.
     pub fn push(&self, job: T) -> Result<(), LaneFull<T>> {
         let Err(job) = self.idle.offer(job) else { return Ok(()) };
-        self.lane(job.priority()).push(job)?;
-        // A worker may have looked at the lane just before this job stood in it.
-        self.idle.look();
+        let standing = self.lane(job.priority()).push(job)?;
+        self.tell(standing);
         Ok(())
+    }
+
+    /// Has as many idle workers look: each may have looked just before one of so many jobs came to stand in a lane.
+    fn tell(&self, standing: usize) {
+        for _ in 0..standing {
+            if !self.idle.look() {
+                return;
+            }
+        }
     }
 
     /// Says that the content of a job standing in a lane was taken back.
     pub fn bury(&self, priority: Priority) {
-        self.lane(priority).bury();
+        let put_back = self.lane(priority).bury();
+        self.tell(put_back);
     }
 
     /// Says that a taken job was a tombstone.
@@ -122,7 +131,7 @@ impl<T: Queued> Lanes<T> {
                 recv(quit.channel()) -> _ => match self.leave(seat) {
                     // The word that something stands in a lane was for whoever waits: it is passed on.
                     Some(Handed::Look) => {
-                        self.idle.look();
+                        self.tell(1);
                         return Taken::Quit;
                     }
                     None => return Taken::Quit,
@@ -171,7 +180,7 @@ impl<T: Queued> Lanes<T> {
             }),
             // It need not have been for the job that was found: a second one may stand in a lane, pushed by somebody who
             // saw nobody idle, and another worker may have looked before it did.
-            Some(Handed::Look) => self.idle.look(),
+            Some(Handed::Look) => self.tell(1),
         }
     }
 
@@ -221,29 +230,34 @@ impl<T: Queued> Lane<T> {
         Self { sender, receiver, tombstones: AtomicIsize::new(0), turning: AtomicBool::new(false) }
     }
 
-    fn push(&self, mut job: T) -> Result<(), LaneFull<T>> {
+    /// Puts a job at the end; how many came to stand here by that, those put back included.
+    fn push(&self, mut job: T) -> Result<usize, LaneFull<T>> {
+        let mut standing = 1;
         for _ in 0..PUSH_TRIES {
             match self.sender.try_send(job) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(standing),
                 Err(error) => job = error.into_inner(),
             }
-            self.turn_over();
+            standing += self.turn_over();
             std::thread::yield_now();
         }
         Err(LaneFull(job))
     }
 
-    fn bury(&self) {
+    /// Counts one tombstone more; how many jobs were put back by what that led to.
+    fn bury(&self) -> usize {
         let buried = self.tombstones.fetch_add(1, Ordering::Relaxed) + 1;
         if usize::try_from(buried).unwrap_or(0) > self.sender.capacity().unwrap_or(0) / 4 {
-            self.turn_over();
+            return self.turn_over();
         }
+        0
     }
 
-    /// Throws the tombstones out; one thread at a time, the others go on.
-    fn turn_over(&self) {
-        let Some(_turn) = Turn::take(&self.turning) else { return };
-        let mut live = VecDeque::new();
+    /// Throws the tombstones out; one thread at a time, the others go on. How many jobs were put back: a worker that has
+    /// looked meanwhile has not seen them.
+    fn turn_over(&self) -> usize {
+        let Some(_turn) = Turn::take(&self.turning) else { return 0 };
+        let (mut live, mut put_back) = (VecDeque::new(), 0);
         loop {
             for shell in self.receiver.try_iter().take(self.sender.capacity().unwrap_or(0)) {
                 if shell.is_tombstone() {
@@ -253,14 +267,17 @@ impl<T: Queued> Lane<T> {
                 }
             }
             while let Some(shell) = live.pop_front() {
-                if let Err(error) = self.sender.try_send(shell) {
-                    live.push_front(error.into_inner());
-                    break;
+                match self.sender.try_send(shell) {
+                    Ok(()) => put_back += 1,
+                    Err(error) => {
+                        live.push_front(error.into_inner());
+                        break;
+                    }
                 }
             }
             // The lane filled up with new tombstones while it was empty: take those out too.
             if live.is_empty() {
-                break;
+                return put_back;
             }
         }
     }
@@ -282,268 +299,4 @@ impl Drop for Turn<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::AtomicUsize;
-
-    use super::*;
-    use crate::sync::{Quit, Slot, locks::classes::TEST_LEAF};
-
-    type Job = Arc<Entry>;
-
-    #[derive(Debug)]
-    struct Entry {
-        slot: Slot<u32>,
-        priority: Priority,
-    }
-
-    impl Entry {
-        fn take(&self) -> Option<u32> {
-            self.slot.take()
-        }
-    }
-
-    impl Queued for Job {
-        fn is_tombstone(&self) -> bool {
-            !self.slot.is_held()
-        }
-
-        fn priority(&self) -> Priority {
-            self.priority
-        }
-    }
-
-    const TICK: Duration = Duration::from_millis(1);
-
-    fn job(number: u32) -> Job {
-        Arc::new(Entry { slot: Slot::new(&TEST_LEAF, number), priority: Priority::Interactive })
-    }
-
-    fn batch(number: u32) -> Job {
-        Arc::new(Entry { slot: Slot::new(&TEST_LEAF, number), priority: Priority::Batch })
-    }
-
-    fn next(lanes: &Lanes<Job>, shift: &mut Shift, quit: &Quit) -> Option<u32> {
-        match lanes.take(&lanes.seat(), shift, &quit.watch(), TICK) {
-            Taken::Job(job) => job.take(),
-            Taken::Tick | Taken::Quit => None,
-        }
-    }
-
-    #[test]
-    fn batch_gets_its_share_and_all_that_is_left() {
-        let lanes = Lanes::new(64, 0.25);
-        for number in 0..16 {
-            lanes.push(job(number)).expect("room");
-            lanes.push(batch(100 + number)).expect("room");
-        }
-        let (mut shift, quit) = (Shift::default(), Quit::new());
-        let order: Vec<u32> = std::iter::from_fn(|| next(&lanes, &mut shift, &quit)).collect();
-        assert_eq!(order.len(), 32);
-        assert_eq!(order[..16].iter().filter(|number| **number >= 100).count(), 4, "one take in four: {order:?}");
-        let sorted = |lane: &dyn Fn(&&u32) -> bool| order.iter().filter(lane).is_sorted();
-        assert!(sorted(&|n| **n < 100) && sorted(&|n| **n >= 100), "each lane keeps its order");
-    }
-
-    #[test]
-    fn turning_over_drops_tombstones_and_keeps_the_order() {
-        let lanes = Lanes::new(8, 0.0);
-        let jobs: Vec<Job> = (0..16).map(job).collect();
-        jobs.iter().for_each(|job| lanes.push(Arc::clone(job)).expect("room"));
-        for left in jobs.iter().step_by(2) {
-            left.take().expect("still there");
-            lanes.bury(Priority::Interactive);
-        }
-        assert!(lanes.interactive.receiver.len() < 16, "tombstones were thrown out");
-        let (mut shift, quit) = (Shift::default(), Quit::new());
-        let mut order = Vec::new();
-        while let Taken::Job(job) = lanes.take(&lanes.seat(), &mut shift, &quit.watch(), TICK) {
-            order.extend(job.take());
-        }
-        assert_eq!(order, [1, 3, 5, 7, 9, 11, 13, 15]);
-    }
-
-    #[test]
-    fn a_lane_full_of_tombstones_takes_a_live_job() {
-        let lanes = Lanes::new(2, 0.0);
-        for number in 0..4 {
-            let dead = job(number);
-            assert!(dead.take().is_some());
-            lanes.push(dead).expect("room");
-        }
-        lanes.push(job(7)).expect("turning over makes room");
-        assert_eq!(next(&lanes, &mut Shift::default(), &Quit::new()), Some(7));
-    }
-
-    #[test]
-    fn quit_goes_before_jobs() {
-        let lanes = Lanes::new(2, 0.0);
-        lanes.push(job(1)).expect("room");
-        let quit = Quit::new();
-        let watch = quit.watch();
-        drop(quit);
-        assert!(matches!(lanes.take(&lanes.seat(), &mut Shift::default(), &watch, TICK), Taken::Quit));
-        assert_eq!(lanes.sweep().count(), 1);
-    }
-
-    /// A job handed over while its worker finds another one in a lane must reach somebody.
-    #[test]
-    fn no_job_waits_while_a_worker_is_idle() {
-        const ROUNDS: u32 = 4000;
-        let lanes = Lanes::<Job>::new(64, 0.125);
-        let quit = Quit::new();
-        let (done, is_done) = bounded(64);
-        std::thread::scope(|scope| {
-            for _ in 0..3 {
-                let (lanes, watch, done) = (&lanes, quit.watch(), done.clone());
-                scope.spawn(move || {
-                    let (seat, mut shift) = (lanes.seat(), Shift::default());
-                    // A tick so long that a job left lying is seen as a hang, not found by it.
-                    while let Taken::Job(job) = lanes.take(&seat, &mut shift, &watch, Duration::from_secs(60)) {
-                        done.send(job.take().expect("taken once")).expect("the test listens");
-                    }
-                });
-            }
-            for round in 0..ROUNDS {
-                let burst = 1 + round % 5;
-                for number in 0..burst {
-                    lanes.push(if number % 2 == 0 { job(number) } else { batch(number) }).expect("room");
-                }
-                for _ in 0..burst {
-                    is_done.recv_timeout(Duration::from_secs(5)).expect("no job is left lying");
-                }
-            }
-            drop(quit);
-        });
-    }
-
-    /// Two jobs are pushed while two workers go idle. The first worker finds one of them itself, and is told of the other in
-    /// that moment: the second worker, who looked before, must hear of it.
-    #[test]
-    fn word_of_a_job_reaches_somebody_idle_when_its_first_hearer_is_busy_already() {
-        let lanes = Lanes::<Job>::new(64, 0.0);
-        let (first, second) = (lanes.seat(), lanes.seat());
-        lanes.idle.enter(&first);
-        lanes.idle.enter(&second);
-        assert!(lanes.look(&mut Shift::default()).is_none(), "the second worker has looked, and waits");
-        lanes.interactive.push(job(1)).expect("room");
-        assert_eq!(lanes.look(&mut Shift::default()).and_then(|job| job.take()), Some(1), "the first one finds a job");
-        lanes.interactive.push(job(2)).expect("room");
-        lanes.idle.look();
-        lanes.leave_served(&first);
-        assert!(matches!(second.receiver().try_recv(), Ok(Handed::Look)), "nobody would take the second job");
-    }
-
-    #[test]
-    fn idle_workers_take_turns() {
-        let lanes = Lanes::<Job>::new(64, 0.0);
-        let quit = Quit::new();
-        let (done, is_done) = bounded(1);
-        std::thread::scope(|scope| {
-            for worker in 0..4usize {
-                let (lanes, watch, done) = (&lanes, quit.watch(), done.clone());
-                scope.spawn(move || {
-                    let (seat, mut shift) = (lanes.seat(), Shift::default());
-                    while let Taken::Job(_) = lanes.take(&seat, &mut shift, &watch, Duration::from_secs(60)) {
-                        done.send(worker).expect("the test listens");
-                    }
-                });
-            }
-            let all_idle = || lanes.idle.len() == 4;
-            let mut jobs = [0; 4];
-            for number in 0..400 {
-                let fuse = crate::time::Deadline::after(Duration::from_secs(5));
-                while !all_idle() {
-                    assert!(!fuse.passed(), "a worker does not come back");
-                    std::thread::yield_now();
-                }
-                lanes.push(job(number)).expect("room");
-                jobs[is_done.recv_timeout(Duration::from_secs(5)).expect("somebody takes it")] += 1;
-            }
-            assert_eq!(jobs, [100; 4]);
-            drop(quit);
-        });
-    }
-
-    /// Whoever leaves while the lanes are swept may turn one over: what it has in hand must not be put back behind the sweep.
-    #[test]
-    fn a_sweep_finds_what_somebody_is_turning_over() {
-        for _ in 0..100 {
-            let lanes = Lanes::<Job>::new(64, 0.0);
-            (0..64).for_each(|number| lanes.push(job(number)).expect("room"));
-            let swept = AtomicUsize::new(0);
-            let (started, is_started) = bounded(0);
-            std::thread::scope(|scope| {
-                let (lanes, swept) = (&lanes, &swept);
-                scope.spawn(move || {
-                    started.send(()).expect("it is waited for");
-                    while swept.load(Ordering::SeqCst) == 0 {
-                        lanes.interactive.turn_over();
-                        // The sweep waits for its turn by yielding; a loop without a gap would starve it for whole time slices.
-                        std::thread::yield_now();
-                    }
-                });
-                is_started.recv().expect("it starts");
-                swept.store(lanes.sweep().count(), Ordering::SeqCst);
-            });
-            assert_eq!(swept.into_inner(), 64);
-        }
-    }
-
-    /// Producers that take half of their jobs back race with workers: each job is had by exactly one side.
-    #[test]
-    fn every_job_is_taken_once_while_lanes_turn_over() {
-        const PER_PRODUCER: usize = 3000;
-        let lanes = Lanes::<Job>::new(16, 0.125);
-        let permits = crate::queue::Permits::new(16);
-        let (worked, taken_back) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let quit = Quit::new();
-        std::thread::scope(|scope| {
-            for _ in 0..2 {
-                let (lanes, worked, watch) = (&lanes, &worked, quit.watch());
-                scope.spawn(move || {
-                    let (seat, mut shift) = (lanes.seat(), Shift::default());
-                    loop {
-                        match lanes.take(&seat, &mut shift, &watch, TICK) {
-                            Taken::Job(job) if job.take().is_some() => {
-                                worked.fetch_add(1, Ordering::SeqCst);
-                            }
-                            Taken::Job(_) => lanes.unbury(Priority::Interactive),
-                            Taken::Tick => {}
-                            Taken::Quit => break,
-                        }
-                    }
-                });
-            }
-            let producers: Vec<_> = (0..3)
-                .map(|_| {
-                    let (lanes, taken_back, permits) = (&lanes, &taken_back, &permits);
-                    scope.spawn(move || {
-                        for number in 0..PER_PRODUCER {
-                            let permit = loop {
-                                if let Ok(permit) = permits.try_take() {
-                                    break permit;
-                                }
-                                std::thread::yield_now();
-                            };
-                            let mine = job(0);
-                            lanes.push(Arc::clone(&mine)).expect("a permit means a slot");
-                            if number % 2 == 0 {
-                                std::thread::yield_now();
-                            }
-                            if mine.take().is_some() {
-                                taken_back.fetch_add(1, Ordering::SeqCst);
-                                lanes.bury(Priority::Interactive);
-                            }
-                            drop(permit);
-                        }
-                    })
-                })
-                .collect();
-            producers.into_iter().for_each(|producer| producer.join().expect("no panic"));
-            drop(quit);
-        });
-        let swept = lanes.sweep().filter(|job| job.take().is_some()).count();
-        assert_eq!(worked.into_inner() + taken_back.into_inner() + swept, 3 * PER_PRODUCER);
-    }
-}
+mod tests;

@@ -209,19 +209,19 @@ fn the_configuration_is_shown_without_its_secrets() {
     );
     let office = Office::on(station);
     for headers in [&[][..], &["Authorization: Bearer wrong"], &["x-api-key: wrong"]] {
-        let answer = office.client().send("GET", "/config", headers, "").answer();
+        let answer = office.client().ask("GET", "/config", headers, "").answer();
         assert_eq!(answer.status, 401);
     }
     for path in ["/config", "/stats", "/threads", "/events"] {
         let authorization = format!("Authorization: Bearer {key}");
-        let answer = office.client().send("GET", path, &[&authorization], "").answer();
+        let answer = office.client().ask("GET", path, &[&authorization], "").answer();
         assert_eq!(answer.status, 200, "{path}");
         assert!(!answer.text().contains("canary-key") && !answer.text().contains("canary-header"), "{}", answer.text());
         assert!(!answer.text().contains(CANARY), "{}", answer.text());
         assert_eq!(answer.header("cache-control"), Some("no-store"));
     }
     let authorization = format!("x-api-key: {key}");
-    let config = office.client().send("GET", "/config", &[&authorization], "").answer().json();
+    let config = office.client().ask("GET", "/config", &[&authorization], "").answer().json();
     assert_eq!(config["providers"]["p"]["concurrency_and_buffer_size"]["concurrency"], 1);
     assert_eq!(config["providers"]["p"]["network_config"]["first_token_timeout"], "1m");
 }
@@ -257,7 +257,7 @@ fn foreign_pages_are_kept_out() {
         (&[&*own, "Sec-Fetch-Site: same-origin"], 200),
     ] {
         let mut client = office.client();
-        client.raw(format!("GET /stats HTTP/1.1\r\n{}\r\n\r\n", lines.join("\r\n")));
+        client.send(format!("GET /stats HTTP/1.1\r\n{}\r\n\r\n", lines.join("\r\n")));
         assert_eq!(client.answer().status, status, "{lines:?}");
     }
     for (method, path, headers, status) in [
@@ -273,7 +273,7 @@ fn foreign_pages_are_kept_out() {
         ("POST", "/stats", &["x-sluicegate-admin: 1"], 405),
         ("GET", "/drain", &[], 405),
     ] {
-        let answer = office.client().send(method, path, headers, "").answer();
+        let answer = office.client().ask(method, path, headers, "").answer();
         assert_eq!(answer.status, status, "{method} {path} {headers:?}: {}", answer.text());
         assert!(answer.json()["error"]["message"].is_string());
         let allow = answer.header("allow").map(str::to_owned);
@@ -287,7 +287,7 @@ fn foreign_pages_are_kept_out() {
 fn a_drain_is_begun_by_a_post_and_seen_by_probes() {
     let office = Office::on(Station::sim());
     assert_eq!(office.client().get("/readyz").status, 200);
-    let answer = office.client().send("POST", "/drain", &["x-sluicegate-admin: 1"], "").answer();
+    let answer = office.client().ask("POST", "/drain", &["x-sluicegate-admin: 1"], "").answer();
     assert_eq!((answer.status, &answer.json()["phase"]), (202, &json!("draining")));
     assert_eq!((office.client().get("/readyz").status, office.client().get("/livez").status), (503, 200));
     let health = office.client().get("/health");
@@ -295,4 +295,55 @@ fn a_drain_is_begun_by_a_post_and_seen_by_probes() {
     assert_eq!(office.fresh()["phase"], "draining");
     let answer = office.station.client().chat(&[], &chat("sim/echo", false)).answer();
     assert_eq!((answer.status, answer.code().as_str()), (503, "shutting_down"));
+}
+
+/// The data plane may have used up every thread that it may have: what looks after it still gets its own.
+#[test]
+fn it_answers_when_the_data_plane_has_no_thread_left() {
+    let gate = crate::house::Gate::new();
+    let settings = crate::house::provider(json!({
+        "concurrency_and_buffer_size": { "concurrency": 4, "buffer_size": 100 },
+    }));
+    let config = json!({ "threads": { "max": 64, "idle_timeout": "100ms" }, "providers": { "p": settings } });
+    let office = Office::on(Station::on(crate::house::House::with(config, &[("p", &gate)])));
+    let mut waiting = Vec::new();
+    let refused = loop {
+        let mut client = office.station.client();
+        client.chat(&[], &chat("p/m", false));
+        let sent = waiting.len() as u64 + 1;
+        let taken = || office.station.house.stats()["requests"]["in_flight"] == sent;
+        eventually("it is taken in or refused", || taken() || office.station.front().stats().refused_total > 0);
+        if taken() {
+            waiting.push(client);
+        } else {
+            break client.answer();
+        }
+    };
+    assert_eq!((refused.status, refused.code().as_str()), (503, "overloaded"));
+    for path in ["/livez", "/readyz", "/stats?fresh=1", "/threads"] {
+        let answers: Vec<_> = (0..2).map(|_| office.client().get(path).status).collect();
+        assert_eq!(answers, [200, 200], "{path}");
+    }
+    let mut held: Vec<_> = (0..4).map(|_| gate.next()).collect();
+    held.pop().expect("four").panic();
+    eventually("the worker that panicked is replaced", || {
+        let workers = office.station.house.stats()["providers"]["p"]["workers"].clone();
+        workers["panics_total"] == 1 && workers["active"] == 4
+    });
+    held.into_iter().for_each(crate::house::Arrived::answer);
+    (4..waiting.len()).for_each(|_| gate.next().answer());
+    let statuses: Vec<_> = waiting.iter_mut().map(|client| client.answer().status).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), statuses.len() - 1, "{statuses:?}");
+}
+
+#[test]
+fn planes_that_are_dropped_without_a_word_end_all_the_same() {
+    let mut office = Office::on(Station::sim());
+    assert_eq!(office.client().get("/livez").status, 200);
+    assert_eq!(office.station.client().chat(&[], &chat("sim/echo", false)).answer().status, 200);
+    drop(office.admin.take());
+    drop(office.stats.take());
+    drop(office.station.front.take());
+    // The house's own drop sees every thread end.
+    drop(office.station.house.take());
 }

@@ -51,7 +51,7 @@ fn a_key_comes_in_three_ways_and_a_wrong_a_malformed_and_a_missing_one_look_the_
 fn a_wrong_key_is_refused_before_its_body() {
     let (station, _gate) = Station::gated(json!({}), json!({ "keys": [KEY] }));
     let mut client = station.client();
-    client.raw("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
+    client.send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
     assert_eq!(client.answer().status, 401);
 }
 
@@ -65,7 +65,7 @@ fn past_max_in_flight_requests_are_refused_before_their_body() {
     station.house.queued(1);
     for _ in 0..3 {
         let mut client = station.client();
-        client.raw("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
+        client.send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
         let (answer, took) = timed(|| client.answer());
         assert_eq!((answer.status, answer.code().as_str()), (503, "overloaded"));
         assert!(answer.header("retry-after").is_some());
@@ -92,7 +92,7 @@ fn buffered_bytes_are_bounded_however_a_body_is_framed() {
     let limits = json!({ "max_buffered_bytes": 3 << 20, "max_body_bytes": 2 << 20, "body_timeout": "5s" });
     let (station, gate) = Station::gated(json!({}), limits);
     let announce = |client: &mut Client, framing: &str| {
-        client.raw(format!("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n"));
+        client.send(format!("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n"));
     };
     for framing in ["Content-Length: 2000000", "Transfer-Encoding: chunked"] {
         let mut first = station.client();
@@ -112,7 +112,7 @@ fn buffered_bytes_are_bounded_however_a_body_is_framed() {
     let body = chat("p/m", false);
     for (number, client) in running.iter_mut().enumerate() {
         announce(client, "Transfer-Encoding: chunked");
-        client.raw(format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()));
+        client.send(format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()));
         eventually("it was read", || station.house.p("queue/submitted_total") == number as u64 + 1);
     }
     running.into_iter().for_each(|mut client| {
@@ -137,7 +137,7 @@ fn routes_that_are_none_or_not_built_say_so() {
         ("GET", "/openai", 400, "unsupported"),
         ("GET", "/openais", 404, "not_found"),
     ] {
-        let answer = client.send(method, path, &[], "").answer();
+        let answer = client.ask(method, path, &[], "").answer();
         assert_eq!((answer.status, answer.code().as_str()), (status, code), "{method} {path}");
         let allow = answer.header("allow");
         assert_eq!(allow.is_some(), status == 405, "{method} {path}");
@@ -152,7 +152,7 @@ fn routes_that_are_none_or_not_built_say_so() {
         "/openai/v1/chat/completions",
         "/bedrock/model/x/converse",
     ] {
-        let answer = station.client().send("POST", path, &[], &chat("sim/echo", false)).answer();
+        let answer = station.client().ask("POST", path, &[], &chat("sim/echo", false)).answer();
         assert_eq!((answer.status, answer.code().as_str()), (400, "unsupported"), "{path}");
     }
     let stats = station.house.at_rest();
@@ -182,7 +182,7 @@ fn bodies_that_cannot_be_read_are_refused_and_counted() {
         station.client().chat(&[], &format!("{{\"model\":\"p/m\",\"messages\":[\"{}\"]}}", "x".repeat(3000))).answer();
     assert_eq!((answer.status, answer.code().as_str()), (413, "body_too_large"));
     let mut slow = station.client();
-    slow.raw("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{");
+    slow.send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{");
     let answer = slow.answer();
     assert_eq!((answer.status, answer.code().as_str()), (408, "request_timeout"));
     let id = answer.json()["sluicegate"]["request_id"].as_str().map(str::to_owned);
@@ -192,7 +192,7 @@ fn bodies_that_cannot_be_read_are_refused_and_counted() {
         assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"), "{body}");
     }
     let mut gone = station.client();
-    gone.raw("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{");
+    gone.send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{");
     drop(gone);
     eventually("it is counted", || station.house.stats()["requests"]["cancelled_total"] == 1);
     assert!(gate.is_empty());

@@ -130,3 +130,38 @@ fn a_late_cancel_never_hits_the_next_request() {
         assert!(client.answer().complete);
     }
 }
+
+/// The last one to hold the gateway may be a connection that the watcher lets go.
+#[test]
+fn the_last_handle_may_be_dropped_on_the_watchers_thread() {
+    let mut station = Station::sim();
+    let mut client = station.client();
+    // Refused before its body: the connection is kept for the moment in which the client may still be sending.
+    client.send("POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nsome of it");
+    assert_eq!(client.answer().status, 404);
+    drop(station.front.take());
+    drop(station.house.take());
+    drop(client);
+    // The house's own drop sees every thread end.
+    drop(station);
+}
+
+/// A stream's client may hold the last handle of the gateway: its worker ends it then, and itself.
+#[test]
+fn the_last_handle_may_be_a_streams_connection() {
+    let (mut station, gate) = Station::gated(json!({}), json!({}));
+    let mut client = station.client();
+    client.chat(&[], &chat("p/m", true));
+    let pieces = gate.next().stream();
+    feed(&pieces, &word("one"));
+    client.wait_for("one");
+    drop(station.front.take());
+    drop(station.house.take());
+    feed(&pieces, crate::house::STOP);
+    drop(pieces);
+    let answer = client.answer();
+    assert!(answer.complete && answer.text().ends_with(crate::house::DONE), "{}", answer.text());
+    let began = now();
+    drop(station);
+    assert!(now() - began < ms(3000), "{:?}", now() - began);
+}

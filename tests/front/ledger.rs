@@ -220,6 +220,9 @@ fn in_a_storm_each_request_is_answered_once_and_everything_adds_up() {
     });
     let station = Station::on(House::with(config, &[]));
     let by_role = |role: &str| number(&station.house.stats(), &format!("/threads/by_role/{role}/active"));
+    assert_eq!(station.house.gateway().ask("sim/echo", "up").expect("it is served"), "up");
+    let descriptors = || number(&station.house.stats(), "/process/open_fds");
+    let before = descriptors();
     let until = Deadline::from(now(), STORM);
     let seen = std::thread::scope(|scope| {
         let station = &station;
@@ -233,14 +236,14 @@ fn in_a_storm_each_request_is_answered_once_and_everything_adds_up() {
     let stats = station.house.at_rest();
     let count = |what: &str| number(&stats, &format!("/requests/{what}_total"));
     // Who left before a whole head had been read was no request.
-    assert!(count("received") <= seen.sent && count("received") >= seen.sent - seen.left, "{seen:?} {stats:#}");
-    assert!(count("succeeded") >= seen.whole && count("succeeded") <= seen.whole + seen.left, "{seen:?} {stats:#}");
+    // One more came before the storm.
+    assert!(count("received") <= seen.sent + 1 && count("received") > seen.sent - seen.left, "{seen:?} {stats:#}");
+    assert!(count("succeeded") > seen.whole && count("succeeded") <= seen.whole + seen.left + 1, "{seen:?} {stats:#}");
     assert!(count("failed") >= seen.failed && count("failed") <= seen.failed + seen.left, "{seen:?} {stats:#}");
     assert!(count("cancelled") <= seen.left, "{seen:?} {stats:#}");
     assert_eq!(number(&stats, "/threads/panics_total"), 0, "a worker's panic is caught where it happens");
     assert!(number(&stats, "/providers/sim/workers/panics_total") > 0, "{stats:#}");
     assert!(seen.whole > 100 && seen.failed > 100 && seen.left > 10, "{seen:?}");
-    println!("{seen:?}");
 
     // What the storm brought up goes again: clients' connections and the provider's, their threads, their descriptors.
     eventually("every client's connection is closed", || station.front().stats().open == 0);
@@ -253,4 +256,6 @@ fn in_a_storm_each_request_is_answered_once_and_everything_adds_up() {
         threads.iter().all(|row| !row.name.starts_with("http-conn"))
     });
     assert_eq!((by_role("worker"), by_role("supervisor"), by_role("watcher")), (4, 1, 1));
+    // Other tests of this process have descriptors of their own: to be read where this one runs alone.
+    println!("{seen:?}; descriptors before and after: {before}, {}", descriptors());
 }

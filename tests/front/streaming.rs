@@ -3,9 +3,36 @@
 use std::thread::scope;
 
 use serde_json::json;
+use sluicegate::transport::TransportErrorKind;
 
 use super::{Station, timed};
 use crate::house::{DONE, FUSE, Piece, SLACK, STOP, USAGE, chat, eventually, feed, ms, number, word};
+
+/// Committing the 200 early changes nothing about how long the first event may take.
+#[test]
+fn an_early_keep_alive_does_not_lengthen_the_wait_for_the_first_event() {
+    let (station, gate) = Station::gated(
+        json!({ "early_keepalive": true, "network_config": { "first_token_timeout": "400ms" } }),
+        json!({}),
+    );
+    let mut client = station.client();
+    client.chat(&[], &chat("p/m", true));
+    let pieces = gate.next().stream();
+    let quiet = || pieces.send_timeout(Piece::Fail(TransportErrorKind::Timeout), FUSE);
+    // What the transport says when a read's time is over: the first time, that of the early comment.
+    quiet().map_err(drop).expect("a worker reads");
+    client.wait_for(": keep-alive");
+    let (answer, took) = timed(|| {
+        feed(&pieces, ": ping\n\n");
+        while quiet().is_ok() {
+            std::thread::park_timeout(ms(5));
+        }
+        client.answer()
+    });
+    assert_eq!((answer.status, answer.complete, answer.last_error().as_str()), (200, false, "first_token_timeout"));
+    assert!(took < ms(400) * SLACK, "{took:?}");
+    assert_eq!(number(&station.house.at_rest(), "/providers/p/jobs/timed_out_total"), 1);
+}
 
 #[test]
 fn events_come_untouched_and_the_usage_that_nobody_asked_for_stays_out() {

@@ -3,9 +3,10 @@
 use std::thread::scope;
 
 use serde_json::json;
+use sluicegate::gateway::Phase;
 
 use super::{Station, timed};
-use crate::house::{CANARY, SLACK, chat, ms, number, reply};
+use crate::house::{CANARY, FUSE, SLACK, chat, eventually, ms, number, reply};
 
 #[test]
 fn an_answer_comes_back_byte_for_byte_with_who_gave_it() {
@@ -177,4 +178,25 @@ fn fallbacks_are_refused_by_name_until_they_are_built_and_never_go_upstream() {
     assert_eq!(arrived.body, br#"{"model":"m","messages":[]}"#);
     arrived.answer();
     assert_eq!(client.answer().status, 200);
+}
+
+/// A large answer to a client who reads slowly is under way until it is written: a drain waits for it.
+#[test]
+fn a_drain_waits_until_an_answer_is_written() {
+    let (station, gate) = Station::gated(json!({}), json!({}));
+    let mut client = super::Client::small_window(station.addr);
+    client.chat(&[], &chat("p/m", false));
+    let big = reply(&"x".repeat(24 << 20));
+    gate.next().respond(200, &[], big.clone());
+    scope(|scope| {
+        eventually("the worker is done with it", || station.house.p("jobs/succeeded_total") == 1);
+        let ending = scope.spawn(|| station.house.shutdown(FUSE));
+        eventually("it drains", || !station.house.gateway().is_ready());
+        assert_eq!(station.house.stats()["requests"]["in_flight"], 1, "it is not written yet");
+        assert_eq!(station.house.gateway().phase(), Phase::Draining);
+        let answer = client.answer();
+        assert!(answer.complete && answer.body.len() == big.len());
+        let report = ending.join().expect("no panic");
+        assert_eq!((report.finished, report.cut), (1, 0), "{report:?}");
+    });
 }

@@ -124,6 +124,47 @@ fn a_worker_that_does_not_end_is_named_and_keeps_nobody() {
     eventually("the worker ends in the end", || threads.active() == 0);
 }
 
+/// Pools end side by side: one whose provider hears no cancel keeps no other's threads or streams.
+#[test]
+fn a_stuck_provider_does_not_hold_up_the_end_of_the_others() {
+    let (go, stuck) = crossbeam_channel::bounded::<()>(0);
+    let transport: Arc<dyn sluicegate::transport::Transport> =
+        Arc::new(sluicegate::transport::MemoryTransport::new(move |_, _| {
+            let _ = stuck.recv_timeout(FUSE);
+            Err(sluicegate::transport::TransportError::new(sluicegate::transport::TransportErrorKind::NoAnswer, "late"))
+        }));
+    let names = ["a", "b", "c"];
+    let providers: serde_json::Map<_, _> =
+        names.map(|name| (name.to_owned(), provider(json!({})))).into_iter().collect();
+    let config = json!({ "providers": providers }).to_string();
+    let config = sluicegate::config::Config::from_json(&config, &|_: &str| None).expect("good");
+    let builder = Gateway::builder().config(config);
+    let builder = names.iter().fold(builder, |builder, name| builder.transport(name, Arc::clone(&transport)));
+    let gateway = builder.build().expect("it starts");
+    let threads = gateway.threads().clone();
+    scope(|scope| {
+        let calls = names.map(|name| {
+            let gateway = &gateway;
+            let body = chat(&format!("{name}/m"), false).into_bytes();
+            scope.spawn(move || gateway.chat_raw(body, &CallOptions::default()))
+        });
+        eventually("all run", || {
+            let stats = serde_json::to_value(gateway.stats()).expect("JSON");
+            names.iter().all(|name| number(&stats, &format!("/providers/{name}/workers/busy")) == 1)
+        });
+        let began = now();
+        let report = gateway.shutdown(Duration::ZERO);
+        assert!(now() - began < ms(3500), "{:?}", now() - began);
+        assert_eq!((report.stragglers.len(), report.cut), (3, 3), "{report:?}");
+        for call in calls {
+            assert_eq!(code(&call.join().expect("no panic")), Code::ShuttingDown);
+        }
+    });
+    drop(gateway);
+    drop(go);
+    eventually("the workers end in the end", || threads.active() == 0);
+}
+
 /// Callers who come, queue, leave and are answered while the gateway ends: nobody is stranded behind the sweep.
 #[test]
 fn nobody_is_stranded_by_a_shutdown_at_any_moment() {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::held;
 use crate::cli::client::{Answer, Client, WAIT};
 use crate::cli::output::Failure;
-use crate::cli::planes::Planes;
+use crate::cli::planes::{self, Planes};
 use crate::config::Config;
 use crate::gateway::{Gateway, ShutdownReport};
 use crate::sync::Threads;
@@ -124,11 +124,11 @@ impl House {
         let Self { gateway, planes: Planes { front, stats, admin }, .. } = self;
         let mut report = gateway.shutdown(CLOSE_WAIT);
         let until = Deadline::after(CLOSE_WAIT);
-        if let Some(front) = std::sync::Arc::into_inner(front) {
+        if let Some(front) = planes::sole(front, until) {
             report.stragglers.extend(front.shutdown(until));
         }
         report.stragglers.extend(admin.shutdown(until));
-        if let Some(stats) = std::sync::Arc::into_inner(stats) {
+        if let Some(stats) = planes::sole(stats, until) {
             stats.stop(until);
         }
         report

@@ -66,22 +66,24 @@ pub(super) fn thread_panics() -> Verdict {
 
 pub(super) fn thread_limit() -> Verdict {
     const LIMIT: u64 = 8;
+    // A role for which nothing is kept free.
+    const ROLE: Role = Role::Watchdog;
     let threads = Threads::new(LIMIT, STACK);
     let (hold, held) = bounded::<()>(0);
     let mut running = Vec::new();
     for number in 0..LIMIT {
         let held = held.clone();
-        running.push(threads.spawn(Role::Conn, &format!("held-{number}"), move || {
+        running.push(threads.spawn(ROLE, &format!("held-{number}"), move || {
             // Its end is the channel's closing.
             let _ = held.recv_timeout(FUSE);
         })?);
     }
-    let past = threads.spawn(Role::Conn, "past", || ());
+    let past = threads.spawn(ROLE, "past", || ());
     let refused = matches!(past, Err(SpawnError::Limit { limit: LIMIT }));
     drop(hold);
     running.into_iter().try_for_each(ended)?;
     ensure(refused, || format!("one past the limit came to {past:?}"))?;
-    ended(threads.spawn(Role::Conn, "again", || ())?)?;
+    ended(threads.spawn(ROLE, "again", || ())?)?;
     let stats = threads.stats();
     let counts = (stats.active, stats.peak, stats.spawned_total, stats.refused_total);
     ensure(counts == (0, LIMIT, LIMIT + 1, 1), || format!("{counts:?}"))?;

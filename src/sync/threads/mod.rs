@@ -2,115 +2,44 @@
 //!
 //! **Protocol.** [`Threads::spawn`] runs one piece of work; its panic is caught, logged with the thread's name, counted,
 //! and told to the owner as the thread's end. [`Threads::service`] runs work that must go on: a panic is caught, counted,
-//! and the work is begun again on the same thread. Past the limit a spawn is an error, never a panic.
+//! and the work is begun again on the same thread. Past the limit a spawn is an error, never a panic; the last few threads
+//! below it are kept for those who replace workers and for those who look after the gateway.
 //!
 //! **Shutdown.** A thread's `done` channel closes when its work is over; joining waits for that under a deadline, so that
 //! a straggler is reported by name instead of blocking the one who waits.
 //!
-//! **Lock order.** The table of threads is a leaf.
+//! **Lock order.** The table of threads is a leaf. Read `state` for what a thread says of itself, `stats` for what is told of it.
 
-use std::cell::RefCell;
+mod role;
+mod state;
+mod stats;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::fmt;
-use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use serde::Serialize;
+
+pub use role::Role;
+pub use state::{State, StateGuard, enter};
+pub use stats::{Ended, RoleRow, ThreadRow, ThreadStats};
 
 use super::locks::{Leaf, classes};
 use crate::ids::ThreadId;
-use crate::metrics::{CountGuard, Counter, Dist, Gauge, Histogram};
+use crate::metrics::{CountGuard, Counter, Gauge, Histogram};
 use crate::time::{Deadline, micros_of, now};
+use state::Entry;
 
 /// How many ended threads are remembered.
 const ENDED_KEPT: usize = 256;
 
 /// The pause before a service that panicked begins again, so that one that panics at once does not spin.
 const RESTART_PAUSE: Duration = Duration::from_millis(10);
-
-/// What a thread is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "the names are the explanation")]
-pub enum Role {
-    Accept,
-    Conn,
-    Worker,
-    Resolver,
-    Supervisor,
-    Stats,
-    Watchdog,
-    Watcher,
-    Admin,
-    Sim,
-}
-
-impl Role {
-    /// Every role.
-    pub const ALL: [Self; 10] = [
-        Self::Accept,
-        Self::Conn,
-        Self::Worker,
-        Self::Resolver,
-        Self::Supervisor,
-        Self::Stats,
-        Self::Watchdog,
-        Self::Watcher,
-        Self::Admin,
-        Self::Sim,
-    ];
-
-    /// The role's name.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Accept => "accept",
-            Self::Conn => "conn",
-            Self::Worker => "worker",
-            Self::Resolver => "resolver",
-            Self::Supervisor => "supervisor",
-            Self::Stats => "stats",
-            Self::Watchdog => "watchdog",
-            Self::Watcher => "watcher",
-            Self::Admin => "admin",
-            Self::Sim => "sim",
-        }
-    }
-}
-
-/// What a thread is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[repr(u8)]
-pub enum State {
-    /// Made, not running yet.
-    Created,
-    /// Computing.
-    Running,
-    /// Waiting on a channel.
-    WaitingChannel,
-    /// Waiting for a lock.
-    WaitingLock,
-    /// Reading, writing or waiting for a socket.
-    Io,
-    /// Over.
-    Finished,
-}
-
-impl State {
-    const ALL: [Self; 6] =
-        [Self::Created, Self::Running, Self::WaitingChannel, Self::WaitingLock, Self::Io, Self::Finished];
-
-    fn from_raw(raw: u8) -> Self {
-        Self::ALL.get(usize::from(raw)).copied().unwrap_or(Self::Running)
-    }
-}
 
 /// What the owner of a thread is told about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,76 +85,11 @@ impl std::error::Error for SpawnError {
         }
     }
 }
-
-struct Entry {
-    id: ThreadId,
-    name: Arc<str>,
-    role: Role,
-    born: Instant,
-    state: AtomicU8,
-    /// When the state was entered, in microseconds since `born`.
-    since_us: AtomicU64,
-}
-
-impl Entry {
-    fn enter(&self, state: State) -> State {
-        self.since_us.store(micros_of(now().saturating_duration_since(self.born)), Ordering::Relaxed);
-        State::from_raw(self.state.swap(state as u8, Ordering::Relaxed))
-    }
-}
-
-thread_local! {
-    static CURRENT: RefCell<Option<Arc<Entry>>> = const { RefCell::new(None) };
-}
-
-/// Marks the current thread as being in `state` until the guard drops. On a thread of the caller's own it does nothing.
-pub fn enter(state: State) -> StateGuard {
-    StateGuard(swap(state), PhantomData)
-}
-
-/// The state that the current thread was in until now, if it is one of ours.
-fn swap(state: State) -> Option<State> {
-    CURRENT.try_with(|current| current.borrow().as_ref().map(|entry| entry.enter(state))).ok().flatten()
-}
-
-/// Gives the current thread its former state back when dropped. Stays on its thread.
-#[must_use = "dropping the guard ends the state at once"]
-pub struct StateGuard(Option<State>, PhantomData<*const ()>);
-
-impl Drop for StateGuard {
-    fn drop(&mut self) {
-        if let Some(before) = self.0 {
-            swap(before);
-        }
-    }
-}
-
-impl fmt::Debug for StateGuard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("StateGuard")
-    }
-}
-
 #[derive(Default)]
 struct RoleFigures {
     active: Arc<Gauge>,
     jobs: Counter,
     lifetime: Histogram,
-}
-
-/// One thread that has ended.
-#[derive(Clone, Debug, Serialize)]
-pub struct Ended {
-    /// Its number.
-    pub id: ThreadId,
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its role.
-    pub role: Role,
-    /// How long it ran, in microseconds.
-    pub lifetime_us: u64,
-    /// Whether it ended by a panic.
-    pub panicked: bool,
 }
 
 struct Registry {
@@ -340,19 +204,12 @@ impl Threads {
         work: impl FnOnce() + Send + 'static,
     ) -> Result<Thread, SpawnError> {
         let registry = &self.0;
-        let Some(count) = registry.active.enter_below(registry.limit) else {
+        let Some(count) = registry.active.enter_below(role.share_of(registry.limit)) else {
             registry.refused.inc();
             return Err(SpawnError::Limit { limit: registry.limit });
         };
         let id = ThreadId(registry.next.fetch_add(1, Ordering::Relaxed));
-        let entry = Arc::new(Entry {
-            id,
-            name: name.into(),
-            role,
-            born: now(),
-            state: AtomicU8::new(State::Created as u8),
-            since_us: AtomicU64::new(0),
-        });
+        let entry = Arc::new(Entry::new(id, name, role));
         let (done, done_signal) = bounded::<Infallible>(0);
         let life = Life {
             role_count: registry.roles[role as usize].active.enter(),
@@ -369,7 +226,7 @@ impl Threads {
         #[expect(clippy::disallowed_methods, reason = "this is the home of thread starts")]
         let spawned = std::thread::Builder::new().name(short).stack_size(registry.stack).spawn(move || {
             let mut life = life;
-            CURRENT.with(|current| *current.borrow_mut() = Some(Arc::clone(&life.entry)));
+            state::adopt(&life.entry);
             life.entry.enter(State::Running);
             life.owner.tell(ThreadEvent::Spawned(life.entry.id));
             if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
@@ -400,18 +257,7 @@ impl Threads {
     pub fn list(&self) -> Vec<ThreadRow> {
         let live: Vec<_> = self.0.table.lock().live.values().cloned().collect();
         let now = now();
-        live.iter()
-            .map(|entry| {
-                let age_us = micros_of(now.saturating_duration_since(entry.born));
-                ThreadRow {
-                    id: entry.id,
-                    name: Arc::clone(&entry.name),
-                    role: entry.role,
-                    state: State::from_raw(entry.state.load(Ordering::Relaxed)),
-                    state_ms: age_us.saturating_sub(entry.since_us.load(Ordering::Relaxed)) / 1000,
-                }
-            })
-            .collect()
+        live.iter().map(|entry| entry.row(now)).collect()
     }
 
     /// The threads' part of `/stats`.
@@ -584,46 +430,6 @@ impl fmt::Debug for Thread {
     }
 }
 
-/// One row of `/threads`.
-#[derive(Clone, Debug, Serialize)]
-pub struct ThreadRow {
-    /// Its number.
-    pub id: ThreadId,
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its role.
-    pub role: Role,
-    /// What it is doing.
-    pub state: State,
-    /// For how long, in milliseconds.
-    pub state_ms: u64,
-}
-
-/// The threads' part of `/stats`. `null` stands for what is not built yet.
-#[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
-pub struct ThreadStats {
-    pub active: u64,
-    pub limit: u64,
-    pub peak: u64,
-    pub spawned_total: u64,
-    pub finished_total: u64,
-    pub panics_total: u64,
-    pub refused_total: u64,
-    pub stuck: Option<u64>,
-    pub by_role: BTreeMap<Role, RoleRow>,
-    pub ended: Vec<Ended>,
-}
-
-/// What `/stats` says of one role.
-#[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
-pub struct RoleRow {
-    pub active: u64,
-    pub jobs_total: u64,
-    pub lifetime_us: Dist,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -672,6 +478,26 @@ mod tests {
             while !matches!(told.recv_timeout(FUSE).expect("it is told"), ThreadEvent::Ended { .. }) {}
             assert_eq!(thread.done().try_recv(), Err(crossbeam_channel::TryRecvError::Disconnected));
         }
+    }
+
+    #[test]
+    fn connections_leave_threads_to_workers_and_both_to_the_rest() {
+        let threads = threads(16);
+        let (hold, held) = bounded::<Infallible>(0);
+        let start = |role| {
+            let held = held.clone();
+            threads.spawn(role, "held", move || assert!(held.recv().is_err()))
+        };
+        let running: Vec<_> = [(Role::Conn, 14), (Role::Worker, 1), (Role::Admin, 1)]
+            .into_iter()
+            .flat_map(|(role, fit)| {
+                let running: Vec<_> = (0..fit).map(|_| start(role).expect("its share")).collect();
+                assert!(matches!(start(role), Err(SpawnError::Limit { limit: 16 })), "{role:?}");
+                running
+            })
+            .collect();
+        drop(hold);
+        running.into_iter().for_each(|thread| thread.join(Deadline::after(FUSE)).expect("it ends"));
     }
 
     #[test]

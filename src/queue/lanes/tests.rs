@@ -1,0 +1,325 @@
+//! The lanes' promises: order, share, no job lost or left lying, tombstones thrown out.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use super::*;
+use crate::sync::{Quit, Slot, locks::classes::TEST_LEAF};
+
+type Job = Arc<Entry>;
+
+#[derive(Debug)]
+struct Entry {
+    slot: Slot<u32>,
+    priority: Priority,
+}
+
+impl Entry {
+    fn take(&self) -> Option<u32> {
+        self.slot.take()
+    }
+}
+
+impl Queued for Job {
+    fn is_tombstone(&self) -> bool {
+        !self.slot.is_held()
+    }
+
+    fn priority(&self) -> Priority {
+        self.priority
+    }
+}
+
+const TICK: Duration = Duration::from_millis(1);
+
+fn job(number: u32) -> Job {
+    Arc::new(Entry { slot: Slot::new(&TEST_LEAF, number), priority: Priority::Interactive })
+}
+
+fn batch(number: u32) -> Job {
+    Arc::new(Entry { slot: Slot::new(&TEST_LEAF, number), priority: Priority::Batch })
+}
+
+fn next(lanes: &Lanes<Job>, shift: &mut Shift, quit: &Quit) -> Option<u32> {
+    match lanes.take(&lanes.seat(), shift, &quit.watch(), TICK) {
+        Taken::Job(job) => job.take(),
+        Taken::Tick | Taken::Quit => None,
+    }
+}
+
+#[test]
+fn batch_gets_its_share_and_all_that_is_left() {
+    let lanes = Lanes::new(64, 0.25);
+    for number in 0..16 {
+        lanes.push(job(number)).expect("room");
+        lanes.push(batch(100 + number)).expect("room");
+    }
+    let (mut shift, quit) = (Shift::default(), Quit::new());
+    let order: Vec<u32> = std::iter::from_fn(|| next(&lanes, &mut shift, &quit)).collect();
+    assert_eq!(order.len(), 32);
+    assert_eq!(order[..16].iter().filter(|number| **number >= 100).count(), 4, "one take in four: {order:?}");
+    let sorted = |lane: &dyn Fn(&&u32) -> bool| order.iter().filter(lane).is_sorted();
+    assert!(sorted(&|n| **n < 100) && sorted(&|n| **n >= 100), "each lane keeps its order");
+}
+
+#[test]
+fn turning_over_drops_tombstones_and_keeps_the_order() {
+    let lanes = Lanes::new(8, 0.0);
+    let jobs: Vec<Job> = (0..16).map(job).collect();
+    jobs.iter().for_each(|job| lanes.push(Arc::clone(job)).expect("room"));
+    for left in jobs.iter().step_by(2) {
+        left.take().expect("still there");
+        lanes.bury(Priority::Interactive);
+    }
+    assert!(lanes.interactive.receiver.len() < 16, "tombstones were thrown out");
+    let (mut shift, quit) = (Shift::default(), Quit::new());
+    let mut order = Vec::new();
+    while let Taken::Job(job) = lanes.take(&lanes.seat(), &mut shift, &quit.watch(), TICK) {
+        order.extend(job.take());
+    }
+    assert_eq!(order, [1, 3, 5, 7, 9, 11, 13, 15]);
+}
+
+#[test]
+fn a_lane_full_of_tombstones_takes_a_live_job() {
+    let lanes = Lanes::new(2, 0.0);
+    for number in 0..4 {
+        let dead = job(number);
+        assert!(dead.take().is_some());
+        lanes.push(dead).expect("room");
+    }
+    lanes.push(job(7)).expect("turning over makes room");
+    assert_eq!(next(&lanes, &mut Shift::default(), &Quit::new()), Some(7));
+}
+
+#[test]
+fn quit_goes_before_jobs() {
+    let lanes = Lanes::new(2, 0.0);
+    lanes.push(job(1)).expect("room");
+    let quit = Quit::new();
+    let watch = quit.watch();
+    drop(quit);
+    assert!(matches!(lanes.take(&lanes.seat(), &mut Shift::default(), &watch, TICK), Taken::Quit));
+    assert_eq!(lanes.sweep().count(), 1);
+}
+
+/// A job handed over while its worker finds another one in a lane must reach somebody.
+#[test]
+fn no_job_waits_while_a_worker_is_idle() {
+    const ROUNDS: u32 = 4000;
+    let lanes = Lanes::<Job>::new(64, 0.125);
+    let quit = Quit::new();
+    let (done, is_done) = bounded(64);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            let (lanes, watch, done) = (&lanes, quit.watch(), done.clone());
+            scope.spawn(move || {
+                let (seat, mut shift) = (lanes.seat(), Shift::default());
+                // A tick so long that a job left lying is seen as a hang, not found by it.
+                while let Taken::Job(job) = lanes.take(&seat, &mut shift, &watch, Duration::from_secs(60)) {
+                    done.send(job.take().expect("taken once")).expect("the test listens");
+                }
+            });
+        }
+        for round in 0..ROUNDS {
+            let burst = 1 + round % 5;
+            for number in 0..burst {
+                lanes.push(if number % 2 == 0 { job(number) } else { batch(number) }).expect("room");
+            }
+            for _ in 0..burst {
+                is_done.recv_timeout(Duration::from_secs(5)).expect("no job is left lying");
+            }
+        }
+        drop(quit);
+    });
+}
+
+/// Two jobs are pushed while two workers go idle. The first worker finds one of them itself, and is told of the other in
+/// that moment: the second worker, who looked before, must hear of it.
+#[test]
+fn word_of_a_job_reaches_somebody_idle_when_its_first_hearer_is_busy_already() {
+    let lanes = Lanes::<Job>::new(64, 0.0);
+    let (first, second) = (lanes.seat(), lanes.seat());
+    lanes.idle.enter(&first);
+    lanes.idle.enter(&second);
+    assert!(lanes.look(&mut Shift::default()).is_none(), "the second worker has looked, and waits");
+    lanes.interactive.push(job(1)).expect("room");
+    assert_eq!(lanes.look(&mut Shift::default()).and_then(|job| job.take()), Some(1), "the first one finds a job");
+    lanes.interactive.push(job(2)).expect("room");
+    lanes.idle.look();
+    lanes.leave_served(&first);
+    assert!(matches!(second.receiver().try_recv(), Ok(Handed::Look)), "nobody would take the second job");
+}
+
+/// A worker that looks while somebody has the jobs in hand finds none; it must hear of them when they are back.
+#[test]
+fn who_goes_idle_while_a_lane_is_turned_over_hears_of_what_is_put_back() {
+    let lanes = Lanes::new(8, 0.0);
+    let jobs: Vec<Job> = (0..6).map(job).collect();
+    jobs.iter().for_each(|job| lanes.push(Arc::clone(job)).expect("room"));
+    let seat = lanes.seat();
+    lanes.idle.enter(&seat);
+    for left in &jobs[..5] {
+        left.take().expect("still there");
+        lanes.bury(Priority::Interactive);
+    }
+    assert_eq!(lanes.interactive.receiver.len(), 1, "the lane was turned over");
+    assert!(matches!(seat.receiver().try_recv(), Ok(Handed::Look)), "the job would lie while a worker is idle");
+}
+
+/// Waiters who leave turn the lanes over again and again while workers go idle and wake: who stays is served.
+#[test]
+fn nobody_who_stays_waits_while_a_worker_is_idle() {
+    let lanes = Lanes::<Job>::new(4, 0.125);
+    let quit = Quit::new();
+    let (done, is_done): (Vec<_>, Vec<_>) = (0..4).map(|_| bounded(1)).unzip();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            let (lanes, watch, done) = (&lanes, quit.watch(), &done);
+            scope.spawn(move || {
+                let (seat, mut shift) = (lanes.seat(), Shift::default());
+                while let Taken::Job(job) = lanes.take(&seat, &mut shift, &watch, Duration::from_secs(60)) {
+                    match job.take() {
+                        Some(owner) => done[owner as usize].send(()).expect("it is waited for"),
+                        None => lanes.unbury(Priority::Interactive),
+                    }
+                }
+            });
+        }
+        let waiters: Vec<_> = is_done
+            .iter()
+            .zip(0..)
+            .map(|(is_done, owner)| {
+                let lanes = &lanes;
+                scope.spawn(move || {
+                    let mut random = fastrand::Rng::with_seed(owner.into());
+                    for _ in 0..3000 {
+                        let mine = job(owner);
+                        lanes.push(Arc::clone(&mine)).expect("room");
+                        (0..random.u32(..200)).for_each(|_| std::hint::spin_loop());
+                        if random.bool() && mine.take().is_some() {
+                            lanes.bury(Priority::Interactive);
+                        } else {
+                            is_done.recv_timeout(Duration::from_secs(5)).expect("no job is left lying");
+                        }
+                    }
+                })
+            })
+            .collect();
+        waiters.into_iter().for_each(|waiter| waiter.join().expect("no panic"));
+        drop(quit);
+    });
+}
+
+#[test]
+fn idle_workers_take_turns() {
+    let lanes = Lanes::<Job>::new(64, 0.0);
+    let quit = Quit::new();
+    let (done, is_done) = bounded(1);
+    std::thread::scope(|scope| {
+        for worker in 0..4usize {
+            let (lanes, watch, done) = (&lanes, quit.watch(), done.clone());
+            scope.spawn(move || {
+                let (seat, mut shift) = (lanes.seat(), Shift::default());
+                while let Taken::Job(_) = lanes.take(&seat, &mut shift, &watch, Duration::from_secs(60)) {
+                    done.send(worker).expect("the test listens");
+                }
+            });
+        }
+        let all_idle = || lanes.idle.len() == 4;
+        let mut jobs = [0; 4];
+        for number in 0..400 {
+            let fuse = crate::time::Deadline::after(Duration::from_secs(5));
+            while !all_idle() {
+                assert!(!fuse.passed(), "a worker does not come back");
+                std::thread::yield_now();
+            }
+            lanes.push(job(number)).expect("room");
+            jobs[is_done.recv_timeout(Duration::from_secs(5)).expect("somebody takes it")] += 1;
+        }
+        assert_eq!(jobs, [100; 4]);
+        drop(quit);
+    });
+}
+
+/// Whoever leaves while the lanes are swept may turn one over: what it has in hand must not be put back behind the sweep.
+#[test]
+fn a_sweep_finds_what_somebody_is_turning_over() {
+    for _ in 0..100 {
+        let lanes = Lanes::<Job>::new(64, 0.0);
+        (0..64).for_each(|number| lanes.push(job(number)).expect("room"));
+        let swept = AtomicUsize::new(0);
+        let (started, is_started) = bounded(0);
+        std::thread::scope(|scope| {
+            let (lanes, swept) = (&lanes, &swept);
+            scope.spawn(move || {
+                started.send(()).expect("it is waited for");
+                while swept.load(Ordering::SeqCst) == 0 {
+                    lanes.interactive.turn_over();
+                    // The sweep waits for its turn by yielding; a loop without a gap would starve it for whole time slices.
+                    std::thread::yield_now();
+                }
+            });
+            is_started.recv().expect("it starts");
+            swept.store(lanes.sweep().count(), Ordering::SeqCst);
+        });
+        assert_eq!(swept.into_inner(), 64);
+    }
+}
+
+/// Producers that take half of their jobs back race with workers: each job is had by exactly one side.
+#[test]
+fn every_job_is_taken_once_while_lanes_turn_over() {
+    const PER_PRODUCER: usize = 3000;
+    let lanes = Lanes::<Job>::new(16, 0.125);
+    let permits = crate::queue::Permits::new(16);
+    let (worked, taken_back) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let quit = Quit::new();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            let (lanes, worked, watch) = (&lanes, &worked, quit.watch());
+            scope.spawn(move || {
+                let (seat, mut shift) = (lanes.seat(), Shift::default());
+                loop {
+                    match lanes.take(&seat, &mut shift, &watch, TICK) {
+                        Taken::Job(job) if job.take().is_some() => {
+                            worked.fetch_add(1, Ordering::SeqCst);
+                        }
+                        Taken::Job(_) => lanes.unbury(Priority::Interactive),
+                        Taken::Tick => {}
+                        Taken::Quit => break,
+                    }
+                }
+            });
+        }
+        let producers: Vec<_> = (0..3)
+            .map(|_| {
+                let (lanes, taken_back, permits) = (&lanes, &taken_back, &permits);
+                scope.spawn(move || {
+                    for number in 0..PER_PRODUCER {
+                        let permit = loop {
+                            if let Ok(permit) = permits.try_take() {
+                                break permit;
+                            }
+                            std::thread::yield_now();
+                        };
+                        let mine = job(0);
+                        lanes.push(Arc::clone(&mine)).expect("a permit means a slot");
+                        if number % 2 == 0 {
+                            std::thread::yield_now();
+                        }
+                        if mine.take().is_some() {
+                            taken_back.fetch_add(1, Ordering::SeqCst);
+                            lanes.bury(Priority::Interactive);
+                        }
+                        drop(permit);
+                    }
+                })
+            })
+            .collect();
+        producers.into_iter().for_each(|producer| producer.join().expect("no panic"));
+        drop(quit);
+    });
+    let swept = lanes.sweep().filter(|job| job.take().is_some()).count();
+    assert_eq!(worked.into_inner() + taken_back.into_inner() + swept, 3 * PER_PRODUCER);
+}

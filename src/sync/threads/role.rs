@@ -1,0 +1,68 @@
+//! What threads are for.
+
+use serde::Serialize;
+
+/// The most threads that are kept from connections, half of them from workers, too.
+const MAX_RESERVE: u64 = 32;
+
+/// What a thread is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names are the explanation")]
+pub enum Role {
+    Accept,
+    Conn,
+    Worker,
+    Resolver,
+    Supervisor,
+    Stats,
+    Watchdog,
+    Watcher,
+    Admin,
+    Sim,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 10] = [
+        Self::Accept,
+        Self::Conn,
+        Self::Worker,
+        Self::Resolver,
+        Self::Supervisor,
+        Self::Stats,
+        Self::Watchdog,
+        Self::Watcher,
+        Self::Admin,
+        Self::Sim,
+    ];
+
+    /// How many of `limit` threads there may be for one more of this role to start. Connections are the first to be
+    /// refused and workers the second, so that a worker can always be replaced, and whoever looks after the gateway always
+    /// finds a thread.
+    pub(super) fn share_of(self, limit: u64) -> u64 {
+        let reserve = (limit / 8).min(MAX_RESERVE);
+        match self {
+            Self::Conn | Self::Sim => limit - reserve,
+            Self::Worker => limit - reserve / 2,
+            _ => limit,
+        }
+    }
+
+    /// The role's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Conn => "conn",
+            Self::Worker => "worker",
+            Self::Resolver => "resolver",
+            Self::Supervisor => "supervisor",
+            Self::Stats => "stats",
+            Self::Watchdog => "watchdog",
+            Self::Watcher => "watcher",
+            Self::Admin => "admin",
+            Self::Sim => "sim",
+        }
+    }
+}

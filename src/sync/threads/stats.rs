@@ -1,0 +1,65 @@
+//! What `/threads` and `/stats` say of threads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::role::Role;
+use super::state::State;
+use crate::ids::ThreadId;
+use crate::metrics::Dist;
+
+/// One thread that has ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct Ended {
+    /// Its number.
+    pub id: ThreadId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its role.
+    pub role: Role,
+    /// How long it ran, in microseconds.
+    pub lifetime_us: u64,
+    /// Whether it ended by a panic.
+    pub panicked: bool,
+}
+/// One row of `/threads`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ThreadRow {
+    /// Its number.
+    pub id: ThreadId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its role.
+    pub role: Role,
+    /// What it is doing.
+    pub state: State,
+    /// For how long, in milliseconds.
+    pub state_ms: u64,
+}
+
+/// The threads' part of `/stats`. `null` stands for what is not built yet.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the interface's section 5 explains each")]
+pub struct ThreadStats {
+    pub active: u64,
+    pub limit: u64,
+    pub peak: u64,
+    pub spawned_total: u64,
+    pub finished_total: u64,
+    pub panics_total: u64,
+    pub refused_total: u64,
+    pub stuck: Option<u64>,
+    pub by_role: BTreeMap<Role, RoleRow>,
+    pub ended: Vec<Ended>,
+}
+
+/// What `/stats` says of one role.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the interface's section 5 explains each")]
+pub struct RoleRow {
+    pub active: u64,
+    pub jobs_total: u64,
+    pub lifetime_us: Dist,
+}
