@@ -10,6 +10,7 @@ mod demo;
 mod output;
 mod planes;
 mod process;
+mod scheduling;
 mod selftest;
 mod serve;
 mod sim;

@@ -10,6 +10,7 @@ use super::args::Serve;
 use super::output::{Failure, note, result, warning};
 use super::planes::{self, Planes};
 use super::process::{self, Signals};
+use super::scheduling;
 use crate::admin::Admin;
 use crate::config::{self, Config};
 use crate::front::Front;
@@ -22,6 +23,7 @@ const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
 pub(super) fn run(command: &Serve) -> Result<(), Failure> {
     process::raise_limits();
+    scheduling::prefer_throughput();
     let mut config = Config::discover(command.config.as_deref(), &config::process_env)?;
     config.listen_on(command.listen, command.admin)?;
     config.warnings.iter().for_each(|text| warning(text));
