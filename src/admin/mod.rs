@@ -43,19 +43,10 @@ impl Admin {
         let bound = listener.local_addr().map_err(StartError::Listen)?;
         let pages = pages::Pages::new(gateway.clone(), stats);
         let backend = tiny::Backend::start(gateway.threads(), Arc::new(pages))?;
-        let config = &gateway.config().server;
-        let limits = Limits {
-            role: Role::Admin,
-            max_connections: MAX_CONNECTIONS,
-            max_body_bytes: MAX_BODY,
-            max_header_bytes: config.max_header_bytes,
-            header_timeout: config.header_timeout,
-            body_timeout: config.body_timeout,
-            idle_timeout: config.idle_timeout,
-            write_timeout: config.write_timeout,
-            thread_idle_timeout: gateway.config().threads.idle_timeout,
-        };
-        let guard = guard::Guard::new(backend.path(), bound, config.admin_key.as_ref());
+        let config = gateway.config();
+        let own = Limits::of(config, Role::Admin);
+        let limits = Limits { max_connections: MAX_CONNECTIONS, max_body_bytes: MAX_BODY, ..own };
+        let guard = guard::Guard::new(backend.path(), bound, config.server.admin_key.as_ref());
         let server =
             Server::start(listener, limits, gateway.threads().clone(), gateway.watcher()?, Arc::new(guard), "admin")?;
         Ok(Self { server, pages: backend })

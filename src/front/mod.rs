@@ -41,17 +41,7 @@ impl Front {
         })?;
         let config = gateway.config();
         let service = Arc::new(Api { gateway: gateway.clone(), door: Door::new(gateway) });
-        let limits = Limits {
-            role: Role::Conn,
-            max_connections: config.server.max_connections,
-            max_body_bytes: config.server.max_body_bytes,
-            max_header_bytes: config.server.max_header_bytes,
-            header_timeout: config.server.header_timeout,
-            body_timeout: config.server.body_timeout,
-            idle_timeout: config.server.idle_timeout,
-            write_timeout: config.server.write_timeout,
-            thread_idle_timeout: config.threads.idle_timeout,
-        };
+        let limits = Limits::of(config, Role::Conn);
         let server = Server::start(listener, limits, gateway.threads().clone(), gateway.watcher()?, service, "http")?;
         Ok(Self { server })
     }

@@ -34,7 +34,6 @@ use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::events::Events;
 use crate::http::Watcher;
-use crate::model::Call;
 use crate::provider::{Provider, ReplyChannel};
 use crate::recycle;
 use crate::route;
@@ -206,12 +205,6 @@ impl Gateway {
         WeakGateway(Arc::downgrade(&self.0))
     }
 
-    /// The address of the simulated provider, if it was used already.
-    #[must_use]
-    pub fn sim_address(&self) -> Option<std::net::SocketAddr> {
-        self.0.sim.address()
-    }
-
     /// What the simulated provider counted, if it was used already.
     #[must_use]
     pub fn sim_stats(&self) -> Option<serde_json::Value> {
@@ -237,14 +230,6 @@ impl Gateway {
         let found = self.0.providers.iter().find(|provider| &**provider.name() == target.provider);
         let provider = found.ok_or_else(|| Error::new(Code::Internal, "a routed provider is gone"))?;
         Ok((provider, target.model))
-    }
-
-    /// Whether a call's model leads somewhere, before anything is queued for it.
-    ///
-    /// # Errors
-    /// [`Code::ModelNotFound`] with near names.
-    pub fn check_target(&self, call: &Call) -> Result<()> {
-        self.target(&call.fields.model).map(drop)
     }
 }
 

@@ -68,10 +68,6 @@ impl SimHost {
         Ok(addr)
     }
 
-    pub(super) fn address(&self) -> Option<SocketAddr> {
-        self.started.lock(START_WAIT).ok().and_then(|started| started.sim.as_ref().map(Sim::addr))
-    }
-
     /// What the simulated provider counted, if it was used.
     pub(super) fn stats(&self) -> Option<serde_json::Value> {
         self.started.lock(START_WAIT).ok().and_then(|started| started.sim.as_ref().map(Sim::stats))

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::Config;
 use crate::sync::Role;
 
 /// How long a quiet connection keeps its thread before it is parked. A closed loop's next request comes within it, so
@@ -39,6 +40,25 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// How long a connection thread without a connection is kept.
     pub thread_idle_timeout: Duration,
+}
+
+impl Limits {
+    /// The limits that the configuration sets; connections' threads are of `role`.
+    #[must_use]
+    pub fn of(config: &Config, role: Role) -> Self {
+        let server = &config.server;
+        Self {
+            role,
+            max_connections: server.max_connections,
+            max_body_bytes: server.max_body_bytes,
+            max_header_bytes: server.max_header_bytes,
+            header_timeout: server.header_timeout,
+            body_timeout: server.body_timeout,
+            idle_timeout: server.idle_timeout,
+            write_timeout: server.write_timeout,
+            thread_idle_timeout: config.threads.idle_timeout,
+        }
+    }
 }
 
 impl Default for Limits {

@@ -12,30 +12,17 @@ use sluicegate::gateway::{CallOptions, Gateway, Handled, Phase};
 use sluicegate::model::{Sink, SinkError, StreamEnd, StreamHead};
 use sluicegate::sync::CancelReason;
 use sluicegate::time::now;
-use sluicegate::wire::openai::{ChatRequest, parse_chat};
+use sluicegate::wire::openai::parse_chat;
 
-use crate::house::{
-    FUSE, Gate, House, STOP, cancellable, chat, code, eventually, feed, ms, number, provider, sim, word,
-};
-
-fn streaming(
-    house: &House,
-    gate: &Gate,
-) -> (sluicegate::gateway::ChatStream, crossbeam_channel::Sender<crate::house::Piece>) {
-    scope(|scope| {
-        let call = scope.spawn(|| house.gateway().chat_stream(&ChatRequest::new("p/m", "hi")));
-        let pieces = gate.next().stream();
-        feed(&pieces, &word("first"));
-        (call.join().expect("no panic").expect("it began"), pieces)
-    })
-}
+use super::streams::open;
+use crate::house::{FUSE, House, STOP, cancellable, chat, code, eventually, feed, ms, number, provider, sim, word};
 
 #[test]
 fn a_drain_lets_what_is_under_way_finish_and_takes_nothing_new() {
     let (house, gate) = House::gated(provider(json!({
         "concurrency_and_buffer_size": { "concurrency": 2, "buffer_size": 4 },
     })));
-    let (stream, pieces) = streaming(&house, &gate);
+    let (stream, pieces) = open(&house, &gate);
     let report = scope(|scope| {
         let running = scope.spawn(|| house.ask());
         let held = gate.next();
@@ -66,7 +53,7 @@ fn at_the_deadline_each_job_gets_one_answer_wherever_it_stands() {
     let (house, gate) = House::gated(provider(json!({
         "concurrency_and_buffer_size": { "concurrency": 2, "buffer_size": 3 },
     })));
-    let (mut stream, pieces) = streaming(&house, &gate);
+    let (mut stream, pieces) = open(&house, &gate);
     stream.next().expect("a chunk").expect("good");
     let report = scope(|scope| {
         let running = scope.spawn(|| house.ask());

@@ -17,7 +17,7 @@ use crate::house::{
 };
 
 /// Opens a stream at the gate and gives it its first word.
-fn open(house: &House, gate: &Gate) -> (ChatStream, Sender<Piece>) {
+pub(super) fn open(house: &House, gate: &Gate) -> (ChatStream, Sender<Piece>) {
     scope(|scope| {
         let call = scope.spawn(|| house.gateway().chat_stream(&ChatRequest::new("p/m", "hi")));
         let pieces = gate.next().stream();
