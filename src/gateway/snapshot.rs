@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::samples::ProviderSample;
 use super::{Inner, Phase, RequestStats};
-use crate::events::Event;
+use crate::events::{Alert, Event};
 use crate::http::ConnectionStats;
 use crate::provider::ProviderStats;
 use crate::recycle::PoolStats;
@@ -35,7 +35,7 @@ pub struct Snapshot {
     pub connections: Option<ConnectionStats>,
     pub process: Process,
     pub plugins: BTreeMap<String, Value>,
-    pub alerts: Vec<Value>,
+    pub alerts: Vec<Alert>,
 }
 
 /// `pools` in `/stats`.
@@ -95,7 +95,7 @@ pub(super) fn take(inner: &Inner) -> Snapshot {
         connections: None,
         process: process(),
         plugins: BTreeMap::new(),
-        alerts: Vec::new(),
+        alerts: inner.events.alerts(),
     }
 }
 

@@ -93,6 +93,8 @@ pub mod classes {
         THREADS = leaf("sync.threads");
         /// The last events.
         EVENTS = leaf("stats.events");
+        /// What is wrong now.
+        ALERTS = leaf("events.alerts");
         /// The last snapshots.
         STATS = leaf("stats.samples");
         /// The simulated provider's figures.

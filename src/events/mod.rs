@@ -1,4 +1,8 @@
-//! The last things that an operator would want to have seen: panics, phases, alerts. Bounded, in memory.
+//! The last things that an operator would want to have seen, and what is wrong right now. Bounded, in memory.
+//!
+//! An event has happened; an alert lasts until it is cleared, and its coming and going are events. Read `alerts` for those.
+
+mod alerts;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,6 +11,9 @@ use serde::Serialize;
 
 use crate::sync::locks::{Leaf, classes};
 use crate::time::unix_ms;
+use alerts::Standing;
+
+pub use alerts::{Alert, MOST_ALERTS};
 
 /// How many are kept.
 pub const KEPT: usize = 512;
@@ -24,21 +31,28 @@ pub struct Event {
     pub message: String,
 }
 
-/// The last events of one gateway. Cheap to clone.
+/// The last events and the standing alerts of one gateway. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Events(Arc<Leaf<VecDeque<Event>>>);
+pub struct Events(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    log: Leaf<VecDeque<Event>>,
+    standing: Leaf<Standing>,
+}
 
 impl Events {
     /// None yet.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(Leaf::new(&classes::EVENTS, VecDeque::new())))
+        let log = Leaf::new(&classes::EVENTS, VecDeque::new());
+        Self(Arc::new(Inner { log, standing: Leaf::new(&classes::ALERTS, Standing::default()) }))
     }
 
     /// Keeps one more, and lets the oldest go when there are [`KEPT`].
     pub fn push(&self, kind: &'static str, subject: &str, message: impl Into<String>) {
         let event = Event { at_ms: unix_ms(), kind, subject: subject.to_owned(), message: message.into() };
-        let mut events = self.0.lock();
+        let mut events = self.0.log.lock();
         let oldest = if events.len() == KEPT { events.pop_front() } else { None };
         events.push_back(event);
         drop(events);
@@ -48,7 +62,7 @@ impl Events {
     /// All that are kept, oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<Event> {
-        self.0.lock().iter().cloned().collect()
+        self.0.log.lock().iter().cloned().collect()
     }
 }
 
