@@ -49,13 +49,21 @@ impl<T> fmt::Debug for Seat<T> {
 
 /// The workers that wait, longest first.
 pub(super) struct IdleSet<T> {
-    waiting: Leaf<VecDeque<(u64, Sender<Handed<T>>)>>,
+    waiting: Leaf<Waiting<T>>,
     next: AtomicU64,
+}
+
+struct Waiting<T> {
+    queue: VecDeque<(u64, Sender<Handed<T>>)>,
+    /// The fewest that a job found, or left, since this was last asked for: the rest were busy. Noted under the lock that
+    /// is held anyway, so that a peak between two looks costs a request no counter of its own.
+    fewest: usize,
 }
 
 impl<T> IdleSet<T> {
     pub(super) fn new() -> Self {
-        Self { waiting: Leaf::new(&classes::IDLE, VecDeque::new()), next: AtomicU64::new(1) }
+        let waiting = Waiting { queue: VecDeque::new(), fewest: 0 };
+        Self { waiting: Leaf::new(&classes::IDLE, waiting), next: AtomicU64::new(1) }
     }
 
     /// A place for one more worker.
@@ -67,15 +75,15 @@ impl<T> IdleSet<T> {
     /// The worker begins to wait.
     pub(super) fn enter(&self, seat: &Seat<T>) {
         let sender = seat.sender.clone();
-        self.waiting.lock().push_back((seat.number, sender));
+        self.waiting.lock().queue.push_back((seat.number, sender));
     }
 
     /// The worker waits no more; `false` if somebody has taken it out, whose message is on its way.
     pub(super) fn leave(&self, seat: &Seat<T>) -> bool {
         let mut waiting = self.waiting.lock();
         // The one that leaves by itself is most often the one that entered last.
-        let found = waiting.iter().rposition(|(number, _)| *number == seat.number);
-        let entry = found.and_then(|at| waiting.remove(at));
+        let found = waiting.queue.iter().rposition(|(number, _)| *number == seat.number);
+        let entry = found.and_then(|at| waiting.queue.remove(at));
         drop(waiting);
         entry.is_some()
     }
@@ -96,14 +104,26 @@ impl<T> IdleSet<T> {
         self.send(Handed::Look).is_ok()
     }
 
+    /// The fewest that waited at a time since this was last asked.
+    pub(super) fn fewest(&self) -> usize {
+        let mut waiting = self.waiting.lock();
+        let now = waiting.queue.len();
+        std::mem::replace(&mut waiting.fewest, now).min(now)
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.waiting.lock().len()
+        self.waiting.lock().queue.len()
     }
 
     fn send(&self, mut message: Handed<T>) -> Result<(), Handed<T>> {
         loop {
-            let front = self.waiting.lock().pop_front();
+            let front = {
+                let mut waiting = self.waiting.lock();
+                let front = waiting.queue.pop_front();
+                waiting.fewest = waiting.fewest.min(waiting.queue.len());
+                front
+            };
             let Some((_, sender)) = front else { return Err(message) };
             match sender.try_send(message) {
                 Ok(()) => return Ok(()),

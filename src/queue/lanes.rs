@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
 
+use super::bell::Bell;
 use super::idle::{Handed, IdleSet, Seat};
 use crate::model::Priority;
 use crate::sync::QuitSignal;
@@ -61,6 +62,7 @@ pub struct Shift {
 /// Both lanes of a pool, and the workers that wait for jobs.
 pub struct Lanes<T> {
     idle: IdleSet<T>,
+    bell: Bell,
     interactive: Lane<T>,
     batch: Lane<T>,
     /// One take in this many looks at batch first; 0 for never.
@@ -73,7 +75,7 @@ impl<T: Queued> Lanes<T> {
     pub fn new(permits: usize, batch_share: f64) -> Self {
         let batch_every = if batch_share > 0.0 { (1.0 / batch_share).round().clamp(1.0, 1e6) as u32 } else { 0 };
         let (interactive, batch) = (Lane::new(permits), Lane::new(permits));
-        Self { idle: IdleSet::new(), interactive, batch, batch_every }
+        Self { idle: IdleSet::new(), bell: Bell::new(), interactive, batch, batch_every }
     }
 
     /// A place for one more worker to wait at.
@@ -93,13 +95,40 @@ impl<T: Queued> Lanes<T> {
         Ok(())
     }
 
-    /// Has as many idle workers look: each may have looked just before one of so many jobs came to stand in a lane.
+    /// Has as many idle workers look: each may have looked just before one of so many jobs came to stand in a lane. Where
+    /// nobody is idle, the bell rings for another worker.
     fn tell(&self, standing: usize) {
         for _ in 0..standing {
             if !self.idle.look() {
+                self.bell.ring();
                 return;
             }
         }
+    }
+
+    /// The bell that rings when a job stands and nobody is idle.
+    #[must_use]
+    pub fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// How many jobs stand in the lanes, tombstones left out as far as they are reported.
+    #[must_use]
+    pub fn standing(&self) -> usize {
+        [&self.interactive, &self.batch].map(Lane::standing).iter().sum()
+    }
+
+    /// Rings the bell if anything stands: what was counted on for it has come to nothing.
+    pub fn ring_if_standing(&self) {
+        if self.standing() > 0 {
+            self.bell.ring();
+        }
+    }
+
+    /// The fewest workers that were idle at a time since this was last asked.
+    #[must_use]
+    pub fn fewest_idle(&self) -> usize {
+        self.idle.fewest()
     }
 
     /// Says that the content of a job standing in a lane was taken back.
@@ -242,6 +271,11 @@ impl<T: Queued> Lane<T> {
             std::thread::yield_now();
         }
         Err(LaneFull(job))
+    }
+
+    fn standing(&self) -> usize {
+        let dead = usize::try_from(self.tombstones.load(Ordering::Relaxed)).unwrap_or(0);
+        self.receiver.len().saturating_sub(dead)
     }
 
     /// Counts one tombstone more; how many jobs were put back by what that led to.

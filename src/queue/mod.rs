@@ -2,12 +2,15 @@
 //!
 //! Capacity is a permit, not a slot of a channel: admission is exact whatever the channels hold, and a place comes free
 //! the moment its waiter leaves, although the job's shell still stands in its lane. Read `permits` for admission,
-//! `lanes` for the order in which workers take jobs, `idle` for how one that waits is found. Nothing here knows what a job is.
+//! `lanes` for the order in which workers take jobs, `idle` for how one that waits is found, `bell` for how it is noticed that
+//! there are too few. Nothing here knows what a job is.
 
+mod bell;
 mod idle;
 mod lanes;
 mod permits;
 
+pub use bell::Bell;
 pub use idle::Seat;
 pub use lanes::{LaneFull, Lanes, Queued, Shift, Taken};
 pub use permits::{Permit, Permits, TakeError};

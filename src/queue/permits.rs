@@ -24,11 +24,11 @@ use crate::time::Deadline;
 pub struct Permits(Arc<Inner>);
 
 struct Inner {
-    capacity: usize,
     state: Leaf<Places>,
 }
 
 struct Places {
+    capacity: usize,
     taken: usize,
     closed: bool,
     next_ticket: u64,
@@ -50,14 +50,30 @@ impl Permits {
     /// `capacity` permits.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        let places = Places { taken: 0, closed: false, next_ticket: 0, waiting: BTreeMap::new() };
-        Self(Arc::new(Inner { capacity, state: Leaf::new(&classes::PERMITS, places) }))
+        let places = Places { capacity, taken: 0, closed: false, next_ticket: 0, waiting: BTreeMap::new() };
+        Self(Arc::new(Inner { state: Leaf::new(&classes::PERMITS, places) }))
     }
 
     /// How many there are.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.0.capacity
+        self.0.state.lock().capacity
+    }
+
+    /// Changes how many there are. What is new goes to those who wait, longest first; where there are fewer now, permits
+    /// that are out stay valid, and none is handed on until their number has come down.
+    pub fn set_capacity(&self, capacity: usize) {
+        let served: Vec<_> = {
+            let mut places = self.0.state.lock();
+            places.capacity = capacity;
+            let fresh = capacity.saturating_sub(places.taken).min(places.waiting.len());
+            places.taken += fresh;
+            (0..fresh).filter_map(|_| places.waiting.pop_first()).collect()
+        };
+        for (_, waiter) in served {
+            // One whose waiter has gone drops here, and goes to the next.
+            let _ = waiter.try_send(Permit(Some(Arc::clone(&self.0))));
+        }
     }
 
     /// How many are taken now.
@@ -75,7 +91,7 @@ impl Permits {
         if places.closed {
             return Err(TakeError::Closed);
         }
-        if places.taken >= self.0.capacity {
+        if places.taken >= places.capacity {
             return Err(TakeError::TimedOut);
         }
         places.taken += 1;
@@ -92,7 +108,7 @@ impl Permits {
             if places.closed {
                 return Err(TakeError::Closed);
             }
-            if places.taken < self.0.capacity {
+            if places.taken < places.capacity {
                 places.taken += 1;
                 drop(places);
                 return Ok(Permit(Some(Arc::clone(&self.0))));
@@ -128,7 +144,7 @@ impl Permits {
 
 impl fmt::Debug for Permits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permits").field("capacity", &self.0.capacity).field("taken", &self.taken()).finish()
+        f.debug_struct("Permits").field("capacity", &self.capacity()).field("taken", &self.taken()).finish()
     }
 }
 
@@ -140,7 +156,9 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let Some(inner) = self.0.take() else { return };
         let mut places = inner.state.lock();
-        while let Some((_, waiter)) = places.waiting.pop_first() {
+        while places.taken <= places.capacity
+            && let Some((_, waiter)) = places.waiting.pop_first()
+        {
             drop(places);
             match waiter.try_send(Permit(Some(Arc::clone(&inner)))) {
                 Ok(()) => return,
@@ -220,6 +238,65 @@ mod tests {
             permits.close();
             assert_eq!(waiter.join().expect("no panic").err(), Some(TakeError::Closed));
         });
+    }
+
+    #[test]
+    fn a_raised_capacity_goes_to_those_who_wait_in_their_order_and_no_further() {
+        let permits = Permits::new(1);
+        let _held = permits.try_take().expect("free");
+        let order = Leaf::new(&classes::TEST_LEAF, Vec::new());
+        let (over, is_over) = bounded::<()>(0);
+        std::thread::scope(|scope| {
+            for number in 0..4 {
+                let (permits, order, is_over) = (&permits, &order, is_over.clone());
+                scope.spawn(move || {
+                    let permit = permits.take(Deadline::after(FUSE), &CancelToken::new()).expect("it comes");
+                    order.lock().push(number);
+                    let _ = is_over.recv_timeout(FUSE);
+                    drop(permit);
+                });
+                let seen = Deadline::after(FUSE);
+                while permits.0.state.lock().waiting.len() <= number {
+                    assert!(!seen.passed(), "the waiter never queued up");
+                    std::thread::yield_now();
+                }
+            }
+            permits.set_capacity(3);
+            assert_eq!(permits.0.state.lock().waiting.len(), 2, "two of four are served");
+            assert_eq!((permits.taken(), permits.try_take().err()), (3, Some(TakeError::TimedOut)));
+            let seen = Deadline::after(FUSE);
+            while order.lock().len() < 2 {
+                assert!(!seen.passed(), "who was served never woke");
+                std::thread::yield_now();
+            }
+            let mut served = order.lock().clone();
+            served.sort_unstable();
+            assert_eq!(served, [0, 1]);
+            drop(over);
+        });
+        assert_eq!(permits.taken(), 1);
+    }
+
+    #[test]
+    fn after_a_lowered_capacity_nobody_comes_in_until_enough_have_left() {
+        let permits = Permits::new(3);
+        let mut held: Vec<_> = (0..3).map(|_| permits.try_take().expect("free")).collect();
+        permits.set_capacity(1);
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| permits.take(Deadline::after(FUSE), &CancelToken::new()).map(drop));
+            let seen = Deadline::after(FUSE);
+            while permits.0.state.lock().waiting.is_empty() {
+                assert!(!seen.passed(), "the waiter never queued up");
+                std::thread::yield_now();
+            }
+            for left in [2, 1] {
+                held.pop();
+                assert_eq!((permits.taken(), permits.0.state.lock().waiting.len()), (left, 1), "one too many are in");
+            }
+            held.pop();
+            assert_eq!(waiter.join().expect("no panic"), Ok(()));
+        });
+        assert_eq!(permits.taken(), 0);
     }
 
     /// Takers that give up at random race with releases: no permit may be lost or doubled.

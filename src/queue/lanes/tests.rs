@@ -323,3 +323,42 @@ fn every_job_is_taken_once_while_lanes_turn_over() {
     let swept = lanes.sweep().filter(|job| job.take().is_some()).count();
     assert_eq!(worked.into_inner() + taken_back.into_inner() + swept, 3 * PER_PRODUCER);
 }
+
+#[test]
+fn the_bell_rings_for_a_job_that_finds_nobody_idle_and_only_then() {
+    let lanes = Lanes::new(8, 0.0);
+    lanes.push(job(1)).expect("room");
+    assert!(lanes.bell().channel().is_empty(), "it is not armed");
+    lanes.bell().arm(true);
+    (2..4).for_each(|number| lanes.push(job(number)).expect("room"));
+    assert_eq!((lanes.bell().channel().len(), lanes.standing()), (1, 3));
+    assert!(lanes.bell().channel().try_recv().is_ok());
+    let seat = lanes.seat();
+    lanes.idle.enter(&seat);
+    lanes.push(job(4)).expect("room");
+    assert!(lanes.bell().channel().is_empty(), "somebody was idle");
+}
+
+/// A retiring worker that was told of a job passes the word on; with nobody idle, it must be heard by who hires.
+#[test]
+fn word_that_a_leaving_worker_passes_on_to_nobody_rings_the_bell() {
+    let lanes = Lanes::<Job>::new(8, 0.0);
+    lanes.bell().arm(true);
+    let seat = lanes.seat();
+    lanes.idle.enter(&seat);
+    lanes.interactive.push(job(1)).expect("room");
+    assert!(lanes.idle.look());
+    lanes.leave_served(&seat);
+    assert_eq!(lanes.bell().channel().len(), 1);
+}
+
+#[test]
+fn the_fewest_idle_between_two_looks_are_remembered() {
+    let lanes = Lanes::<Job>::new(8, 0.0);
+    let seats: Vec<_> = (0..3).map(|_| lanes.seat()).collect();
+    seats.iter().for_each(|seat| lanes.idle.enter(seat));
+    let _ = lanes.fewest_idle();
+    (0..2).for_each(|number| lanes.push(job(number)).expect("somebody is idle"));
+    seats[..2].iter().for_each(|seat| lanes.idle.enter(seat));
+    assert_eq!((lanes.fewest_idle(), lanes.fewest_idle()), (1, 3));
+}
