@@ -1,7 +1,7 @@
 //! What a worker shows of itself: its state, what it is at, and what it has done.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -93,6 +93,13 @@ impl Face {
         if let Some(token) = token {
             token.cancel(reason);
         }
+    }
+
+    /// Who the worker is, what it is at, and for how long.
+    pub(crate) fn current(&self, now: Instant) -> Option<(WorkerId, RequestId, Duration)> {
+        let current = self.current.lock();
+        let current = current.as_ref()?;
+        Some((self.id, current.request_id.clone(), now.saturating_duration_since(current.since)))
     }
 
     pub(crate) fn row(&self, now: Instant) -> WorkerRow {

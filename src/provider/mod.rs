@@ -6,6 +6,7 @@
 //! the waiter's side, `worker` and `attempt` for the other, `pool` for the whole.
 
 mod attempt;
+mod drain;
 mod ending;
 mod face;
 mod figures;
@@ -13,9 +14,11 @@ mod headers;
 mod job;
 mod pool;
 mod relay;
+mod shedding;
 mod snapshot;
 mod supervisor;
 mod ticket;
+mod vitals;
 mod worker;
 
 use std::sync::Arc;
@@ -30,6 +33,7 @@ pub use snapshot::{
     BreakerStats, HealthStats, JobStats, KeyStats, OptimizationStats, ProviderStats, QueueStats, ScalingStats,
     WorkerStats,
 };
+pub use vitals::{RunningJob, VitalSigns};
 
 use crate::error::Error;
 use crate::events::Events;
@@ -41,7 +45,7 @@ use crate::time::Deadline;
 use crate::transport::Transport;
 use attempt::Attempt;
 use ending::Halted;
-use pool::Pool;
+use pool::{Pool, Refused};
 use ticket::Waited;
 
 /// A provider that takes attempts.
@@ -113,7 +117,7 @@ impl Provider {
                 let Waited { result, timing, sink } = ticket.wait(&call.cancel, call.deadline, call.fields.stream);
                 Outcome { result, timing, sink }
             }
-            Err((error, sink)) => Outcome { result: Err(error), timing: Timing::default(), sink },
+            Err(Refused { error, sink, timing }) => Outcome { result: Err(error), timing, sink },
         }
     }
 

@@ -20,6 +20,7 @@ use crossbeam_channel::{Sender, bounded};
 use serde::Serialize;
 
 use super::attempt::Attempt;
+use super::drain::{self, Drain, DrainRate};
 use super::face::{Face, WorkerState};
 use super::figures::{Entry, Figures, Unserved};
 use super::job::{Job, Payload, ReplyChannel};
@@ -29,7 +30,7 @@ use crate::config::Policy;
 use crate::error::{Code, Error};
 use crate::events::Events;
 use crate::ids::WorkerId;
-use crate::model::{Call, Sink};
+use crate::model::{Call, Sink, Timing};
 use crate::queue::{Lanes, Permits, TakeError};
 use crate::recycle;
 use crate::sync::locks::{LockError, Ranked, classes};
@@ -42,9 +43,6 @@ pub(super) const ROSTER_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a pool waits at its start for its workers to report ready.
 pub(super) const READY_WAIT: Duration = Duration::from_secs(2);
-
-/// What a caller is told of a full queue until the drain rate is measured.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The life of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -105,6 +103,7 @@ pub(crate) struct Shared {
     pub(crate) attempt: Attempt,
     pub(crate) threads: Threads,
     pub(crate) events: Events,
+    pub(super) drain_rate: DrainRate,
     phase: AtomicU8,
 }
 
@@ -116,6 +115,23 @@ impl Shared {
 
     pub(super) fn set_phase(&self, phase: PoolPhase) {
         self.phase.fetch_max(phase as u8, Ordering::SeqCst);
+    }
+
+    /// Takes note of how fast places come free.
+    pub(super) fn measure(&self, drain: &mut Drain) {
+        self.drain_rate.set(drain.look(now(), self.permits.freed(), self.figures.waiting.get()));
+    }
+
+    /// When one who finds the house full should come again.
+    pub(super) fn come_again(&self) -> Duration {
+        drain::retry_after(self.figures.waiting.get(), self.drain_rate.get())
+    }
+
+    /// The error of one whose time to wait is over; `phase` is what it waited for, `space` or `worker`.
+    pub(super) fn queue_timeout(&self, phase: &'static str) -> Error {
+        let what =
+            if phase == "space" { "no place in the queue came free in time" } else { "no worker came free in time" };
+        Error::new(Code::QueueTimeout, what).with_phase(phase).with_retry_after(self.come_again())
     }
 }
 
@@ -194,6 +210,16 @@ impl Roster {
     }
 }
 
+/// An attempt that got no place.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) error: Error,
+    /// The sink, unused.
+    pub(crate) sink: Option<Box<dyn Sink>>,
+    /// How long it waited.
+    pub(crate) timing: Timing,
+}
+
 /// A provider's workers and their queue.
 pub(crate) struct Pool {
     pub(super) roster: Arc<Roster>,
@@ -226,6 +252,7 @@ impl Pool {
             attempt,
             threads: threads.clone(),
             events,
+            drain_rate: DrainRate::default(),
             phase: AtomicU8::new(PoolPhase::Init as u8),
             settings,
         });
@@ -313,7 +340,7 @@ impl Pool {
         model: &Arc<str>,
         attempt: u32,
         sink: Option<Box<dyn Sink>>,
-    ) -> Result<Ticket, (Error, Option<Box<dyn Sink>>)> {
+    ) -> Result<Ticket, Refused> {
         let shared = self.shared();
         let submitted = now();
         let mut wait_until = Deadline::from(submitted, shared.settings.wait_timeout);
@@ -325,7 +352,8 @@ impl Pool {
             Ok(permit) => permit,
             Err((outcome, error)) => {
                 entry.settle(outcome);
-                return Err((error.with_provider(&shared.settings.name), sink));
+                let timing = Timing { queue: since(submitted), ..Timing::default() };
+                return Err(Refused { error: error.with_provider(&shared.settings.name), sink, timing });
             }
         };
         entry.accepted();
@@ -360,7 +388,7 @@ impl Pool {
     /// A place, or how and why there is none.
     fn admit(&self, call: &Call, wait_until: Deadline) -> Result<crate::queue::Permit, (Unserved, Error)> {
         let shared = self.shared();
-        let full = |code, text: &'static str| Error::new(code, text).with_retry_after(RETRY_AFTER);
+        let full = |code, text: &'static str| Error::new(code, text).with_retry_after(shared.come_again());
         let closed = || (Unserved::Abandoned, stopping(&shared.settings.name));
         match (shared.permits.try_take(), shared.settings.policy) {
             (Ok(permit), _) => Ok(permit),
@@ -373,15 +401,22 @@ impl Pool {
                 let text = "every worker is busy and the queue is full; the request was dropped (policy drop)";
                 Err((Unserved::Dropped, full(Code::RequestDropped, text)))
             }
+            (Err(_), Policy::DropOldest) => shared.shed_oldest().map_err(|error| match error {
+                TakeError::Closed => closed(),
+                TakeError::Cancelled(_) | TakeError::TimedOut => {
+                    let text = "every worker is busy and nothing waits that could be dropped (policy drop_oldest)";
+                    (Unserved::Dropped, full(Code::RequestDropped, text))
+                }
+            }),
             (Err(_), Policy::Block) => {
                 shared.figures.blocked.inc();
                 shared.permits.take(wait_until, &call.cancel).map_err(|error| match error {
                     TakeError::Closed => closed(),
                     TakeError::Cancelled(reason) => (Unserved::Abandoned, cancelled(reason)),
                     TakeError::TimedOut if call.deadline.is_some_and(Deadline::passed) => {
-                        (Unserved::Abandoned, queue_timeout("space"))
+                        (Unserved::Abandoned, shared.queue_timeout("space"))
                     }
-                    TakeError::TimedOut => (Unserved::TimedOutSpace, queue_timeout("space")),
+                    TakeError::TimedOut => (Unserved::TimedOutSpace, shared.queue_timeout("space")),
                 })
             }
         }
@@ -401,11 +436,6 @@ impl std::fmt::Debug for Pool {
 
 pub(crate) fn stopping(provider: &str) -> Error {
     Error::new(Code::ShuttingDown, "the gateway is shutting down").with_provider(provider)
-}
-
-pub(crate) fn queue_timeout(phase: &'static str) -> Error {
-    let what = if phase == "space" { "no place in the queue came free in time" } else { "no worker came free in time" };
-    Error::new(Code::QueueTimeout, what).with_phase(phase).with_retry_after(RETRY_AFTER)
 }
 
 /// The error for a request that was cancelled.

@@ -1,4 +1,5 @@
-//! Keeps a pool at its strength: takes workers that ended off the roster and hires new ones; lets old connections go.
+//! Keeps a pool at its strength: takes workers that ended off the roster and hires new ones; lets old connections go; measures
+//! how fast places come free.
 //!
 //! **Protocol.** It waits for {a worker's end, tick, quit}. Events only make it faster: at each tick it counts for itself,
 //! so an event lost for lack of room, or a spawn refused for lack of threads, is made up for within the second.
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, select_biased};
 
+use super::drain::Drain;
 use super::pool::Roster;
 use crate::sync::threads::ThreadEvent;
 use crate::sync::{QuitSignal, State, threads};
@@ -19,6 +21,7 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// Runs until told to quit.
 pub(crate) fn run(roster: &Weak<Roster>, exits: &Receiver<ThreadEvent>, quit: &QuitSignal) {
+    let mut drain = Drain::default();
     loop {
         {
             let _waiting = threads::enter(State::WaitingChannel);
@@ -33,6 +36,7 @@ pub(crate) fn run(roster: &Weak<Roster>, exits: &Receiver<ThreadEvent>, quit: &Q
             }
         }
         let Some(roster) = roster.upgrade() else { return };
+        roster.shared.measure(&mut drain);
         roster.shared.attempt.transport.close_idle();
         roster.reap();
         if !roster.is_manned() {

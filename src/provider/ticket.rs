@@ -14,7 +14,7 @@ use crossbeam_channel::select;
 
 use super::figures::Unserved;
 use super::job::{Job, Payload, Reached, Reply, ReplyChannel};
-use super::pool::{Shared, cancelled, queue_timeout, since};
+use super::pool::{Refused, Shared, cancelled, since};
 use crate::error::{Code, Error};
 use crate::model::{Sink, Timing};
 use crate::recycle::Lease;
@@ -75,7 +75,8 @@ impl Ticket {
                 default(until.remaining()) => {}
             }
             if queued && self.job.payload.is_held() {
-                return self.leave(streamed, || queue_timeout("worker"));
+                let shared = Arc::clone(&self.shared);
+                return self.leave(streamed, || shared.queue_timeout("worker"));
             }
             if queued {
                 queued = false;
@@ -99,12 +100,13 @@ impl Ticket {
     ///
     /// # Errors
     /// With `why` if no worker had taken it.
-    pub(crate) fn withdraw(self, why: impl FnOnce() -> Error) -> Result<Self, (Error, Option<Box<dyn Sink>>)> {
+    pub(crate) fn withdraw(self, why: impl FnOnce() -> Error) -> Result<Self, Refused> {
         match self.job.payload.take() {
             Some(payload) => {
                 let sink = self.job.sink.take();
+                let timing = Timing { queue: since(payload.submitted), ..Timing::default() };
                 self.bury(payload, Unserved::Abandoned);
-                Err((why(), sink))
+                Err(Refused { error: why(), sink, timing })
             }
             None => Ok(self),
         }

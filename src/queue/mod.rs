@@ -4,6 +4,7 @@
 //! the moment its waiter leaves, although the job's shell still stands in its lane. Read `permits` for admission,
 //! `lanes` for the order in which workers take jobs, `idle` for how one that waits is found. Nothing here knows what a job is.
 
+mod ages;
 mod idle;
 mod lanes;
 mod permits;
