@@ -141,7 +141,7 @@ impl Active {
     /// Counts the end, gives the place back, and answers.
     pub(super) fn end(self, shared: &Shared, result: Result<Reached, Error>) {
         let timing = self.timing();
-        shared.figures.service_us.record_micros(timing.upstream);
+        shared.figures.note_service(timing.queue, timing.upstream);
         if matches!(&result, Err(error) if matches!(error.status(), 401 | 403)) {
             shared.figures.key_failed.inc();
         }

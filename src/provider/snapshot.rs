@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::face::WorkerRow;
 use super::pool::{Pool, PoolPhase, StartupTimes, count_workers};
-use crate::metrics::Dist;
+use crate::metrics::{Dist, PairedStats};
 use crate::time::now;
 use crate::transport::ConnectionStats;
 
@@ -82,7 +82,7 @@ pub struct JobStats {
     pub first_token_us: Dist,
     pub tokens_in_total: u64,
     pub tokens_out_total: u64,
-    pub correlation: Option<Value>,
+    pub correlation: PairedStats,
 }
 
 /// `breaker` in `/stats`; not built yet.
@@ -205,11 +205,11 @@ pub(super) fn take(pool: &Pool, key_name: Option<&str>) -> ProviderStats {
             fallbacks_total: None,
             results_discarded_total: figures.results_discarded.get(),
             error_rate: None,
-            service_us: dist(&figures.service_us),
+            service_us: figures.service.services().unwrap_or_default(),
             first_token_us: dist(&figures.first_token_us),
             tokens_in_total: figures.tokens_in.get(),
             tokens_out_total: figures.tokens_out.get(),
-            correlation: None,
+            correlation: figures.service.stats(),
         },
         breaker: BreakerStats::default(),
         health: HealthStats { state: "unknown", last_check_ms_ago: None, failures_total: None },
