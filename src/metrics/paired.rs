@@ -157,9 +157,8 @@ mod tests {
         let n = pairs.len() as f64;
         let mean = |of: fn(&(u64, u64)) -> u64| pairs.iter().map(|pair| of(pair) as f64).sum::<f64>() / n;
         let (x, y) = (mean(|pair| pair.0), mean(|pair| pair.1));
-        let sum = |of: &dyn Fn(f64, f64) -> f64| {
-            pairs.iter().map(|(a, b)| of(*a as f64 - x, *b as f64 - y)).sum::<f64>()
-        };
+        let sum =
+            |of: &dyn Fn(f64, f64) -> f64| pairs.iter().map(|(a, b)| of(*a as f64 - x, *b as f64 - y)).sum::<f64>();
         sum(&|a, b| a * b) / (sum(&|a, _| a * a).sqrt() * sum(&|_, b| b * b).sqrt())
     }
 

@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::figures::{Entry, Figures};
 use crate::error::{Code, Error};
 use crate::model::{Answer, Call, Priority, Sink, Timing};
-use crate::queue::{Permit, Queued};
+use crate::queue::{Bytes, Permit, Queued};
 use crate::recycle::Recycle;
 use crate::sync::Slot;
 use crate::sync::locks::classes;
@@ -34,8 +34,8 @@ pub(crate) struct Reply {
 /// What a successful attempt came to.
 #[derive(Debug)]
 pub enum Reached {
-    /// A complete answer.
-    Answer(Answer),
+    /// A complete answer, and the bytes of the budget that it holds.
+    Answer(Answer, Option<Bytes>),
     /// The worker has the client's sink and relays into it; the waiter is free.
     Streaming,
 }

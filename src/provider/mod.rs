@@ -1,7 +1,7 @@
 //! One provider: its pool of workers, its queue, and a single attempt at its upstream.
 //!
-//! A [`Provider`] is a value of its own: nothing in it is shared with another provider but the pool of reply channels and
-//! the table of threads, so one that hangs or is full leaves the others as they are (I7). It never retries, never routes,
+//! A [`Provider`] is a value of its own: nothing in it is shared with another provider but the pool of reply channels, the
+//! budget of bytes and the table of threads, so one that hangs or is full leaves the others as they are (I7). It never retries, never routes,
 //! and never talks to a client except through the sink that stands in a job. Read `job` for who may take what, `ticket` for
 //! the waiter's side, `worker` and `attempt` for the other, `pool` for the whole.
 
@@ -19,6 +19,7 @@ mod snapshot;
 mod supervisor;
 mod ticket;
 mod vitals;
+mod whole;
 mod worker;
 
 use std::sync::Arc;
@@ -38,6 +39,7 @@ pub use vitals::{RunningJob, VitalSigns};
 use crate::error::Error;
 use crate::events::Events;
 use crate::model::{Call, Sink, Timing};
+use crate::queue::ByteBudget;
 use crate::recycle;
 use crate::sync::Threads;
 use crate::sync::threads::SpawnError;
@@ -92,9 +94,10 @@ impl Provider {
         threads: &Threads,
         events: Events,
         replies: recycle::Pool<ReplyChannel>,
+        bytes: ByteBudget,
         resources: Duration,
     ) -> Result<Self, SpawnError> {
-        let attempt = Attempt { settings: attempt, transport };
+        let attempt = Attempt { settings: attempt, transport, bytes };
         Ok(Self { pool: Pool::start(pool, attempt, threads, events, replies, resources)?, key_name })
     }
 

@@ -370,7 +370,7 @@ impl Pool {
         };
         let job = Job::new(call.priority, payload, sink);
         let pushed = shared.lanes.push(Arc::clone(&job));
-        let ticket = Ticket::new(Arc::clone(&self.roster.shared), job, replies, wait_until);
+        let ticket = Ticket::new(Arc::clone(&self.roster.shared), job, replies, submitted, wait_until);
         if pushed.is_err() {
             // A defect of the lanes; waiting for a worker that never hears of it would only hide it.
             return ticket.withdraw(|| {

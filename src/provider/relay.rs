@@ -161,7 +161,7 @@ pub(super) fn run(
     let opened = match open(&mut source, &active, scratch, first_until, settings.early_keepalive) {
         Ok(opened) => opened,
         Err(error) => {
-            let error = headers::with_upstream_retry(error, &incoming.headers);
+            let error = headers::with_upstream(error, incoming.headers);
             return active.end(shared, Err(error));
         }
     };

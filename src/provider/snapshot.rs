@@ -43,6 +43,11 @@ pub struct WorkerStats {
 }
 
 /// `queue` in `/stats`.
+///
+/// `depth` is how many jobs have a place and no worker is at yet, `high_water` the most there ever were, and `capacity` is
+/// `buffer_size`. A job on its way to an idle worker that is just being woken is in `depth`, and so is one that waits for a
+/// worker whose last job is answered, its place given on, and who only tidies up: so `depth` is at most `capacity` and the
+/// workers of either sort, and `depth` with the jobs that workers have taken never more than `concurrency + buffer_size`.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]
 pub struct QueueStats {
@@ -50,6 +55,8 @@ pub struct QueueStats {
     pub depth: u64,
     pub capacity: u64,
     pub high_water: u64,
+    /// Places taken now, by jobs that run and jobs that wait; of `concurrency + buffer_size`.
+    pub places_taken: u64,
     pub submitted_total: u64,
     pub accepted_total: u64,
     pub completed_total: u64,
@@ -183,6 +190,7 @@ pub(super) fn take(pool: &Pool, key_name: Option<&str>) -> ProviderStats {
             depth: figures.waiting.get(),
             capacity: shared.settings.buffer_size as u64,
             high_water: figures.waiting.peak(),
+            places_taken: shared.permits.taken() as u64,
             submitted_total: figures.submitted.get(),
             accepted_total: figures.accepted.get(),
             completed_total: figures.completed.get(),

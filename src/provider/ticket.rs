@@ -8,7 +8,7 @@
 //! job cancels its token, but not before it has left: a stream that begins in that very moment is the worker's, and goes on.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::select;
 
@@ -31,6 +31,7 @@ pub(crate) struct Ticket {
     shared: Arc<Shared>,
     job: Arc<Job>,
     replies: Lease<ReplyChannel>,
+    submitted: Instant,
     wait_until: Deadline,
 }
 
@@ -54,8 +55,14 @@ enum Left {
 }
 
 impl Ticket {
-    pub(crate) fn new(shared: Arc<Shared>, job: Arc<Job>, replies: Lease<ReplyChannel>, wait_until: Deadline) -> Self {
-        Self { shared, job, replies, wait_until }
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        job: Arc<Job>,
+        replies: Lease<ReplyChannel>,
+        submitted: Instant,
+        wait_until: Deadline,
+    ) -> Self {
+        Self { shared, job, replies, submitted, wait_until }
     }
 
     /// Waits for the job's answer, at most until `deadline` if there is one, and in any case no longer than the queue's
@@ -162,7 +169,8 @@ impl Ticket {
                     waited.sink = waited.sink.or(sink);
                     waited
                 }
-                Err(_) => failed(why(), Timing::default(), sink),
+                // When the worker took the job only the worker knows; all of the time was another's than the gateway's.
+                Err(_) => failed(why(), Timing { upstream: since(self.submitted), ..Timing::default() }, sink),
             },
         }
     }
