@@ -122,7 +122,7 @@ impl Builder {
         let threads = Threads::new(limit, stack);
         let resolver = Resolver::start(&threads);
         let replies = recycle::Pool::new(config.reply_channels.initial, config.reply_channels.max_idle);
-        let sim = Arc::new(SimHost::new(&threads));
+        let sim = Arc::new(SimHost::new(&threads, config.threads.idle_timeout));
         let events = Events::new();
         let bytes = ByteBudget::new(config.server.max_buffered_bytes as u64);
         let mut providers = Vec::with_capacity(config.providers.len());
