@@ -8,13 +8,13 @@ TIMES ?= 50
 export CLIPPY_CONF_DIR := $(CURDIR)/tests/policy
 
 .NOTPARALLEL:
-.PHONY: run test begin format lint docs rust examples build sdk end repeat bench clean
+.PHONY: run test begin format lint docs rust stress examples build sdk end repeat bench clean
 
 # A release gateway on the simulated provider: no key, no network beyond this machine.
 run:
 	cargo run --release --locked -- serve --config examples/simulated.json
 
-test: begin format lint docs rust examples build sdk end
+test: begin format lint docs rust stress examples build sdk end
 
 begin:
 	@mkdir -p target && : > $(LEFT_OUT)
@@ -31,6 +31,13 @@ docs:
 
 rust:
 	cargo test --locked
+
+# A minute of 32 callers and every fault of the simulated provider; then every sum balances and nothing is left. The Rust
+# tests above have five seconds of it.
+stress:
+	SLUICEGATE_STRESS_SECS=60 cargo test --locked --test main -- --nocapture stress:: > target/stress.log 2>&1 \
+	  || { cat target/stress.log; exit 1; }
+	@grep -A2 ' before and after' target/stress.log
 
 # Each example ends by itself, without key or network.
 examples:

@@ -30,6 +30,7 @@ use sluicegate::events::Events;
 use sluicegate::gateway::CallOptions;
 use sluicegate::model::Call;
 use sluicegate::provider::{AttemptSettings, PoolSettings, Provider, Reached};
+use sluicegate::queue::ByteBudget;
 use sluicegate::recycle;
 use sluicegate::sync::Threads;
 use sluicegate::transport::{Body, Incoming, MemoryTransport};
@@ -128,8 +129,10 @@ impl IdlePool {
         let threads = Threads::new(64, 256 << 10);
         let replies = recycle::Pool::new(WORKERS, 64);
         let transport = Arc::new(transport);
+        let bytes = ByteBudget::new(1 << 20);
         let provider =
-            Provider::start(pool, attempt, None, transport, &threads, Events::new(), replies, Duration::ZERO).ok()?;
+            Provider::start(pool, attempt, None, transport, &threads, Events::new(), replies, bytes, Duration::ZERO)
+                .ok()?;
         Some(Self { provider, model: "m".into() })
     }
 
@@ -140,7 +143,7 @@ impl IdlePool {
     }
 
     fn round_trip(&self, call: &Arc<Call>) -> bool {
-        matches!(self.provider.attempt(call, &self.model, 1, None).result, Ok(Reached::Answer(_)))
+        matches!(self.provider.attempt(call, &self.model, 1, None).result, Ok(Reached::Answer(..)))
     }
 }
 

@@ -245,6 +245,17 @@ pub struct UpstreamAnswer {
     pub code: Option<String>,
 }
 
+/// Where the time of a request that failed went, summed over its attempts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Waiting for a place and a worker.
+    pub queue: Duration,
+    /// With the provider.
+    pub upstream: Duration,
+    /// In the gateway itself.
+    pub overhead: Duration,
+}
+
 /// An error with its kind, origin, retry hint, attempts and source. One pointer wide.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
@@ -259,6 +270,8 @@ struct Inner {
     request_id: Option<crate::ids::RequestId>,
     retry_after: Option<Duration>,
     upstream: Option<UpstreamAnswer>,
+    upstream_headers: Vec<(String, String)>,
+    spent: Option<Spent>,
     attempts: Vec<Attempt>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -276,6 +289,8 @@ impl Error {
             request_id: None,
             retry_after: None,
             upstream: None,
+            upstream_headers: Vec::new(),
+            spent: None,
             attempts: Vec::new(),
             source: None,
         }))
@@ -327,6 +342,20 @@ impl Error {
     #[must_use]
     pub fn with_retry_after(mut self, after: Duration) -> Self {
         self.0.retry_after = Some(after);
+        self
+    }
+
+    /// Keeps what a client may see of the headers that came with the upstream's answer.
+    #[must_use]
+    pub fn with_upstream_headers(mut self, headers: Vec<(String, String)>) -> Self {
+        self.0.upstream_headers = headers;
+        self
+    }
+
+    /// Says where the request's time went.
+    #[must_use]
+    pub fn with_spent(mut self, spent: Spent) -> Self {
+        self.0.spent = Some(spent);
         self
     }
 
@@ -396,6 +425,19 @@ impl Error {
     #[must_use]
     pub fn upstream_answer(&self) -> Option<&UpstreamAnswer> {
         self.0.upstream.as_ref()
+    }
+
+    /// What a client may see of the headers that came with the upstream's answer; its `Retry-After` is in
+    /// [`retry_after`](Self::retry_after).
+    #[must_use]
+    pub fn upstream_headers(&self) -> &[(String, String)] {
+        &self.0.upstream_headers
+    }
+
+    /// Where the request's time went, if it got as far as the gateway.
+    #[must_use]
+    pub fn spent(&self) -> Option<Spent> {
+        self.0.spent
     }
 
     /// What was tried.

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::error::Error;
+use crate::error::{Error, Spent};
 use crate::ids::RequestId;
 use crate::sync::CancelToken;
 use crate::time::Deadline;
@@ -100,6 +100,12 @@ impl Timing {
     pub fn overhead(&self, arrived: Instant, now: Instant) -> Duration {
         let elsewhere = self.queue + self.upstream + self.backoff;
         now.saturating_duration_since(arrived).saturating_sub(elsewhere)
+    }
+
+    /// The same as a failure tells it, for a request that ends at `now`.
+    #[must_use]
+    pub fn spent(&self, arrived: Instant, now: Instant) -> Spent {
+        Spent { queue: self.queue, upstream: self.upstream, overhead: self.overhead(arrived, now) }
     }
 }
 

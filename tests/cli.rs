@@ -1,5 +1,5 @@
 //! The built binary as a user meets it: exit codes, what goes where, signals.
 
 mod commands;
-mod process;
+pub(crate) mod process;
 mod serve;

@@ -191,7 +191,6 @@ fn a_part_that_is_not_built_is_refused_by_name() {
         ("pools.reply_channel.idle_max_age", json!({"pools": {"reply_channel": {"idle_max_age": "5s"}}})),
         ("providers.anthropic.kind", json!({"providers": {"anthropic": {"keys": [{"value": "a"}]}}})),
         ("providers.x.kind", json!({"providers": {"x": {"kind": "bedrock", "keys": [{"value": "a"}]}}})),
-        ("providers.openai.queue.policy", with_provider(json!({"queue": {"policy": "drop_oldest"}}))),
         ("providers.openai.scaling.enabled", with_provider(json!({"scaling": {"enabled": true}}))),
         ("providers.openai.scaling.up_factor", with_provider(json!({"scaling": {"up_factor": 3}}))),
         ("providers.openai.breaker.enabled", with_provider(json!({"breaker": {"enabled": true}}))),

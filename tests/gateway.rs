@@ -1,8 +1,10 @@
 //! The gateway through its library face: admission, waiting, cancelling, streams, panics, the end, and that it all adds up.
 
 mod admission;
+mod bytes;
 mod ending;
 mod panics;
 mod passing;
+mod shedding;
 mod streams;
 mod waiting;

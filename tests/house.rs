@@ -353,6 +353,7 @@ pub(crate) fn unrest(stats: &Value) -> Option<String> {
     };
     let mut equal = vec![
         ("requests.in_flight".to_owned(), number(stats, "/requests/in_flight"), 0),
+        ("requests.buffered_bytes".to_owned(), number(stats, "/requests/buffered_bytes"), 0),
         (
             "received = succeeded + failed + cancelled".to_owned(),
             sum("/requests", &["received"]),
@@ -379,6 +380,7 @@ pub(crate) fn unrest(stats: &Value) -> Option<String> {
         let workers = |what: &str| number(stats, &format!("/providers/{name}/workers/{what}"));
         equal.extend([
             (format!("{name}: depth"), number(stats, &format!("{queue}/depth")), 0),
+            (format!("{name}: places taken"), number(stats, &format!("{queue}/places_taken")), 0),
             (
                 format!("{name}: submitted = completed + dropped + rejected + timed_out + abandoned"),
                 sum(&queue, &["submitted"]),

@@ -9,4 +9,6 @@ mod house;
 mod http;
 mod layers;
 mod sim;
+mod storm;
+mod stress;
 mod transport;

@@ -313,8 +313,13 @@ fn optimization(s: &mut Section<'_>) -> Optimization {
 fn queue(s: &mut Section<'_>, client: &Client) -> Queue {
     let default = if client.drop_excess_requests { Policy::Drop } else { Policy::Block };
     let policies = Choice {
-        built: &[("block", Policy::Block), ("error", Policy::Error), ("drop", Policy::Drop)],
-        unbuilt: &[("drop_oldest", "policy \"drop_oldest\"")],
+        built: &[
+            ("block", Policy::Block),
+            ("error", Policy::Error),
+            ("drop", Policy::Drop),
+            ("drop_oldest", Policy::DropOldest),
+        ],
+        unbuilt: &[],
         default: Some(default),
     };
     Queue {

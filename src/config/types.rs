@@ -101,6 +101,8 @@ pub enum Policy {
     Error,
     /// It is shed: `request_dropped`.
     Drop,
+    /// The job that has waited longest is shed, and it gets that one's place.
+    DropOldest,
 }
 
 impl Policy {
@@ -111,6 +113,7 @@ impl Policy {
             Self::Block => "block",
             Self::Error => "error",
             Self::Drop => "drop",
+            Self::DropOldest => "drop_oldest",
         }
     }
 }

@@ -3,14 +3,13 @@
 //! **Invariants.** I2: what an admitted request holds (its count, its bytes) is guards in one value, which travels with it.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 
 use crate::error::{Code, Error};
 use crate::gateway::{Gateway, Phase, RequestGuard};
 use crate::http::Head;
 use crate::ids::RequestId;
 use crate::metrics::{CountGuard, Gauge};
+use crate::queue::Bytes;
 use crate::secret::Digest;
 use crate::time::now;
 
@@ -23,7 +22,6 @@ pub(super) struct Door {
     max_in_flight: u64,
     max_body: u64,
     in_flight: Arc<Gauge>,
-    buffered: Arc<Buffered>,
 }
 
 /// What an admitted request holds until it ends.
@@ -86,7 +84,6 @@ impl Door {
             max_in_flight: server.max_in_flight.map_or(derived, |max| max as u64),
             max_body: server.max_body_bytes as u64,
             in_flight: Arc::default(),
-            buffered: Arc::new(Buffered { limit: server.max_buffered_bytes as u64, ..Buffered::default() }),
         }
     }
 
@@ -113,10 +110,7 @@ impl Door {
             let text = format!("{} requests are under way already (server.max_in_flight)", self.max_in_flight);
             Error::new(Code::Overloaded, text)
         })?;
-        let bytes = self.buffered.enter(self.announced(head)).ok_or_else(|| {
-            let text = "too many bytes of requests are held already (server.max_buffered_bytes)";
-            Error::new(Code::Overloaded, text)
-        })?;
+        let bytes = gateway.take_bytes(self.announced(head))?;
         Ok(Held { _place: place, bytes })
     }
 
@@ -146,62 +140,5 @@ impl Door {
                 Err(Error::new(Code::Unauthorized, text))
             }
         }
-    }
-}
-
-/// Bytes of requests that are held, by what their heads announce.
-#[derive(Debug, Default)]
-struct Buffered {
-    limit: u64,
-    held: AtomicU64,
-}
-
-impl Buffered {
-    /// Room for `bytes`, if there is any.
-    fn enter(self: &Arc<Self>, bytes: u64) -> Option<Bytes> {
-        let fits = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= self.limit);
-        self.held.fetch_update(Relaxed, Relaxed, fits).ok()?;
-        Some(Bytes { of: Arc::clone(self), bytes })
-    }
-}
-
-/// Bytes held until this drops.
-#[derive(Debug)]
-struct Bytes {
-    of: Arc<Buffered>,
-    bytes: u64,
-}
-
-impl Bytes {
-    /// Gives back what is more than `bytes`.
-    fn shrink(&mut self, bytes: u64) {
-        let spare = self.bytes.saturating_sub(bytes);
-        self.bytes -= spare;
-        self.of.held.fetch_sub(spare, Relaxed);
-    }
-}
-
-impl Drop for Bytes {
-    fn drop(&mut self) {
-        self.shrink(0);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_are_admitted_exactly_and_come_back() {
-        let buffered = Arc::new(Buffered { limit: 100, ..Buffered::default() });
-        let mut first = buffered.enter(60).expect("room");
-        assert!(buffered.enter(41).is_none());
-        assert!(buffered.enter(u64::MAX).is_none());
-        let second = buffered.enter(40).expect("room");
-        first.shrink(50);
-        let third = buffered.enter(10).expect("what was too much came back");
-        assert!(buffered.enter(1).is_none());
-        drop((first, second, third));
-        assert!(buffered.enter(100).is_some());
     }
 }

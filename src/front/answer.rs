@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::{Attempt, Error};
+use crate::error::{Attempt, Error, Spent};
 use crate::gateway::Gateway;
 use crate::http::Response;
 use crate::ids::RequestId;
@@ -51,6 +51,10 @@ pub(super) fn error(error: &Error) -> Response {
             .header("x-sluicegate-attempts", error.attempts().len().to_string())
             .header("x-sluicegate-fallbacks", left.to_string());
     }
+    if let Some(Spent { queue, upstream, overhead }) = error.spent() {
+        response = timing_headers(response, queue, upstream, overhead);
+    }
+    let response = upstream_headers(response, error.upstream_headers().to_vec());
     with_retry_after(response, error.retry_after())
 }
 
@@ -84,16 +88,21 @@ fn upstream_headers(mut response: Response, headers: Vec<(String, String)>) -> R
 
 fn served_headers(response: Response, served: &Served, id: &RequestId) -> Response {
     let timing = &served.timing;
-    let micros = |duration: Duration| micros_of(duration).to_string();
-    response
+    let response = response
         .header("x-request-id", id.as_str())
         .header("x-sluicegate-provider", &*served.provider)
         .header("x-sluicegate-model", model_of(&served.model))
         .header("x-sluicegate-attempts", served.attempts.to_string())
-        .header("x-sluicegate-fallbacks", served.fallbacks.to_string())
-        .header("x-sluicegate-queue-us", micros(timing.queue))
-        .header("x-sluicegate-upstream-us", micros(timing.upstream))
-        .header("x-sluicegate-overhead-us", micros(served.overhead))
+        .header("x-sluicegate-fallbacks", served.fallbacks.to_string());
+    timing_headers(response, timing.queue, timing.upstream, served.overhead)
+}
+
+fn timing_headers(response: Response, queue: Duration, upstream: Duration, overhead: Duration) -> Response {
+    let micros = |duration: Duration| micros_of(duration).to_string();
+    response
+        .header("x-sluicegate-queue-us", micros(queue))
+        .header("x-sluicegate-upstream-us", micros(upstream))
+        .header("x-sluicegate-overhead-us", micros(overhead))
 }
 
 /// A short text for a probe.

@@ -17,7 +17,7 @@ use crate::error::{Code, Error};
 use crate::gateway::{CallOptions, Gateway, Handled, StartError};
 use crate::http::{Admission, ConnectionStats, Exchange, Finished, Head, Limits, Request, Response, Server, Service};
 use crate::ids::RequestId;
-use crate::model::{Priority, Sink};
+use crate::model::{Priority, Sink, Timing};
 use crate::sync::Role;
 use crate::time::{Deadline, now, parse_duration};
 use crate::wire::openai;
@@ -136,7 +136,8 @@ impl Api {
         {
             Ok((fields, options)) => Arc::new(options.call(body, fields, guard.arrived())),
             Err(error) => {
-                let error = error.with_request_id(&request_id);
+                let spent = Timing::default().spent(guard.arrived(), now());
+                let error = error.with_request_id(&request_id).with_spent(spent);
                 guard.fail(&error);
                 drop(guard);
                 return exchange.respond(answer::error(&error));

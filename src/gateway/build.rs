@@ -12,6 +12,7 @@ use super::{Gateway, Inner, Phase};
 use crate::config::{self, Config, ConfigError, Kind, Sizing};
 use crate::events::Events;
 use crate::provider::{AttemptSettings, PoolSettings, Provider};
+use crate::queue::ByteBudget;
 use crate::recycle;
 use crate::sync::threads::SpawnError;
 use crate::sync::{Threads, limits};
@@ -121,8 +122,9 @@ impl Builder {
         let threads = Threads::new(limit, stack);
         let resolver = Resolver::start(&threads);
         let replies = recycle::Pool::new(config.reply_channels.initial, config.reply_channels.max_idle);
-        let sim = Arc::new(SimHost::new(&threads));
+        let sim = Arc::new(SimHost::new(&threads, config.threads.idle_timeout));
         let events = Events::new();
+        let bytes = ByteBudget::new(config.server.max_buffered_bytes as u64);
         let mut providers = Vec::with_capacity(config.providers.len());
         for settings in &config.providers {
             let begun = now();
@@ -140,6 +142,7 @@ impl Builder {
                 &threads,
                 events.clone(),
                 replies.clone(),
+                bytes.clone(),
                 resources,
             )?;
             providers.push(Arc::new(provider));
@@ -148,6 +151,7 @@ impl Builder {
             providers,
             sim,
             replies,
+            bytes,
             config,
             requests: Arc::new(Requests::default()),
             samples: Samples::new(),

@@ -11,8 +11,9 @@ use super::requests::RequestGuard;
 use super::{Gateway, Phase};
 use crate::error::{Attempt, Code, Error, Result};
 use crate::ids::RequestId;
-use crate::model::{Answer, BodyFields, Call, Operation, Priority, Sink, SinkError, StreamEnd, StreamHead};
+use crate::model::{Answer, BodyFields, Call, Operation, Priority, Sink, SinkError, StreamEnd, StreamHead, Timing};
 use crate::provider::{Outcome, Reached};
+use crate::queue::Bytes;
 use crate::sync::CancelToken;
 use crate::time::{Deadline, now};
 use crate::wire::openai;
@@ -73,7 +74,8 @@ impl Gateway {
         let (provider, model) = match prepared {
             Ok(target) => target,
             Err(error) => {
-                let error = error.with_request_id(&call.request_id);
+                let spent = Timing::default().spent(call.arrived, now());
+                let error = error.with_request_id(&call.request_id).with_spent(spent);
                 guard.fail(&error);
                 return Handled::Failed(error, sink);
             }
@@ -90,12 +92,15 @@ impl Gateway {
         };
         match result {
             Ok(Reached::Streaming) => Handled::Streaming,
-            Ok(Reached::Answer(mut answer)) => {
+            Ok(Reached::Answer(mut answer, held)) => {
                 answer.served.overhead = timing.overhead(call.arrived, now());
                 let Some(mut guard) = guard else {
                     let error = Error::new(Code::Internal, "a whole answer came where a stream was asked for");
                     return Handled::Failed(error.with_request_id(&call.request_id), None);
                 };
+                if let Some(held) = held {
+                    guard.hold(held);
+                }
                 guard.note_overhead(answer.served.overhead);
                 guard.succeed();
                 Handled::Answer(answer, guard)
@@ -103,9 +108,10 @@ impl Gateway {
             Err(error) => {
                 let attempt =
                     Attempt::of(provider.name(), &model, Some(&error), now().saturating_duration_since(begun));
-                let error = error.with_request_id(&call.request_id).with_attempts(vec![attempt]);
+                let spent = timing.spent(call.arrived, now());
+                let error = error.with_request_id(&call.request_id).with_attempts(vec![attempt]).with_spent(spent);
                 if let Some(guard) = &mut guard {
-                    guard.note_overhead(timing.overhead(call.arrived, now()));
+                    guard.note_overhead(spent.overhead);
                     guard.fail(&error);
                 }
                 Handled::Failed(error, sink)
@@ -118,19 +124,44 @@ impl Gateway {
     /// # Errors
     /// Whatever ends a request, a body that asks for a stream among it.
     pub fn chat_raw(&self, body: Vec<u8>, options: &CallOptions) -> Result<Answer> {
-        let arrived = now();
-        let mut guard = self.begin(arrived);
-        let call = match parse(&body, false) {
-            Ok(fields) => Arc::new(options.call(body, fields, arrived)),
-            Err(error) => {
-                guard.fail(&error);
-                return Err(error);
-            }
-        };
+        let mut guard = self.begin(now());
+        let call = self.own_call(&mut guard, body, false, options)?;
         match self.handle(&call, guard, None) {
             Handled::Answer(answer, _) => Ok(answer),
             Handled::Failed(error, _) => Err(error),
             Handled::Streaming => Err(Error::new(Code::Internal, "a stream began that was not asked for")),
+        }
+    }
+
+    /// `bytes` of the budget, for a body that is to be held.
+    ///
+    /// # Errors
+    /// [`Code::Overloaded`] if there is no room for them.
+    pub fn take_bytes(&self, bytes: u64) -> Result<Bytes> {
+        self.0.bytes.try_take(bytes).ok_or_else(|| {
+            let text = "too many bytes of requests and answers are held already (server.max_buffered_bytes)";
+            Error::new(Code::Overloaded, text)
+        })
+    }
+
+    /// The call of a library caller's body, which is held until the request ends.
+    pub(super) fn own_call(
+        &self,
+        guard: &mut RequestGuard,
+        body: Vec<u8>,
+        streamed: bool,
+        options: &CallOptions,
+    ) -> Result<Arc<Call>> {
+        let parsed = self.take_bytes(body.len() as u64).and_then(|held| {
+            guard.hold(held);
+            parse(&body, streamed)
+        });
+        match parsed {
+            Ok(fields) => Ok(Arc::new(options.call(body, fields, guard.arrived()))),
+            Err(error) => {
+                guard.fail(&error);
+                Err(error)
+            }
         }
     }
 
@@ -148,7 +179,7 @@ impl Gateway {
 }
 
 /// Parses a chat body and checks that it asks for what its caller can take.
-pub(super) fn parse(body: &[u8], streamed: bool) -> Result<BodyFields> {
+fn parse(body: &[u8], streamed: bool) -> Result<BodyFields> {
     let fields = openai::parse_chat(body)?;
     if fields.stream != streamed {
         let text = if streamed { "this call needs \"stream\": true" } else { "this call takes no stream" };

@@ -35,6 +35,7 @@ use crate::error::{Code, Error, Result};
 use crate::events::Events;
 use crate::http::Watcher;
 use crate::provider::{Provider, ReplyChannel};
+use crate::queue::ByteBudget;
 use crate::recycle;
 use crate::route;
 use crate::sync::Threads;
@@ -74,6 +75,7 @@ struct Inner {
     providers: Vec<Arc<Provider>>,
     sim: Arc<SimHost>,
     replies: recycle::Pool<ReplyChannel>,
+    bytes: ByteBudget,
     config: Config,
     requests: Arc<Requests>,
     samples: Samples,

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::error::{Code, Error};
 use crate::metrics::{CountGuard, Counter, Dist, Gauge, Histogram};
+use crate::queue::Bytes;
 use crate::time::now;
 
 /// What the gateway counts of its requests.
@@ -40,6 +41,7 @@ impl Requests {
             failed_total: self.failed.get(),
             cancelled_total: self.cancelled.get(),
             in_flight: self.in_flight.get(),
+            buffered_bytes: 0,
             throughput_per_s: None,
             overhead_us: self.overhead_us.dist().unwrap_or_default(),
             total_us: self.total_us.dist().unwrap_or_default(),
@@ -66,6 +68,8 @@ pub struct RequestGuard {
     requests: Arc<Requests>,
     arrived: Instant,
     open: bool,
+    /// What its body and its answer take of the byte budget; gone before the request is.
+    held: Option<Bytes>,
     _in_flight: CountGuard,
 }
 
@@ -73,13 +77,21 @@ impl RequestGuard {
     pub(super) fn begin(requests: &Arc<Requests>, arrived: Instant) -> Self {
         requests.received.inc();
         let in_flight = requests.in_flight.enter();
-        Self { requests: Arc::clone(requests), arrived, open: true, _in_flight: in_flight }
+        Self { requests: Arc::clone(requests), arrived, open: true, held: None, _in_flight: in_flight }
     }
 
     /// When the request arrived.
     #[must_use]
     pub fn arrived(&self) -> Instant {
         self.arrived
+    }
+
+    /// Holds `bytes` more of the budget until it drops.
+    pub(super) fn hold(&mut self, bytes: Bytes) {
+        match &mut self.held {
+            Some(held) => held.absorb(bytes),
+            None => self.held = Some(bytes),
+        }
     }
 
     /// Counts the time that the gateway itself took.
@@ -132,6 +144,8 @@ pub struct RequestStats {
     pub failed_total: u64,
     pub cancelled_total: u64,
     pub in_flight: u64,
+    /// Bytes of requests and answers that are held whole, of `server.max_buffered_bytes`; filled in by whoever has the budget.
+    pub buffered_bytes: u64,
     /// Filled in from samples over the last 60 s.
     pub throughput_per_s: Option<f64>,
     pub overhead_us: Dist,

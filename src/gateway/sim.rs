@@ -21,6 +21,8 @@ const START_WAIT: Duration = Duration::from_secs(5);
 /// What is started on demand: the watcher of connections, and the simulated provider on it.
 pub(super) struct SimHost {
     threads: Threads,
+    /// How long the simulated provider's connection threads are kept without a connection, as all others are.
+    thread_idle: Duration,
     started: Ranked<Started>,
 }
 
@@ -31,8 +33,9 @@ struct Started {
 }
 
 impl SimHost {
-    pub(super) fn new(threads: &Threads) -> Self {
-        Self { threads: threads.clone(), started: Ranked::new(&classes::SIM_HOST, Started::default()) }
+    pub(super) fn new(threads: &Threads, thread_idle: Duration) -> Self {
+        let started = Ranked::new(&classes::SIM_HOST, Started::default());
+        Self { threads: threads.clone(), thread_idle, started }
     }
 
     /// The watcher, started if it is the first time.
@@ -61,7 +64,7 @@ impl SimHost {
         }
         let watcher = self.watcher_in(&mut started)?;
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let sim = Sim::start(listen, self.threads.clone(), watcher)
+        let sim = Sim::start_with(listen, self.threads.clone(), watcher, self.thread_idle)
             .map_err(|error| StartError::Listen(std::io::Error::other(error)))?;
         let addr = sim.addr();
         started.sim = Some(sim);

@@ -70,6 +70,7 @@ pub struct Process {
 
 pub(super) fn take(inner: &Inner) -> Snapshot {
     let mut requests = inner.requests.stats();
+    requests.buffered_bytes = inner.bytes.held();
     let mut providers: Vec<(String, ProviderStats)> =
         inner.providers.iter().map(|provider| (provider.name().to_string(), provider.stats())).collect();
     let samples: Vec<_> = providers.iter().map(|(_, stats)| ProviderSample::of(stats)).collect();

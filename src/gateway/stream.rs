@@ -17,7 +17,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 
 use super::Gateway;
-use super::call::{CallOptions, Handled, parse};
+use super::call::{CallOptions, Handled};
 use crate::error::{Code, Error, Result};
 use crate::model::{Served, Sink, SinkError, StreamEnd, StreamHead};
 use crate::sync::{CancelReason, CancelToken};
@@ -117,15 +117,8 @@ pub struct ChatStream {
 
 /// Opens a stream for `body`.
 pub(super) fn open(gateway: &Gateway, body: Vec<u8>, options: &CallOptions) -> Result<ChatStream> {
-    let arrived = now();
-    let mut guard = gateway.begin(arrived);
-    let call = match parse(&body, true) {
-        Ok(fields) => Arc::new(options.call(body, fields, arrived)),
-        Err(error) => {
-            guard.fail(&error);
-            return Err(error);
-        }
-    };
+    let mut guard = gateway.begin(now());
+    let call = gateway.own_call(&mut guard, body, true, options)?;
     let config = gateway.config();
     let depth = call.fields.model.split_once('/').and_then(|(name, _)| config.provider(name)).map(|p| p.result_buffer);
     let (sender, receiver) = bounded(depth.unwrap_or(1).max(1));

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 /// Locks per histogram. Threads spread over them by their number, so that two recording at once seldom meet.
-const STRIPES: usize = 2;
+pub(super) const STRIPES: usize = 2;
 
 /// The largest value told apart: an hour in microseconds. Larger ones count as this.
 const MAX: u64 = 3_600_000_000;
@@ -26,36 +26,72 @@ thread_local! {
 /// The locks are plain ones below the ranked registry: held for one array increment, with nothing called under them.
 #[derive(Default)]
 pub struct Histogram {
-    stripes: [Mutex<Option<Box<Stripe>>>; STRIPES],
+    stripes: [Mutex<Tally>; STRIPES],
 }
 
-struct Stripe {
+/// The stripe of the calling thread.
+pub(super) fn stripe() -> usize {
+    STRIPE.try_with(|stripe| *stripe).unwrap_or(0)
+}
+
+/// One thread's share of a distribution; takes its memory when a first value comes.
+#[derive(Clone, Default)]
+pub(super) struct Tally(Option<Box<Counted>>);
+
+#[derive(Clone)]
+struct Counted {
     counts: hdrhistogram::Histogram<u64>,
     sum: u128,
     max: u64,
 }
 
-impl Stripe {
-    /// `None` only if hdrhistogram refuses the constants above, which the test below rules out.
-    fn new() -> Option<Box<Self>> {
-        let counts = hdrhistogram::Histogram::new_with_bounds(1, MAX, DIGITS).ok()?;
-        Some(Box::new(Self { counts, sum: 0, max: 0 }))
+impl Tally {
+    pub(super) fn record(&mut self, value: u64) {
+        if self.0.is_none() {
+            // `None` only if hdrhistogram refuses the constants above, which the test below rules out.
+            let counts = hdrhistogram::Histogram::new_with_bounds(1, MAX, DIGITS).ok();
+            self.0 = counts.map(|counts| Box::new(Counted { counts, sum: 0, max: 0 }));
+        }
+        if let Some(counted) = self.0.as_mut() {
+            counted.counts.saturating_record(value.clamp(1, MAX));
+            counted.sum += u128::from(value);
+            counted.max = counted.max.max(value);
+        }
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        match (&mut self.0, &other.0) {
+            (_, None) => {}
+            (mine @ None, theirs) => mine.clone_from(theirs),
+            (Some(mine), Some(theirs)) => {
+                mine.sum += theirs.sum;
+                mine.max = mine.max.max(theirs.max);
+                // Both have the same bounds, so adding cannot fail.
+                mine.counts.add(&theirs.counts).unwrap_or(());
+            }
+        }
+    }
+
+    /// `None` where nothing was counted.
+    pub(super) fn dist(&self) -> Option<Dist> {
+        let Counted { counts, sum, max } = self.0.as_deref().filter(|counted| !counted.counts.is_empty())?;
+        let at = |quantile| counts.value_at_quantile(quantile).min(*max);
+        Some(Dist {
+            count: counts.len(),
+            mean: u64::try_from(sum / u128::from(counts.len())).unwrap_or(u64::MAX),
+            p50: at(0.50),
+            p90: at(0.90),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: *max,
+        })
     }
 }
 
 impl Histogram {
     /// Counts one `value`.
     pub fn record(&self, value: u64) {
-        let index = STRIPE.try_with(|stripe| *stripe).unwrap_or(0);
-        let mut slot = self.stripes[index].lock();
-        if slot.is_none() {
-            *slot = Stripe::new();
-        }
-        if let Some(stripe) = slot.as_mut() {
-            stripe.counts.saturating_record(value.clamp(1, MAX));
-            stripe.sum += u128::from(value);
-            stripe.max = stripe.max.max(value);
-        }
+        self.stripes[stripe()].lock().record(value);
     }
 
     /// Counts one duration, in microseconds.
@@ -66,31 +102,9 @@ impl Histogram {
     /// The distribution so far; `None` where nothing was counted yet.
     #[must_use]
     pub fn dist(&self) -> Option<Dist> {
-        let mut merged: Option<hdrhistogram::Histogram<u64>> = None;
-        let (mut sum, mut max) = (0u128, 0u64);
-        for slot in &self.stripes {
-            if let Some(stripe) = slot.lock().as_ref() {
-                sum += stripe.sum;
-                max = max.max(stripe.max);
-                match &mut merged {
-                    None => merged = Some(stripe.counts.clone()),
-                    // Both have the same bounds, so adding cannot fail.
-                    Some(all) => all.add(&stripe.counts).unwrap_or(()),
-                }
-            }
-        }
-        let all = merged.filter(|all| !all.is_empty())?;
-        let at = |quantile| all.value_at_quantile(quantile).min(max);
-        let count = all.len();
-        Some(Dist {
-            count,
-            mean: u64::try_from(sum / u128::from(count)).unwrap_or(u64::MAX),
-            p50: at(0.50),
-            p90: at(0.90),
-            p99: at(0.99),
-            p999: at(0.999),
-            max,
-        })
+        let mut all = Tally::default();
+        self.stripes.iter().for_each(|stripe| all.merge(&stripe.lock()));
+        all.dist()
     }
 }
 

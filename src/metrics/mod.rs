@@ -4,8 +4,10 @@
 //! (I2), so that a panic or an early return cannot leave it standing.
 
 mod histogram;
+mod paired;
 
 pub use histogram::{Dist, Histogram};
+pub use paired::{Bucket, Paired, PairedStats};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

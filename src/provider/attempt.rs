@@ -14,11 +14,11 @@ use super::figures::Running;
 use super::headers;
 use super::job::{Job, Payload, Reached, Reply, Responder};
 use super::pool::{Shared, cancelled};
-use super::relay;
+use super::{relay, whole};
 use crate::config::StreamGarbage;
 use crate::error::{Code, Error};
 use crate::model::{Answer, Call, Served, Timing, Usage};
-use crate::queue::Permit;
+use crate::queue::{ByteBudget, Bytes, Permit};
 use crate::secret::Secret;
 use crate::time::{Deadline, format_duration, now};
 use crate::transport::{Control, Incoming, Outgoing, Transport, TransportError, TransportErrorKind};
@@ -59,6 +59,8 @@ pub struct AttemptSettings {
 pub(crate) struct Attempt {
     pub(crate) settings: AttemptSettings,
     pub(crate) transport: Arc<dyn Transport>,
+    /// What answers that are held whole may take.
+    pub(crate) bytes: ByteBudget,
 }
 
 impl Attempt {
@@ -147,7 +149,7 @@ impl Active {
     /// Counts the end, gives the place back, and answers.
     pub(super) fn end(self, shared: &Shared, result: Result<Reached, Error>) {
         let timing = self.timing();
-        shared.figures.service_us.record_micros(timing.upstream);
+        shared.figures.note_service(timing.queue, timing.upstream);
         if matches!(&result, Err(error) if matches!(error.status(), 401 | 403)) {
             shared.figures.key_failed.inc();
         }
@@ -182,9 +184,9 @@ pub(crate) fn run(
             relay::run(shared, face, job, active, incoming, until, scratch);
         }
         Ok(incoming) => {
-            let result = whole(shared, &active, incoming, until);
+            let result = read_whole(shared, &active, incoming, until);
             face.enter(WorkerState::Responding);
-            active.end(shared, result.map(Reached::Answer));
+            active.end(shared, result.map(|(answer, held)| Reached::Answer(answer, held)));
         }
         Err(error) => active.end(shared, Err(error)),
     }
@@ -227,24 +229,34 @@ fn open(
 }
 
 /// Reads and judges a whole answer.
-fn whole(shared: &Shared, active: &Active, mut incoming: Incoming, until: Deadline) -> Result<Answer, Error> {
+fn read_whole(
+    shared: &Shared,
+    active: &Active,
+    mut incoming: Incoming,
+    until: Deadline,
+) -> Result<(Answer, Option<Bytes>), Error> {
     let limit = if openai::is_success(incoming.status) { MAX_ANSWER } else { MAX_ERROR_ANSWER };
     let mut body = Vec::new();
-    incoming.body.read_to_end(limit, until, &mut body).map_err(|error| transport_error(shared, active, error))?;
-    let decoded = openai::decode_chat(incoming.status, &body)
-        .map_err(|error| mask(error, shared.attempt.settings.key.as_ref()))
-        .map_err(|error| headers::with_upstream_retry(error, &incoming.headers))?;
+    let held = whole::read(shared, active, &mut incoming.body, limit, until, &mut body)?;
+    let decoded = match openai::decode_chat(incoming.status, &body) {
+        Ok(decoded) => decoded,
+        Err(error) => {
+            let masked = mask(error, shared.attempt.settings.key.as_ref());
+            return Err(headers::with_upstream(masked, incoming.headers));
+        }
+    };
     if let Some(usage) = decoded.usage {
         count_tokens(shared, usage);
     }
     let headers = headers::for_client(incoming.headers);
-    Ok(Answer {
+    let answer = Answer {
         status: incoming.status,
         headers,
         body,
         usage: decoded.usage,
         served: active.served(shared, active.timing()),
-    })
+    };
+    Ok((answer, held))
 }
 
 pub(super) fn count_tokens(shared: &Shared, usage: Usage) {

@@ -98,8 +98,8 @@ fn answer_swept(job: &Job, shared: &Shared) {
     let Some(payload) = job.payload.take() else { return };
     shared.figures.swept.inc();
     let Payload { permit, entry, responder, submitted, .. } = payload;
-    drop(permit);
     entry.settle(Unserved::Abandoned);
+    drop(permit);
     let timing = Timing { queue: since(submitted), ..Timing::default() };
     responder.answer(Reply { result: Err::<Reached, _>(stopping(&shared.settings.name)), timing });
 }

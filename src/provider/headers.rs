@@ -19,9 +19,14 @@ pub(super) fn for_client(headers: Vec<(String, String)>) -> Vec<(String, String)
     headers.into_iter().filter(|(name, _)| PASSED.contains(&name.as_str()) || name.starts_with(PASSED_PREFIX)).collect()
 }
 
-/// The error with the provider's own word on when to come again, if it gave one: in milliseconds, in seconds, or as a date.
-pub(super) fn with_upstream_retry(error: Error, headers: &[(String, String)]) -> Error {
-    retry_at(error, headers, unix_ms())
+/// The error with what a client may see of the headers that came with it, and with the provider's own word on when to come
+/// again, if it gave one: in milliseconds, in seconds, or as a date.
+pub(super) fn with_upstream(error: Error, headers: Vec<(String, String)>) -> Error {
+    let error = retry_at(error, &headers, unix_ms());
+    let mut headers = for_client(headers);
+    // The body is written anew, and when to come again is told of the error.
+    headers.retain(|(name, _)| !matches!(name.as_str(), "content-type" | "retry-after" | "retry-after-ms"));
+    error.with_upstream_headers(headers)
 }
 
 fn retry_at(error: Error, headers: &[(String, String)], now_ms: u64) -> Error {
@@ -130,6 +135,16 @@ mod tests {
             assert_eq!(rate(nothing), None, "{nothing:?}");
         }
         assert_eq!(rate(&[("limit", "5"), ("reset", "tomorrow")]), None);
+    }
+
+    #[test]
+    fn an_error_keeps_the_limits_that_came_with_it_and_nothing_that_speaks_of_its_body() {
+        let headers =
+            [("content-type", "text/html"), ("retry-after", "3"), ("x-ratelimit-reset", "9s"), ("server", "x")];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        let error = with_upstream(Error::new(Code::UpstreamError, "x"), headers);
+        assert_eq!(error.upstream_headers(), [("x-ratelimit-reset".to_owned(), "9s".to_owned())]);
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(3)));
     }
 
     #[test]

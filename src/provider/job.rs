@@ -9,13 +9,14 @@
 //! waiter that received the one reply of its one responder; in every other case it is discarded.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::figures::{Entry, Figures};
 use crate::error::{Code, Error};
 use crate::model::{Answer, Call, Priority, Sink, Timing};
-use crate::queue::{Permit, Queued};
+use crate::queue::{Bytes, Permit, Queued};
 use crate::recycle::Recycle;
 use crate::sync::Slot;
 use crate::sync::locks::classes;
@@ -33,8 +34,8 @@ pub(crate) struct Reply {
 /// What a successful attempt came to.
 #[derive(Debug)]
 pub enum Reached {
-    /// A complete answer.
-    Answer(Answer),
+    /// A complete answer, and the bytes of the budget that it holds.
+    Answer(Answer, Option<Bytes>),
     /// The worker has the client's sink and relays into it; the waiter is free.
     Streaming,
 }
@@ -94,9 +95,10 @@ impl Responder {
     }
 
     fn send(&mut self, reply: Reply) {
-        if let Some(sender) = self.sender.take()
-            && sender.try_send(reply).is_err()
-        {
+        let Some(sender) = self.sender.take() else { return };
+        // Word that a stream has begun is no result: its waiter may have seen the sink gone, and left it to the stream.
+        let is_result = !matches!(reply.result, Ok(Reached::Streaming));
+        if sender.try_send(reply).is_err() && is_result {
             self.figures.results_discarded.inc();
         }
     }
@@ -111,18 +113,18 @@ impl Drop for Responder {
     }
 }
 
-/// What a worker needs to serve a job. Field order is drop order: the entry is counted before the responder answers for a
-/// dropped payload, and the place goes back before either.
+/// What a worker needs to serve a job. Field order is drop order: a dropped payload is counted, and waits no more, before
+/// its place goes to another, so that never more wait than there are places; its responder answers last.
 #[derive(Debug)]
 pub(crate) struct Payload {
-    pub(crate) permit: Permit,
     pub(crate) entry: Entry,
+    pub(crate) permit: Permit,
     pub(crate) responder: Responder,
     pub(crate) call: Arc<Call>,
     /// The model as the provider knows it.
     pub(crate) model: Arc<str>,
     /// When the attempt was handed in.
-    pub(crate) submitted: std::time::Instant,
+    pub(crate) submitted: Instant,
     /// Until when a worker may take it.
     pub(crate) wait_until: Deadline,
     /// Attempts made and targets left so far, for the answer's headers.
@@ -154,5 +156,9 @@ impl Queued for Arc<Job> {
 
     fn priority(&self) -> Priority {
         self.priority
+    }
+
+    fn since(&self) -> Option<Instant> {
+        self.payload.peek(|payload| payload.submitted)
     }
 }

@@ -1,12 +1,13 @@
 //! One provider: its pool of workers, its queue, and a single attempt at its upstream.
 //!
-//! A [`Provider`] is a value of its own: nothing in it is shared with another provider but the pool of reply channels and
-//! the table of threads, so one that hangs or is full leaves the others as they are (I7). It never retries, never routes,
+//! A [`Provider`] is a value of its own: nothing in it is shared with another provider but the pool of reply channels, the
+//! budget of bytes and the table of threads, so one that hangs or is full leaves the others as they are (I7). It never retries, never routes,
 //! and never talks to a client except through the sink that stands in a job. Read `job` for who may take what, `ticket` for
 //! the waiter's side, `worker` and `attempt` for the other, `pool` for the whole, and for how many workers there are
 //! `scaler` (when), `staffing` (how), `roster` (who) and `supervisor` (whose thread).
 
 mod attempt;
+mod drain;
 mod ending;
 mod face;
 mod figures;
@@ -17,10 +18,13 @@ mod pool;
 mod relay;
 mod roster;
 mod scaler;
+mod shedding;
 mod snapshot;
 mod staffing;
 mod supervisor;
 mod ticket;
+mod vitals;
+mod whole;
 mod worker;
 
 use std::sync::Arc;
@@ -37,10 +41,12 @@ pub use snapshot::{
     BreakerStats, HealthStats, JobStats, KeyStats, LastScaling, OptimizationStats, ProviderStats, QueueStats,
     ScalingStats, WorkerStats,
 };
+pub use vitals::{RunningJob, VitalSigns};
 
 use crate::error::Error;
 use crate::events::Events;
 use crate::model::{Call, Sink, Timing};
+use crate::queue::ByteBudget;
 use crate::recycle;
 use crate::sync::Threads;
 use crate::sync::threads::SpawnError;
@@ -48,7 +54,7 @@ use crate::time::Deadline;
 use crate::transport::Transport;
 use attempt::Attempt;
 use ending::Halted;
-use pool::Pool;
+use pool::{Pool, Refused};
 use ticket::Waited;
 
 /// A provider that takes attempts.
@@ -95,9 +101,10 @@ impl Provider {
         threads: &Threads,
         events: Events,
         replies: recycle::Pool<ReplyChannel>,
+        bytes: ByteBudget,
         resources: Duration,
     ) -> Result<Self, SpawnError> {
-        let attempt = Attempt { settings: attempt, transport };
+        let attempt = Attempt { settings: attempt, transport, bytes };
         Ok(Self { pool: Pool::start(pool, attempt, threads, events, replies, resources)?, key_name })
     }
 
@@ -120,7 +127,7 @@ impl Provider {
                 let Waited { result, timing, sink } = ticket.wait(&call.cancel, call.deadline, call.fields.stream);
                 Outcome { result, timing, sink }
             }
-            Err((error, sink)) => Outcome { result: Err(error), timing: Timing::default(), sink },
+            Err(Refused { error, sink, timing }) => Outcome { result: Err(error), timing, sink },
         }
     }
 

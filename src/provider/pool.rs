@@ -17,6 +17,7 @@ use crossbeam_channel::bounded;
 use serde::Serialize;
 
 use super::attempt::Attempt;
+use super::drain::{self, Drain, DrainRate};
 use super::face::{Face, WorkerState};
 use super::figures::{Entry, Figures, Unserved};
 use super::job::{Job, Payload, ReplyChannel};
@@ -28,7 +29,7 @@ use super::ticket::Ticket;
 use crate::config::{Optimization, Policy, Scaling, Sizing};
 use crate::error::{Code, Error};
 use crate::events::Events;
-use crate::model::{Call, Sink};
+use crate::model::{Call, Sink, Timing};
 use crate::queue::{Lanes, Permits, TakeError};
 use crate::recycle;
 use crate::sync::locks::classes;
@@ -38,9 +39,6 @@ use crate::time::{Deadline, micros_of, now};
 
 /// How long a pool waits at its start for its workers to report ready.
 pub(super) const READY_WAIT: Duration = Duration::from_secs(2);
-
-/// What a caller is told of a full queue until the drain rate is measured.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The life of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -109,6 +107,7 @@ pub(crate) struct Shared {
     pub(crate) attempt: Attempt,
     pub(crate) threads: Threads,
     pub(crate) events: Events,
+    pub(super) drain_rate: DrainRate,
     phase: AtomicU8,
 }
 
@@ -121,12 +120,39 @@ impl Shared {
     pub(super) fn set_phase(&self, phase: PoolPhase) {
         self.phase.fetch_max(phase as u8, Ordering::SeqCst);
     }
+
+    /// Takes note of how fast places come free.
+    pub(super) fn measure(&self, drain: &mut Drain) {
+        self.drain_rate.set(drain.look(now(), self.permits.freed(), self.figures.waiting.get()));
+    }
+
+    /// When one who finds the house full should come again.
+    pub(super) fn come_again(&self) -> Duration {
+        drain::retry_after(self.figures.waiting.get(), self.drain_rate.get())
+    }
+
+    /// The error of one whose time to wait is over; `phase` is what it waited for, `space` or `worker`.
+    pub(super) fn queue_timeout(&self, phase: &'static str) -> Error {
+        let what =
+            if phase == "space" { "no place in the queue came free in time" } else { "no worker came free in time" };
+        Error::new(Code::QueueTimeout, what).with_phase(phase).with_retry_after(self.come_again())
+    }
 }
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared").field("settings", &self.settings).finish_non_exhaustive()
     }
+}
+
+/// An attempt that got no place.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) error: Error,
+    /// The sink, unused.
+    pub(crate) sink: Option<Box<dyn Sink>>,
+    /// How long it waited.
+    pub(crate) timing: Timing,
 }
 
 /// A provider's workers and their queue.
@@ -161,6 +187,7 @@ impl Pool {
             attempt,
             threads: threads.clone(),
             events,
+            drain_rate: DrainRate::default(),
             phase: AtomicU8::new(PoolPhase::Init as u8),
             settings,
         });
@@ -243,7 +270,7 @@ impl Pool {
         model: &Arc<str>,
         attempt: u32,
         sink: Option<Box<dyn Sink>>,
-    ) -> Result<Ticket, (Error, Option<Box<dyn Sink>>)> {
+    ) -> Result<Ticket, Refused> {
         let shared = self.shared();
         let submitted = now();
         let mut wait_until = Deadline::from(submitted, shared.settings.wait_timeout);
@@ -255,7 +282,8 @@ impl Pool {
             Ok(permit) => permit,
             Err((outcome, error)) => {
                 entry.settle(outcome);
-                return Err((error.with_provider(&shared.settings.name), sink));
+                let timing = Timing { queue: since(submitted), ..Timing::default() };
+                return Err(Refused { error: error.with_provider(&shared.settings.name), sink, timing });
             }
         };
         entry.accepted();
@@ -272,7 +300,7 @@ impl Pool {
         };
         let job = Job::new(call.priority, payload, sink);
         let pushed = shared.lanes.push(Arc::clone(&job));
-        let ticket = Ticket::new(Arc::clone(&self.roster.shared), job, replies, wait_until);
+        let ticket = Ticket::new(Arc::clone(&self.roster.shared), job, replies, submitted, wait_until);
         if pushed.is_err() {
             // A defect of the lanes; waiting for a worker that never hears of it would only hide it.
             return ticket.withdraw(|| {
@@ -290,7 +318,7 @@ impl Pool {
     /// A place, or how and why there is none.
     fn admit(&self, call: &Call, wait_until: Deadline) -> Result<crate::queue::Permit, (Unserved, Error)> {
         let shared = self.shared();
-        let full = |code, text: &'static str| Error::new(code, text).with_retry_after(RETRY_AFTER);
+        let full = |code, text: &'static str| Error::new(code, text).with_retry_after(shared.come_again());
         let closed = || (Unserved::Abandoned, stopping(&shared.settings.name));
         match (shared.permits.try_take(), shared.settings.policy) {
             (Ok(permit), _) => Ok(permit),
@@ -303,15 +331,22 @@ impl Pool {
                 let text = "every worker is busy and the queue is full; the request was dropped (policy drop)";
                 Err((Unserved::Dropped, full(Code::RequestDropped, text)))
             }
+            (Err(_), Policy::DropOldest) => shared.shed_oldest().map_err(|error| match error {
+                TakeError::Closed => closed(),
+                TakeError::Cancelled(_) | TakeError::TimedOut => {
+                    let text = "every worker is busy and nothing waits that could be dropped (policy drop_oldest)";
+                    (Unserved::Dropped, full(Code::RequestDropped, text))
+                }
+            }),
             (Err(_), Policy::Block) => {
                 shared.figures.blocked.inc();
                 shared.permits.take(wait_until, &call.cancel).map_err(|error| match error {
                     TakeError::Closed => closed(),
                     TakeError::Cancelled(reason) => (Unserved::Abandoned, cancelled(reason)),
                     TakeError::TimedOut if call.deadline.is_some_and(Deadline::passed) => {
-                        (Unserved::Abandoned, queue_timeout("space"))
+                        (Unserved::Abandoned, shared.queue_timeout("space"))
                     }
-                    TakeError::TimedOut => (Unserved::TimedOutSpace, queue_timeout("space")),
+                    TakeError::TimedOut => (Unserved::TimedOutSpace, shared.queue_timeout("space")),
                 })
             }
         }
@@ -331,11 +366,6 @@ impl std::fmt::Debug for Pool {
 
 pub(crate) fn stopping(provider: &str) -> Error {
     Error::new(Code::ShuttingDown, "the gateway is shutting down").with_provider(provider)
-}
-
-pub(crate) fn queue_timeout(phase: &'static str) -> Error {
-    let what = if phase == "space" { "no place in the queue came free in time" } else { "no worker came free in time" };
-    Error::new(Code::QueueTimeout, what).with_phase(phase).with_retry_after(RETRY_AFTER)
 }
 
 /// The error for a request that was cancelled.

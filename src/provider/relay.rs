@@ -161,7 +161,7 @@ pub(super) fn run(
     let opened = match open(&mut source, &active, scratch, first_until, settings.early_keepalive) {
         Ok(opened) => opened,
         Err(error) => {
-            let error = headers::with_upstream_retry(error, &incoming.headers);
+            let error = headers::with_upstream(error, incoming.headers);
             return active.end(shared, Err(error));
         }
     };
@@ -173,8 +173,8 @@ pub(super) fn run(
     face.enter(WorkerState::Responding);
     let timing = active.timing();
     let head = StreamHead { headers: headers::for_client(incoming.headers), served: active.served(shared, timing) };
-    let Active { permit, running, responder, call, model, taken, .. } = active;
-    let streaming = Streaming { permit, running, call, model, taken, began: now(), sink };
+    let Active { permit, running, responder, call, model, taken, queue, .. } = active;
+    let streaming = Streaming { permit, running, call, model, queue, taken, began: now(), sink };
     responder.answer(Reply { result: Ok(Reached::Streaming), timing });
     streaming.relay(shared, source, head, opened, scratch);
 }
@@ -239,6 +239,7 @@ struct Streaming {
     running: Running,
     call: Arc<Call>,
     model: Arc<str>,
+    queue: Duration,
     taken: Instant,
     began: Instant,
     sink: Box<dyn Sink>,
@@ -267,7 +268,7 @@ impl Streaming {
         if let Some(first) = source.first_content {
             shared.figures.first_token_us.record_micros(first.saturating_duration_since(self.taken));
         }
-        shared.figures.service_us.record_micros(now().saturating_duration_since(self.taken));
+        shared.figures.note_service(self.queue, now().saturating_duration_since(self.taken));
         let Self { permit, running, model, taken, sink, .. } = self;
         match result {
             Ok(()) => {

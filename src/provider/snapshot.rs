@@ -11,7 +11,7 @@ use super::plan::{Plan, RetryStrategy};
 use super::pool::{Pool, PoolPhase, StartupTimes, count_workers};
 use super::scaler::Change;
 use crate::config::Optimization;
-use crate::metrics::Dist;
+use crate::metrics::{Dist, PairedStats};
 use crate::time::{micros_of, now};
 use crate::transport::ConnectionStats;
 
@@ -49,6 +49,11 @@ pub struct WorkerStats {
 }
 
 /// `queue` in `/stats`.
+///
+/// `depth` is how many jobs have a place and no worker is at yet, `high_water` the most there ever were, and `capacity` is
+/// `buffer_size`. A job on its way to an idle worker that is just being woken is in `depth`, and so is one that waits for a
+/// worker whose last job is answered, its place given on, and who only tidies up: so `depth` is at most `capacity` and the
+/// workers of either sort, and `depth` with the jobs that workers have taken never more than `concurrency + buffer_size`.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]
 pub struct QueueStats {
@@ -56,6 +61,8 @@ pub struct QueueStats {
     pub depth: u64,
     pub capacity: u64,
     pub high_water: u64,
+    /// Places taken now, by jobs that run and jobs that wait; of `concurrency + buffer_size`.
+    pub places_taken: u64,
     pub submitted_total: u64,
     pub accepted_total: u64,
     pub completed_total: u64,
@@ -88,7 +95,7 @@ pub struct JobStats {
     pub first_token_us: Dist,
     pub tokens_in_total: u64,
     pub tokens_out_total: u64,
-    pub correlation: Option<Value>,
+    pub correlation: PairedStats,
 }
 
 /// `breaker` in `/stats`; not built yet.
@@ -224,6 +231,7 @@ pub(super) fn take(pool: &Pool, key_name: Option<&str>) -> ProviderStats {
             depth: figures.waiting.get(),
             capacity: staffing.buffer() as u64,
             high_water: figures.waiting.peak(),
+            places_taken: shared.permits.taken() as u64,
             submitted_total: figures.submitted.get(),
             accepted_total: figures.accepted.get(),
             completed_total: figures.completed.get(),
@@ -246,11 +254,11 @@ pub(super) fn take(pool: &Pool, key_name: Option<&str>) -> ProviderStats {
             fallbacks_total: None,
             results_discarded_total: figures.results_discarded.get(),
             error_rate: None,
-            service_us: dist(&figures.service_us),
+            service_us: figures.service.services().unwrap_or_default(),
             first_token_us: dist(&figures.first_token_us),
             tokens_in_total: figures.tokens_in.get(),
             tokens_out_total: figures.tokens_out.get(),
-            correlation: None,
+            correlation: figures.service.stats(),
         },
         breaker: BreakerStats::default(),
         health: HealthStats { state: "unknown", last_check_ms_ago: None, failures_total: None },

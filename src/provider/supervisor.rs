@@ -1,5 +1,5 @@
 //! Keeps a pool at its strength: takes workers that ended off the roster, hires new ones, has the scaler look; lets old
-//! connections go.
+//! connections go; measures how fast places come free.
 //!
 //! **Protocol.** It waits for {quit, a worker's end, the bell of a job that found nobody idle, tick}. Events only make it
 //! faster: at each wake it counts for itself, so an event lost for lack of room, or a spawn refused for lack of threads, is
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, select_biased};
 
+use super::drain::Drain;
 use super::roster::Roster;
 use crate::sync::threads::ThreadEvent;
 use crate::sync::{QuitSignal, State, threads};
@@ -22,6 +23,7 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// Runs until told to quit. `bell` is the lanes' of the same pool.
 pub(crate) fn run(roster: &Weak<Roster>, exits: &Receiver<ThreadEvent>, bell: &Receiver<()>, quit: &QuitSignal) {
+    let mut drain = Drain::default();
     let mut next_look = Deadline::after(TICK);
     loop {
         {
@@ -42,6 +44,7 @@ pub(crate) fn run(roster: &Weak<Roster>, exits: &Receiver<ThreadEvent>, bell: &R
         let is_look = next_look.remaining_at(now).is_zero();
         if is_look {
             next_look = Deadline::from(now, TICK);
+            roster.shared.measure(&mut drain);
             roster.shared.attempt.transport.close_idle();
         }
         roster.tend(now, is_look);

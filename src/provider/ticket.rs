@@ -8,13 +8,13 @@
 //! job cancels its token, but not before it has left: a stream that begins in that very moment is the worker's, and goes on.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::select;
 
 use super::figures::Unserved;
 use super::job::{Job, Payload, Reached, Reply, ReplyChannel};
-use super::pool::{Shared, cancelled, queue_timeout, since};
+use super::pool::{Refused, Shared, cancelled, since};
 use crate::error::{Code, Error};
 use crate::model::{Sink, Timing};
 use crate::recycle::Lease;
@@ -31,6 +31,7 @@ pub(crate) struct Ticket {
     shared: Arc<Shared>,
     job: Arc<Job>,
     replies: Lease<ReplyChannel>,
+    submitted: Instant,
     wait_until: Deadline,
 }
 
@@ -54,8 +55,14 @@ enum Left {
 }
 
 impl Ticket {
-    pub(crate) fn new(shared: Arc<Shared>, job: Arc<Job>, replies: Lease<ReplyChannel>, wait_until: Deadline) -> Self {
-        Self { shared, job, replies, wait_until }
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        job: Arc<Job>,
+        replies: Lease<ReplyChannel>,
+        submitted: Instant,
+        wait_until: Deadline,
+    ) -> Self {
+        Self { shared, job, replies, submitted, wait_until }
     }
 
     /// Waits for the job's answer, at most until `deadline` if there is one, and in any case no longer than the queue's
@@ -75,7 +82,8 @@ impl Ticket {
                 default(until.remaining()) => {}
             }
             if queued && self.job.payload.is_held() {
-                return self.leave(streamed, || queue_timeout("worker"));
+                let shared = Arc::clone(&self.shared);
+                return self.leave(streamed, || shared.queue_timeout("worker"));
             }
             if queued {
                 queued = false;
@@ -99,12 +107,13 @@ impl Ticket {
     ///
     /// # Errors
     /// With `why` if no worker had taken it.
-    pub(crate) fn withdraw(self, why: impl FnOnce() -> Error) -> Result<Self, (Error, Option<Box<dyn Sink>>)> {
+    pub(crate) fn withdraw(self, why: impl FnOnce() -> Error) -> Result<Self, Refused> {
         match self.job.payload.take() {
             Some(payload) => {
                 let sink = self.job.sink.take();
+                let timing = Timing { queue: since(payload.submitted), ..Timing::default() };
                 self.bury(payload, Unserved::Abandoned);
-                Err((why(), sink))
+                Err(Refused { error: why(), sink, timing })
             }
             None => Ok(self),
         }
@@ -160,7 +169,8 @@ impl Ticket {
                     waited.sink = waited.sink.or(sink);
                     waited
                 }
-                Err(_) => failed(why(), Timing::default(), sink),
+                // When the worker took the job only the worker knows; all of the time was another's than the gateway's.
+                Err(_) => failed(why(), Timing { upstream: since(self.submitted), ..Timing::default() }, sink),
             },
         }
     }

@@ -19,7 +19,7 @@ use super::attempt::{self, Scratch};
 use super::face::{Face, WorkerState};
 use super::figures::Unserved;
 use super::job::{Job, Payload, Reply};
-use super::pool::{PoolPhase, Shared, cancelled, queue_timeout, stopping};
+use super::pool::{PoolPhase, Shared, cancelled, stopping};
 use crate::metrics::CountGuard;
 use crate::model::Timing;
 use crate::queue::{Shift, Taken};
@@ -75,8 +75,8 @@ fn serve(shared: &Shared, face: &Face, job: &Arc<Job>, payload: Payload, scratch
     let timing = Timing { queue, ..Timing::default() };
     if let Some(error) = too_late(shared, &payload, taken) {
         let Payload { permit, entry, responder, .. } = payload;
-        drop(permit);
         entry.settle(error.1);
+        drop(permit);
         responder.answer(Reply { result: Err(error.0), timing });
         return true;
     }
@@ -112,7 +112,7 @@ fn too_late(shared: &Shared, payload: &Payload, taken: std::time::Instant) -> Op
     }
     let passed = |deadline: Deadline| deadline.remaining_at(taken).is_zero();
     if payload.call.deadline.is_some_and(passed) {
-        return Some((queue_timeout("worker"), Unserved::Abandoned));
+        return Some((shared.queue_timeout("worker"), Unserved::Abandoned));
     }
-    passed(payload.wait_until).then(|| (queue_timeout("worker"), Unserved::TimedOutWorker))
+    passed(payload.wait_until).then(|| (shared.queue_timeout("worker"), Unserved::TimedOutWorker))
 }

@@ -5,6 +5,9 @@
 //! all out, drops the tombstones, puts the rest back in their order. A lane is twice as deep as there are permits, so a
 //! live job always finds a slot, at the latest after that.
 //!
+//! **Age.** Beside each lane stands since when its jobs have waited (see `ages`), so that the lane whose head is older can
+//! be told: for whoever sheds the oldest, and for whoever watches that the queue moves. Either shell may be a tombstone.
+//!
 //! **Share.** Interactive jobs go first, but one take in `1 / batch_share` looks at batch first, so that batch keeps its
 //! share of the workers while both wait, and either lane gets all that the other leaves.
 //!
@@ -14,14 +17,16 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
 
+use super::ages::Ages;
 use super::bell::Bell;
 use super::idle::{Handed, IdleSet, Seat};
 use crate::model::Priority;
 use crate::sync::QuitSignal;
+use crate::time::now;
 
 /// How often a push looks again while another thread turns the lane over.
 const PUSH_TRIES: u32 = 10_000;
@@ -36,6 +41,9 @@ pub trait Queued: Send {
 
     /// Which lane it waits in.
     fn priority(&self) -> Priority;
+
+    /// Since when it waits; `None` once its content is gone.
+    fn since(&self) -> Option<Instant>;
 }
 
 /// A lane had no slot, not even after its tombstones were thrown out; the job comes back.
@@ -74,7 +82,8 @@ impl<T: Queued> Lanes<T> {
     #[must_use]
     pub fn new(permits: usize, batch_share: f64) -> Self {
         let batch_every = if batch_share > 0.0 { (1.0 / batch_share).round().clamp(1.0, 1e6) as u32 } else { 0 };
-        let (interactive, batch) = (Lane::new(permits), Lane::new(permits));
+        let epoch = now();
+        let (interactive, batch) = (Lane::new(permits, epoch), Lane::new(permits, epoch));
         Self { idle: IdleSet::new(), bell: Bell::new(), interactive, batch, batch_every }
     }
 
@@ -142,6 +151,36 @@ impl<T: Queued> Lanes<T> {
         self.lane(priority).tombstones.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Takes out what has waited longest over both lanes, tombstones included: the caller looks, and takes another.
+    ///
+    /// `None` if nothing stands in a lane, which can be for the moment that somebody turns one over.
+    pub fn take_oldest(&self) -> Option<T> {
+        let batch_first = match (self.interactive.head(), self.batch.head()) {
+            (Some(interactive), Some(batch)) => batch < interactive,
+            (None, Some(_)) => true,
+            (_, None) => false,
+        };
+        let (first, second) = self.in_order(batch_first);
+        first.receiver.try_recv().or_else(|_| second.receiver.try_recv()).ok()
+    }
+
+    /// How long the queue's head has waited. It may be a tombstone, until [`compact`](Self::compact) or a worker throws it
+    /// out.
+    #[must_use]
+    pub fn oldest_wait(&self, now: Instant) -> Option<Duration> {
+        let heads = [self.interactive.head(), self.batch.head()];
+        heads.into_iter().flatten().min().map(|head| now.saturating_duration_since(head))
+    }
+
+    /// Throws out the tombstones of both lanes.
+    pub fn compact(&self) {
+        for lane in [&self.interactive, &self.batch] {
+            if lane.tombstones.load(Ordering::Relaxed) > 0 {
+                self.tell(lane.turn_over());
+            }
+        }
+    }
+
     /// The next job for the worker at `seat`: waits until one comes, `quit` is given or `tick` has passed.
     pub fn take(&self, seat: &Seat<T>, shift: &mut Shift, quit: &QuitSignal, tick: Duration) -> Taken<T> {
         loop {
@@ -181,8 +220,7 @@ impl<T: Queued> Lanes<T> {
     /// Takes a job out of the lanes, batch first when it is its turn.
     fn look(&self, shift: &mut Shift) -> Option<T> {
         let batch_first = self.batch_every > 0 && (shift.turn + 1).is_multiple_of(self.batch_every);
-        let (first, second) =
-            if batch_first { (&self.batch, &self.interactive) } else { (&self.interactive, &self.batch) };
+        let (first, second) = self.in_order(batch_first);
         let job = first.receiver.try_recv().or_else(|_| second.receiver.try_recv()).ok()?;
         shift.turn = (shift.turn + 1) % self.batch_every.max(1);
         Some(job)
@@ -227,6 +265,10 @@ impl<T: Queued> Lanes<T> {
         })
     }
 
+    fn in_order(&self, batch_first: bool) -> (&Lane<T>, &Lane<T>) {
+        if batch_first { (&self.batch, &self.interactive) } else { (&self.interactive, &self.batch) }
+    }
+
     fn lane(&self, priority: Priority) -> &Lane<T> {
         match priority {
             Priority::Interactive => &self.interactive,
@@ -251,21 +293,38 @@ struct Lane<T> {
     /// Signed, since a worker may throw a shell away before its waiter has reported it.
     tombstones: AtomicIsize,
     turning: AtomicBool,
+    ages: Ages,
 }
 
 impl<T: Queued> Lane<T> {
-    fn new(permits: usize) -> Self {
-        let (sender, receiver) = bounded(permits.saturating_mul(2).max(2));
-        Self { sender, receiver, tombstones: AtomicIsize::new(0), turning: AtomicBool::new(false) }
+    fn new(permits: usize, epoch: Instant) -> Self {
+        let slots = permits.saturating_mul(2).max(2);
+        let (sender, receiver) = bounded(slots);
+        let (tombstones, turning) = (AtomicIsize::new(0), AtomicBool::new(false));
+        Self { sender, receiver, tombstones, turning, ages: Ages::new(slots, epoch) }
+    }
+
+    /// Since when the first shell has waited.
+    fn head(&self) -> Option<Instant> {
+        self.ages.head(self.receiver.len())
+    }
+
+    /// Puts one at the end, if there is a slot.
+    fn send(&self, job: T) -> Result<(), T> {
+        self.ages.note(job.since());
+        self.sender.try_send(job).map_err(|error| {
+            self.ages.take_back();
+            error.into_inner()
+        })
     }
 
     /// Puts a job at the end; how many came to stand here by that, those put back included.
     fn push(&self, mut job: T) -> Result<usize, LaneFull<T>> {
         let mut standing = 1;
         for _ in 0..PUSH_TRIES {
-            match self.sender.try_send(job) {
+            match self.send(job) {
                 Ok(()) => return Ok(standing),
-                Err(error) => job = error.into_inner(),
+                Err(back) => job = back,
             }
             standing += self.turn_over();
             std::thread::yield_now();
@@ -301,10 +360,10 @@ impl<T: Queued> Lane<T> {
                 }
             }
             while let Some(shell) = live.pop_front() {
-                match self.sender.try_send(shell) {
+                match self.send(shell) {
                     Ok(()) => put_back += 1,
-                    Err(error) => {
-                        live.push_front(error.into_inner());
+                    Err(back) => {
+                        live.push_front(back);
                         break;
                     }
                 }

@@ -30,6 +30,8 @@ struct Inner {
 struct Places {
     capacity: usize,
     taken: usize,
+    /// How often a place came free, whoever got it.
+    freed: u64,
     closed: bool,
     next_ticket: u64,
     waiting: BTreeMap<u64, Sender<Permit>>,
@@ -50,7 +52,7 @@ impl Permits {
     /// `capacity` permits.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        let places = Places { capacity, taken: 0, closed: false, next_ticket: 0, waiting: BTreeMap::new() };
+        let places = Places { capacity, taken: 0, freed: 0, closed: false, next_ticket: 0, waiting: BTreeMap::new() };
         Self(Arc::new(Inner { state: Leaf::new(&classes::PERMITS, places) }))
     }
 
@@ -80,6 +82,12 @@ impl Permits {
     #[must_use]
     pub fn taken(&self) -> usize {
         self.0.state.lock().taken
+    }
+
+    /// How often a place has come free so far, whoever got it then.
+    #[must_use]
+    pub fn freed(&self) -> u64 {
+        self.0.state.lock().freed
     }
 
     /// A permit, if one is free and nobody waits for it.
@@ -156,6 +164,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let Some(inner) = self.0.take() else { return };
         let mut places = inner.state.lock();
+        places.freed += 1;
         while places.taken <= places.capacity
             && let Some((_, waiter)) = places.waiting.pop_first()
         {

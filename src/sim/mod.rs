@@ -31,6 +31,7 @@ mod words;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::service::SimService;
 use crate::error::{Code, Error, Result};
@@ -58,6 +59,19 @@ impl Sim {
     /// # Errors
     /// If the address cannot be listened on, or there is no thread to be had.
     pub fn start(listen: SocketAddr, threads: Threads, watcher: Arc<Watcher>) -> Result<Self> {
+        Self::start_with(listen, threads, watcher, Limits::default().thread_idle_timeout)
+    }
+
+    /// The same with threads that end once they have had no connection for `thread_idle`.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(
+        listen: SocketAddr,
+        threads: Threads,
+        watcher: Arc<Watcher>,
+        thread_idle: Duration,
+    ) -> Result<Self> {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
             let message = format!("the simulated provider cannot serve on {listen}: {error}");
             Error::new(Code::Internal, message).with_source(error)
@@ -65,7 +79,7 @@ impl Sim {
         let listener = TcpListener::bind(listen).map_err(|error| failed(error.into()))?;
         let quit = Quit::new();
         let service = Arc::new(SimService::new(quit.watch()));
-        let limits = Limits { max_connections: MAX_CONNECTIONS, ..Limits::default() };
+        let limits = Limits { max_connections: MAX_CONNECTIONS, thread_idle_timeout: thread_idle, ..Limits::default() };
         let server = Server::start(listener, limits, threads, watcher, Arc::<SimService>::clone(&service), "sim")
             .map_err(|error| failed(error.into()))?;
         let addr = server.local_addr();

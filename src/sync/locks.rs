@@ -79,6 +79,8 @@ pub mod classes {
         FACE = leaf("provider.face");
         /// Admission: places taken, and who waits for one.
         PERMITS = leaf("queue.permits");
+        /// Who waits for bytes of the budget.
+        BYTES = leaf("queue.bytes");
         /// The workers that wait for a job.
         IDLE = leaf("queue.idle");
         /// The idle objects of a pool.

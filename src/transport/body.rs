@@ -64,11 +64,26 @@ impl Body {
     /// [`TransportErrorKind::TooLarge`] past `limit` bytes, before anything is read if the body's length is known; else as
     /// [`read`](Self::read). `into` holds what came until then.
     pub fn read_to_end(&mut self, limit: usize, deadline: Deadline, into: &mut Vec<u8>) -> Result<(), TransportError> {
+        self.read_in_pieces(limit, deadline, into, |_, _| Ok(()))
+    }
+
+    /// The same for one who has to find room: before each piece `room` is called with `into` and how long it is about to
+    /// become at the most.
+    ///
+    /// # Errors
+    /// As [`read_to_end`](Self::read_to_end), and whatever `room` refuses with; nothing more is to be read then.
+    pub fn read_in_pieces<E: From<TransportError>>(
+        &mut self,
+        limit: usize,
+        deadline: Deadline,
+        into: &mut Vec<u8>,
+        mut room: impl FnMut(&mut Vec<u8>, usize) -> Result<(), E>,
+    ) -> Result<(), E> {
         let start = into.len();
         let announced = self.content_length.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
         if announced.is_some_and(|length| length > limit) {
             self.state = State::Failed;
-            return Err(too_large(limit));
+            return Err(too_large(limit).into());
         }
         loop {
             let filled = into.len();
@@ -76,6 +91,7 @@ impl Body {
             // One byte more than is left tells an end from an overflow, and all that is announced fits in one read.
             let piece =
                 announced.map_or(PIECE, |length| length.saturating_sub(filled - start)).clamp(1, PIECE).min(left + 1);
+            room(into, filled + piece)?;
             into.resize(filled + piece, 0);
             let read = self.read(&mut into[filled..], deadline);
             into.truncate(filled + *read.as_ref().unwrap_or(&0));
@@ -83,7 +99,7 @@ impl Body {
                 0 => return Ok(()),
                 n if n > left => {
                     self.state = State::Failed;
-                    return Err(too_large(limit));
+                    return Err(too_large(limit).into());
                 }
                 _ => {}
             }

@@ -14,64 +14,71 @@ use sluicegate::time::{Deadline, now};
 use tempfile::TempDir;
 
 /// How long a process may take in all.
-pub(super) const FUSE: Duration = Duration::from_secs(20);
+pub(crate) const FUSE: Duration = Duration::from_secs(20);
 
 /// How long to wait between two looks.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// What a process came to.
 #[derive(Debug)]
-pub(super) struct Done {
-    pub(super) code: Option<i32>,
-    pub(super) stdout: String,
-    pub(super) stderr: String,
+pub(crate) struct Done {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Done {
     /// Checks the exit code; says everything if it is another one.
     #[track_caller]
-    pub(super) fn exits(self, code: i32) -> Self {
+    pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
         self
     }
 }
 
 /// A running process; one that is dropped is killed.
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     folder: TempDir,
     fuse: Deadline,
 }
 
 /// A command to be run.
-pub(super) struct Setup {
+pub(crate) struct Setup {
     command: Command,
     folder: TempDir,
     input: Option<File>,
     output: Option<Stdio>,
+    fuse: Duration,
 }
 
 /// The binary with these arguments.
-pub(super) fn sluicegate(args: &[&str]) -> Setup {
+pub(crate) fn sluicegate(args: &[&str]) -> Setup {
     let folder = tempfile::tempdir().expect("a folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
     command.args(args).env_clear().current_dir(folder.path());
-    Setup { command, folder, input: None, output: None }
+    Setup { command, folder, input: None, output: None, fuse: FUSE }
 }
 
 impl Setup {
-    pub(super) fn env(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
     }
 
+    /// How long it may take in all.
+    pub(crate) fn fuse(mut self, fuse: Duration) -> Self {
+        self.fuse = fuse;
+        self
+    }
+
     /// Puts a file into the folder that it runs in.
-    pub(super) fn file(self, name: &str, text: &str) -> Self {
+    pub(crate) fn file(self, name: &str, text: &str) -> Self {
         std::fs::write(self.folder.path().join(name), text).expect("it is written");
         self
     }
 
-    pub(super) fn stdin(mut self, text: &str) -> Self {
+    pub(crate) fn stdin(mut self, text: &str) -> Self {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(text.as_bytes()).expect("it is written");
         file.rewind().expect("it goes back");
@@ -80,14 +87,14 @@ impl Setup {
     }
 
     /// Whoever would read its stdout has gone before it starts.
-    pub(super) fn unread(mut self) -> Self {
+    pub(crate) fn unread(mut self) -> Self {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
         self.output = Some(writer.into());
         self
     }
 
-    pub(super) fn start(mut self) -> Process {
+    pub(crate) fn start(mut self) -> Process {
         let create = |name: &str| Stdio::from(File::create(self.folder.path().join(name)).expect("a file"));
         let child = self
             .command
@@ -96,45 +103,45 @@ impl Setup {
             .stderr(create("stderr"))
             .spawn()
             .expect("the binary starts");
-        Process { child, folder: self.folder, fuse: Deadline::after(FUSE) }
+        Process { child, folder: self.folder, fuse: Deadline::after(self.fuse) }
     }
 
-    pub(super) fn run(self) -> Done {
+    pub(crate) fn run(self) -> Done {
         self.start().wait()
     }
 }
 
 impl Process {
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 
-    pub(super) fn wait(mut self) -> Done {
+    pub(crate) fn wait(mut self) -> Done {
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("a child of ours") {
                 break status;
             }
-            assert!(!self.fuse.passed(), "it still runs after {FUSE:?}: {}", self.stderr());
+            assert!(!self.fuse.passed(), "it still runs though its time is over: {}", self.stderr());
             pause();
         };
         Done { code: status.code(), stdout: self.stdout(), stderr: self.stderr() }
     }
 
-    pub(super) fn stdout(&self) -> String {
+    pub(crate) fn stdout(&self) -> String {
         text(self.folder.path(), "stdout")
     }
 
-    pub(super) fn stderr(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         text(self.folder.path(), "stderr")
     }
 
     /// Waits until `reached` finds what it looks for.
-    pub(super) fn until<T>(&self, what: &str, mut reached: impl FnMut(&Self) -> Option<T>) -> T {
+    pub(crate) fn until<T>(&self, what: &str, mut reached: impl FnMut(&Self) -> Option<T>) -> T {
         loop {
             if let Some(found) = reached(self) {
                 return found;
             }
-            assert!(!self.fuse.passed(), "not within {FUSE:?}: {what}\n{}\n{}", self.stdout(), self.stderr());
+            assert!(!self.fuse.passed(), "not in time: {what}\n{}\n{}", self.stdout(), self.stderr());
             pause();
         }
     }
@@ -157,16 +164,22 @@ fn pause() {
 }
 
 /// A gateway that serves, and both its addresses.
-pub(super) struct Served {
-    pub(super) process: Process,
-    pub(super) data: SocketAddr,
-    pub(super) admin: SocketAddr,
+pub(crate) struct Served {
+    pub(crate) process: Process,
+    pub(crate) data: SocketAddr,
+    pub(crate) admin: SocketAddr,
 }
 
 /// Serves `config` on free ports.
-pub(super) fn serve(config: &str) -> Served {
+pub(crate) fn serve(config: &str) -> Served {
+    serve_for(config, FUSE)
+}
+
+/// The same for a process that may take so long in all.
+pub(crate) fn serve_for(config: &str, fuse: Duration) -> Served {
     let process = sluicegate(&["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
         .file("sluicegate.json", config)
+        .fuse(fuse)
         .start();
     let address = |text: &str, plane: &str| -> Option<SocketAddr> {
         let line = text.lines().find(|line| line.starts_with(plane))?;
@@ -182,10 +195,10 @@ pub(super) fn serve(config: &str) -> Served {
 }
 
 /// A request whose answer is read to the connection's end.
-pub(super) struct Reading(TcpStream);
+pub(crate) struct Reading(TcpStream);
 
 /// Sends a request that asks for the connection to be closed after its answer.
-pub(super) fn request(to: SocketAddr, method: &str, path: &str, body: &str) -> Reading {
+pub(crate) fn request(to: SocketAddr, method: &str, path: &str, body: &str) -> Reading {
     let mut stream = TcpStream::connect_timeout(&to, FUSE).expect("it listens");
     stream.set_read_timeout(Some(FUSE)).expect("a time-out");
     let head = format!(
@@ -198,14 +211,14 @@ pub(super) fn request(to: SocketAddr, method: &str, path: &str, body: &str) -> R
 }
 
 /// A chat body.
-pub(super) fn chat(model: &str, stream: bool) -> String {
+pub(crate) fn chat(model: &str, stream: bool) -> String {
     serde_json::json!({ "model": model, "stream": stream, "messages": [{ "role": "user", "content": "one two" }] })
         .to_string()
 }
 
 impl Reading {
     /// Reads until what has come holds `mark`.
-    pub(super) fn read_until(&mut self, mark: &str) -> String {
+    pub(crate) fn read_until(&mut self, mark: &str) -> String {
         let (mut seen, mut buffer) = (Vec::new(), [0; 1024]);
         while !String::from_utf8_lossy(&seen).contains(mark) {
             let n = self.0.read(&mut buffer).expect("it goes on");
@@ -216,7 +229,7 @@ impl Reading {
     }
 
     /// The rest, to the connection's end.
-    pub(super) fn rest(mut self) -> String {
+    pub(crate) fn rest(mut self) -> String {
         let mut rest = Vec::new();
         self.0.read_to_end(&mut rest).expect("it ends");
         String::from_utf8_lossy(&rest).into_owned()
@@ -224,14 +237,14 @@ impl Reading {
 }
 
 /// The status and the whole text of an answer.
-pub(super) fn ask(to: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
+pub(crate) fn ask(to: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
     let text = request(to, method, path, body).rest();
     let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
     (status.unwrap_or_else(|| panic!("no status in {text:?}")), text)
 }
 
 /// How long `work` takes.
-pub(super) fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
+pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
     let start = now();
     let value = work();
     (now().saturating_duration_since(start), value)

@@ -12,6 +12,7 @@ type Job = Arc<Entry>;
 struct Entry {
     slot: Slot<u32>,
     priority: Priority,
+    since: Instant,
 }
 
 impl Entry {
@@ -28,16 +29,24 @@ impl Queued for Job {
     fn priority(&self) -> Priority {
         self.priority
     }
+
+    fn since(&self) -> Option<Instant> {
+        self.slot.is_held().then_some(self.since)
+    }
 }
 
 const TICK: Duration = Duration::from_millis(1);
 
+fn entry(number: u32, priority: Priority) -> Job {
+    Arc::new(Entry { slot: Slot::new(&TEST_LEAF, number), priority, since: now() })
+}
+
 fn job(number: u32) -> Job {
-    Arc::new(Entry { slot: Slot::new(&TEST_LEAF, number), priority: Priority::Interactive })
+    entry(number, Priority::Interactive)
 }
 
 fn batch(number: u32) -> Job {
-    Arc::new(Entry { slot: Slot::new(&TEST_LEAF, number), priority: Priority::Batch })
+    entry(number, Priority::Batch)
 }
 
 fn next(lanes: &Lanes<Job>, shift: &mut Shift, quit: &Quit) -> Option<u32> {
@@ -361,4 +370,126 @@ fn the_fewest_idle_between_two_looks_are_remembered() {
     (0..2).for_each(|number| lanes.push(job(number)).expect("somebody is idle"));
     seats[..2].iter().for_each(|seat| lanes.idle.enter(seat));
     assert_eq!((lanes.fewest_idle(), lanes.fewest_idle()), (1, 3));
+}
+
+#[test]
+fn the_oldest_of_both_lanes_comes_out_first_whoever_left_in_between() {
+    let lanes = Lanes::new(8, 0.125);
+    let jobs: Vec<Job> = (0..12).map(|n| if n % 3 == 0 { batch(n) } else { job(n) }).collect();
+    jobs.iter().for_each(|job| lanes.push(Arc::clone(job)).expect("room"));
+    // Enough leave for the interactive lane to be turned over, and one of the batch lane stays as a tombstone.
+    for left in [1, 2, 4, 5, 7, 3] {
+        jobs[left].take().expect("still there");
+        lanes.bury(jobs[left].priority);
+    }
+    let mut order = Vec::new();
+    while let Some(oldest) = lanes.take_oldest() {
+        order.extend(oldest.take());
+    }
+    assert_eq!(order, [0, 6, 8, 9, 10, 11]);
+    assert_eq!(lanes.oldest_wait(now()), None);
+}
+
+#[test]
+fn the_heads_age_is_that_of_who_still_waits_once_the_dead_are_thrown_out() {
+    let lanes = Lanes::new(64, 0.125);
+    let start = now();
+    let aged = |number, ms| {
+        let since = start + Duration::from_millis(ms);
+        Arc::new(Entry { slot: Slot::new(&TEST_LEAF, number), priority: Priority::Interactive, since })
+    };
+    let (first, second) = (aged(1, 10), aged(2, 300));
+    [&first, &second].into_iter().for_each(|job| lanes.push(Arc::clone(job)).expect("room"));
+    let at = start + Duration::from_secs(1);
+    assert_eq!(lanes.oldest_wait(at), Some(Duration::from_millis(990)));
+    first.take().expect("it leaves");
+    lanes.bury(Priority::Interactive);
+    lanes.compact();
+    assert_eq!(lanes.oldest_wait(at), Some(Duration::from_millis(700)));
+}
+
+/// Ten thousand come and leave while nobody works: the shells they leave behind are bounded.
+#[test]
+fn shells_of_ten_thousand_who_left_are_a_quarter_of_a_lane_at_most() {
+    let lanes = Lanes::<Job>::new(64, 0.125);
+    let mut most = 0;
+    for number in 0..10_000 {
+        let mine = if number % 2 == 0 { job(number) } else { batch(number) };
+        lanes.push(Arc::clone(&mine)).expect("room");
+        mine.take().expect("nobody else takes it");
+        lanes.bury(mine.priority);
+        most = most.max(lanes.interactive.receiver.len() + lanes.batch.receiver.len());
+    }
+    assert!(most <= 2 * (128 / 4 + 1), "{most} shells stood in two lanes of 128 slots");
+}
+
+/// Shedders, workers and those who leave race for the same jobs: each job is had by exactly one, and none is left lying.
+#[test]
+fn every_job_is_had_once_while_the_oldest_are_shed() {
+    const EACH: usize = 3000;
+    let lanes = Lanes::<Job>::new(32, 0.125);
+    let [worked, shed, left] = [0; 3].map(AtomicUsize::new);
+    let quit = Quit::new();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            let (lanes, worked, watch) = (&lanes, &worked, quit.watch());
+            scope.spawn(move || {
+                let (seat, mut shift) = (lanes.seat(), Shift::default());
+                while let Taken::Job(job) = lanes.take(&seat, &mut shift, &watch, Duration::from_secs(60)) {
+                    match job.take() {
+                        Some(_) => {
+                            worked.fetch_add(1, Ordering::SeqCst);
+                            // Long enough for a queue to build up.
+                            (0..3).for_each(|_| std::thread::yield_now());
+                        }
+                        None => lanes.unbury(job.priority),
+                    }
+                }
+            });
+        }
+        let producers: Vec<_> = (0..3u32)
+            .map(|producer| {
+                let (lanes, shed, left) = (&lanes, &shed, &left);
+                scope.spawn(move || {
+                    let mut mine = VecDeque::new();
+                    for number in 0..EACH {
+                        let new = if number % 3 == 0 { batch(producer) } else { job(producer) };
+                        mine.push_back(Arc::clone(&new));
+                        lanes.push(new).expect("room");
+                        // As many as there are permits, in all, stand in the lanes at the most.
+                        while mine.len() > 10 {
+                            match lanes.take_oldest() {
+                                Some(job) if job.take().is_some() => {
+                                    shed.fetch_add(1, Ordering::SeqCst);
+                                }
+                                Some(job) => lanes.unbury(job.priority),
+                                None => {}
+                            }
+                            if number % 7 == 0
+                                && let Some(job) = mine.back()
+                                && job.take().is_some()
+                            {
+                                left.fetch_add(1, Ordering::SeqCst);
+                                lanes.bury(job.priority);
+                            }
+                            mine.retain(|job| job.slot.is_held());
+                            std::thread::yield_now();
+                        }
+                    }
+                    let fuse = crate::time::Deadline::after(Duration::from_secs(5));
+                    while mine.iter().any(|job| job.slot.is_held()) {
+                        assert!(!fuse.passed(), "a job is left lying");
+                        std::thread::yield_now();
+                    }
+                })
+            })
+            .collect();
+        producers.into_iter().for_each(|producer| producer.join().expect("no panic"));
+        drop(quit);
+    });
+    let counts = [worked, shed, left].map(AtomicUsize::into_inner);
+    assert_eq!(counts.iter().sum::<usize>(), 3 * EACH, "{counts:?}");
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+    assert_eq!(lanes.interactive.tombstones.load(Ordering::SeqCst), lanes.interactive.receiver.len() as isize);
+    assert_eq!(lanes.batch.tombstones.load(Ordering::SeqCst), lanes.batch.receiver.len() as isize);
 }
