@@ -25,12 +25,12 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use sluicegate::config::{Policy, StreamGarbage};
+use sluicegate::config::{Policy, Pools, StreamGarbage};
 use sluicegate::events::Events;
 use sluicegate::gateway::CallOptions;
 use sluicegate::model::Call;
-use sluicegate::provider::{AttemptSettings, PoolSettings, Provider, Reached};
-use sluicegate::recycle;
+use sluicegate::provider::{AttemptSettings, PoolSettings, Provider, Reached, Stock};
+use sluicegate::recycle::Limits;
 use sluicegate::sync::Threads;
 use sluicegate::transport::{Body, Incoming, MemoryTransport};
 use sluicegate::wire::openai;
@@ -122,10 +122,11 @@ impl IdlePool {
             early_keepalive: false,
         };
         let threads = Threads::new(64, 256 << 10);
-        let replies = recycle::Pool::new(WORKERS, 64);
+        let limits = Limits { initial: WORKERS, max_idle: 64, idle_max_age: minute, alert_below: 0.0 };
+        let stock = Stock::new(&Pools { reply_channel: limits, job: limits, response: limits, buffer: limits });
         let transport = Arc::new(transport);
         let provider =
-            Provider::start(pool, attempt, None, transport, &threads, Events::new(), replies, Duration::ZERO).ok()?;
+            Provider::start(pool, attempt, None, transport, &threads, Events::new(), stock, Duration::ZERO).ok()?;
         Some(Self { provider, model: "m".into() })
     }
 

@@ -11,8 +11,7 @@ use super::sim::{SimHost, SimTransport};
 use super::{Gateway, Inner, Phase};
 use crate::config::{self, Config, ConfigError, Kind};
 use crate::events::Events;
-use crate::provider::{AttemptSettings, PoolSettings, Provider};
-use crate::recycle;
+use crate::provider::{AttemptSettings, PoolSettings, Provider, Stock};
 use crate::sync::threads::SpawnError;
 use crate::sync::{Threads, limits};
 use crate::time::now;
@@ -120,7 +119,7 @@ impl Builder {
         let limit = config.threads.max.map_or_else(|| limits::derive().0, |max| max as u64);
         let threads = Threads::new(limit, stack);
         let resolver = Resolver::start(&threads);
-        let replies = recycle::Pool::new(config.reply_channels.initial, config.reply_channels.max_idle);
+        let stock = Stock::new(&config.pools);
         let sim = Arc::new(SimHost::new(&threads));
         let events = Events::new();
         let mut providers = Vec::with_capacity(config.providers.len());
@@ -139,7 +138,7 @@ impl Builder {
                 transport,
                 &threads,
                 events.clone(),
-                replies.clone(),
+                stock.clone(),
                 resources,
             )?;
             providers.push(Arc::new(provider));
@@ -147,7 +146,7 @@ impl Builder {
         let inner = Inner {
             providers,
             sim,
-            replies,
+            stock,
             config,
             requests: Arc::new(Requests::default()),
             samples: Samples::new(),

@@ -13,6 +13,7 @@ use crate::error::{Attempt, Code, Error, Result};
 use crate::ids::RequestId;
 use crate::model::{Answer, BodyFields, Call, Operation, Priority, Sink, SinkError, StreamEnd, StreamHead};
 use crate::provider::{Outcome, Reached};
+use crate::recycle::Buffer;
 use crate::sync::CancelToken;
 use crate::time::{Deadline, now};
 use crate::wire::openai;
@@ -34,11 +35,11 @@ pub struct CallOptions {
 impl CallOptions {
     /// The call for `body`, whose fields were parsed already.
     #[must_use]
-    pub fn call(&self, body: Vec<u8>, fields: BodyFields, arrived: Instant) -> Call {
+    pub fn call(&self, body: impl Into<Buffer>, fields: BodyFields, arrived: Instant) -> Call {
         Call {
             request_id: self.request_id.clone().unwrap_or_else(RequestId::fresh),
             operation: Operation::ChatCompletions,
-            body,
+            body: body.into(),
             fields,
             priority: self.priority,
             arrived,

@@ -14,6 +14,7 @@ use super::figures::Unserved;
 use super::job::{Job, Payload, Reached, Reply};
 use super::pool::{Hired, Pool, PoolPhase, READY_WAIT, ROSTER_WAIT, Shared, since, stopping};
 use crate::model::Timing;
+use crate::recycle::Joint;
 use crate::sync::{CancelReason, Thread};
 use crate::time::Deadline;
 
@@ -61,7 +62,7 @@ impl Pool {
         };
         let mut hired: Vec<_> = hired.into_values().collect();
         hired.iter_mut().for_each(|hired| hired.quit.signal());
-        shared.lanes.sweep().for_each(|job| answer_swept(&job, &shared));
+        shared.lanes.sweep().for_each(|job| answer_swept(job, &shared));
         for worker in &hired {
             // A job that has been answered and only tidies up hears of it too, which does it no harm.
             worker.face.cancel_current(CancelReason::Shutdown);
@@ -102,11 +103,11 @@ impl Drop for Pool {
 }
 
 /// Answers a job that the sweep found, unless it is a tombstone.
-fn answer_swept(job: &Job, shared: &Shared) {
+fn answer_swept(job: Joint<Job>, shared: &Shared) {
     let Some(payload) = job.payload.take() else { return };
     shared.figures.swept.inc();
     let Payload { permit, entry, responder, submitted, .. } = payload;
-    drop(permit);
+    drop((permit, job));
     entry.settle(Unserved::Abandoned);
     let timing = Timing { queue: since(submitted), ..Timing::default() };
     responder.answer(Reply { result: Err::<Reached, _>(stopping(&shared.settings.name)), timing });

@@ -1,7 +1,7 @@
 //! One provider: its pool of workers, its queue, and a single attempt at its upstream.
 //!
-//! A [`Provider`] is a value of its own: nothing in it is shared with another provider but the pool of reply channels and
-//! the table of threads, so one that hangs or is full leaves the others as they are (I7). It never retries, never routes,
+//! A [`Provider`] is a value of its own: nothing in it is shared with another provider but the object pools and the table
+//! of threads, so one that hangs or is full leaves the others as they are (I7). It never retries, never routes,
 //! and never talks to a client except through the sink that stands in a job. Read `job` for who may take what, `ticket` for
 //! the waiter's side, `worker` and `attempt` for the other, `pool` for the whole.
 
@@ -14,6 +14,7 @@ mod job;
 mod pool;
 mod relay;
 mod snapshot;
+mod stock;
 mod supervisor;
 mod ticket;
 mod worker;
@@ -24,17 +25,18 @@ use std::time::Duration;
 pub use attempt::AttemptSettings;
 pub use ending::PoolEnd;
 pub use face::{WorkerRow, WorkerState};
-pub use job::{Reached, ReplyChannel};
+pub use job::{Job, Reached, ReplyChannel};
 pub use pool::{PoolPhase, PoolSettings, StartupTimes};
 pub use snapshot::{
     BreakerStats, HealthStats, JobStats, KeyStats, OptimizationStats, ProviderStats, QueueStats, ScalingStats,
     WorkerStats,
 };
 
+pub use stock::{Pools, Stock};
+
 use crate::error::Error;
 use crate::events::Events;
 use crate::model::{Call, Sink, Timing};
-use crate::recycle;
 use crate::sync::Threads;
 use crate::sync::threads::SpawnError;
 use crate::time::Deadline;
@@ -87,11 +89,11 @@ impl Provider {
         transport: Arc<dyn Transport>,
         threads: &Threads,
         events: Events,
-        replies: recycle::Pool<ReplyChannel>,
+        stock: Stock,
         resources: Duration,
     ) -> Result<Self, SpawnError> {
         let attempt = Attempt { settings: attempt, transport };
-        Ok(Self { pool: Pool::start(pool, attempt, threads, events, replies, resources)?, key_name })
+        Ok(Self { pool: Pool::start(pool, attempt, threads, events, stock, resources)?, key_name })
     }
 
     /// The provider's name.

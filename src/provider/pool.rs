@@ -22,7 +22,8 @@ use serde::Serialize;
 use super::attempt::Attempt;
 use super::face::{Face, WorkerState};
 use super::figures::{Entry, Figures, Unserved};
-use super::job::{Job, Payload, ReplyChannel};
+use super::job::{Job, Payload};
+use super::stock::Stock;
 use super::ticket::Ticket;
 use super::{supervisor, worker};
 use crate::config::Policy;
@@ -31,7 +32,7 @@ use crate::events::Events;
 use crate::ids::WorkerId;
 use crate::model::{Call, Sink};
 use crate::queue::{Lanes, Permits, TakeError};
-use crate::recycle;
+use crate::recycle::Joint;
 use crate::sync::locks::{LockError, Ranked, classes};
 use crate::sync::threads::{SpawnError, ThreadEvent};
 use crate::sync::{CancelReason, Quit, Role, Slot, Thread, Threads};
@@ -99,12 +100,13 @@ pub struct StartupTimes {
 /// What the workers share. It knows nothing of the roster, so a worker keeps no pool alive.
 pub(crate) struct Shared {
     pub(crate) settings: PoolSettings,
-    pub(crate) lanes: Lanes<Arc<Job>>,
+    pub(crate) lanes: Lanes<Joint<Job>>,
     pub(crate) permits: Permits,
     pub(crate) figures: Arc<Figures>,
     pub(crate) attempt: Attempt,
     pub(crate) threads: Threads,
     pub(crate) events: Events,
+    pub(crate) stock: Stock,
     phase: AtomicU8,
 }
 
@@ -197,7 +199,6 @@ impl Roster {
 /// A provider's workers and their queue.
 pub(crate) struct Pool {
     pub(super) roster: Arc<Roster>,
-    replies: recycle::Pool<ReplyChannel>,
     startup: StartupTimes,
     /// Its quit signal stands before its handle, so that a drop of both gives the signal first.
     pub(super) supervisor: Slot<(Quit, Thread)>,
@@ -213,7 +214,7 @@ impl Pool {
         attempt: Attempt,
         threads: &Threads,
         events: Events,
-        replies: recycle::Pool<ReplyChannel>,
+        stock: Stock,
         resources: Duration,
     ) -> Result<Self, SpawnError> {
         let begun = now();
@@ -226,6 +227,7 @@ impl Pool {
             attempt,
             threads: threads.clone(),
             events,
+            stock,
             phase: AtomicU8::new(PoolPhase::Init as u8),
             settings,
         });
@@ -284,7 +286,7 @@ impl Pool {
             check: None,
         };
         let supervisor = Slot::new(&classes::LIFECYCLE, (supervisor_quit, supervisor));
-        Ok(Self { roster, replies, startup, supervisor })
+        Ok(Self { roster, startup, supervisor })
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -329,7 +331,7 @@ impl Pool {
             }
         };
         entry.accepted();
-        let replies = self.replies.acquire();
+        let replies = shared.stock.replies.acquire();
         let payload = Payload {
             permit,
             entry,
@@ -340,8 +342,8 @@ impl Pool {
             wait_until,
             attempt,
         };
-        let job = Job::new(call.priority, payload, sink);
-        let pushed = shared.lanes.push(Arc::clone(&job));
+        let job = shared.stock.jobs.acquire(|job| job.fill(call.priority, payload, sink));
+        let pushed = shared.lanes.push(Joint::clone(&job));
         let ticket = Ticket::new(Arc::clone(&self.roster.shared), job, replies, wait_until);
         if pushed.is_err() {
             // A defect of the lanes; waiting for a worker that never hears of it would only hide it.

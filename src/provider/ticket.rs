@@ -17,7 +17,7 @@ use super::job::{Job, Payload, Reached, Reply, ReplyChannel};
 use super::pool::{Shared, cancelled, queue_timeout, since};
 use crate::error::{Code, Error};
 use crate::model::{Sink, Timing};
-use crate::recycle::Lease;
+use crate::recycle::{Joint, Lease};
 use crate::sync::{CancelReason, CancelToken, State, threads};
 use crate::time::Deadline;
 
@@ -29,7 +29,7 @@ const MARGIN: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Ticket {
     shared: Arc<Shared>,
-    job: Arc<Job>,
+    job: Joint<Job>,
     replies: Lease<ReplyChannel>,
     wait_until: Deadline,
 }
@@ -54,7 +54,12 @@ enum Left {
 }
 
 impl Ticket {
-    pub(crate) fn new(shared: Arc<Shared>, job: Arc<Job>, replies: Lease<ReplyChannel>, wait_until: Deadline) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        job: Joint<Job>,
+        replies: Lease<ReplyChannel>,
+        wait_until: Deadline,
+    ) -> Self {
         Self { shared, job, replies, wait_until }
     }
 

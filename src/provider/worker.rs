@@ -22,6 +22,7 @@ use super::job::{Job, Payload, Reply};
 use super::pool::{PoolPhase, Shared, cancelled, queue_timeout, stopping};
 use crate::model::Timing;
 use crate::queue::{Shift, Taken};
+use crate::recycle::Joint;
 use crate::sync::threads::panic_text;
 use crate::sync::{CancelReason, QuitSignal, Role, State, threads};
 use crate::time::{Deadline, now};
@@ -49,7 +50,7 @@ pub(crate) fn run(shared: &Shared, face: &Face, quit: &QuitSignal, ready: Option
             Taken::Job(job) => match job.payload.take() {
                 None => shared.lanes.unbury(job.priority),
                 Some(payload) => {
-                    if !serve(shared, face, &job, payload, &mut scratch) {
+                    if !serve(shared, face, job, payload, &mut scratch) {
                         break;
                     }
                     shared.threads.count_job(Role::Worker);
@@ -61,13 +62,13 @@ pub(crate) fn run(shared: &Shared, face: &Face, quit: &QuitSignal, ready: Option
 }
 
 /// Serves one job; `false` if it panicked.
-fn serve(shared: &Shared, face: &Face, job: &Arc<Job>, payload: Payload, scratch: &mut Scratch) -> bool {
+fn serve(shared: &Shared, face: &Face, job: Joint<Job>, payload: Payload, scratch: &mut Scratch) -> bool {
     let taken = now();
     let queue = taken.saturating_duration_since(payload.submitted);
     let timing = Timing { queue, ..Timing::default() };
     if let Some(error) = too_late(shared, &payload, taken) {
         let Payload { permit, entry, responder, .. } = payload;
-        drop(permit);
+        drop((permit, job));
         entry.settle(error.1);
         responder.answer(Reply { result: Err(error.0), timing });
         return true;
