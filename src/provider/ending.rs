@@ -62,7 +62,7 @@ impl Pool {
         };
         let mut hired: Vec<_> = hired.into_values().collect();
         hired.iter_mut().for_each(|hired| hired.quit.signal());
-        shared.lanes.sweep().for_each(|job| answer_swept(job, &shared));
+        sweep(&shared);
         for worker in &hired {
             // A job that has been answered and only tidies up hears of it too, which does it no harm.
             worker.face.cancel_current(CancelReason::Shutdown);
@@ -100,6 +100,11 @@ impl Drop for Pool {
             self.halt().join(Deadline::after(READY_WAIT));
         }
     }
+}
+
+/// Empties the lanes of a pool that has stopped, and answers what still waits there.
+pub(super) fn sweep(shared: &Shared) {
+    shared.lanes.sweep().for_each(|job| answer_swept(job, shared));
 }
 
 /// Answers a job that the sweep found, unless it is a tombstone.

@@ -34,6 +34,7 @@ pub(crate) struct Reply {
 
 /// What a successful attempt came to.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one an attempt, taken apart as soon as it is received")]
 pub enum Reached {
     /// A complete answer.
     Answer(Answer),

@@ -25,7 +25,7 @@ use super::figures::{Entry, Figures, Unserved};
 use super::job::{Job, Payload};
 use super::stock::Stock;
 use super::ticket::Ticket;
-use super::{supervisor, worker};
+use super::{ending, supervisor, worker};
 use crate::config::Policy;
 use crate::error::{Code, Error};
 use crate::events::Events;
@@ -353,8 +353,10 @@ impl Pool {
             });
         }
         if shared.phase() == PoolPhase::Stopped {
-            // The sweep may have gone by already; whoever takes the payload answers.
-            return ticket.withdraw(|| stopping(&shared.settings.name));
+            // The sweep may have gone by already; whoever takes the payload answers, and no shell is left in a lane.
+            let withdrawn = ticket.withdraw(|| stopping(&shared.settings.name));
+            ending::sweep(shared);
+            return withdrawn;
         }
         Ok(ticket)
     }
