@@ -4,5 +4,6 @@ mod admission;
 mod ending;
 mod panics;
 mod passing;
+mod pooling;
 mod streams;
 mod waiting;
