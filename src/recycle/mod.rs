@@ -7,9 +7,13 @@
 //! [`Buffer`], which has one owner, and a [`Joint`], whose last holder is found by its reference count. A drop in the middle
 //! of a panic discards: what the panic left half done is nobody's to use again.
 //!
-//! **What it saves.** Allocation, not time: glibc's allocator is as quick as a pool's lock (`cargo bench --bench pools`
-//! prints both). A body's memory grows once and is then reused by whoever comes next, instead of standing with each of
-//! thousands of workers. So the pools stay small: what is idle for `idle_max_age` goes, and bytes are bounded.
+//! **What it saves.** `cargo bench --bench pools` prints it: a whole request allocates 8.9 KB in 35 pieces instead of 26.8 KB
+//! in 46, which shows in throughput by a few per cent at most. Acquiring takes 20 to 35 ns and giving back 30 to 50, on one
+//! thread as on two. A reply channel takes 300 ns and more to make, so its pool pays; a body's memory grows once and then
+//! serves whoever comes next, instead of standing with each of thousands of workers. A job's shell saves nothing: glibc
+//! makes and frees one in 17 ns, a fourth of what its pool takes. It is pooled because its pool counts and shows what the
+//! page's message pool does, at 50 ns a request. So the pools stay small: what is idle for `idle_max_age` goes, and bytes
+//! are bounded.
 //!
 //! **Invariants.** I3; I4: at most `max_idle` objects stand idle and hold at most [`Recycle::MOST_HELD`] bytes, none of them
 //! longer than `idle_max_age` past a sweep. Whenever nobody is inside: `acquired = hits + misses`,
