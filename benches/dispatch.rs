@@ -25,13 +25,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use sluicegate::config::{Optimization, Policy, Scaling, Sizing, StreamGarbage};
+use sluicegate::config::{Optimization, Policy, Pools, Scaling, Sizing, StreamGarbage};
 use sluicegate::events::Events;
 use sluicegate::gateway::CallOptions;
 use sluicegate::model::Call;
-use sluicegate::provider::{AttemptSettings, PoolSettings, Provider, Reached};
+use sluicegate::provider::{AttemptSettings, PoolSettings, Provider, Reached, Stock};
 use sluicegate::queue::ByteBudget;
-use sluicegate::recycle;
+use sluicegate::recycle::Limits;
 use sluicegate::sync::Threads;
 use sluicegate::transport::{Body, Incoming, MemoryTransport};
 use sluicegate::wire::openai;
@@ -127,11 +127,12 @@ impl IdlePool {
             early_keepalive: false,
         };
         let threads = Threads::new(64, 256 << 10);
-        let replies = recycle::Pool::new(WORKERS, 64);
+        let limits = Limits { initial: WORKERS, max_idle: 64, idle_max_age: minute, alert_below: 0.0 };
+        let stock = Stock::new(&Pools { reply_channel: limits, job: limits, response: limits, buffer: limits });
         let transport = Arc::new(transport);
         let bytes = ByteBudget::new(1 << 20);
         let provider =
-            Provider::start(pool, attempt, None, transport, &threads, Events::new(), replies, bytes, Duration::ZERO)
+            Provider::start(pool, attempt, None, transport, &threads, Events::new(), stock, bytes, Duration::ZERO)
                 .ok()?;
         Some(Self { provider, model: "m".into() })
     }

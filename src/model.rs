@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Spent};
 use crate::ids::RequestId;
+use crate::recycle::Buffer;
 use crate::sync::CancelToken;
 use crate::time::Deadline;
 
@@ -39,7 +40,7 @@ pub struct Call {
     /// What is asked for.
     pub operation: Operation,
     /// The client's body, byte for byte.
-    pub body: Vec<u8>,
+    pub body: Buffer,
     /// What routing and encoding need of the body.
     pub fields: BodyFields,
     /// Which lane it waits in.
@@ -133,8 +134,9 @@ pub struct Answer {
     pub status: u16,
     /// The upstream's headers that a client may see.
     pub headers: Vec<(String, String)>,
-    /// The body, as the upstream sent it.
-    pub body: Vec<u8>,
+    /// The body, as the upstream sent it. Its memory goes back to the gateway's pool when it is dropped;
+    /// [`into_vec`](Buffer::into_vec) keeps it.
+    pub body: Buffer,
     /// Tokens, if the upstream counted them.
     pub usage: Option<Usage>,
     /// Who answered, and where the time went.

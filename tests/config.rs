@@ -66,7 +66,14 @@ fn an_empty_document_gets_the_defaults_of_the_interface() {
     assert_eq!((config.server.max_buffered_bytes, config.server.max_body_bytes), (1 << 30, 33_554_432));
     assert_eq!(config.server.shutdown_timeout, Duration::from_secs(30));
     assert_eq!((config.threads.max, config.threads.stack_bytes), (None, 256 * 1024));
-    assert_eq!((config.reply_channels.initial, config.reply_channels.max_idle), (300, 4096));
+    let pools = &config.pools;
+    let pools = [("reply_channel", pools.reply_channel, 0.85), ("job", pools.job, 0.80)]
+        .into_iter()
+        .chain([("response", pools.response, 0.70), ("buffer", pools.buffer, 0.70)]);
+    for (name, limits, alert_below) in pools {
+        assert_eq!((limits.initial, limits.max_idle), (300, 4096), "{name}");
+        assert_eq!((limits.idle_max_age, limits.alert_below), (Duration::from_secs(60), alert_below), "{name}");
+    }
     let sim = config.provider("sim").expect("it is there");
     assert_eq!(sim.kind, Kind::Sim);
     assert_eq!((sim.concurrency, sim.buffer_size, sim.result_buffer), (64, 500, 256));
@@ -89,7 +96,11 @@ fn every_value_given_is_the_value_in_force() {
         },
         "client": {"drop_excess_requests": true, "initial_pool_size": 10},
         "threads": {"max": 100, "stack_kib": 512, "idle_timeout": "1s", "health_interval": "2s"},
-        "pools": {"reply_channel": {"initial": 11, "max_idle": 12}},
+        "pools": {
+            "reply_channel": {"initial": 11, "max_idle": 12},
+            "job": {"initial": "auto", "idle_max_age": "5s", "alert_below": 0.5},
+            "buffer": {"max_idle": 0, "alert_below": 1},
+        },
         "providers": {"mine": {
             "kind": "openai",
             "keys": [{"name": "k", "value": "${CANARY}", "weight": 3}],
@@ -121,7 +132,11 @@ fn every_value_given_is_the_value_in_force() {
         (ms(6), ms(7), ms(8000), ms(9000), ms(0))
     );
     assert_eq!((config.threads.max, config.threads.stack_bytes), (Some(100), 512 * 1024));
-    assert_eq!((config.reply_channels.initial, config.reply_channels.max_idle), (11, 12));
+    let pools = &config.pools;
+    assert_eq!((pools.reply_channel.initial, pools.reply_channel.max_idle), (11, 12));
+    assert_eq!((pools.job.initial, pools.job.idle_max_age), (10, Duration::from_secs(5)));
+    assert_eq!((pools.job.alert_below, pools.buffer.alert_below, pools.response.alert_below), (0.5, 1.0, 0.7));
+    assert_eq!((pools.buffer.initial, pools.buffer.max_idle), (0, 0), "no more are made than are kept");
     let mine = config.provider("mine").expect("it is there");
     let key = mine.key.as_ref().expect("it has one");
     assert_eq!((key.name.as_str(), key.value.expose()), ("k", "sk-canary-77"));
@@ -187,8 +202,6 @@ fn a_part_that_is_not_built_is_refused_by_name() {
         ("aliases", json!({"aliases": {"fast": "openai/gpt-4o-mini"}})),
         ("plugins[0]", json!({"plugins": [{"name": "request_log"}]})),
         ("locks.default_timeout", json!({"locks": {"default_timeout": "3s"}})),
-        ("pools.job.alert_below", json!({"pools": {"job": {"alert_below": 0.5}}})),
-        ("pools.reply_channel.idle_max_age", json!({"pools": {"reply_channel": {"idle_max_age": "5s"}}})),
         ("providers.anthropic.kind", json!({"providers": {"anthropic": {"keys": [{"value": "a"}]}}})),
         ("providers.x.kind", json!({"providers": {"x": {"kind": "bedrock", "keys": [{"value": "a"}]}}})),
         ("providers.openai.scaling.enabled", with_provider(json!({"scaling": {"enabled": true}}))),
@@ -319,7 +332,7 @@ fn a_file_of_bifrosts_starts_and_says_what_it_leaves_out() {
         Policy::Drop,
         "drop_excess_requests sets the policy where none is set"
     );
-    assert_eq!(config.reply_channels.initial, 5000);
+    assert_eq!(config.pools.reply_channel.initial, 5000);
     for named in [
         "version",
         "encryption_key",

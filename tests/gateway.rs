@@ -5,6 +5,7 @@ mod bytes;
 mod ending;
 mod panics;
 mod passing;
+mod pooling;
 mod shedding;
 mod streams;
 mod waiting;

@@ -364,17 +364,30 @@ pub(crate) fn unrest(stats: &Value) -> Option<String> {
             stats["errors"].as_object().expect("an object").values().filter_map(Value::as_u64).sum(),
             sum("/requests", &["failed", "cancelled"]),
         ),
-        ("reply channels out".to_owned(), number(stats, "/pools/reply_channel/live"), {
-            number(stats, "/pools/reply_channel/idle")
-        }),
-        (
-            "reply channels acquired = returned + discarded".to_owned(),
-            sum("/pools/reply_channel", &["acquired"]),
-            sum("/pools/reply_channel", &["returned", "discarded"]),
-        ),
         ("locks.waiting".to_owned(), number(stats, "/locks/waiting"), 0),
         ("locks.order_violations".to_owned(), sum("/locks", &["order_violations"]), 0),
     ];
+    for name in ["reply_channel", "job", "response", "buffer"] {
+        let pool = format!("/pools/{name}");
+        equal.extend([
+            (
+                format!("{name}: objects out"),
+                number(stats, &format!("{pool}/live")),
+                number(stats, &format!("{pool}/idle")),
+            ),
+            (
+                format!("{name}: acquired = returned + discarded"),
+                sum(&pool, &["acquired"]),
+                sum(&pool, &["returned", "discarded"]),
+            ),
+            (format!("{name}: acquired = hits + misses"), sum(&pool, &["acquired"]), sum(&pool, &["hits", "misses"])),
+            (
+                format!("{name}: created = live + discarded + evicted"),
+                sum(&pool, &["created"]),
+                number(stats, &format!("{pool}/live")) + sum(&pool, &["discarded", "evicted"]),
+            ),
+        ]);
+    }
     for (name, provider) in stats["providers"].as_object().expect("an object") {
         let (queue, jobs) = (format!("/providers/{name}/queue"), format!("/providers/{name}/jobs"));
         let workers = |what: &str| number(stats, &format!("/providers/{name}/workers/{what}"));

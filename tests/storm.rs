@@ -244,7 +244,7 @@ pub(crate) fn through_the_library(gateway: &Gateway, target: Target, caller: u64
         match result {
             Ok(answer) => {
                 if plan.model.contains("echo") {
-                    let text = String::from_utf8(answer.body).expect("text");
+                    let text = String::from_utf8(answer.body.into_vec()).expect("text");
                     assert!(text.contains(&plan.id), "an answer of somebody else: {text}");
                 }
                 seen.end(&plan, "ok");

@@ -124,7 +124,7 @@ fn parse(mut answer: Vec<u8>) -> std::io::Result<Response> {
         return Err(broken());
     }
     let mut response = Response::new(status).header("content-type", content_type);
-    response.body = body;
+    response.body = body.into();
     if let Some(allow) = allow {
         response = response.header("allow", allow);
     }

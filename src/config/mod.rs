@@ -31,8 +31,8 @@ pub use expand::Env;
 pub use kinds::parse_address;
 pub use near::nearest;
 pub use types::{
-    Client, GatewayKey, Key, Kind, Network, Optimization, Policy, Provider, Queue, ReplyChannelPool, Scaling, Server,
-    Sizing, StreamGarbage, ThreadLimits,
+    Client, GatewayKey, Key, Kind, Network, Optimization, Policy, Pools, Provider, Queue, Scaling, Server, Sizing,
+    StreamGarbage, ThreadLimits,
 };
 
 use section::{Outcome, Section, Walk};
@@ -52,8 +52,8 @@ pub struct Config {
     pub client: Client,
     /// Limits of the threads.
     pub threads: ThreadLimits,
-    /// The pool of reply channels.
-    pub reply_channels: ReplyChannelPool,
+    /// The object pools.
+    pub pools: Pools,
     /// The providers, in the order of the document.
     pub providers: Vec<Provider>,
     /// What was found where, a line each, for a person to read.
@@ -200,14 +200,14 @@ fn resolve(walk: &Walk<'_>, document: &Map<String, Value>) -> (Config, Outcome) 
         server::check_addresses(&server, walk);
         let client = s.section("client", server::client);
         let threads = s.section("threads", server::threads);
-        let reply_channels = s.section("pools", |s| server::pools(s, &client));
+        let pools = s.section("pools", |s| server::pools(s, &client));
         s.section("locks", server::locks);
         let providers = providers(s, &provider::Around { client: &client, threads: &threads });
         s.absent("aliases", json!({}), "routing by aliases");
         server::plugins(s);
         s.foreign(known::TOP);
         let (sources, warnings) = (Vec::new(), Vec::new());
-        Config { server, client, threads, reply_channels, providers, sources, warnings, effective: Value::Null }
+        Config { server, client, threads, pools, providers, sources, warnings, effective: Value::Null }
     })
 }
 

@@ -7,14 +7,15 @@ use serde_json::json;
 use super::kinds::{Address, Bytes, Count, Flag, Hidden, Limits as _, Number, OrAuto, Span, Text, millis, secs};
 use super::known;
 use super::section::{Section, Walk, asks_nothing};
-use super::types::{Client, GatewayKey, ReplyChannelPool, Server, ThreadLimits};
+use super::types::{Client, GatewayKey, Pools, Server, ThreadLimits};
+use crate::recycle::Limits;
 use crate::secret::{Digest, Secret};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
 
-/// How many idle reply channels are kept, unless more are made beforehand.
+/// How many idle objects a pool keeps, unless more are made beforehand.
 const MAX_IDLE: usize = 4096;
 
 const fn loopback(port: u16) -> SocketAddr {
@@ -121,22 +122,28 @@ pub(super) fn threads(s: &mut Section<'_>) -> ThreadLimits {
 }
 
 /// Reads `pools`.
-pub(super) fn pools(s: &mut Section<'_>, client: &Client) -> ReplyChannelPool {
-    const ALERTS: &str = "alerts on pools";
-    let pool = s.section("reply_channel", |s| {
-        let initial = s.get("initial", OrAuto(Count(0).hard(0, 1_000_000))).unwrap_or(client.initial_pool_size);
-        let max_idle = s.get("max_idle", Count(MAX_IDLE.max(initial)).hard(0, 1_000_000));
-        if initial > max_idle {
-            s.warn("initial", &format!("only max_idle ({max_idle}) of {initial} are kept, so only so many are made"));
-        }
-        s.unbuilt("idle_max_age", Span(secs(60)).hard(millis(1), secs(86_400)), "sweeping pools by age");
-        s.unbuilt("alert_below", Number(0.85).hard(0.0, 1.0), ALERTS);
-        ReplyChannelPool { initial: initial.min(max_idle), max_idle }
-    });
-    for (name, alert_below) in [("job", 0.80), ("response", 0.70), ("buffer", 0.70)] {
-        s.section(name, |s| s.unbuilt("alert_below", Number(alert_below).hard(0.0, 1.0), ALERTS));
+pub(super) fn pools(s: &mut Section<'_>, client: &Client) -> Pools {
+    let mut pool = |name, alert_below| s.section(name, |s| pool_limits(s, client.initial_pool_size, alert_below));
+    Pools {
+        reply_channel: pool("reply_channel", 0.85),
+        job: pool("job", 0.80),
+        response: pool("response", 0.70),
+        buffer: pool("buffer", 0.70),
     }
-    pool
+}
+
+fn pool_limits(s: &mut Section<'_>, auto: usize, alert_below: f64) -> Limits {
+    let initial = s.get("initial", OrAuto(Count(0).hard(0, 1_000_000))).unwrap_or(auto);
+    let max_idle = s.get("max_idle", Count(MAX_IDLE.max(initial)).hard(0, 1_000_000));
+    if initial > max_idle {
+        s.warn("initial", &format!("only max_idle ({max_idle}) of {initial} are kept, so only so many are made"));
+    }
+    Limits {
+        initial: initial.min(max_idle),
+        max_idle,
+        idle_max_age: s.get("idle_max_age", Span(secs(60)).hard(millis(1), secs(86_400))),
+        alert_below: s.get("alert_below", Number(alert_below).hard(0.0, 1.0)),
+    }
 }
 
 /// Reads `locks`, of which nothing can be set yet.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::recycle;
 use crate::secret::{Digest, REDACTED, Secret};
 
 /// The gateway's listeners and their limits.
@@ -72,13 +73,17 @@ pub struct ThreadLimits {
     pub health_interval: Duration,
 }
 
-/// The pool of reply channels.
+/// The object pools.
 #[derive(Clone, Debug)]
-pub struct ReplyChannelPool {
-    /// How many are made beforehand.
-    pub initial: usize,
-    /// How many idle ones are kept.
-    pub max_idle: usize,
+pub struct Pools {
+    /// Where a waiter hears of its attempt's end.
+    pub reply_channel: recycle::Limits,
+    /// The shells of jobs.
+    pub job: recycle::Limits,
+    /// Whole answers' bodies.
+    pub response: recycle::Limits,
+    /// Requests' bodies, and what streams are read with.
+    pub buffer: recycle::Limits,
 }
 
 /// How a provider is spoken to.

@@ -18,6 +18,7 @@ use crate::gateway::{CallOptions, Gateway, Handled, StartError};
 use crate::http::{Admission, ConnectionStats, Exchange, Finished, Head, Limits, Request, Response, Server, Service};
 use crate::ids::RequestId;
 use crate::model::{Priority, Sink, Timing};
+use crate::recycle::Buffer;
 use crate::sync::Role;
 use crate::time::{Deadline, now, parse_duration};
 use crate::wire::openai;
@@ -94,6 +95,10 @@ impl Service for Api {
         Ok(Admission { max_body: None, hold: Some(Box::new(admitted)) })
     }
 
+    fn buffer(&self, announced: Option<u64>) -> Buffer {
+        self.gateway.buffer(announced)
+    }
+
     fn serve(&self, request: Request, exchange: Exchange) -> Finished {
         let Request { head, body, hold, .. } = request;
         match hold.and_then(|hold| hold.downcast::<Admitted>().ok()) {
@@ -128,7 +133,7 @@ impl Api {
     }
 
     /// A chat completion, streamed or not.
-    fn chat(&self, head: &Head, body: Vec<u8>, admitted: Admitted, mut exchange: Exchange) -> Finished {
+    fn chat(&self, head: &Head, body: Buffer, admitted: Admitted, mut exchange: Exchange) -> Finished {
         let Parts { mut guard, request_id, mut held } = admitted.open();
         held.settle(body.len());
         let call = match options(head, &request_id, guard.arrived())

@@ -11,9 +11,8 @@ use super::sim::{SimHost, SimTransport};
 use super::{Gateway, Inner, Phase};
 use crate::config::{self, Config, ConfigError, Kind, Sizing};
 use crate::events::Events;
-use crate::provider::{AttemptSettings, PoolSettings, Provider};
+use crate::provider::{AttemptSettings, PoolSettings, Provider, Stock};
 use crate::queue::ByteBudget;
-use crate::recycle;
 use crate::sync::threads::SpawnError;
 use crate::sync::{Threads, limits};
 use crate::time::now;
@@ -121,7 +120,7 @@ impl Builder {
         let limit = config.threads.max.map_or_else(|| limits::derive().0, |max| max as u64);
         let threads = Threads::new(limit, stack);
         let resolver = Resolver::start(&threads);
-        let replies = recycle::Pool::new(config.reply_channels.initial, config.reply_channels.max_idle);
+        let stock = Stock::new(&config.pools);
         let sim = Arc::new(SimHost::new(&threads, config.threads.idle_timeout));
         let events = Events::new();
         let bytes = ByteBudget::new(config.server.max_buffered_bytes as u64);
@@ -141,7 +140,7 @@ impl Builder {
                 transport,
                 &threads,
                 events.clone(),
-                replies.clone(),
+                stock.clone(),
                 bytes.clone(),
                 resources,
             )?;
@@ -150,7 +149,7 @@ impl Builder {
         let inner = Inner {
             providers,
             sim,
-            replies,
+            stock,
             bytes,
             config,
             requests: Arc::new(Requests::default()),

@@ -14,6 +14,7 @@ use crate::ids::RequestId;
 use crate::model::{Answer, BodyFields, Call, Operation, Priority, Sink, SinkError, StreamEnd, StreamHead, Timing};
 use crate::provider::{Outcome, Reached};
 use crate::queue::Bytes;
+use crate::recycle::Buffer;
 use crate::sync::CancelToken;
 use crate::time::{Deadline, now};
 use crate::wire::openai;
@@ -35,11 +36,11 @@ pub struct CallOptions {
 impl CallOptions {
     /// The call for `body`, whose fields were parsed already.
     #[must_use]
-    pub fn call(&self, body: Vec<u8>, fields: BodyFields, arrived: Instant) -> Call {
+    pub fn call(&self, body: impl Into<Buffer>, fields: BodyFields, arrived: Instant) -> Call {
         Call {
             request_id: self.request_id.clone().unwrap_or_else(RequestId::fresh),
             operation: Operation::ChatCompletions,
-            body,
+            body: body.into(),
             fields,
             priority: self.priority,
             arrived,

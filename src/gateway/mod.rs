@@ -27,18 +27,19 @@ pub use build::{Builder, StartError};
 pub use call::{CallOptions, Handled};
 pub use requests::{RequestGuard, RequestStats};
 pub use shutdown::ShutdownReport;
-pub use snapshot::{Blocked, Pools, Process, Snapshot};
+pub use snapshot::{Blocked, Process, Snapshot};
 pub use stream::ChatStream;
 
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::events::Events;
 use crate::http::Watcher;
-use crate::provider::{Provider, ReplyChannel};
+use crate::provider::{Provider, Stock};
 use crate::queue::ByteBudget;
-use crate::recycle;
+use crate::recycle::Buffer;
 use crate::route;
 use crate::sync::Threads;
+use crate::time::now;
 use crate::wire::openai::{ChatReply, ChatRequest};
 use requests::Requests;
 use samples::Samples;
@@ -74,7 +75,7 @@ pub struct Gateway(Arc<Inner>);
 struct Inner {
     providers: Vec<Arc<Provider>>,
     sim: Arc<SimHost>,
-    replies: recycle::Pool<ReplyChannel>,
+    stock: Stock,
     bytes: ByteBudget,
     config: Config,
     requests: Arc<Requests>,
@@ -213,9 +214,16 @@ impl Gateway {
         self.0.sim.stats()
     }
 
+    /// Memory for a request's body, of so many bytes if that is known; it goes back to its pool when it is dropped.
+    #[must_use]
+    pub fn buffer(&self, announced: Option<u64>) -> Buffer {
+        self.0.stock.buffers().buffer_for(announced)
+    }
+
     /// Takes a sample of the counters; rates are made of a minute of them. The stats thread does this once a second.
     pub fn sample(&self) {
         self.0.samples.take(&self.0);
+        self.0.stock.tend(now(), &self.0.events);
     }
 
     /// Everything that `/stats` says, as it is now.

@@ -9,8 +9,7 @@ use super::samples::ProviderSample;
 use super::{Inner, Phase, RequestStats};
 use crate::events::{Alert, Event};
 use crate::http::ConnectionStats;
-use crate::provider::ProviderStats;
-use crate::recycle::PoolStats;
+use crate::provider::{Pools, ProviderStats};
 use crate::sync::locks::{self, LockStats};
 use crate::sync::threads::{State, ThreadStats};
 use crate::time::now;
@@ -36,16 +35,6 @@ pub struct Snapshot {
     pub process: Process,
     pub plugins: BTreeMap<String, Value>,
     pub alerts: Vec<Alert>,
-}
-
-/// `pools` in `/stats`.
-#[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
-pub struct Pools {
-    pub reply_channel: PoolStats,
-    pub job: Option<PoolStats>,
-    pub response: Option<PoolStats>,
-    pub buffer: Option<PoolStats>,
 }
 
 /// How many threads wait, and on what; idle workers and connections' threads wait on channels by nature.
@@ -89,7 +78,7 @@ pub(super) fn take(inner: &Inner) -> Snapshot {
         errors: inner.requests.errors(),
         events: inner.events.list(),
         providers: providers.into_iter().collect(),
-        pools: Pools { reply_channel: inner.replies.stats(), job: None, response: None, buffer: None },
+        pools: inner.stock.stats(),
         threads: inner.threads.stats(),
         locks: locks::stats(),
         blocked: blocked(inner),

@@ -187,19 +187,19 @@ impl Connection {
         self.send(b"HTTP/1.1 100 Continue\r\n\r\n", &[], &mut patience)
     }
 
-    /// Reads a whole body of at most `most` bytes; one of a known length must have been found to fit.
-    pub(super) fn read_body(&mut self, body: Body, most: usize) -> Result<Vec<u8>, BodyError> {
+    /// Reads a whole body of at most `most` bytes into `into`; one of a known length must have been found to fit.
+    pub(super) fn read_body(&mut self, body: Body, most: usize, into: &mut Vec<u8>) -> Result<(), BodyError> {
         let deadline = Deadline::after(self.stay.server().limits().body_timeout);
         match body {
-            Body::Length(0) => Ok(Vec::new()),
-            Body::Length(length) => self.read_length(usize::try_from(length).unwrap_or(most).min(most), deadline),
-            Body::Chunked => self.read_chunks(most, deadline),
+            Body::Length(0) => Ok(()),
+            Body::Length(length) => self.read_length(usize::try_from(length).unwrap_or(most).min(most), deadline, into),
+            Body::Chunked => self.read_chunks(most, deadline, into),
         }
     }
 
-    fn read_length(&mut self, length: usize, deadline: Deadline) -> Result<Vec<u8>, BodyError> {
+    fn read_length(&mut self, length: usize, deadline: Deadline, body: &mut Vec<u8>) -> Result<(), BodyError> {
         let mut filled = length.min(self.input.pending().len());
-        let mut body = Vec::with_capacity(length.min(filled + BODY_STEP));
+        body.reserve_exact(length.min(filled + BODY_STEP));
         body.extend_from_slice(&self.input.pending()[..filled]);
         self.input.consume(filled);
         while filled < length {
@@ -209,16 +209,16 @@ impl Connection {
             }
             filled += read_within(&mut self.stream, &mut body[filled..], deadline)?;
         }
-        Ok(body)
+        Ok(())
     }
 
-    fn read_chunks(&mut self, most: usize, deadline: Deadline) -> Result<Vec<u8>, BodyError> {
-        let (mut chunked, mut body) = (Chunked::new(most), Vec::new());
+    fn read_chunks(&mut self, most: usize, deadline: Deadline, body: &mut Vec<u8>) -> Result<(), BodyError> {
+        let mut chunked = Chunked::new(most);
         loop {
-            let used = chunked.decode(self.input.pending(), &mut body).map_err(BodyError::Refused)?;
+            let used = chunked.decode(self.input.pending(), body).map_err(BodyError::Refused)?;
             self.input.consume(used);
             if chunked.is_done() {
-                return Ok(body);
+                return Ok(());
             }
             if body.len() > BODY_STEP {
                 self.input.enlarge(BODY_STEP);

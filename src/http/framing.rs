@@ -13,6 +13,16 @@ pub(super) enum Body {
     Chunked,
 }
 
+impl Body {
+    /// How long it is, if that is known before it is read.
+    pub(super) fn announced(self) -> Option<u64> {
+        match self {
+            Self::Length(length) => Some(length),
+            Self::Chunked => None,
+        }
+    }
+}
+
 /// What a head says about framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Framing {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::head::is_token;
+use crate::recycle::Buffer;
 
 /// An answer to a request.
 ///
@@ -18,7 +19,7 @@ pub struct Response {
     /// The header lines beside the framing.
     pub headers: Vec<(Cow<'static, str>, String)>,
     /// The body; not sent with 204 and 304, nor in answer to `HEAD`.
-    pub body: Vec<u8>,
+    pub body: Buffer,
     close: bool,
 }
 
@@ -37,7 +38,7 @@ impl Response {
     /// An answer without headers and body.
     #[must_use]
     pub fn new(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new(), close: false }
+        Self { status, headers: Vec::new(), body: Buffer::default(), close: false }
     }
 
     /// Adds a header line.
@@ -49,7 +50,7 @@ impl Response {
 
     /// Sets the body and says what it is.
     #[must_use]
-    pub fn body(mut self, body: impl Into<Vec<u8>>, content_type: &'static str) -> Self {
+    pub fn body(mut self, body: impl Into<Buffer>, content_type: &'static str) -> Self {
         self.body = body.into();
         self.header("content-type", content_type)
     }

@@ -65,14 +65,15 @@ fn exchange(server: &Arc<Shared>, mut connection: Box<Connection>, head: Head) -
     if framing.expects_continue && connection.send_continue().is_err() {
         return None;
     }
-    let body = match connection.read_body(framing.body, most) {
-        Ok(body) => body,
+    let mut body = service.buffer(framing.body.announced());
+    match connection.read_body(framing.body, most, &mut body) {
+        Ok(()) => {}
         Err(BodyError::Gone) => return None,
         Err(BodyError::Refused(refusal)) => {
             connection.refuse(Some(&head), &refusal, admission.hold);
             return None;
         }
-    };
+    }
     let exchange = Exchange::new(connection, head.clone(), framing.close, arrived);
     let request = Request { head, body, arrived, peer, hold: admission.hold };
     match catch_unwind(AssertUnwindSafe(|| service.serve(request, exchange))) {

@@ -9,6 +9,7 @@ use super::exchange::{Exchange, Finished};
 use super::head::Head;
 use super::response::Response;
 use crate::error::Error;
+use crate::recycle::Buffer;
 
 /// Judges and answers requests, on the connections' threads.
 pub trait Service: Send + Sync + 'static {
@@ -17,6 +18,12 @@ pub trait Service: Send + Sync + 'static {
     /// # Errors
     /// The answer, if it is refused. The body is not read then: if there is one, the connection closes after the answer.
     fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Admission, Response>;
+
+    /// The memory that an admitted request's body is read into, of `announced` bytes if its head says how many.
+    fn buffer(&self, announced: Option<u64>) -> Buffer {
+        let _ = announced;
+        Buffer::default()
+    }
 
     /// Answers a request. Runs on the connection's thread, and may block. Whatever becomes of `exchange`, the client gets
     /// one answer: an exchange that is dropped unanswered, by a panic too, answers 500 and closes (I1).
@@ -52,7 +59,7 @@ pub struct Request {
     /// Its head.
     pub head: Head,
     /// Its body, the transfer coding taken off.
-    pub body: Vec<u8>,
+    pub body: Buffer,
     /// When its first byte was read.
     pub arrived: Instant,
     /// Who sent it.

@@ -19,6 +19,7 @@ use crate::config::StreamGarbage;
 use crate::error::{Code, Error};
 use crate::model::{Answer, Call, Served, Timing, Usage};
 use crate::queue::{ByteBudget, Bytes, Permit};
+use crate::recycle::{Buffer, Joint};
 use crate::secret::Secret;
 use crate::time::{Deadline, format_duration, now};
 use crate::transport::{Control, Incoming, Outgoing, Transport, TransportError, TransportErrorKind};
@@ -90,12 +91,13 @@ impl Attempt {
     }
 }
 
-/// A worker's own buffers, kept from job to job.
+/// What a worker writes and reads with. The memory is the pool's, and had only while it is needed: thousands of workers
+/// that each kept their own would hold what only those at work use.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    pub(crate) body: Vec<u8>,
-    pub(crate) read: Vec<u8>,
-    pub(crate) out: Vec<u8>,
+    pub(crate) body: Buffer,
+    pub(crate) read: Buffer,
+    pub(crate) out: Buffer,
     /// Answers until the next one whose headers are asked for the provider's rate limit.
     unasked: u32,
 }
@@ -104,15 +106,10 @@ pub(crate) struct Scratch {
 /// through a head is dearer than counting down.
 const ASK_EVERY: u32 = 16;
 
-/// The largest buffer that a worker keeps between jobs, in bytes.
-const KEEP: usize = 64 << 10;
-
 impl Scratch {
-    fn trim(&mut self) {
-        for buffer in [&mut self.body, &mut self.read, &mut self.out] {
-            buffer.clear();
-            buffer.shrink_to(KEEP);
-        }
+    /// Gives the memory back.
+    fn empty(&mut self) {
+        *self = Self { unasked: self.unasked, ..Self::default() };
     }
 }
 
@@ -120,6 +117,8 @@ impl Scratch {
 pub(super) struct Active {
     pub(super) permit: Permit,
     pub(super) running: Running,
+    /// Held only as long as a sink may stand in it: the waiter gives the shell back once nobody else holds it.
+    pub(super) job: Option<Joint<Job>>,
     pub(super) responder: Responder,
     pub(super) call: Arc<Call>,
     pub(super) model: Arc<str>,
@@ -153,12 +152,12 @@ impl Active {
         if matches!(&result, Err(error) if matches!(error.status(), 401 | 403)) {
             shared.figures.key_failed.inc();
         }
-        let Self { permit, running, responder, .. } = self;
+        let Self { permit, running, job, responder, .. } = self;
         match &result {
             Ok(_) => running.succeed(),
             Err(error) => running.fail(error),
         }
-        drop(permit);
+        drop((permit, job));
         responder.answer(Reply { result, timing });
     }
 }
@@ -167,7 +166,7 @@ impl Active {
 pub(crate) fn run(
     shared: &Shared,
     face: &Face,
-    job: &Arc<Job>,
+    job: Joint<Job>,
     payload: Payload,
     taken: Instant,
     scratch: &mut Scratch,
@@ -175,13 +174,14 @@ pub(crate) fn run(
     let Payload { permit, entry, responder, call, model, submitted, attempt, .. } = payload;
     let queue = taken.saturating_duration_since(submitted);
     let running = entry.taken();
-    let active = Active { permit, running, responder, call, model, attempt, taken, queue };
-    let streamed = active.call.fields.stream;
+    let streamed = call.fields.stream;
+    let job = streamed.then_some(job);
+    let active = Active { permit, running, job, responder, call, model, attempt, taken, queue };
     let limit = Deadline::from(taken, shared.attempt.limit(streamed));
     let until = active.call.deadline.map_or(limit, |deadline| deadline.earlier(limit));
     match open(shared, face, &active, until, scratch) {
         Ok(incoming) if streamed && openai::is_success(incoming.status) => {
-            relay::run(shared, face, job, active, incoming, until, scratch);
+            relay::run(shared, face, active, incoming, until, scratch);
         }
         Ok(incoming) => {
             let result = read_whole(shared, &active, incoming, until);
@@ -190,7 +190,7 @@ pub(crate) fn run(
         }
         Err(error) => active.end(shared, Err(error)),
     }
-    scratch.trim();
+    scratch.empty();
 }
 
 /// Sends the request and reads the answer's head.
@@ -202,7 +202,7 @@ fn open(
     scratch: &mut Scratch,
 ) -> Result<Incoming, Error> {
     let (settings, call) = (&shared.attempt.settings, &active.call);
-    scratch.body.clear();
+    scratch.body = shared.stock.buffers.buffer_for(Some(call.body.len() as u64));
     openai::encode_chat(&call.body, &call.fields, &active.model, &mut scratch.body);
     let accept = if call.fields.stream { "text/event-stream" } else { "application/json" };
     let mut headers = Vec::with_capacity(settings.headers.len() + 2);
@@ -212,8 +212,9 @@ fn open(
     let control = Control { cancel: &call.cancel, deadline: until, connect_timeout: settings.connect_timeout };
     face.enter(WorkerState::ApiCall);
     shared.figures.key_used.inc();
-    let incoming =
-        shared.attempt.transport.send(&outgoing, &control).map_err(|error| transport_error(shared, active, error))?;
+    let sent = shared.attempt.transport.send(&outgoing, &control);
+    scratch.body = Buffer::default();
+    let incoming = sent.map_err(|error| transport_error(shared, active, error))?;
     if scratch.unasked == 0 {
         scratch.unasked = ASK_EVERY;
         if let Some(rate) = headers::rate_limit(&incoming.headers) {
@@ -236,7 +237,7 @@ fn read_whole(
     until: Deadline,
 ) -> Result<(Answer, Option<Bytes>), Error> {
     let limit = if openai::is_success(incoming.status) { MAX_ANSWER } else { MAX_ERROR_ANSWER };
-    let mut body = Vec::new();
+    let mut body = shared.stock.responses.buffer_for(incoming.body.content_length());
     let held = whole::read(shared, active, &mut incoming.body, limit, until, &mut body)?;
     let decoded = match openai::decode_chat(incoming.status, &body) {
         Ok(decoded) => decoded,

@@ -13,6 +13,7 @@ use super::job::{Job, Payload, Reached, Reply};
 use super::pool::{Pool, PoolPhase, READY_WAIT, Shared, since, stopping};
 use super::roster::Hired;
 use crate::model::Timing;
+use crate::recycle::Joint;
 use crate::sync::{CancelReason, Thread};
 use crate::time::Deadline;
 
@@ -53,7 +54,7 @@ impl Pool {
         });
         let mut hired = self.roster.dismiss();
         hired.iter_mut().for_each(|hired| drop(hired.quit.take()));
-        shared.lanes.sweep().for_each(|job| answer_swept(&job, &shared));
+        sweep(&shared);
         for worker in &hired {
             // A job that has been answered and only tidies up hears of it too, which does it no harm.
             worker.face.cancel_current(CancelReason::Shutdown);
@@ -93,11 +94,17 @@ impl Drop for Pool {
     }
 }
 
+/// Empties the lanes of a pool that has stopped, and answers what still waits there.
+pub(super) fn sweep(shared: &Shared) {
+    shared.lanes.sweep().for_each(|job| answer_swept(job, shared));
+}
+
 /// Answers a job that the sweep found, unless it is a tombstone.
-fn answer_swept(job: &Job, shared: &Shared) {
+fn answer_swept(job: Joint<Job>, shared: &Shared) {
     let Some(payload) = job.payload.take() else { return };
     shared.figures.swept.inc();
     let Payload { permit, entry, responder, submitted, .. } = payload;
+    drop(job);
     entry.settle(Unserved::Abandoned);
     drop(permit);
     let timing = Timing { queue: since(submitted), ..Timing::default() };

@@ -6,7 +6,9 @@
 //! report an error itself. Nobody else ever decides.
 //!
 //! **Invariants.** I1: a [`Responder`] that is dropped unanswered answers. I3: a reply channel is given back only by the
-//! waiter that received the one reply of its one responder; in every other case it is discarded.
+//! waiter that received the one reply of its one responder; in every other case it is discarded. A job's shell goes back
+//! when the last of waiter, lane and worker has let go of it, whoever that is: a worker lets go before it answers, so that it
+//! is the waiter most often, and a tombstone is given back by the worker that comes upon it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +19,7 @@ use super::figures::{Entry, Figures};
 use crate::error::{Code, Error};
 use crate::model::{Answer, Call, Priority, Sink, Timing};
 use crate::queue::{Bytes, Permit, Queued};
-use crate::recycle::Recycle;
+use crate::recycle::{Joint, Recycle};
 use crate::sync::Slot;
 use crate::sync::locks::classes;
 use crate::time::Deadline;
@@ -33,6 +35,7 @@ pub(crate) struct Reply {
 
 /// What a successful attempt came to.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one an attempt, taken apart as soon as it is received")]
 pub enum Reached {
     /// A complete answer, and the bytes of the budget that it holds.
     Answer(Answer, Option<Bytes>),
@@ -131,25 +134,40 @@ pub(crate) struct Payload {
     pub(crate) attempt: u32,
 }
 
-/// One job, shared by its waiter and its lane.
+/// One job, shared by its waiter and its lane; pooled.
 #[derive(Debug)]
-pub(crate) struct Job {
+pub struct Job {
     pub(crate) payload: Slot<Payload>,
     pub(crate) sink: Slot<Box<dyn Sink>>,
     pub(crate) priority: Priority,
 }
 
 impl Job {
-    pub(crate) fn new(priority: Priority, payload: Payload, sink: Option<Box<dyn Sink>>) -> Arc<Self> {
-        let sink = match sink {
-            Some(sink) => Slot::new(&classes::SINK, sink),
-            None => Slot::empty(&classes::SINK),
-        };
-        Arc::new(Self { payload: Slot::new(&classes::JOB, payload), sink, priority })
+    /// Fills an empty shell.
+    pub(crate) fn fill(&mut self, priority: Priority, payload: Payload, sink: Option<Box<dyn Sink>>) {
+        self.priority = priority;
+        self.payload.set(Some(payload));
+        self.sink.set(sink);
     }
 }
 
-impl Queued for Arc<Job> {
+impl Recycle for Job {
+    fn make() -> Self {
+        Self { payload: Slot::empty(&classes::JOB), sink: Slot::empty(&classes::SINK), priority: Priority::Interactive }
+    }
+
+    fn reset(&mut self) -> bool {
+        // What still stands in the slots is nobody's any more; dropped, it answers and counts itself.
+        drop((self.payload.set(None), self.sink.set(None)));
+        true
+    }
+
+    fn bytes(&self) -> u64 {
+        size_of::<Self>() as u64
+    }
+}
+
+impl Queued for Joint<Job> {
     fn is_tombstone(&self) -> bool {
         !self.payload.is_held()
     }

@@ -1,7 +1,7 @@
 //! One provider: its pool of workers, its queue, and a single attempt at its upstream.
 //!
-//! A [`Provider`] is a value of its own: nothing in it is shared with another provider but the pool of reply channels, the
-//! budget of bytes and the table of threads, so one that hangs or is full leaves the others as they are (I7). It never retries, never routes,
+//! A [`Provider`] is a value of its own: nothing in it is shared with another provider but the object pools, the budget of
+//! bytes and the table of threads, so one that hangs or is full leaves the others as they are (I7). It never retries, never routes,
 //! and never talks to a client except through the sink that stands in a job. Read `job` for who may take what, `ticket` for
 //! the waiter's side, `worker` and `attempt` for the other, `pool` for the whole, and for how many workers there are
 //! `scaler` (when), `staffing` (how), `roster` (who) and `supervisor` (whose thread).
@@ -21,6 +21,7 @@ mod scaler;
 mod shedding;
 mod snapshot;
 mod staffing;
+mod stock;
 mod supervisor;
 mod ticket;
 mod vitals;
@@ -33,7 +34,7 @@ use std::time::Duration;
 pub use attempt::AttemptSettings;
 pub use ending::PoolEnd;
 pub use face::{WorkerRow, WorkerState};
-pub use job::{Reached, ReplyChannel};
+pub use job::{Job, Reached, ReplyChannel};
 pub use plan::{Plan, PlanError, RetryStrategy};
 pub use pool::{PoolPhase, PoolSettings, StartupTimes};
 pub use scaler::{Change, Direction, Reason};
@@ -43,11 +44,12 @@ pub use snapshot::{
 };
 pub use vitals::{RunningJob, VitalSigns};
 
+pub use stock::{Pools, Stock};
+
 use crate::error::Error;
 use crate::events::Events;
 use crate::model::{Call, Sink, Timing};
 use crate::queue::ByteBudget;
-use crate::recycle;
 use crate::sync::Threads;
 use crate::sync::threads::SpawnError;
 use crate::time::Deadline;
@@ -100,12 +102,12 @@ impl Provider {
         transport: Arc<dyn Transport>,
         threads: &Threads,
         events: Events,
-        replies: recycle::Pool<ReplyChannel>,
+        stock: Stock,
         bytes: ByteBudget,
         resources: Duration,
     ) -> Result<Self, SpawnError> {
         let attempt = Attempt { settings: attempt, transport, bytes };
-        Ok(Self { pool: Pool::start(pool, attempt, threads, events, replies, resources)?, key_name })
+        Ok(Self { pool: Pool::start(pool, attempt, threads, events, stock, resources)?, key_name })
     }
 
     /// The provider's name.

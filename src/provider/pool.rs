@@ -20,18 +20,19 @@ use super::attempt::Attempt;
 use super::drain::{self, Drain, DrainRate};
 use super::face::{Face, WorkerState};
 use super::figures::{Entry, Figures, Unserved};
-use super::job::{Job, Payload, ReplyChannel};
+use super::job::{Job, Payload};
 use super::plan::BUFFER_FACTOR;
 use super::roster::Roster;
 use super::staffing::Staffing;
-use super::supervisor;
+use super::stock::Stock;
 use super::ticket::Ticket;
+use super::{ending, supervisor};
 use crate::config::{Optimization, Policy, Scaling, Sizing};
 use crate::error::{Code, Error};
 use crate::events::Events;
 use crate::model::{Call, Sink, Timing};
 use crate::queue::{Lanes, Permits, TakeError};
-use crate::recycle;
+use crate::recycle::Joint;
 use crate::sync::locks::classes;
 use crate::sync::threads::SpawnError;
 use crate::sync::{CancelReason, Quit, Role, Slot, Thread, Threads};
@@ -101,13 +102,14 @@ pub struct StartupTimes {
 /// What the workers share. It knows nothing of the roster, so a worker keeps no pool alive.
 pub(crate) struct Shared {
     pub(crate) settings: PoolSettings,
-    pub(crate) lanes: Lanes<Arc<Job>>,
+    pub(crate) lanes: Lanes<Joint<Job>>,
     pub(crate) permits: Permits,
     pub(crate) figures: Arc<Figures>,
     pub(crate) attempt: Attempt,
     pub(crate) threads: Threads,
     pub(crate) events: Events,
     pub(super) drain_rate: DrainRate,
+    pub(crate) stock: Stock,
     phase: AtomicU8,
 }
 
@@ -158,7 +160,6 @@ pub(crate) struct Refused {
 /// A provider's workers and their queue.
 pub(crate) struct Pool {
     pub(super) roster: Arc<Roster>,
-    replies: recycle::Pool<ReplyChannel>,
     startup: StartupTimes,
     /// Its quit signal stands before its handle, so that a drop of both gives the signal first.
     pub(super) supervisor: Slot<(Quit, Thread)>,
@@ -174,7 +175,7 @@ impl Pool {
         attempt: Attempt,
         threads: &Threads,
         events: Events,
-        replies: recycle::Pool<ReplyChannel>,
+        stock: Stock,
         resources: Duration,
     ) -> Result<Self, SpawnError> {
         let begun = now();
@@ -188,6 +189,7 @@ impl Pool {
             threads: threads.clone(),
             events,
             drain_rate: DrainRate::default(),
+            stock,
             phase: AtomicU8::new(PoolPhase::Init as u8),
             settings,
         });
@@ -244,7 +246,7 @@ impl Pool {
             check: None,
         };
         let supervisor = Slot::new(&classes::LIFECYCLE, (supervisor_quit, supervisor));
-        Ok(Self { roster, replies, startup, supervisor })
+        Ok(Self { roster, startup, supervisor })
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -287,7 +289,7 @@ impl Pool {
             }
         };
         entry.accepted();
-        let replies = self.replies.acquire();
+        let replies = shared.stock.replies.acquire();
         let payload = Payload {
             permit,
             entry,
@@ -298,8 +300,8 @@ impl Pool {
             wait_until,
             attempt,
         };
-        let job = Job::new(call.priority, payload, sink);
-        let pushed = shared.lanes.push(Arc::clone(&job));
+        let job = shared.stock.jobs.acquire(|job| job.fill(call.priority, payload, sink));
+        let pushed = shared.lanes.push(Joint::clone(&job));
         let ticket = Ticket::new(Arc::clone(&self.roster.shared), job, replies, submitted, wait_until);
         if pushed.is_err() {
             // A defect of the lanes; waiting for a worker that never hears of it would only hide it.
@@ -309,8 +311,10 @@ impl Pool {
             });
         }
         if shared.phase() == PoolPhase::Stopped {
-            // The sweep may have gone by already; whoever takes the payload answers.
-            return ticket.withdraw(|| stopping(&shared.settings.name));
+            // The sweep may have gone by already; whoever takes the payload answers, and no shell is left in a lane.
+            let withdrawn = ticket.withdraw(|| stopping(&shared.settings.name));
+            ending::sweep(shared);
+            return withdrawn;
         }
         Ok(ticket)
     }

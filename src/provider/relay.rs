@@ -19,7 +19,7 @@ use super::attempt::{Active, Scratch, count_tokens, mask, transport_error};
 use super::face::{Face, WorkerState};
 use super::figures::Running;
 use super::headers;
-use super::job::{Job, Reached, Reply};
+use super::job::{Reached, Reply};
 use super::pool::{Shared, cancelled};
 use crate::config::StreamGarbage;
 use crate::error::{Attempt, Code, Error};
@@ -140,8 +140,7 @@ fn has_event(events: &[u8]) -> bool {
 pub(super) fn run(
     shared: &Shared,
     face: &Face,
-    job: &Arc<Job>,
-    active: Active,
+    mut active: Active,
     incoming: Incoming,
     first_until: Deadline,
     scratch: &mut Scratch,
@@ -156,8 +155,8 @@ pub(super) fn run(
         first_content: None,
         left_out: false,
     };
+    (scratch.read, scratch.out) = (shared.stock.buffers.buffer(), shared.stock.buffers.buffer());
     scratch.read.resize(READ, 0);
-    scratch.out.clear();
     let opened = match open(&mut source, &active, scratch, first_until, settings.early_keepalive) {
         Ok(opened) => opened,
         Err(error) => {
@@ -165,7 +164,7 @@ pub(super) fn run(
             return active.end(shared, Err(error));
         }
     };
-    let Some(sink) = job.sink.take() else {
+    let Some(sink) = active.job.take().and_then(|job| job.sink.take()) else {
         // The waiter took it to report something itself: its deadline, or the client's leaving.
         let reason = active.call.cancel.reason().unwrap_or(CancelReason::Deadline);
         return active.end(shared, Err(cancelled(reason)));

@@ -17,7 +17,7 @@ use super::job::{Job, Payload, Reached, Reply, ReplyChannel};
 use super::pool::{Refused, Shared, cancelled, since};
 use crate::error::{Code, Error};
 use crate::model::{Sink, Timing};
-use crate::recycle::Lease;
+use crate::recycle::{Joint, Lease};
 use crate::sync::{CancelReason, CancelToken, State, threads};
 use crate::time::Deadline;
 
@@ -29,7 +29,7 @@ const MARGIN: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Ticket {
     shared: Arc<Shared>,
-    job: Arc<Job>,
+    job: Joint<Job>,
     replies: Lease<ReplyChannel>,
     submitted: Instant,
     wait_until: Deadline,
@@ -57,7 +57,7 @@ enum Left {
 impl Ticket {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        job: Arc<Job>,
+        job: Joint<Job>,
         replies: Lease<ReplyChannel>,
         submitted: Instant,
         wait_until: Deadline,

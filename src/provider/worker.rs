@@ -23,6 +23,7 @@ use super::pool::{PoolPhase, Shared, cancelled, stopping};
 use crate::metrics::CountGuard;
 use crate::model::Timing;
 use crate::queue::{Shift, Taken};
+use crate::recycle::Joint;
 use crate::sync::threads::panic_text;
 use crate::sync::{CancelReason, QuitSignal, Role, State, threads};
 use crate::time::{Deadline, now};
@@ -57,7 +58,7 @@ pub(crate) fn run(shared: &Shared, face: &Face, quit: &QuitSignal, ready: Option
                         // Another job may have been taken for this worker's own meanwhile.
                         shared.lanes.ring_if_standing();
                     }
-                    if !serve(shared, face, &job, payload, &mut scratch) {
+                    if !serve(shared, face, job, payload, &mut scratch) {
                         break;
                     }
                     shared.threads.count_job(Role::Worker);
@@ -69,12 +70,13 @@ pub(crate) fn run(shared: &Shared, face: &Face, quit: &QuitSignal, ready: Option
 }
 
 /// Serves one job; `false` if it panicked.
-fn serve(shared: &Shared, face: &Face, job: &Arc<Job>, payload: Payload, scratch: &mut Scratch) -> bool {
+fn serve(shared: &Shared, face: &Face, job: Joint<Job>, payload: Payload, scratch: &mut Scratch) -> bool {
     let taken = now();
     let queue = taken.saturating_duration_since(payload.submitted);
     let timing = Timing { queue, ..Timing::default() };
     if let Some(error) = too_late(shared, &payload, taken) {
         let Payload { permit, entry, responder, .. } = payload;
+        drop(job);
         entry.settle(error.1);
         drop(permit);
         responder.answer(Reply { result: Err(error.0), timing });

@@ -159,6 +159,11 @@ impl<T> Leaf<T> {
         LeafGuard { guard, _not_send: std::marker::PhantomData }
     }
 
+    /// The value, for the only one who can see it: nothing is locked.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.inner.get_mut()
+    }
+
     #[cold]
     fn lock_contended(&self) -> MutexGuard<'_, T> {
         self.class.contended.inc();

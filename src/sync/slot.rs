@@ -11,6 +11,11 @@ use super::locks::{Leaf, LockClass};
 pub struct Slot<T>(Leaf<Option<T>>);
 
 impl<T> Slot<T> {
+    /// Puts `value` in, or nothing, for the only one who can see the slot; what was in it comes back.
+    pub fn set(&mut self, value: Option<T>) -> Option<T> {
+        std::mem::replace(self.0.get_mut(), value)
+    }
+
     /// A slot that holds `value`.
     #[must_use]
     pub const fn new(class: &'static LockClass, value: T) -> Self {

@@ -43,6 +43,8 @@ fn a_body_goes_upstream_byte_for_byte_but_for_its_model() {
     assert_eq!(answer.body, reply("well").into_bytes(), "the answer comes back byte for byte, too");
     assert_eq!(answer.headers, [("content-type".to_owned(), "application/json".to_owned())]);
     assert_eq!((&*answer.served.provider, &*answer.served.model, answer.served.attempts), ("p", "ft:m/1", 1));
+    // Its body's memory is the pool's until it is let go of.
+    drop(answer);
     let stats = house.at_rest();
     assert_eq!(number(&stats, "/providers/p/jobs/tokens_in_total"), 1);
     assert_eq!(number(&stats, "/providers/p/jobs/tokens_out_total"), 2);

@@ -47,7 +47,7 @@ pub(super) fn closure(serve: impl Fn(Request, Exchange) -> Finished + Send + Syn
 /// Answers with the body; an empty one with the method and the path.
 pub(super) fn echo(request: Request, exchange: Exchange) -> Finished {
     let body = if request.body.is_empty() {
-        format!("{} {}", request.head.method(), request.head.path()).into_bytes()
+        format!("{} {}", request.head.method(), request.head.path()).into()
     } else {
         request.body
     };

@@ -27,7 +27,7 @@ const LAYERS: [&[&str]; 9] = [
 ];
 
 /// Who may use a module beside it: "none beside it unless said", and here it is said.
-const SAID: [(&str, &str); 5] = [
+const SAID: [(&str, &str); 7] = [
     // An error names the request that it belongs to; a histogram knows what a microsecond is.
     ("error", "ids"),
     ("metrics", "time"),
@@ -35,6 +35,9 @@ const SAID: [(&str, &str); 5] = [
     ("net", "sync"),
     // A job's priority says which lane it waits in.
     ("queue", "model"),
+    // A body's memory is a pool's; a pool's limits are read from the configuration as they are.
+    ("model", "recycle"),
+    ("config", "recycle"),
     // The admin plane answers with snapshots.
     ("admin", "stats"),
 ];

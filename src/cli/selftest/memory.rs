@@ -1,4 +1,4 @@
-//! Claims about the pool of reply channels.
+//! Claims about the object pools: reply channels, job shells, answers' bodies and requests' bodies.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,14 +13,18 @@ use super::rig::{
 };
 use crate::error::Code;
 use crate::gateway::CallOptions;
+use crate::recycle::{Buffers, KEPT, Limits};
 use crate::sync::{CancelReason, CancelToken};
+use crate::time::now;
 use crate::transport::{MemoryTransport, Outgoing};
 use crate::wire::openai::{ChatReply, ChatRequest};
 
-/// The share of hits that the page calls typical in steady state, at its lower end.
-const TYPICAL: f64 = 0.85;
+/// Sizes of pools that are tried by themselves.
+fn limits(max_idle: usize) -> Limits {
+    Limits { initial: 0, max_idle, idle_max_age: Duration::from_secs(60), alert_below: 0.85 }
+}
 
-pub(super) fn hit_ratio() -> Verdict {
+pub(super) fn hit_ratios() -> Verdict {
     const CALLERS: usize = 8;
     const CALLS: usize = 100;
     // Nothing is made beforehand: what is hit was used and given back.
@@ -33,10 +37,73 @@ pub(super) fn hit_ratio() -> Verdict {
             .collect();
         callers.into_iter().try_for_each(|caller| Ok::<_, Miss>(join(caller)??))
     })?;
-    let pool = gateway.stats().pools.reply_channel;
-    let ratio = pool.hit_ratio.ok_or_else(|| Miss::new("nothing was acquired"))?;
-    ensure(ratio >= TYPICAL && pool.acquired_total == (CALLERS * CALLS) as u64, || format!("{pool:?}"))?;
-    Ok(format!("{:.1} % of {} acquisitions, {} created", ratio * 100.0, pool.acquired_total, pool.created_total))
+    let pools = gateway.stats().pools;
+    // What the page calls typical, at its lower end.
+    let typical = [
+        ("channels", pools.reply_channel, 0.85),
+        ("jobs", pools.job, 0.80),
+        ("responses", pools.response, 0.70),
+        ("buffers", pools.buffer, 0.70),
+    ];
+    let mut found = Vec::with_capacity(typical.len());
+    for (name, pool, typical) in typical {
+        let ratio = pool.hit_ratio.ok_or_else(|| Miss::new("nothing was acquired"))?;
+        ensure(ratio >= typical && pool.acquired_total == (CALLERS * CALLS) as u64, || format!("{name}: {pool:?}"))?;
+        found.push(format!("{name} {:.1} %", ratio * 100.0));
+    }
+    Ok(format!("{} of {} acquisitions each", found.join(", "), CALLERS * CALLS))
+}
+
+pub(super) fn reset() -> Verdict {
+    let pool = Buffers::new(limits(8));
+    let mut buffer = pool.buffer();
+    buffer.extend_from_slice(b"another's words");
+    let memory = buffer.as_ptr();
+    drop(buffer);
+    let next = pool.buffer();
+    ensure(next.is_empty() && next.as_ptr() == memory, || format!("{} bytes were left in it", next.len()))?;
+    // What its owner keeps, what has grown too long and what is marked for one use are never used again.
+    drop(next.into_vec());
+    pool.buffer().resize(KEPT + 1, 0);
+    let mut once = pool.acquire();
+    once.use_once();
+    once.give_back();
+    let stats = pool.stats();
+    ensure((stats.returned_total, stats.discarded_total, stats.live) == (1, 3, 0), || format!("{stats:?}"))?;
+    Ok("the same memory came back empty; kept, too long and use-once ones were discarded and counted".to_owned())
+}
+
+pub(super) fn bounded() -> Verdict {
+    const MAX_IDLE: usize = 8;
+    let pool = Buffers::new(limits(MAX_IDLE));
+    drop((0..MAX_IDLE * 3).map(|_| pool.buffer()).collect::<Vec<_>>());
+    let held = pool.stats();
+    ensure(held.idle == MAX_IDLE as u64 && held.live == held.idle, || format!("{held:?}"))?;
+    let _ = pool.tend(now());
+    ensure(pool.stats().idle == held.idle, || "a sweep took what was just returned".to_owned())?;
+    let _ = pool.tend(now() + limits(0).idle_max_age + Duration::from_secs(1));
+    let swept = pool.stats();
+    let balanced = swept.created_total == swept.live + swept.discarded_total + swept.evicted_total;
+    ensure((swept.idle, swept.evicted_total) == (0, held.idle) && balanced, || format!("{swept:?}"))?;
+    Ok(format!("{} of {} kept, {} bytes; none after a minute", held.idle, held.created_total, held.bytes_held))
+}
+
+pub(super) fn starved() -> Verdict {
+    const AT_ONCE: usize = 10;
+    let (pool, start) = (Buffers::new(limits(1)), now());
+    let mut second = 0;
+    let mut tend = |at_once: usize| {
+        // Nothing is waited for: the pool is told what time it is.
+        (0..AT_ONCE / at_once).for_each(|_| drop((0..at_once).map(|_| pool.buffer()).collect::<Vec<_>>()));
+        second += 1;
+        (second, pool.tend(start + Duration::from_secs(second)))
+    };
+    let raised = (0..60).map(|_| tend(AT_ONCE)).find_map(|(second, alert)| Some((second, alert?)));
+    let (raised, words) = raised.ok_or_else(|| Miss::new("no alert was raised"))?;
+    let cleared = (0..120).map(|_| tend(1)).find(|(_, alert)| alert.is_none());
+    let (cleared, _) = cleared.ok_or_else(|| Miss::new("the alert was never cleared"))?;
+    ensure(!pool.stats().alert, || "the alert stands in the statistics".to_owned())?;
+    Ok(format!("raised at {raised} s ({}), cleared at {cleared} s", words.split(';').next().unwrap_or_default()))
 }
 
 pub(super) fn late_results() -> Verdict {

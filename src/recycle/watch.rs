@@ -1,0 +1,158 @@
+//! What is told of a pool: its part of `/stats`, the ratio of hits over the last minute, and when that is too low.
+//!
+//! Pure but for its lock: `now` is handed in. Nobody pays for a ratio but whoever tends the pool, about once a second.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::pool::Tally;
+use crate::metrics::{Dist, Histogram};
+use crate::sync::locks::{Leaf, classes};
+
+/// What the ratio of hits is over.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Samples closer together than this are left out, so that their number is bounded however often a pool is tended.
+const APART: Duration = Duration::from_millis(500);
+
+/// The fewest acquisitions in the window by which a pool is judged: a gateway's first requests all miss where nothing was
+/// made beforehand, and that is no alert.
+pub const FEWEST: u64 = 50;
+
+/// How far above its bound a ratio must rise before its alert is over, so that one at the bound does not flicker.
+const RECOVERED: f64 = 0.02;
+
+/// The times of one acquisition in 64.
+#[derive(Default)]
+pub(super) struct Times {
+    pub(super) acquire_ns: Histogram,
+    pub(super) reset_ns: Histogram,
+    pub(super) return_ns: Histogram,
+}
+
+/// The samples of the last minute, oldest first; never empty.
+pub(super) struct Window(Leaf<Samples>);
+
+struct Samples {
+    past: VecDeque<Sample>,
+    low: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Sample {
+    at: Instant,
+    acquired: u64,
+    hits: u64,
+}
+
+impl Sample {
+    fn of(tally: &Tally, at: Instant) -> Self {
+        Self { at, acquired: tally.acquired, hits: tally.hits }
+    }
+}
+
+impl Samples {
+    /// Acquisitions and hits since the oldest sample within the window, or since the last one if all are older.
+    fn since(&self, now: Instant, tally: &Tally) -> (u64, u64) {
+        let inside = |sample: &&Sample| now.saturating_duration_since(sample.at) <= WINDOW;
+        match self.past.iter().find(inside).or(self.past.back()) {
+            Some(base) => (tally.acquired.saturating_sub(base.acquired), tally.hits.saturating_sub(base.hits)),
+            None => (tally.acquired, tally.hits),
+        }
+    }
+}
+
+impl Window {
+    pub(super) fn new(now: Instant) -> Self {
+        let past = VecDeque::from([Sample::of(&Tally::default(), now)]);
+        Self(Leaf::new(&classes::STATS, Samples { past, low: false }))
+    }
+
+    /// Takes a sample and says what is wrong with the ratio of hits.
+    pub(super) fn judge(&self, now: Instant, tally: &Tally, alert_below: f64) -> Option<String> {
+        let (acquired, hits, low) = {
+            let mut samples = self.0.lock();
+            if samples.past.back().is_none_or(|last| now.saturating_duration_since(last.at) >= APART) {
+                samples.past.push_back(Sample::of(tally, now));
+            }
+            let old = samples.past.partition_point(|sample| now.saturating_duration_since(sample.at) > WINDOW);
+            samples.past.drain(..old);
+            let (acquired, hits) = samples.since(now, tally);
+            let bound = if samples.low { (alert_below + RECOVERED).min(1.0) } else { alert_below };
+            samples.low = acquired >= FEWEST && (hits as f64) < bound * acquired as f64;
+            (acquired, hits, samples.low)
+        };
+        low.then(|| {
+            format!(
+                "{hits} of {acquired} acquisitions in the last minute were hits, fewer than alert_below {alert_below}; \
+                 look at max_idle, and at discarded_total for objects that were not given back"
+            )
+        })
+    }
+
+    fn ratio(&self, now: Instant, tally: &Tally) -> (Option<f64>, bool) {
+        let samples = self.0.lock();
+        let (acquired, hits) = samples.since(now, tally);
+        (ratio(hits, acquired), samples.low)
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+/// A pool's part of `/stats`. Times are in nanoseconds, one acquisition in 64 sampled.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the interface's section 5 explains each")]
+pub struct PoolStats {
+    pub acquired_total: u64,
+    pub hits_total: u64,
+    pub misses_total: u64,
+    pub created_total: u64,
+    pub returned_total: u64,
+    pub discarded_total: u64,
+    pub sweeps_total: u64,
+    pub evicted_total: u64,
+    /// Over the last 60 s, or since the pool was made; `null` without an acquisition.
+    pub hit_ratio: Option<f64>,
+    pub idle: u64,
+    pub live: u64,
+    /// The share of live objects that are in use; `null` without one.
+    pub utilisation: Option<f64>,
+    pub acquire_ns: Dist,
+    pub reset_ns: Dist,
+    pub return_ns: Dist,
+    pub bytes_held: u64,
+    pub bytes_reused_total: u64,
+    /// Whether the ratio of hits is below its bound, over at least [`FEWEST`] acquisitions.
+    pub alert: bool,
+}
+
+impl PoolStats {
+    pub(super) fn new(tally: &Tally, times: &Times, window: &Window, now: Instant) -> Self {
+        let live = tally.created - tally.discarded - tally.evicted;
+        let (hit_ratio, alert) = window.ratio(now, tally);
+        Self {
+            acquired_total: tally.acquired,
+            hits_total: tally.hits,
+            misses_total: tally.acquired - tally.hits,
+            created_total: tally.created,
+            returned_total: tally.returned,
+            discarded_total: tally.discarded,
+            sweeps_total: tally.sweeps,
+            evicted_total: tally.evicted,
+            hit_ratio,
+            idle: tally.idle,
+            live,
+            utilisation: ratio(live - tally.idle, live),
+            acquire_ns: times.acquire_ns.dist().unwrap_or_default(),
+            reset_ns: times.reset_ns.dist().unwrap_or_default(),
+            return_ns: times.return_ns.dist().unwrap_or_default(),
+            bytes_held: tally.bytes_held,
+            bytes_reused_total: tally.bytes_reused,
+            alert,
+        }
+    }
+}
