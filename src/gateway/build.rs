@@ -117,8 +117,13 @@ impl Builder {
         } else {
             config.threads.stack_bytes
         };
-        let limit = config.threads.max.map_or_else(|| limits::derive().0, |max| max as u64);
-        let threads = Threads::new(limit, stack);
+        let threads = match config.threads.max {
+            Some(max) => Threads::new(max as u64, stack),
+            None => {
+                let (limit, set_by) = limits::derive();
+                Threads::limited(limit, set_by, stack)
+            }
+        };
         let resolver = Resolver::start(&threads);
         let replies = recycle::Pool::new(config.reply_channels.initial, config.reply_channels.max_idle);
         let sim = Arc::new(SimHost::new(&threads));

@@ -35,8 +35,8 @@ use crate::error::Error;
 use crate::events::Events;
 use crate::model::{Call, Sink, Timing};
 use crate::recycle;
-use crate::sync::Threads;
 use crate::sync::threads::SpawnError;
+use crate::sync::{Threads, threads};
 use crate::time::Deadline;
 use crate::transport::Transport;
 use attempt::Attempt;
@@ -108,6 +108,10 @@ impl Provider {
 
     /// Makes one attempt on the calling thread's behalf, and waits for it. With a `sink`, a stream is relayed into it.
     pub fn attempt(&self, call: &Arc<Call>, model: &Arc<str>, number: u32, sink: Option<Box<dyn Sink>>) -> Outcome {
+        let shared = self.pool.shared();
+        // What is waited for a place and a worker, and then for the worker's answer.
+        let limit = shared.attempt.limit(call.fields.stream);
+        let _due = threads::due(shared.settings.wait_timeout.saturating_add(limit));
         match self.pool.submit(call, model, number, sink) {
             Ok(ticket) => {
                 let Waited { result, timing, sink } = ticket.wait(&call.cancel, call.deadline, call.fields.stream);

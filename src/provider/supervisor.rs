@@ -21,7 +21,7 @@ const TICK: Duration = Duration::from_millis(500);
 pub(crate) fn run(roster: &Weak<Roster>, exits: &Receiver<ThreadEvent>, quit: &QuitSignal) {
     loop {
         {
-            let _waiting = threads::enter(State::WaitingChannel);
+            let _resting = threads::rest(State::WaitingChannel, TICK);
             select_biased! {
                 recv(quit.channel()) -> _ => return,
                 recv(exits) -> event => match event {
@@ -32,6 +32,8 @@ pub(crate) fn run(roster: &Weak<Roster>, exits: &Receiver<ThreadEvent>, quit: &Q
                 default(TICK) => {}
             }
         }
+        let _round = threads::round(threads::ROUND);
+        threads::count_job();
         let Some(roster) = roster.upgrade() else { return };
         roster.shared.attempt.transport.close_idle();
         roster.reap();

@@ -16,6 +16,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
+use super::threads::{self, State};
 use crate::metrics::Counter;
 
 /// What all locks of one kind share: their name, their rank and their figures.
@@ -156,6 +157,7 @@ impl<T> Leaf<T> {
     #[cold]
     fn lock_contended(&self) -> MutexGuard<'_, T> {
         self.class.contended.inc();
+        let _waiting = threads::enter(State::WaitingLock);
         WAITING.fetch_add(1, Ordering::Relaxed);
         let guard = self.inner.lock();
         WAITING.fetch_sub(1, Ordering::Relaxed);
@@ -253,6 +255,7 @@ impl<T> Ranked<T> {
     #[cold]
     fn lock_contended(&self, wait: Duration) -> Result<MutexGuard<'_, T>, LockError> {
         self.class.contended.inc();
+        let _waiting = threads::enter(State::WaitingLock);
         WAITING.fetch_add(1, Ordering::Relaxed);
         let guard = self.inner.try_lock_for(wait);
         WAITING.fetch_sub(1, Ordering::Relaxed);
