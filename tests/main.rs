@@ -9,4 +9,5 @@ mod house;
 mod http;
 mod layers;
 mod sim;
+mod threads;
 mod transport;

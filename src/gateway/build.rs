@@ -8,13 +8,15 @@ use std::sync::atomic::AtomicU8;
 use super::requests::Requests;
 use super::samples::Samples;
 use super::sim::{SimHost, SimTransport};
+use super::watchdog::Watchdog;
 use super::{Gateway, Inner, Phase};
 use crate::config::{self, Config, ConfigError, Kind};
 use crate::events::Events;
 use crate::provider::{AttemptSettings, PoolSettings, Provider};
 use crate::recycle;
+use crate::sync::locks::classes;
 use crate::sync::threads::SpawnError;
-use crate::sync::{Threads, limits};
+use crate::sync::{Slot, Threads, limits};
 use crate::time::now;
 use crate::transport::{BuildError, Resolver, Settings, Transport, UreqTransport};
 
@@ -128,6 +130,8 @@ impl Builder {
         let replies = recycle::Pool::new(config.reply_channels.initial, config.reply_channels.max_idle);
         let sim = Arc::new(SimHost::new(&threads));
         let events = Events::new();
+        let told = events.clone();
+        threads.on_panic(move |panic| told.push("panic", &panic.name, panic.text.clone()));
         let mut providers = Vec::with_capacity(config.providers.len());
         for settings in &config.providers {
             let begun = now();
@@ -149,6 +153,7 @@ impl Builder {
             )?;
             providers.push(Arc::new(provider));
         }
+        let watchdog = Watchdog::start(&threads, &providers, &events, config.threads.health_interval)?;
         let inner = Inner {
             providers,
             sim,
@@ -157,6 +162,7 @@ impl Builder {
             requests: Arc::new(Requests::default()),
             samples: Samples::new(),
             events,
+            watchdog: Slot::new(&classes::LIFECYCLE, watchdog),
             phase: AtomicU8::new(Phase::Starting as u8),
             started,
             threads,

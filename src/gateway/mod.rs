@@ -14,6 +14,8 @@ mod shutdown;
 mod sim;
 mod snapshot;
 mod stream;
+mod vitals;
+mod watchdog;
 
 use std::fmt;
 use std::path::Path;
@@ -37,11 +39,12 @@ use crate::http::Watcher;
 use crate::provider::{Provider, ReplyChannel};
 use crate::recycle;
 use crate::route;
-use crate::sync::Threads;
+use crate::sync::{Slot, Threads};
 use crate::wire::openai::{ChatReply, ChatRequest};
 use requests::Requests;
 use samples::Samples;
 use sim::SimHost;
+use watchdog::Watchdog;
 
 /// The life of a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -78,6 +81,7 @@ struct Inner {
     requests: Arc<Requests>,
     samples: Samples,
     events: Events,
+    watchdog: Slot<Watchdog>,
     phase: AtomicU8,
     started: Instant,
     threads: Threads,

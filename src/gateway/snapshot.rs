@@ -128,8 +128,13 @@ fn process() -> Process {
     Process {
         rss_bytes: field("VmRSS").map(|kib| kib * 1024),
         cpu_us: cpu_us.map(|(s, ns)| s * 1_000_000 + ns / 1000),
-        // The listing itself holds one descriptor.
-        open_fds: std::fs::read_dir("/proc/self/fd").ok().map(|fds| (fds.count() as u64).saturating_sub(1)),
+        open_fds: open_fds(),
         threads: field("Threads"),
     }
+}
+
+/// How many descriptors this process has open, if the system tells.
+pub(super) fn open_fds() -> Option<u64> {
+    // The listing itself holds one.
+    std::fs::read_dir("/proc/self/fd").ok().map(|fds| (fds.count() as u64).saturating_sub(1))
 }

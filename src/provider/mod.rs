@@ -16,10 +16,11 @@ mod relay;
 mod snapshot;
 mod supervisor;
 mod ticket;
+mod vitals;
 mod worker;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use attempt::AttemptSettings;
 pub use ending::PoolEnd;
@@ -30,6 +31,7 @@ pub use snapshot::{
     BreakerStats, HealthStats, JobStats, KeyStats, OptimizationStats, ProviderStats, QueueStats, ScalingStats,
     WorkerStats,
 };
+pub use vitals::{PoolVitals, RunningJob};
 
 use crate::error::Error;
 use crate::events::Events;
@@ -131,6 +133,12 @@ impl Provider {
         let halted = self.pool.halt();
         self.pool.shared().attempt.transport.retire();
         Halt(halted)
+    }
+
+    /// What a watchdog should see.
+    #[must_use]
+    pub fn vitals(&self, now: Instant) -> PoolVitals {
+        vitals::take(&self.pool, now)
     }
 
     /// The provider's part of `/stats`.

@@ -66,7 +66,7 @@ pub mod classes {
         SIM_HOST = ranked("gateway.sim_host", 200);
         /// The workers of a pool: who runs, who is being started, who is quitting.
         ROSTER = ranked("provider.roster", 400);
-        /// A pool's supervisor: taken by whoever ends it.
+        /// A pool's supervisor, a gateway's watchdog: taken by whoever ends it.
         LIFECYCLE = leaf("provider.lifecycle");
         /// One job's payload: taken by its worker or by its waiter.
         JOB = leaf("provider.job");

@@ -60,7 +60,7 @@ fn connections_leave_threads_to_workers_and_both_to_the_rest() {
         let held = held.clone();
         threads.spawn(role, "held", move || assert!(held.recv().is_err()))
     };
-    let running: Vec<_> = [(Role::Conn, 14), (Role::Worker, 1), (Role::Admin, 1)]
+    let running: Vec<_> = [(Role::Conn, 10), (Role::Worker, 2), (Role::Admin, 4)]
         .into_iter()
         .flat_map(|(role, fit)| {
             let running: Vec<_> = (0..fit).map(|_| start(role).expect("its share")).collect();

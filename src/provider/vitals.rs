@@ -1,0 +1,55 @@
+//! What a pool shows to whoever watches over it: cheap to take, and more than numbers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::face::WorkerState;
+use super::pool::{Pool, count_workers};
+
+/// A pool at one moment.
+#[derive(Clone, Debug)]
+pub struct PoolVitals {
+    /// The provider's name.
+    pub provider: Arc<str>,
+    /// What its workers are at.
+    pub running: Vec<RunningJob>,
+    /// Workers that wait for a job.
+    pub idle: u64,
+    /// How long a job may wait for a place and a worker.
+    pub wait_timeout: Duration,
+    /// How long the job that a worker would take next has waited; `None` if none does, or if the lanes do not tell.
+    pub queue_head: Option<Duration>,
+}
+
+/// A job that a worker is at.
+#[derive(Clone, Debug)]
+pub struct RunningJob {
+    /// The worker's thread.
+    pub thread: String,
+    /// The request's id.
+    pub request_id: String,
+    /// Since when the worker has had it.
+    pub age: Duration,
+    /// Whether it is a stream that is being relayed: a whole answer is handed over at once.
+    pub streams: bool,
+}
+
+pub(super) fn take(pool: &Pool, now: Instant) -> PoolVitals {
+    let (faces, settings) = (pool.faces(), &pool.shared().settings);
+    let running = faces.iter().map(|face| face.row(now)).filter_map(|row| {
+        let (request_id, age_ms) = row.request_id.zip(row.current_ms)?;
+        Some(RunningJob {
+            thread: format!("{}-worker-{}", settings.name, row.id.0),
+            request_id,
+            age: Duration::from_millis(age_ms),
+            streams: row.state == WorkerState::Responding,
+        })
+    });
+    PoolVitals {
+        provider: Arc::clone(&settings.name),
+        running: running.collect(),
+        idle: count_workers(&faces).1,
+        wait_timeout: settings.wait_timeout,
+        queue_head: None,
+    }
+}
