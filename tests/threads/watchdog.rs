@@ -12,7 +12,10 @@ use crate::house::{chat, code, eventually, number};
 fn a_worker_whose_provider_does_not_let_go_is_stuck_until_it_does() {
     let building = Building::new(
         json!({ "health_interval": "20ms" }),
-        json!({ "network_config": { "default_request_timeout_in_seconds": "20ms", "max_retries": 0 } }),
+        json!({
+            "network_config": { "default_request_timeout_in_seconds": "20ms", "max_retries": 0 },
+            "queue": { "wait_timeout": "50ms" },
+        }),
     );
     let (house, deaf) = (&building.house, crossbeam_channel::bounded::<()>(0));
     building.gate.be_deaf(&deaf.1);
@@ -63,7 +66,7 @@ fn threads_near_their_limit_are_alerted_until_there_is_room_again() {
     let mut running = Vec::new();
     while threads.active() < threads.limit() - 2 {
         let held = held.clone();
-        let wait = move || drop(held.recv_timeout(crate::house::FUSE));
+        let wait = move || assert!(held.recv_timeout(crate::house::FUSE).is_err());
         running.push(threads.spawn(sluicegate::sync::Role::Resolver, "held", wait).expect("room"));
     }
     eventually("it is alerted", || building.alerts("threads_near_limit") == ["threads"]);

@@ -2,12 +2,8 @@
 
 use serde::Serialize;
 
-/// The most threads that are kept for those who look after the gateway: acceptors, watcher, supervisors, stats, watchdog,
-/// the admin plane, the resolver.
-const OWN: u64 = 16;
-
-/// The most threads that are kept from connections beyond those, so that a worker can always be replaced.
-const FOR_WORKERS: u64 = 16;
+/// The most threads that are kept from connections, half of them from workers, too.
+const MAX_RESERVE: u64 = 32;
 
 /// What a thread is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -45,10 +41,10 @@ impl Role {
     /// refused and workers the second, so that a worker can always be replaced, and whoever looks after the gateway always
     /// finds a thread.
     pub(super) fn share_of(self, limit: u64) -> u64 {
-        let (own, for_workers) = ((limit / 4).min(OWN), (limit / 8).min(FOR_WORKERS));
+        let reserve = (limit / 8).min(MAX_RESERVE);
         match self {
-            Self::Conn | Self::Sim => limit - own - for_workers,
-            Self::Worker => limit - own,
+            Self::Conn | Self::Sim => limit - reserve,
+            Self::Worker => limit - reserve / 2,
             _ => limit,
         }
     }
