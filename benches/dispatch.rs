@@ -12,12 +12,19 @@
 //! 25. So the caller is busy elsewhere for a while before each trip, long enough for every contender's threads to have
 //! gone to sleep; only the trip is timed. The contenders take turns trip by trip, so that both see the same machine. Prints
 //! JSON; the ratio is the median of those of the sittings.
+//!
+//! Then the same with 10, 1,000 and 8,000 idle workers, where what thousands of sleeping threads cost the kernel shows; a
+//! number past the machine's limit is left out, and said so. The bench changes nothing of its process, as the library does
+//! not: `serve` asks for a wider futex table, which makes the last figure smaller there. Last, the queue by itself: `queue`.
 
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stdout,
     reason = "the raw half is a thread and a clock without the library around them: that is what the other is held against"
 )]
+
+#[path = "dispatch/queue.rs"]
+mod queue;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -32,13 +39,17 @@ use sluicegate::model::Call;
 use sluicegate::provider::{AttemptSettings, PoolSettings, Provider, Reached, Stock};
 use sluicegate::queue::ByteBudget;
 use sluicegate::recycle::Limits;
-use sluicegate::sync::Threads;
+use sluicegate::sync::{Threads, limits};
 use sluicegate::transport::{Body, Incoming, MemoryTransport};
 use sluicegate::wire::openai;
 
 /// How often the contenders are started anew. Where the kernel puts a thread makes a difference of a fifth between two
 /// equal ones for as long as they live.
 const SITTINGS: usize = 15;
+
+/// Workers of the crowded pools, and how often and for how many trips each is sat with.
+const CROWDS: [usize; 3] = [10, 1000, 8000];
+const CROWD_SITTINGS: usize = 3;
 
 /// Trips of each contender in a sitting, and how many of them come first, uncounted.
 const TRIPS: usize = 1500;
@@ -90,21 +101,21 @@ struct IdlePool {
     model: Arc<str>,
 }
 
-/// Workers of the pool: they take turns, so each trip wakes the one that has slept longest.
+/// Workers of the usual pool: they take turns, so each trip wakes the one that has slept longest.
 const WORKERS: usize = 10;
 
 const REQUEST: &[u8] = br#"{"model":"m","messages":[]}"#;
 const ANSWER: &[u8] = br#"{"choices":[]}"#;
 
 impl IdlePool {
-    fn start() -> Option<Self> {
+    fn start(workers: usize) -> Option<Self> {
         let transport = MemoryTransport::new(|_, _| {
             Ok(Incoming { status: 200, headers: Vec::new(), body: Body::from_bytes(ANSWER.to_vec()) })
         });
         let pool = PoolSettings {
             name: "pool".into(),
-            concurrency: WORKERS,
-            min_concurrency: WORKERS,
+            concurrency: workers,
+            min_concurrency: workers,
             sizing: Sizing::Given,
             scaling: Scaling::default(),
             optimization: Optimization::default(),
@@ -126,8 +137,8 @@ impl IdlePool {
             stream_garbage: StreamGarbage::Skip,
             early_keepalive: false,
         };
-        let threads = Threads::new(64, 256 << 10);
-        let limits = Limits { initial: WORKERS, max_idle: 64, idle_max_age: minute, alert_below: 0.0 };
+        let threads = Threads::new(workers as u64 + 64, 256 << 10);
+        let limits = Limits { initial: 10, max_idle: 64, idle_max_age: minute, alert_below: 0.0 };
         let stock = Stock::new(&Pools { reply_channel: limits, job: limits, response: limits, buffer: limits });
         let transport = Arc::new(transport);
         let bytes = ByteBudget::new(1 << 20);
@@ -166,28 +177,61 @@ fn main() -> ExitCode {
     }
     let (mut raw_us, mut pool_us, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..SITTINGS {
-        let Some((raw, pool)) = sitting() else { return ExitCode::FAILURE };
+        let Some((raw, pool)) = sitting(WORKERS) else { return ExitCode::FAILURE };
         raw_us.push(raw);
         pool_us.push(pool);
         ratios.push(pool / raw);
     }
-    let round = |value: f64| (value * 1000.0).round() / 1000.0;
+    let Some(crowds) = crowds() else { return ExitCode::FAILURE };
+    let Some(queue) = queue::measure() else { return ExitCode::FAILURE };
     let result = serde_json::json!({
         "sittings": SITTINGS,
         "trips_per_sitting": TRIPS,
-        "raw_p50_us": round(median(&mut raw_us)),
-        "pool_p50_us": round(median(&mut pool_us)),
-        "ratio": round(median(&mut ratios)),
-        "ratios": ratios.into_iter().map(round).collect::<Vec<_>>(),
+        "raw_p50_us": rounded(median(&mut raw_us)),
+        "pool_p50_us": rounded(median(&mut pool_us)),
+        "ratio": rounded(median(&mut ratios)),
+        "ratios": ratios.into_iter().map(rounded).collect::<Vec<_>>(),
+        "workers": crowds,
+        "queue": queue,
     });
     println!("{result}");
     ExitCode::SUCCESS
 }
 
+/// The trip's time with each number of workers, and what the last costs against the first.
+fn crowds() -> Option<serde_json::Value> {
+    let (limit, set_by) = limits::derive();
+    let mut figures = serde_json::Map::new();
+    let mut medians = Vec::new();
+    for workers in CROWDS {
+        if workers as u64 + 64 > limit {
+            let why = format!("left out: {limit} threads are the limit here, set by {set_by}");
+            figures.insert(workers.to_string(), why.into());
+            continue;
+        }
+        let mut sittings = Vec::with_capacity(CROWD_SITTINGS);
+        for _ in 0..CROWD_SITTINGS {
+            sittings.push(sitting(workers)?.1);
+        }
+        medians.push(median(&mut sittings));
+        figures
+            .insert(workers.to_string(), serde_json::json!({ "pool_p50_us": medians.last().map(|us| rounded(*us)) }));
+    }
+    if let [first, .., last] = medians[..] {
+        figures.insert("last_to_first".to_owned(), rounded(last / first).into());
+    }
+    Some(figures.into())
+}
+
+/// To three places.
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
 /// Starts both contenders anew and has them take turns: the median time of a trip of each, in microseconds.
-fn sitting() -> Option<(f64, f64)> {
+fn sitting(workers: usize) -> Option<(f64, f64)> {
     let raw = PingPong::start();
-    let pool = IdlePool::start()?;
+    let pool = IdlePool::start(workers)?;
     let (mut raw_us, mut pool_us) = (Vec::with_capacity(TRIPS), Vec::with_capacity(TRIPS));
     for trip in 0..(TRIPS + WARM_UP) as u64 {
         let raw_time = timed(|| raw.round_trip(trip))?;

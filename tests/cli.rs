@@ -1,5 +1,6 @@
 //! The built binary as a user meets it: exit codes, what goes where, signals.
 
 mod commands;
+mod leaks;
 pub(crate) mod process;
 mod serve;

@@ -1,7 +1,7 @@
 //! A gateway under test, a provider whose every answer the test gives, and the sums that must hold whenever it is at rest.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
@@ -178,12 +178,24 @@ pub(crate) fn feed(pieces: &Sender<Piece>, text: &str) {
 pub(crate) struct Gate {
     transport: Arc<dyn Transport>,
     arrivals: Receiver<Arrived>,
+    deaf: Arc<OnceLock<Receiver<()>>>,
 }
 
 impl Gate {
+    /// Has requests hear of neither a cancel nor their deadline, nor come to the gate, until the other end closes.
+    pub(crate) fn be_deaf(&self, until: &Receiver<()>) {
+        self.deaf.set(until.clone()).expect("once");
+    }
+
     pub(crate) fn new() -> Self {
         let (arrive, arrivals) = bounded::<Arrived>(4096);
+        let deaf = Arc::<OnceLock<Receiver<()>>>::default();
+        let hears = Arc::clone(&deaf);
         let transport = MemoryTransport::new(move |request, control| {
+            if let Some(until) = hears.get() {
+                let _ = until.recv_timeout(FUSE);
+                return Err(TransportError::new(TransportErrorKind::NoAnswer, "the test let it go"));
+            }
             let (play, played) = bounded(1);
             let (_held, over) = bounded::<Infallible>(0);
             let headers = request.headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
@@ -207,7 +219,7 @@ impl Gate {
                 default(control.deadline.remaining()) => Err(TransportError::new(TransportErrorKind::Timeout, "late")),
             }
         });
-        Self { transport: Arc::new(transport), arrivals }
+        Self { transport: Arc::new(transport), arrivals, deaf }
     }
 
     /// The next request that a worker brings.

@@ -11,4 +11,5 @@ mod layers;
 mod sim;
 mod storm;
 mod stress;
+mod threads;
 mod transport;

@@ -91,12 +91,15 @@ impl fmt::Debug for Backend {
 fn run(server: &tiny_http::Server, pages: &Pages, quit: &QuitSignal) {
     while !quit.given() {
         let received = {
-            let _waiting = threads::enter(State::WaitingChannel);
+            let _resting = threads::rest(State::WaitingChannel, LOOK_EVERY);
             server.recv_timeout(LOOK_EVERY)
         };
         match received {
             Ok(None) => {}
-            Ok(Some(request)) => answer(request, pages),
+            Ok(Some(request)) => {
+                let _round = threads::round(threads::ROUND);
+                answer(request, pages);
+            }
             Err(error) => {
                 log::error!("the admin pages' server failed: {error}");
                 return;

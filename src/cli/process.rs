@@ -1,6 +1,7 @@
 //! What concerns the whole process: logging, limits, the futex table, signals.
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -8,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::args::LogFormat;
 use super::output::{json_line, speak_json};
 use crate::gateway::StartError;
-use crate::sync::{Role, Threads};
+use crate::sync::{Role, State, Threads, threads};
 
 /// What is logged if RUST_LOG does not say.
 const DEFAULT_FILTER: &str = "warn";
@@ -51,6 +52,7 @@ impl Signals {
         let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(StartError::Listen)?;
         let (send, received) = bounded(2);
         threads.service(Role::Watchdog, "signals", move || {
+            let _resting = threads::rest(State::Io, Duration::MAX);
             for _ in signals.forever() {
                 // A third signal finds the channel full; two are all that is listened to.
                 let _ = send.try_send(());

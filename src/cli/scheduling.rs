@@ -1,9 +1,17 @@
-//! How the kernel schedules the threads of `serve`: the one place of the binary that needs `unsafe`.
+//! What `serve` asks of the kernel and the allocator so that thousands of threads stay cheap: the one place of the binary
+//! that needs `unsafe`.
 //!
-//! A request is handed from a connection's thread to a worker and back. The thread that is woken tends to push its waker
-//! off the processor at once, in the middle of the channel's lock, which it then waits for. Under `SCHED_BATCH` a woken
-//! thread waits for its turn instead: on two processors a request took 65 to 91 µs of CPU instead of 74 to 99 at 32
-//! connections, and 83 to 119 instead of 119 to 138 at one (six and five quick runs each).
+//! **Scheduling.** A request is handed from a connection's thread to a worker and back. The thread that is woken tends to
+//! push its waker off the processor at once, in the middle of the channel's lock, which it then waits for. Under
+//! `SCHED_BATCH` a woken thread waits for its turn instead: on two processors a request took 65 to 91 µs of CPU instead of
+//! 74 to 99 at 32 connections, and 83 to 119 instead of 119 to 138 at one (six and five quick runs each).
+//!
+//! **Futex table.** The kernel keeps what a process's threads sleep on in a table of its own, sized by the processors: with
+//! thousands of threads asleep each wake-up walks past hundreds of others. The table is asked for at the size that they
+//! need.
+//!
+//! **Arenas.** glibc gives threads that allocate at the same time heaps of their own, up to eight a processor; each keeps
+//! what its threads have freed. Two are enough here, and a tenth of the memory.
 
 /// Has every thread started from now on wait for its turn when it is woken. A system that refuses is left as it is.
 #[cfg(target_os = "linux")]
@@ -21,3 +29,40 @@ pub(super) fn prefer_throughput() {
 /// Elsewhere there is no such policy.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn prefer_throughput() {}
+
+/// Has this process's threads sleep in a table of 16,384 places. Kernels before 6.16 refuse and are left as they are.
+#[cfg(target_os = "linux")]
+pub(super) fn widen_futex_table() {
+    /// `PR_FUTEX_HASH`, its `PR_FUTEX_HASH_SET_SLOTS`, and a power of two of places; `libc` does not name them yet.
+    const FUTEX_HASH: libc::c_int = 78;
+    const SET_SLOTS: libc::c_ulong = 1;
+    const SLOTS: libc::c_ulong = 16_384;
+    // SAFETY: the call takes numbers alone. It exchanges a table of the kernel's, under the kernel's own locks, and no
+    // memory of this process.
+    #[expect(unsafe_code, reason = "no kept crate has a safe call for it")]
+    let answer = unsafe { libc::prctl(FUTEX_HASH, SET_SLOTS, SLOTS, 0 as libc::c_ulong) };
+    if answer != 0 {
+        log::debug!("a wider futex table was refused: {}", std::io::Error::last_os_error());
+    }
+}
+
+/// Elsewhere there is no such table.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn widen_futex_table() {}
+
+/// Has all threads share two heaps. To be called before the first thread starts.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub(super) fn limit_arenas() {
+    const ARENAS: libc::c_int = 2;
+    // SAFETY: the call takes numbers alone, and sets a limit that the allocator reads when it would make another arena; no
+    // other thread allocates yet.
+    #[expect(unsafe_code, reason = "no kept crate has a safe call for it")]
+    let answer = unsafe { libc::mallopt(libc::M_ARENA_MAX, ARENAS) };
+    if answer == 0 {
+        log::debug!("the allocator's arenas could not be limited");
+    }
+}
+
+/// Another C library has other heaps.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(super) fn limit_arenas() {}

@@ -23,6 +23,8 @@ const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
 pub(super) fn run(command: &Serve) -> Result<(), Failure> {
     process::raise_limits();
+    scheduling::limit_arenas();
+    scheduling::widen_futex_table();
     scheduling::prefer_throughput();
     let mut config = Config::discover(command.config.as_deref(), &config::process_env)?;
     config.listen_on(command.listen, command.admin)?;

@@ -18,7 +18,8 @@ const STACK: usize = if cfg!(debug_assertions) { 2 << 20 } else { 256 << 10 };
 
 pub(super) fn run(command: &Sim) -> Result<(), Failure> {
     process::raise_limits();
-    let threads = Threads::new(limits::derive().0, STACK);
+    let (limit, set_by) = limits::derive();
+    let threads = Threads::limited(limit, set_by, STACK);
     let signals = Signals::listen(&threads)?;
     let watcher = Watcher::start(&threads).map_err(StartError::from)?;
     let sim = crate::sim::Sim::start(command.listen, threads, watcher)?;

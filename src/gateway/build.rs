@@ -8,13 +8,15 @@ use std::sync::atomic::AtomicU8;
 use super::requests::Requests;
 use super::samples::Samples;
 use super::sim::{SimHost, SimTransport};
+use super::watchdog::Watchdog;
 use super::{Gateway, Inner, Phase};
 use crate::config::{self, Config, ConfigError, Kind, Sizing};
 use crate::events::Events;
 use crate::provider::{AttemptSettings, PoolSettings, Provider, Stock};
 use crate::queue::ByteBudget;
+use crate::sync::locks::classes;
 use crate::sync::threads::SpawnError;
-use crate::sync::{Threads, limits};
+use crate::sync::{Slot, Threads, limits};
 use crate::time::now;
 use crate::transport::{BuildError, Resolver, Settings, Transport, UreqTransport};
 
@@ -117,13 +119,20 @@ impl Builder {
         } else {
             config.threads.stack_bytes
         };
-        let limit = config.threads.max.map_or_else(|| limits::derive().0, |max| max as u64);
-        let threads = Threads::new(limit, stack);
+        let threads = match config.threads.max {
+            Some(max) => Threads::new(max as u64, stack),
+            None => {
+                let (limit, set_by) = limits::derive();
+                Threads::limited(limit, set_by, stack)
+            }
+        };
         let resolver = Resolver::start(&threads);
         let stock = Stock::new(&config.pools);
         let sim = Arc::new(SimHost::new(&threads, config.threads.idle_timeout));
         let events = Events::new();
         let bytes = ByteBudget::new(config.server.max_buffered_bytes as u64);
+        let told = events.clone();
+        threads.on_panic(move |panic| told.push("panic", &panic.name, panic.text.clone()));
         let mut providers = Vec::with_capacity(config.providers.len());
         for settings in &config.providers {
             let begun = now();
@@ -146,6 +155,7 @@ impl Builder {
             )?;
             providers.push(Arc::new(provider));
         }
+        let watchdog = Watchdog::start(&threads, &providers, &events, config.threads.health_interval)?;
         let inner = Inner {
             providers,
             sim,
@@ -155,6 +165,7 @@ impl Builder {
             requests: Arc::new(Requests::default()),
             samples: Samples::new(),
             events,
+            watchdog: Slot::new(&classes::LIFECYCLE, watchdog),
             phase: AtomicU8::new(Phase::Starting as u8),
             started,
             threads,

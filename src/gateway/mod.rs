@@ -14,6 +14,8 @@ mod shutdown;
 mod sim;
 mod snapshot;
 mod stream;
+mod vitals;
+mod watchdog;
 
 use std::fmt;
 use std::path::Path;
@@ -38,12 +40,13 @@ use crate::provider::{Provider, Stock};
 use crate::queue::ByteBudget;
 use crate::recycle::Buffer;
 use crate::route;
-use crate::sync::Threads;
+use crate::sync::{Slot, Threads};
 use crate::time::now;
 use crate::wire::openai::{ChatReply, ChatRequest};
 use requests::Requests;
 use samples::Samples;
 use sim::SimHost;
+use watchdog::Watchdog;
 
 /// The life of a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -81,6 +84,7 @@ struct Inner {
     requests: Arc<Requests>,
     samples: Samples,
     events: Events,
+    watchdog: Slot<Watchdog>,
     phase: AtomicU8,
     started: Instant,
     threads: Threads,

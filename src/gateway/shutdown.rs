@@ -89,6 +89,9 @@ impl Inner {
             report.stragglers.extend(end.stragglers);
         }
         report.stragglers.extend(self.sim.stop(Deadline::after(JOIN_WAIT)));
+        if let Some(watchdog) = self.watchdog.take() {
+            report.stragglers.extend(watchdog.stop(Deadline::after(JOIN_WAIT)));
+        }
         report
     }
 }

@@ -37,14 +37,16 @@ pub struct Snapshot {
     pub alerts: Vec<Alert>,
 }
 
-/// How many threads wait, and on what; idle workers and connections' threads wait on channels by nature.
+/// How many threads are held up in the middle of a piece of work, on what, and the longest of them for how long; 0 if none
+/// is. A worker without a job, a connection's thread without a connection and a service between its rounds wait by nature
+/// and are not counted.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]
 pub struct Blocked {
     pub channel: u64,
     pub lock: u64,
     pub io: u64,
-    pub oldest_ms: Option<u64>,
+    pub oldest_ms: u64,
 }
 
 /// What the operating system says of this process; `null` where it says nothing.
@@ -91,7 +93,7 @@ pub(super) fn take(inner: &Inner) -> Snapshot {
 
 fn blocked(inner: &Inner) -> Blocked {
     let mut blocked = Blocked::default();
-    for row in inner.threads.list() {
+    for row in inner.threads.list().into_iter().filter(|row| !row.rests) {
         let count = match row.state {
             State::WaitingChannel => &mut blocked.channel,
             State::WaitingLock => &mut blocked.lock,
@@ -99,7 +101,7 @@ fn blocked(inner: &Inner) -> Blocked {
             State::Created | State::Running | State::Finished => continue,
         };
         *count += 1;
-        blocked.oldest_ms = blocked.oldest_ms.max(Some(row.state_ms));
+        blocked.oldest_ms = blocked.oldest_ms.max(row.state_ms);
     }
     blocked
 }
@@ -116,8 +118,13 @@ fn process() -> Process {
     Process {
         rss_bytes: field("VmRSS").map(|kib| kib * 1024),
         cpu_us: cpu_us.map(|(s, ns)| s * 1_000_000 + ns / 1000),
-        // The listing itself holds one descriptor.
-        open_fds: std::fs::read_dir("/proc/self/fd").ok().map(|fds| (fds.count() as u64).saturating_sub(1)),
+        open_fds: open_fds(),
         threads: field("Threads"),
     }
+}
+
+/// How many descriptors this process has open, if the system tells.
+pub(super) fn open_fds() -> Option<u64> {
+    // The listing itself holds one.
+    std::fs::read_dir("/proc/self/fd").ok().map(|fds| (fds.count() as u64).saturating_sub(1))
 }

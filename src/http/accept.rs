@@ -79,6 +79,7 @@ impl Accepting<'_> {
     fn run(&self) {
         let mut backoff = BACKOFF.0;
         loop {
+            let _round = threads::round(threads::ROUND);
             let stopping = self.server.is_stopping();
             let failed = self.accept_all().err();
             if stopping {
@@ -106,7 +107,10 @@ impl Accepting<'_> {
     fn accept_all(&self) -> io::Result<()> {
         loop {
             match self.listener.accept() {
-                Ok((socket, peer)) => self.server.welcome(socket, peer),
+                Ok((socket, peer)) => {
+                    threads::count_job();
+                    self.server.welcome(socket, peer);
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 // One client's trouble: it left before it was accepted.
                 Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
@@ -117,7 +121,7 @@ impl Accepting<'_> {
 
     /// Waits to be woken; with `clients`, also for a connection.
     fn wait(&self, longest: Duration, clients: bool) {
-        let _io = threads::enter(State::Io);
+        let _resting = threads::rest(State::Io, longest);
         let mut fds = [PollFd::new(self.wake, PollFlags::IN), PollFd::new(self.listener, PollFlags::IN)];
         let timeout = Timespec { tv_sec: longest.as_secs().cast_signed(), tv_nsec: i64::from(longest.subsec_nanos()) };
         // Whatever ends the wait, the next round looks at everything.

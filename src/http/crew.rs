@@ -24,7 +24,7 @@ use super::connection::Connection;
 use super::serve::serve;
 use super::server::Shared;
 use crate::sync::locks::classes;
-use crate::sync::threads::panic_text;
+use crate::sync::threads::{note_panic, panic_text};
 use crate::sync::{Leaf, Role, State, Threads, threads};
 
 /// How long a thread that finds its seat taken waits for the work that is on its way.
@@ -111,11 +111,6 @@ impl Crew {
         drop(seats);
     }
 
-    /// Counts one request served.
-    pub(super) fn count_job(&self) {
-        self.threads.count_job(self.role);
-    }
-
     fn rest(&self, seat: Seat) -> bool {
         let mut resting = self.resting.lock();
         if resting.closed {
@@ -140,7 +135,7 @@ fn attend(server: &Arc<Shared>, number: u64, receiver: &Receiver<Work>) {
     let mut patience = crew.patience;
     loop {
         let work = {
-            let _waiting = threads::enter(State::WaitingChannel);
+            let _resting = threads::rest(State::WaitingChannel, patience);
             receiver.recv_timeout(patience)
         };
         let work = match work {
@@ -157,7 +152,7 @@ fn attend(server: &Arc<Shared>, number: u64, receiver: &Receiver<Work>) {
         patience = crew.patience;
         let connection = work.connection;
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| serve(server, connection, &mut spare))) {
-            log::error!("serving a connection panicked: {}", panic_text(&*panic));
+            note_panic(format!("serving a connection: {}", panic_text(&*panic)));
         }
         if !crew.rest(work.seat) {
             return;

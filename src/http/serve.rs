@@ -10,7 +10,7 @@ use super::head::Head;
 use super::refusal::Refusal;
 use super::server::Shared;
 use super::service::Request;
-use crate::sync::threads::panic_text;
+use crate::sync::threads::{self, note_panic, panic_text};
 
 /// Serves a connection. `spare` is the thread's buffer, lent to the connection while it is here.
 pub(super) fn serve(server: &Arc<Shared>, mut connection: Box<Connection>, spare: &mut Vec<u8>) {
@@ -35,6 +35,9 @@ pub(super) fn serve(server: &Arc<Shared>, mut connection: Box<Connection>, spare
 /// One request, from its head to its answer. Gives the connection back if it goes on here.
 fn exchange(server: &Arc<Shared>, mut connection: Box<Connection>, head: Head) -> Option<Box<Connection>> {
     let arrived = connection.take_arrival();
+    // Whoever waits longer than that for something else says so himself.
+    let limits = server.limits();
+    let _piece = threads::round(limits.body_timeout + limits.write_timeout + threads::ROUND);
     let framing = match Framing::of(&head) {
         Ok(framing) => framing,
         Err(refusal) => {
@@ -42,7 +45,7 @@ fn exchange(server: &Arc<Shared>, mut connection: Box<Connection>, head: Head) -
             return None;
         }
     };
-    server.crew().count_job();
+    threads::count_job();
     let service = server.service();
     let peer = connection.peer();
     let admission = match catch_unwind(AssertUnwindSafe(|| service.admit(&head, peer))) {
@@ -51,7 +54,7 @@ fn exchange(server: &Arc<Shared>, mut connection: Box<Connection>, head: Head) -
             return connection.respond(&response, head.method() == "HEAD", framing.close, framing.has_body());
         }
         Err(panic) => {
-            log::error!("admitting a request panicked: {}", panic_text(&*panic));
+            note_panic(format!("admitting a request: {}", panic_text(&*panic)));
             connection.refuse(Some(&head), &Refusal::unanswered(), None);
             return None;
         }
@@ -80,7 +83,7 @@ fn exchange(server: &Arc<Shared>, mut connection: Box<Connection>, head: Head) -
         Ok(finished) => finished.take(),
         Err(panic) => {
             // Its exchange has answered in the unwinding, if nobody had before.
-            log::error!("serving a request panicked: {}", panic_text(&*panic));
+            note_panic(format!("serving a request: {}", panic_text(&*panic)));
             None
         }
     }

@@ -32,7 +32,7 @@ use super::service::{Hold, Service};
 use super::watcher::Watcher;
 use crate::metrics::{CountGuard, Counter, Gauge};
 use crate::sync::locks::classes;
-use crate::sync::threads::{SpawnError, panic_text};
+use crate::sync::threads::{SpawnError, note_panic, panic_text};
 use crate::sync::{Leaf, Threads};
 use crate::time::Deadline;
 
@@ -200,7 +200,7 @@ impl Shared {
     pub(super) fn refusal(&self, head: Option<&Head>, refusal: &Refusal, hold: Option<Hold>) -> Response {
         catch_unwind(AssertUnwindSafe(|| self.service.refusal(head, refusal.status, &refusal.error, hold)))
             .unwrap_or_else(|panic| {
-                log::error!("answering a refusal panicked: {}", panic_text(&*panic));
+                note_panic(format!("answering a refusal: {}", panic_text(&*panic)));
                 Response::new(refusal.status)
             })
     }

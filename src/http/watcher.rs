@@ -35,7 +35,7 @@ use super::parking::{Parked, Parking, Wait};
 use super::running::{Running, Watched};
 use super::server::StartError;
 use crate::sync::locks::classes;
-use crate::sync::{CancelReason, CancelToken, Leaf, Role, Thread, Threads};
+use crate::sync::{CancelReason, CancelToken, Leaf, Role, State, Thread, Threads, threads};
 use crate::time::{Deadline, now};
 
 /// How long a request runs before its client is watched.
@@ -102,7 +102,10 @@ impl Watcher {
             parking: Leaf::new(&classes::WATCHER, Table::default()),
         });
         let own = Arc::clone(&inner);
-        let thread = threads.service(Role::Watcher, "watcher", move || own.run()).map_err(StartError::Spawn)?;
+        // Outside the service's work, so that a panic in the middle loses no event: each is armed for once.
+        let mut left = Vec::with_capacity(EVENTS);
+        let thread =
+            threads.service(Role::Watcher, "watcher", move || own.run(&mut left)).map_err(StartError::Spawn)?;
         Ok(Arc::new(Self { inner, thread: Some(thread) }))
     }
 
@@ -209,23 +212,23 @@ impl Inner {
         }
     }
 
-    fn run(&self) {
+    /// Runs until told to quit. `left` holds what a run that panicked had not come to yet.
+    fn run(&self, left: &mut Vec<(u64, epoll::EventFlags)>) {
         let mut events = Vec::with_capacity(EVENTS);
         let mut next_tick = now();
         while !self.quit.load(Ordering::Acquire) {
-            events.clear();
-            let timeout = self.plan(next_tick);
-            match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout)) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => {
+            if left.is_empty() {
+                if let Err(error) = self.wait(&mut events, next_tick) {
                     log::error!("epoll_wait failed: {error}");
                     return;
                 }
-            }
-            for event in &events {
                 // Copied out one by one: the kernel's layout is packed.
-                let (data, flags) = (event.data, event.flags);
-                self.event(data.u64(), flags);
+                left.extend(events.drain(..).map(|event| (event.data.u64(), event.flags)));
+            }
+            let _round = threads::round(threads::ROUND);
+            threads::count_job();
+            while let Some((id, flags)) = left.pop() {
+                self.event(id, flags);
             }
             let now = now();
             if now >= next_tick {
@@ -233,6 +236,16 @@ impl Inner {
                 next_tick = now + TICK;
             }
             self.expire(now);
+        }
+    }
+
+    /// Sleeps until something is to be done, and takes the events that there are.
+    fn wait(&self, events: &mut Vec<epoll::Event>, next_tick: Instant) -> Result<(), Errno> {
+        let timeout = self.plan(next_tick);
+        let _resting = threads::rest(State::Io, LONGEST);
+        match epoll::wait(&self.epoll, spare_capacity(events), Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 

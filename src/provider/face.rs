@@ -106,13 +106,6 @@ impl Face {
         }
     }
 
-    /// Who the worker is, what it is at, and for how long.
-    pub(crate) fn current(&self, now: Instant) -> Option<(WorkerId, RequestId, Duration)> {
-        let current = self.current.lock();
-        let current = current.as_ref()?;
-        Some((self.id, current.request_id.clone(), now.saturating_duration_since(current.since)))
-    }
-
     pub(crate) fn row(&self, now: Instant) -> WorkerRow {
         let (request_id, current_ms) = match &*self.current.lock() {
             Some(current) => (

@@ -29,7 +29,7 @@ mod whole;
 mod worker;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use attempt::AttemptSettings;
 pub use ending::PoolEnd;
@@ -42,16 +42,15 @@ pub use snapshot::{
     BreakerStats, HealthStats, JobStats, KeyStats, LastScaling, OptimizationStats, ProviderStats, QueueStats,
     ScalingStats, WorkerStats,
 };
-pub use vitals::{RunningJob, VitalSigns};
-
 pub use stock::{Pools, Stock};
+pub use vitals::{PoolVitals, RunningJob};
 
 use crate::error::Error;
 use crate::events::Events;
 use crate::model::{Call, Sink, Timing};
 use crate::queue::ByteBudget;
-use crate::sync::Threads;
 use crate::sync::threads::SpawnError;
+use crate::sync::{Threads, threads};
 use crate::time::Deadline;
 use crate::transport::Transport;
 use attempt::Attempt;
@@ -124,6 +123,10 @@ impl Provider {
 
     /// Makes one attempt on the calling thread's behalf, and waits for it. With a `sink`, a stream is relayed into it.
     pub fn attempt(&self, call: &Arc<Call>, model: &Arc<str>, number: u32, sink: Option<Box<dyn Sink>>) -> Outcome {
+        let shared = self.pool.shared();
+        // What is waited for a place and a worker, and then for the worker's answer.
+        let limit = shared.attempt.limit(call.fields.stream);
+        let _due = threads::due(shared.settings.wait_timeout.saturating_add(limit));
         match self.pool.submit(call, model, number, sink) {
             Ok(ticket) => {
                 let Waited { result, timing, sink } = ticket.wait(&call.cancel, call.deadline, call.fields.stream);
@@ -143,6 +146,12 @@ impl Provider {
         let halted = self.pool.halt();
         self.pool.shared().attempt.transport.retire();
         Halt(halted)
+    }
+
+    /// What a watchdog should see.
+    #[must_use]
+    pub fn vitals(&self, now: Instant) -> PoolVitals {
+        vitals::take(&self.pool, now)
     }
 
     /// The provider's part of `/stats`.

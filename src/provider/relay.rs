@@ -25,7 +25,7 @@ use crate::config::StreamGarbage;
 use crate::error::{Attempt, Code, Error};
 use crate::model::{Call, Sink, SinkError, StreamEnd, StreamHead};
 use crate::queue::Permit;
-use crate::sync::CancelReason;
+use crate::sync::{CancelReason, threads};
 use crate::time::{Deadline, now};
 use crate::transport::{Body, Incoming, TransportError, TransportErrorKind};
 use crate::wire::openai::{ChatStream, Step};
@@ -45,6 +45,9 @@ const LEFT_OUT: &[u8] = b": an event that was no JSON was left out\n\n";
 
 /// How long a stream may be silent between its finish reason and its `[DONE]`, which some providers forget.
 const AFTER_END: Duration = Duration::from_secs(2);
+
+/// What a client that reads slowly may take of a worker's time on top of the stream's own.
+const STALLED: Duration = Duration::from_secs(60);
 
 /// How long the end of a finished stream's body is waited for, so that its connection can be used again.
 const CLEAN_END: Duration = Duration::from_millis(50);
@@ -253,6 +256,8 @@ impl Streaming {
         opened: Opened,
         scratch: &mut Scratch,
     ) {
+        // What the client may stall it comes on top, and the server bounds that.
+        let _due = threads::due(shared.attempt.settings.stream_max_duration.saturating_add(STALLED));
         let relayed = catch_unwind(AssertUnwindSafe(|| {
             self.sink.begin(head).map_err(|error| self.sink_error(error))?;
             self.pump(shared, &mut source, opened, scratch)

@@ -27,7 +27,7 @@ pub(crate) fn run(roster: &Weak<Roster>, exits: &Receiver<ThreadEvent>, bell: &R
     let mut next_look = Deadline::after(TICK);
     loop {
         {
-            let _waiting = threads::enter(State::WaitingChannel);
+            let _resting = threads::rest(State::WaitingChannel, TICK);
             select_biased! {
                 recv(quit.channel()) -> _ => return,
                 recv(exits) -> event => match event {
@@ -39,6 +39,8 @@ pub(crate) fn run(roster: &Weak<Roster>, exits: &Receiver<ThreadEvent>, bell: &R
                 default(next_look.remaining()) => {}
             }
         }
+        let _round = threads::round(threads::ROUND);
+        threads::count_job();
         let Some(roster) = roster.upgrade() else { return };
         let now = now();
         let is_look = next_look.remaining_at(now).is_zero();

@@ -1,58 +1,67 @@
-//! What a watchdog looks at: how long the queue's head has waited, and which running job is nearest to its limit.
+//! What a pool shows to whoever watches over it: cheap to take, and more than numbers.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Provider;
 use super::face::WorkerState;
-use crate::ids::RequestId;
+use super::pool::{Pool, count_workers};
 
-/// A provider's vital signs, with the limits to judge them by.
+/// A pool at one moment.
 #[derive(Clone, Debug)]
-pub struct VitalSigns {
-    /// How long the job at the queue's head has waited. For up to `wait_timeout` it may be one whose waiter has left since.
-    pub queue_head: Option<Duration>,
-    /// How long a job may wait; its waiter leaves by itself then.
+pub struct PoolVitals {
+    /// The provider's name.
+    pub provider: Arc<str>,
+    /// What its workers are at.
+    pub running: Vec<RunningJob>,
+    /// Workers that wait for a job.
+    pub idle: u64,
+    /// How long a job may wait for a place and a worker.
     pub wait_timeout: Duration,
-    /// The running job that is furthest past its limit, or nearest to it.
-    pub oldest_running: Option<RunningJob>,
+    /// How long the job that a worker would take next has waited; `None` if none does.
+    pub queue_head: Option<Duration>,
 }
 
 /// A job that a worker is at.
 #[derive(Clone, Debug)]
 pub struct RunningJob {
-    /// The worker's name, which is its thread's.
-    pub worker: String,
-    /// The request.
-    pub request_id: RequestId,
-    /// How long the worker has been at it.
+    /// The worker's thread.
+    pub thread: String,
+    /// The request's id.
+    pub request_id: String,
+    /// Since when the worker has had it.
     pub age: Duration,
-    /// How long it may take: an attempt's limit, and a stream's length once it is being relayed.
-    pub limit: Duration,
+    /// Whether it is a stream that is being relayed: a whole answer is handed over at once.
+    pub streams: bool,
 }
 
-impl Provider {
-    /// The provider's vital signs at `now`.
-    #[must_use]
-    pub fn vital_signs(&self, now: Instant) -> VitalSigns {
-        let shared = self.pool.shared();
-        let (settings, attempt) = (&shared.settings, &shared.attempt);
-        let mut queue_head = shared.lanes.oldest_wait(now);
-        if queue_head.is_some_and(|age| age > settings.wait_timeout) {
-            // Nobody waits that long: what stands there are shells whose waiters have left.
-            shared.lanes.compact();
-            queue_head = shared.lanes.oldest_wait(now);
-        }
-        let answered_within = attempt.limit(false).max(attempt.limit(true));
-        let running = self.pool.faces().into_iter().filter_map(|face| {
-            let (id, request_id, age) = face.current(now)?;
-            let limit = match face.state() {
-                WorkerState::Responding => answered_within + attempt.settings.stream_max_duration,
-                _ => answered_within,
-            };
-            Some(RunningJob { worker: format!("{}-worker-{}", settings.name, id.0), request_id, age, limit })
-        });
-        let spare = |job: &RunningJob| job.limit.as_secs_f64() - job.age.as_secs_f64();
-        let oldest_running = running.min_by(|one, other| spare(one).total_cmp(&spare(other)));
-        VitalSigns { queue_head, wait_timeout: settings.wait_timeout, oldest_running }
+pub(super) fn take(pool: &Pool, now: Instant) -> PoolVitals {
+    let (faces, settings) = (pool.faces(), &pool.shared().settings);
+    let running = faces.iter().map(|face| face.row(now)).filter_map(|row| {
+        let (request_id, age_ms) = row.request_id.zip(row.current_ms)?;
+        Some(RunningJob {
+            thread: format!("{}-worker-{}", settings.name, row.id.0),
+            request_id,
+            age: Duration::from_millis(age_ms),
+            streams: row.state == WorkerState::Responding,
+        })
+    });
+    PoolVitals {
+        provider: Arc::clone(&settings.name),
+        running: running.collect(),
+        idle: count_workers(&faces).1,
+        wait_timeout: settings.wait_timeout,
+        queue_head: queue_head(pool, now),
     }
+}
+
+/// How long the job at the queue's head has waited. For up to `wait_timeout` it may be one whose waiter has left since.
+fn queue_head(pool: &Pool, now: Instant) -> Option<Duration> {
+    let shared = pool.shared();
+    let age = shared.lanes.oldest_wait(now)?;
+    if age <= shared.settings.wait_timeout {
+        return Some(age);
+    }
+    // Nobody waits that long: what stands there are shells whose waiters have left.
+    shared.lanes.compact();
+    shared.lanes.oldest_wait(now)
 }

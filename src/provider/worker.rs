@@ -24,8 +24,8 @@ use crate::metrics::CountGuard;
 use crate::model::Timing;
 use crate::queue::{Shift, Taken};
 use crate::recycle::Joint;
-use crate::sync::threads::panic_text;
-use crate::sync::{CancelReason, QuitSignal, Role, State, threads};
+use crate::sync::threads::{count_panic, panic_text};
+use crate::sync::{CancelReason, QuitSignal, State, threads};
 use crate::time::{Deadline, now};
 
 /// How long a worker waits before it looks around: nothing depends on it but a heartbeat.
@@ -45,7 +45,7 @@ pub(crate) fn run(shared: &Shared, face: &Face, quit: &QuitSignal, ready: Option
     }
     loop {
         let taken = {
-            let _waiting = threads::enter(State::WaitingChannel);
+            let _resting = threads::rest(State::WaitingChannel, TICK);
             shared.lanes.take(&seat, &mut shift, quit, TICK)
         };
         match taken {
@@ -58,10 +58,10 @@ pub(crate) fn run(shared: &Shared, face: &Face, quit: &QuitSignal, ready: Option
                         // Another job may have been taken for this worker's own meanwhile.
                         shared.lanes.ring_if_standing();
                     }
+                    threads::count_job();
                     if !serve(shared, face, job, payload, &mut scratch) {
                         break;
                     }
-                    shared.threads.count_job(Role::Worker);
                 }
             },
         }
@@ -71,6 +71,8 @@ pub(crate) fn run(shared: &Shared, face: &Face, quit: &QuitSignal, ready: Option
 
 /// Serves one job; `false` if it panicked.
 fn serve(shared: &Shared, face: &Face, job: Joint<Job>, payload: Payload, scratch: &mut Scratch) -> bool {
+    let limit = shared.attempt.limit(payload.call.fields.stream);
+    let _piece = threads::round(limit);
     let taken = now();
     let queue = taken.saturating_duration_since(payload.submitted);
     let timing = Timing { queue, ..Timing::default() };
@@ -96,7 +98,7 @@ fn serve(shared: &Shared, face: &Face, job: Joint<Job>, payload: Payload, scratc
         shared.figures.panics.inc();
         let (name, id) = (&shared.settings.name, &call.request_id);
         let text = panic_text(&*panic);
-        log::error!("{name}: a worker panicked at request {id}: {text}");
+        count_panic(format!("at request {id}: {text}"));
         shared.events.push("panic", name, format!("a worker panicked at request {id}: {text}"));
         return false;
     }

@@ -58,7 +58,8 @@ impl Pause<'_> {
     }
 
     fn until(&self, deadline: Deadline) -> Result<(), Broken> {
-        let _waiting = threads::enter(State::WaitingChannel);
+        // As long as the model's name says, which may be a day.
+        let (_waiting, _due) = (threads::enter(State::WaitingChannel), threads::due(Duration::MAX));
         select! {
             recv(self.peer.channel()) -> _ => Err(Broken::PeerLeft),
             recv(self.quit.channel()) -> _ => Err(Broken::Shutdown),

@@ -93,7 +93,7 @@ fn run(
     loop {
         let mut askers = Vec::new();
         {
-            let _waiting = threads::enter(State::WaitingChannel);
+            let _resting = threads::rest(State::WaitingChannel, EVERY);
             select_biased! {
                 recv(quit.channel()) -> _ => return,
                 recv(asked) -> asker => match asker {
@@ -103,6 +103,8 @@ fn run(
                 recv(ticks) -> _ => {}
             }
         }
+        let _round = threads::round(threads::ROUND);
+        threads::count_job();
         // Whoever asked until now is served by the snapshot that is taken after.
         askers.extend(asked.try_iter().take(ASKERS));
         let Some(gateway) = gateway.upgrade() else { return };

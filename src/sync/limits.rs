@@ -1,7 +1,10 @@
 //! How many threads this process may have, read from the system at start.
 //!
 //! A thread takes four memory maps (stack, guard, signal stack, its guard), so `vm.max_map_count` ends a process by abort
-//! long before the processors do; `pid_max`, `RLIMIT_NPROC` and the cgroup's `pids.max` end it by refusal.
+//! long before the processors do; `pid_max`, `threads-max`, `RLIMIT_NPROC` and the cgroups' `pids.max` end it by refusal.
+//! The least of them, less a reserve, is the limit. For more threads raise the one that is named:
+//! `sysctl -w vm.max_map_count=262144` allows 65,000, where the default of 65,530 allows 16,100; `sysctl -w
+//! kernel.pid_max=…`, `ulimit -u`, and the `pids.max` (`TasksMax=` under systemd, `--pids-limit` of a container) the others.
 
 use rustix::process::{Resource, getrlimit};
 
@@ -23,7 +26,7 @@ pub fn derive() -> (u64, &'static str) {
         (read("/proc/sys/kernel/pid_max"), "sysctl kernel.pid_max"),
         (read("/proc/sys/kernel/threads-max"), "sysctl kernel.threads-max"),
         (getrlimit(Resource::Nproc).current, "RLIMIT_NPROC (ulimit -u)"),
-        (read("/sys/fs/cgroup/pids.max"), "the cgroup's pids.max"),
+        (cgroup(), "the cgroup's pids.max"),
         (Some(CEILING), "the gateway's own ceiling"),
     ];
     let (limit, source) = candidates
@@ -34,12 +37,56 @@ pub fn derive() -> (u64, &'static str) {
     (limit.saturating_sub(RESERVE).max(16), source)
 }
 
+/// The least `pids.max` of the cgroups that this process is in, from its own up to the one that it sees as the root.
+fn cgroup() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    pids_files(&groups).iter().filter_map(|path| read(path)).min()
+}
+
+/// Where the limits of these groups stand, for a text of `/proc/self/cgroup`: lines of `number:controllers:path`, of which
+/// the second version has one, without a controller.
+fn pids_files(groups: &str) -> Vec<String> {
+    let mut files = Vec::new();
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
+        let root = match controllers {
+            "" => "/sys/fs/cgroup",
+            _ if controllers.split(',').any(|name| name == "pids") => "/sys/fs/cgroup/pids",
+            _ => continue,
+        };
+        let mut group = path.trim_end_matches('/');
+        loop {
+            files.push(format!("{root}{group}/pids.max"));
+            match group.rsplit_once('/') {
+                Some((parent, _)) => group = parent,
+                None => break,
+            }
+        }
+    }
+    files
+}
+
 fn read(path: &str) -> Option<u64> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn the_limit_of_every_cgroup_on_the_way_up_counts_in_both_versions() {
+        let files = super::pids_files("12:cpu,pids:/a/b\n3:memory:/m\n0::/docker/x\nnonsense\n");
+        let expected = [
+            "/sys/fs/cgroup/pids/a/b/pids.max",
+            "/sys/fs/cgroup/pids/a/pids.max",
+            "/sys/fs/cgroup/pids/pids.max",
+            "/sys/fs/cgroup/docker/x/pids.max",
+            "/sys/fs/cgroup/docker/pids.max",
+            "/sys/fs/cgroup/pids.max",
+        ];
+        assert_eq!(files, expected);
+    }
+
     #[test]
     fn the_limit_leaves_a_reserve_under_the_map_count() {
         let (limit, source) = super::derive();

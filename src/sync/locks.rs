@@ -16,6 +16,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
+use super::threads::{self, State};
 use crate::metrics::Counter;
 
 /// What all locks of one kind share: their name, their rank and their figures.
@@ -67,7 +68,7 @@ pub mod classes {
         SCALING = ranked("provider.scaling", 390);
         /// The workers of a pool: who runs, who is being started, who is quitting.
         ROSTER = ranked("provider.roster", 400);
-        /// A pool's supervisor: taken by whoever ends it.
+        /// A pool's supervisor, a gateway's watchdog: taken by whoever ends it.
         LIFECYCLE = leaf("provider.lifecycle");
         /// One job's payload: taken by its worker or by its waiter.
         JOB = leaf("provider.job");
@@ -167,6 +168,7 @@ impl<T> Leaf<T> {
     #[cold]
     fn lock_contended(&self) -> MutexGuard<'_, T> {
         self.class.contended.inc();
+        let _waiting = threads::enter(State::WaitingLock);
         WAITING.fetch_add(1, Ordering::Relaxed);
         let guard = self.inner.lock();
         WAITING.fetch_sub(1, Ordering::Relaxed);
@@ -264,6 +266,7 @@ impl<T> Ranked<T> {
     #[cold]
     fn lock_contended(&self, wait: Duration) -> Result<MutexGuard<'_, T>, LockError> {
         self.class.contended.inc();
+        let _waiting = threads::enter(State::WaitingLock);
         WAITING.fetch_add(1, Ordering::Relaxed);
         let guard = self.inner.try_lock_for(wait);
         WAITING.fetch_sub(1, Ordering::Relaxed);

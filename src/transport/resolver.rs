@@ -34,6 +34,9 @@ use crate::time::{Deadline, now};
 /// How many look-ups run at a time.
 const THREADS: usize = 2;
 
+/// How long the system's resolver may take by its own settings, usually: a few tries at a few name servers.
+const LOOK_UP: Duration = Duration::from_secs(30);
+
 /// How many look-ups may wait for a thread.
 const WAITING: usize = 256;
 
@@ -286,14 +289,18 @@ fn unique(addresses: Vec<IpAddr>) -> Arc<[IpAddr]> {
 fn run(cache: &Cache, jobs: &Receiver<Job>, quit: &QuitSignal) {
     loop {
         let job = {
-            let _state = threads::enter(State::WaitingChannel);
+            let _resting = threads::rest(State::WaitingChannel, Duration::MAX);
             select! {
                 recv(quit.channel()) -> _ => return,
                 recv(jobs) -> job => job,
             }
         };
         match job {
-            Ok(job) if !quit.given() => cache.land(job),
+            Ok(job) if !quit.given() => {
+                let _round = threads::round(LOOK_UP);
+                threads::count_job();
+                cache.land(job);
+            }
             _ => return,
         }
     }

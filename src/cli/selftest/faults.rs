@@ -79,7 +79,7 @@ pub(super) fn thread_limit() -> Verdict {
         })?);
     }
     let past = threads.spawn(ROLE, "past", || ());
-    let refused = matches!(past, Err(SpawnError::Limit { limit: LIMIT }));
+    let refused = matches!(past, Err(SpawnError::Limit { limit: LIMIT, .. }));
     drop(hold);
     running.into_iter().try_for_each(ended)?;
     ensure(refused, || format!("one past the limit came to {past:?}"))?;

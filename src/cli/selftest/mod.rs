@@ -12,6 +12,7 @@ mod locks;
 mod memory;
 mod queueing;
 mod rig;
+mod threads;
 mod workers;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -53,6 +54,13 @@ const CLAIMS: &[Claim] = &[
     ("panic isolation: a thread's panic is caught, counted and told to its owner", faults::thread_panics),
     ("thread limit: past it a spawn is refused, and the place comes back", faults::thread_limit),
     ("thread tracking: each has a name and a number, and its end is recorded", faults::tracking),
+    ("thread limit: derived from the system's, and a refusal says which one", threads::derived_limit),
+    ("thread states: running, waiting for a channel or a lock, I/O; jobs are counted by role", threads::states),
+    ("thread completion: the last 256 that ended are remembered", threads::ended_ring),
+    ("health checks: a thread past its deadline is counted and alerted, until it goes on", threads::stuck),
+    ("blocked operations: idle threads are not counted", threads::idle_is_not_blocked),
+    ("panic recovery: the gateway's own threads go on, counted and alerted", threads::services_restart),
+    ("leak prevention: after every outcome threads, places and channels are back", threads::nothing_leaks),
     (
         "object pools: 85 % hits or more of channels, 80 % of jobs, 70 % of responses and buffers, steady",
         memory::hit_ratios,

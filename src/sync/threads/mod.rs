@@ -2,14 +2,19 @@
 //!
 //! **Protocol.** [`Threads::spawn`] runs one piece of work; its panic is caught, logged with the thread's name, counted,
 //! and told to the owner as the thread's end. [`Threads::service`] runs work that must go on: a panic is caught, counted,
-//! and the work is begun again on the same thread. Past the limit a spawn is an error, never a panic; the last few threads
-//! below it are kept for those who replace workers and for those who look after the gateway.
+//! and the work is begun again on the same thread, after a pause that grows while it panics again and again. Past the limit
+//! a spawn is an error, never a panic; the last few threads below it are kept for those who replace workers and for those
+//! who look after the gateway.
 //!
 //! **Shutdown.** A thread's `done` channel closes when its work is over; joining waits for that under a deadline, so that
-//! a straggler is reported by name instead of blocking the one who waits.
+//! a straggler is reported by name instead of blocking the one who waits. A service that pauses after a panic is woken by
+//! whoever joins it.
 //!
-//! **Lock order.** The table of threads is a leaf. Read `state` for what a thread says of itself, `stats` for what is told of it.
+//! **Lock order.** The table of threads is a leaf. Read `state` for what a thread says of itself, `panics` for what becomes
+//! of its panics, `stats` for what is told of it.
 
+mod handle;
+mod panics;
 mod role;
 mod state;
 mod stats;
@@ -20,19 +25,21 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Sender, bounded};
 
+pub use handle::Thread;
+pub use panics::{PanicNote, count_panic, note_panic, panic_text};
 pub use role::Role;
-pub use state::{State, StateGuard, enter};
+pub use state::{Due, GRACE, ROUND, Rest, State, StateGuard, count_job, due, enter, rest, round};
 pub use stats::{Ended, RoleRow, ThreadRow, ThreadStats};
 
 use super::locks::{Leaf, classes};
 use crate::ids::ThreadId;
 use crate::metrics::{CountGuard, Counter, Gauge, Histogram};
-use crate::time::{Deadline, micros_of, now};
+use crate::time::{Backoff, coarse_us, micros_of, now};
+use panics::Panics;
 use state::Entry;
 
 /// How many ended threads are remembered.
@@ -42,8 +49,12 @@ const ENDED_KEPT: usize = 256;
 const STACK_COLOURS: u64 = 31;
 const STACK_PAGE: usize = 4096;
 
-/// The pause before a service that panicked begins again, so that one that panics at once does not spin.
-const RESTART_PAUSE: Duration = Duration::from_millis(10);
+/// The pause before a service that panicked begins again, so that one that panics at once does not spin. Without jitter:
+/// there is nobody whom it would meet.
+const RESTART: Backoff = Backoff { initial: Duration::from_millis(10), max: Duration::from_secs(1) };
+
+/// How long a service must have run for its next panic to count as a first one.
+pub const STEADY: Duration = Duration::from_secs(60);
 
 /// What the owner of a thread is told about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +78,8 @@ pub enum SpawnError {
     Limit {
         /// The limit.
         limit: u64,
+        /// What sets it, and is to be raised for more.
+        set_by: &'static str,
     },
     /// The operating system refused.
     Os(std::io::Error),
@@ -75,7 +88,9 @@ pub enum SpawnError {
 impl fmt::Display for SpawnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Limit { limit } => write!(f, "the limit of {limit} threads is reached (threads.max)"),
+            Self::Limit { limit, set_by } => {
+                write!(f, "the limit of {limit} threads is reached; it is set by {set_by}")
+            }
             Self::Os(error) => write!(f, "the operating system refused a thread: {error}"),
         }
     }
@@ -92,12 +107,14 @@ impl std::error::Error for SpawnError {
 #[derive(Default)]
 struct RoleFigures {
     active: Arc<Gauge>,
+    /// Jobs of threads that have ended; those that run count their own. Written under the table's lock.
     jobs: Counter,
     lifetime: Histogram,
 }
 
 struct Registry {
     limit: u64,
+    set_by: &'static str,
     stack: usize,
     next: AtomicU64,
     active: Arc<Gauge>,
@@ -105,8 +122,8 @@ struct Registry {
     roles: [RoleFigures; Role::ALL.len()],
     spawned: Counter,
     finished: Counter,
-    panics: Counter,
     refused: Counter,
+    panics: Arc<Panics>,
 }
 
 #[derive(Default)]
@@ -126,11 +143,18 @@ impl fmt::Debug for Threads {
 }
 
 impl Threads {
-    /// A registry that runs at most `limit` threads at a time, each with `stack` bytes.
+    /// A registry that runs at most `limit` threads at a time, each with `stack` bytes, as `threads.max` says.
     #[must_use]
     pub fn new(limit: u64, stack: usize) -> Self {
+        Self::limited(limit, "threads.max", stack)
+    }
+
+    /// A registry whose `limit` is set by something else, which is named to whoever reaches it.
+    #[must_use]
+    pub fn limited(limit: u64, set_by: &'static str, stack: usize) -> Self {
         Self(Arc::new(Registry {
             limit,
+            set_by,
             stack,
             next: AtomicU64::new(1),
             active: Arc::default(),
@@ -138,8 +162,8 @@ impl Threads {
             roles: Default::default(),
             spawned: Counter::new(),
             finished: Counter::new(),
-            panics: Counter::new(),
             refused: Counter::new(),
+            panics: Arc::new(Panics::new()),
         }))
     }
 
@@ -153,6 +177,29 @@ impl Threads {
     #[must_use]
     pub fn limit(&self) -> u64 {
         self.0.limit
+    }
+
+    /// What sets the limit, and is to be raised for more threads.
+    #[must_use]
+    pub fn limit_set_by(&self) -> &'static str {
+        self.0.set_by
+    }
+
+    /// Has `listener` called at each panic, on the thread that panicked. The first one that is given stays.
+    pub fn on_panic(&self, listener: impl Fn(&PanicNote) + Send + Sync + 'static) {
+        self.0.panics.listen(Box::new(listener));
+    }
+
+    /// The panics of the last `within`, oldest first; the last 64 are remembered.
+    #[must_use]
+    pub fn recent_panics(&self, now: Instant, within: Duration) -> Vec<PanicNote> {
+        self.0.panics.recent(now, within)
+    }
+
+    /// Has the next round of a thread of this role panic: for tests of what becomes of it.
+    #[cfg(debug_assertions)]
+    pub fn inject_panic(&self, role: Role) {
+        self.0.panics.ask(role);
     }
 
     /// Runs `work` on a thread of its own.
@@ -190,12 +237,21 @@ impl Threads {
         name: &str,
         mut work: impl FnMut() + Send + 'static,
     ) -> Result<Thread, SpawnError> {
-        let registry = Arc::clone(&self.0);
-        let label = name.to_owned();
         self.start(role, name, None, move || {
-            while let Err(panic) = catch_unwind(AssertUnwindSafe(&mut work)) {
-                registry.note_panic(&label, &*panic);
-                std::thread::park_timeout(RESTART_PAUSE);
+            let mut failures = 0;
+            loop {
+                let begun = now();
+                let Err(panic) = catch_unwind(AssertUnwindSafe(&mut work)) else { return };
+                if now().saturating_duration_since(begun) >= STEADY {
+                    failures = 0;
+                }
+                let pause = RESTART.delay(failures, 1.0);
+                failures += 1;
+                note_panic(format!("{}; it goes on in {pause:?}", panic_text(&*panic)));
+                drop(panic);
+                let _resting = rest(State::WaitingChannel, pause);
+                // Ends early for whoever joins it, which is welcome.
+                std::thread::park_timeout(pause);
             }
         })
     }
@@ -210,10 +266,10 @@ impl Threads {
         let registry = &self.0;
         let Some(count) = registry.active.enter_below(role.share_of(registry.limit)) else {
             registry.refused.inc();
-            return Err(SpawnError::Limit { limit: registry.limit });
+            return Err(SpawnError::Limit { limit: registry.limit, set_by: registry.set_by });
         };
         let id = ThreadId(registry.next.fetch_add(1, Ordering::Relaxed));
-        let entry = Arc::new(Entry::new(id, name, role));
+        let entry = Arc::new(Entry::new(id, name, role, Arc::clone(&registry.panics)));
         let (done, done_signal) = bounded::<Infallible>(0);
         let life = Life {
             role_count: registry.roles[role as usize].active.enter(),
@@ -232,11 +288,11 @@ impl Threads {
             std::thread::Builder::new().name(short).stack_size(registry.stack + colour(id)).spawn(move || {
                 let mut life = life;
                 state::adopt(&life.entry);
-                life.entry.enter(State::Running);
+                life.entry.begin();
                 life.owner.tell(ThreadEvent::Spawned(life.entry.id));
                 if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
                     life.panicked = true;
-                    life.registry.note_panic(&life.entry.name, &*panic);
+                    note_panic(panic_text(&*panic));
                 }
             });
         match spawned {
@@ -252,45 +308,46 @@ impl Threads {
         }
     }
 
-    /// Counts one job done by the current thread's role.
-    pub fn count_job(&self, role: Role) {
-        self.0.roles[role as usize].jobs.inc();
-    }
-
     /// Every thread that runs now.
     #[must_use]
     pub fn list(&self) -> Vec<ThreadRow> {
         let live: Vec<_> = self.0.table.lock().live.values().cloned().collect();
-        let now = now();
-        live.iter().map(|entry| entry.row(now)).collect()
+        let now_us = coarse_us();
+        live.iter().map(|entry| entry.row(now_us)).collect()
     }
 
     /// The threads' part of `/stats`.
     #[must_use]
     pub fn stats(&self) -> ThreadStats {
         let registry = &self.0;
+        let (now_us, mut stuck, mut jobs) = (coarse_us(), 0, [0; Role::ALL.len()]);
+        let table = registry.table.lock();
+        // Under the lock under which an ending thread's jobs go over to its role, so that none is missed or counted twice.
+        for entry in table.live.values() {
+            stuck += u64::from(entry.overdue(now_us).is_some());
+            jobs[entry.role as usize] += entry.jobs();
+        }
+        for (jobs, figures) in jobs.iter_mut().zip(&registry.roles) {
+            *jobs += figures.jobs.get();
+        }
+        let ended = table.ended.iter().cloned().collect();
+        drop(table);
+        let row = |role: Role| {
+            let figures = &registry.roles[role as usize];
+            let lifetime_us = figures.lifetime.dist().unwrap_or_default();
+            (role, RoleRow { active: figures.active.get(), jobs_total: jobs[role as usize], lifetime_us })
+        };
         ThreadStats {
             active: registry.active.get(),
             limit: registry.limit,
             peak: registry.active.peak(),
             spawned_total: registry.spawned.get(),
             finished_total: registry.finished.get(),
-            panics_total: registry.panics.get(),
+            panics_total: registry.panics.total.get(),
             refused_total: registry.refused.get(),
-            stuck: None,
-            by_role: Role::ALL
-                .into_iter()
-                .map(|role| {
-                    let figures = &registry.roles[role as usize];
-                    let row = RoleRow {
-                        active: figures.active.get(),
-                        jobs_total: figures.jobs.get(),
-                        lifetime_us: figures.lifetime.dist().unwrap_or_default(),
-                    };
-                    (role, row)
-                })
-                .collect(),
-            ended: registry.table.lock().ended.iter().cloned().collect(),
+            stuck,
+            by_role: Role::ALL.into_iter().map(row).collect(),
+            ended,
         }
     }
 }
@@ -301,23 +358,6 @@ impl Threads {
 /// into the same few cache sets.
 fn colour(id: ThreadId) -> usize {
     (id.0 % STACK_COLOURS) as usize * STACK_PAGE
-}
-
-impl Registry {
-    fn note_panic(&self, name: &str, panic: &(dyn std::any::Any + Send)) {
-        self.panics.inc();
-        log::error!("thread {name} panicked: {}", panic_text(panic));
-    }
-}
-
-/// The words of a panic, as far as it has any.
-#[must_use]
-pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&'static str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("(no message)")
 }
 
 /// A running thread's guards. Field order is drop order: `done` closes when everything is counted, and the owner hears of
@@ -358,10 +398,11 @@ impl Drop for Owner {
 impl Drop for Life {
     fn drop(&mut self) {
         let _ = (&self.role_count, &self.count, &self.done);
-        let ran = self.entry.enter(State::Finished) != State::Created;
+        let ran = self.entry.finish();
         let lifetime_us = micros_of(now().saturating_duration_since(self.entry.born));
         let mut table = self.registry.table.lock();
         table.live.remove(&self.entry.id);
+        self.registry.roles[self.entry.role as usize].jobs.add(self.entry.jobs());
         if !ran {
             return;
         }
@@ -382,178 +423,5 @@ impl Drop for Life {
     }
 }
 
-/// The owner's handle of a thread.
-pub struct Thread {
-    id: ThreadId,
-    name: Arc<str>,
-    done: Receiver<Infallible>,
-    handle: Option<JoinHandle<()>>,
-}
-
-impl Thread {
-    /// Its number.
-    #[must_use]
-    pub fn id(&self) -> ThreadId {
-        self.id
-    }
-
-    /// Its name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// A channel that closes when the thread's work is over.
-    #[must_use]
-    pub fn done(&self) -> &Receiver<Infallible> {
-        &self.done
-    }
-
-    /// Whether this is the thread that asks.
-    #[must_use]
-    pub fn is_current(&self) -> bool {
-        self.handle.as_ref().is_some_and(|handle| handle.thread().id() == std::thread::current().id())
-    }
-
-    /// Waits until the thread is over. A thread that joins itself returns at once: it ends when its caller returns.
-    ///
-    /// # Errors
-    /// If it still runs at the deadline; the handle comes back for another try or a report.
-    pub fn join(mut self, deadline: Deadline) -> Result<(), Self> {
-        if self.is_current() {
-            return Ok(());
-        }
-        let _waiting = enter(State::WaitingChannel);
-        match self.done.recv_deadline(deadline.instant()) {
-            Err(crossbeam_channel::RecvTimeoutError::Timeout) => Err(self),
-            Ok(_) | Err(crossbeam_channel::RecvTimeoutError::Disconnected) => {
-                if let Some(handle) = self.handle.take() {
-                    // Its panic was caught and counted inside; what is left to wait for is the stack's unmapping.
-                    let _ = handle.join();
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
-impl fmt::Debug for Thread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Thread").field(&self.name).finish()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FUSE: Duration = Duration::from_secs(5);
-
-    fn threads(limit: u64) -> Threads {
-        Threads::new(limit, 256 * 1024)
-    }
-
-    #[test]
-    fn past_the_limit_a_spawn_is_an_error_and_the_place_comes_back() {
-        let threads = threads(1);
-        let (hold, held) = bounded::<()>(0);
-        let first = threads.spawn(Role::Conn, "first", move || assert!(held.recv().is_err())).expect("room for one");
-        assert!(matches!(threads.spawn(Role::Conn, "second", || ()), Err(SpawnError::Limit { limit: 1 })));
-        drop(hold);
-        first.join(Deadline::after(FUSE)).expect("it ends");
-        threads.spawn(Role::Conn, "third", || ()).expect("room again").join(Deadline::after(FUSE)).expect("it ends");
-        let stats = threads.stats();
-        assert_eq!(
-            (stats.active, stats.peak, stats.spawned_total, stats.finished_total, stats.refused_total),
-            (0, 1, 2, 2, 1)
-        );
-    }
-
-    #[test]
-    fn a_panic_is_caught_counted_and_told_to_the_owner() {
-        let threads = threads(4);
-        let (tell, told) = bounded(4);
-        let thread = threads.spawn_owned(Role::Worker, "dies", tell, || panic!("of its own accord")).expect("room");
-        let id = thread.id();
-        thread.join(Deadline::after(FUSE)).expect("it ends");
-        assert_eq!(told.recv_timeout(FUSE), Ok(ThreadEvent::Spawned(id)));
-        assert_eq!(told.recv_timeout(FUSE), Ok(ThreadEvent::Ended { id, panicked: true }));
-        assert_eq!(threads.stats().panics_total, 1);
-        assert!(threads.stats().ended[0].panicked);
-    }
-
-    #[test]
-    fn an_owner_that_hears_of_an_end_finds_the_thread_done() {
-        let threads = threads(4);
-        for _ in 0..500 {
-            let (tell, told) = bounded(4);
-            let thread = threads.spawn_owned(Role::Worker, "brief", tell, || ()).expect("room");
-            while !matches!(told.recv_timeout(FUSE).expect("it is told"), ThreadEvent::Ended { .. }) {}
-            assert_eq!(thread.done().try_recv(), Err(crossbeam_channel::TryRecvError::Disconnected));
-        }
-    }
-
-    #[test]
-    fn connections_leave_threads_to_workers_and_both_to_the_rest() {
-        let threads = threads(16);
-        let (hold, held) = bounded::<Infallible>(0);
-        let start = |role| {
-            let held = held.clone();
-            threads.spawn(role, "held", move || assert!(held.recv().is_err()))
-        };
-        let running: Vec<_> = [(Role::Conn, 14), (Role::Worker, 1), (Role::Admin, 1)]
-            .into_iter()
-            .flat_map(|(role, fit)| {
-                let running: Vec<_> = (0..fit).map(|_| start(role).expect("its share")).collect();
-                assert!(matches!(start(role), Err(SpawnError::Limit { limit: 16 })), "{role:?}");
-                running
-            })
-            .collect();
-        drop(hold);
-        running.into_iter().for_each(|thread| thread.join(Deadline::after(FUSE)).expect("it ends"));
-    }
-
-    #[test]
-    fn a_service_goes_on_after_a_panic() {
-        let threads = threads(4);
-        let mut round = 0;
-        let thread = threads
-            .service(Role::Stats, "stubborn", move || {
-                round += 1;
-                assert!(round >= 3, "not yet");
-            })
-            .expect("room");
-        thread.join(Deadline::after(FUSE)).expect("it ends in its third round");
-        assert_eq!(threads.stats().panics_total, 2);
-    }
-
-    #[test]
-    fn a_straggler_is_reported_by_name() {
-        let threads = threads(4);
-        let (hold, held) = bounded::<()>(0);
-        let thread = threads.spawn(Role::Worker, "sim-worker-1", move || assert!(held.recv().is_err())).expect("room");
-        let thread = thread.join(Deadline::after(Duration::from_millis(5))).expect_err("it still runs");
-        assert_eq!(thread.name(), "sim-worker-1");
-        drop(hold);
-        thread.join(Deadline::after(FUSE)).expect("it ends");
-    }
-
-    #[test]
-    fn the_list_shows_what_each_thread_does() {
-        let threads = threads(4);
-        let (hold, held) = bounded::<()>(0);
-        let (ready, is_ready) = bounded::<()>(1);
-        let thread = threads
-            .spawn(Role::Worker, "waits", move || {
-                let _state = enter(State::WaitingChannel);
-                ready.send(()).expect("the test listens");
-                assert!(held.recv().is_err());
-            })
-            .expect("room");
-        is_ready.recv_timeout(FUSE).expect("it runs");
-        assert_eq!(threads.list()[0].state, State::WaitingChannel);
-        drop(hold);
-        thread.join(Deadline::after(FUSE)).expect("it ends");
-        assert!(threads.list().is_empty());
-    }
-}
+mod tests;

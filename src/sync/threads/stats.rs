@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -37,9 +38,17 @@ pub struct ThreadRow {
     pub state: State,
     /// For how long, in milliseconds.
     pub state_ms: u64,
+    /// Whether it is past the time within which it said it would be done.
+    pub stuck: bool,
+    /// Whether it waits for its next piece of work, and so is not held up by anything.
+    #[serde(skip)]
+    pub rests: bool,
+    /// How long it is past that time.
+    #[serde(skip)]
+    pub overdue: Option<Duration>,
 }
 
-/// The threads' part of `/stats`. `null` stands for what is not built yet.
+/// The threads' part of `/stats`.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]
 pub struct ThreadStats {
@@ -50,7 +59,7 @@ pub struct ThreadStats {
     pub finished_total: u64,
     pub panics_total: u64,
     pub refused_total: u64,
-    pub stuck: Option<u64>,
+    pub stuck: u64,
     pub by_role: BTreeMap<Role, RoleRow>,
     pub ended: Vec<Ended>,
 }

@@ -1,0 +1,182 @@
+//! The watchdog: one thread that looks at what no request and no lock shows, and keeps the alerts.
+//!
+//! **Protocol.** It waits for {quit, the next duty}. Duties have intervals of their own: threads and jobs are looked at each
+//! `threads.health_interval`; what costs a look into `/proc` once a second. What is wrong is judged by `vitals`, which knows
+//! no clock and no thread; here the findings become alerts, and an alert whose finding has gone is cleared.
+//!
+//! **Invariants.** It takes no lock that a request takes but leaves, for moments. I5: it sleeps at most a second.
+//!
+//! **Shutdown.** It holds the providers weakly, so it keeps no gateway alive and none ends on it; it ends with its quit
+//! signal.
+//!
+//! **Panics.** A service: it goes on after one. What it had raised stands outside its work, so that it is still cleared.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::select;
+
+use super::snapshot::open_fds;
+use super::vitals::{self, Finding, Share, View};
+use crate::events::Events;
+use crate::provider::Provider;
+use crate::sync::threads::{STEADY, SpawnError};
+use crate::sync::{Quit, QuitSignal, Role, State, Thread, Threads, threads};
+use crate::time::{Deadline, now};
+
+/// How often what a look into `/proc` tells is judged.
+const SLOWLY: Duration = Duration::from_secs(1);
+
+/// The running watchdog. Field order is drop order: the quit signal is given before the handle goes.
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    quit: Quit,
+    thread: Thread,
+}
+
+impl Watchdog {
+    /// Starts looking after `providers` and `threads` each `health_interval`.
+    ///
+    /// # Errors
+    /// If its thread cannot be started.
+    pub(super) fn start(
+        threads: &Threads,
+        providers: &[Arc<Provider>],
+        events: &Events,
+        health_interval: Duration,
+    ) -> Result<Self, SpawnError> {
+        let quit = Quit::new();
+        let mut watch = Watch {
+            threads: threads.clone(),
+            providers: providers.iter().map(Arc::downgrade).collect(),
+            events: events.clone(),
+            health: Raised::default(),
+            limits: Raised::default(),
+        };
+        let mut duties = [
+            Duty { every: health_interval, next: now(), does: Watch::look_after_health },
+            Duty { every: SLOWLY, next: now(), does: Watch::look_at_limits },
+        ];
+        let signal = quit.watch();
+        let thread = threads.service(Role::Watchdog, "watchdog", move || run(&mut watch, &mut duties, &signal))?;
+        Ok(Self { quit, thread })
+    }
+
+    /// Ends it; gives its name back if it is still at something then.
+    pub(super) fn stop(self, deadline: Deadline) -> Option<String> {
+        drop(self.quit);
+        self.thread.join(deadline).err().map(|thread| thread.name().to_owned())
+    }
+}
+
+/// Something to be done at an interval.
+struct Duty {
+    every: Duration,
+    next: Instant,
+    does: fn(&mut Watch, Instant),
+}
+
+fn run(watch: &mut Watch, duties: &mut [Duty], quit: &QuitSignal) {
+    loop {
+        let next = duties.iter().map(|duty| duty.next).min().unwrap_or_else(now);
+        let sleep = Deadline::at(next).remaining();
+        {
+            let _resting = threads::rest(State::WaitingChannel, sleep);
+            select! {
+                recv(quit.channel()) -> _ => return,
+                default(sleep) => {}
+            }
+        }
+        let _round = threads::round(threads::ROUND);
+        threads::count_job();
+        for duty in duties.iter_mut() {
+            let now = now();
+            if duty.next <= now {
+                // Before it is done: one that panics is not tried again at once.
+                duty.next = now + duty.every;
+                (duty.does)(watch, now);
+            }
+        }
+    }
+}
+
+/// What the watchdog looks at, and what it has raised.
+struct Watch {
+    threads: Threads,
+    providers: Vec<Weak<Provider>>,
+    events: Events,
+    health: Raised,
+    limits: Raised,
+}
+
+impl Watch {
+    fn look_after_health(&mut self, now: Instant) {
+        let view = View {
+            threads: self.threads.list(),
+            panics: self.threads.recent_panics(now, STEADY),
+            pools: self.providers.iter().filter_map(Weak::upgrade).map(|provider| provider.vitals(now)).collect(),
+        };
+        self.health.tell(&self.events, vitals::judge(&view));
+    }
+
+    fn look_at_limits(&mut self, _now: Instant) {
+        let threads = Share {
+            used: self.threads.active(),
+            limit: self.threads.limit(),
+            stands: self.limits.has(vitals::THREADS_NEAR_LIMIT),
+        };
+        let descriptors = open_fds().zip(rustix::process::getrlimit(rustix::process::Resource::Nofile).current);
+        let descriptors = descriptors.map(|(used, limit)| Share {
+            used,
+            limit,
+            stands: self.limits.has(vitals::DESCRIPTORS_NEAR_LIMIT),
+        });
+        self.limits.tell(&self.events, vitals::near_limits(threads, self.threads.limit_set_by(), descriptors));
+    }
+}
+
+/// The alerts that stand by one duty.
+#[derive(Default)]
+struct Raised(BTreeSet<(&'static str, String)>);
+
+impl Raised {
+    fn has(&self, kind: &str) -> bool {
+        self.0.iter().any(|(raised, _)| *raised == kind)
+    }
+
+    /// Raises what was found, and clears what was not found again.
+    fn tell(&mut self, events: &Events, findings: Vec<Finding>) {
+        let mut standing = BTreeSet::new();
+        for Finding { kind, subject, message } in findings {
+            events.raise(kind, &subject, message);
+            standing.insert((kind, subject));
+        }
+        for (kind, subject) in self.0.difference(&standing) {
+            events.clear(kind, subject);
+        }
+        self.0 = standing;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(subject: &str) -> Finding {
+        Finding { kind: "stuck_thread", subject: subject.to_owned(), message: "as the test says".to_owned() }
+    }
+
+    #[test]
+    fn what_is_found_stands_until_it_is_not_found_again() {
+        let (events, mut raised) = (Events::new(), Raised::default());
+        let standing = |events: &Events| events.alerts().into_iter().map(|alert| alert.subject).collect::<Vec<_>>();
+        raised.tell(&events, vec![finding("a"), finding("b")]);
+        assert_eq!(standing(&events), ["a", "b"]);
+        raised.tell(&events, vec![finding("b"), finding("c")]);
+        assert_eq!(standing(&events), ["b", "c"]);
+        assert!(raised.has("stuck_thread") && !raised.has("long_stream"));
+        raised.tell(&events, Vec::new());
+        assert!(standing(&events).is_empty());
+    }
+}
