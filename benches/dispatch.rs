@@ -31,7 +31,7 @@ use sluicegate::gateway::CallOptions;
 use sluicegate::model::Call;
 use sluicegate::provider::{AttemptSettings, PoolSettings, Provider, Reached};
 use sluicegate::recycle;
-use sluicegate::sync::Threads;
+use sluicegate::sync::{LockTimes, Threads};
 use sluicegate::transport::{Body, Incoming, MemoryTransport};
 use sluicegate::wire::openai;
 
@@ -107,6 +107,7 @@ impl IdlePool {
             policy: Policy::Block,
             wait_timeout: Duration::from_secs(5),
             batch_share: 0.125,
+            locks: LockTimes::DEFAULT,
         };
         let minute = Duration::from_secs(60);
         let attempt = AttemptSettings {

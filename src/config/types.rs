@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::secret::{Digest, REDACTED, Secret};
+use crate::sync::LockTimes;
 
 /// The gateway's listeners and their limits.
 #[derive(Clone, Debug)]
@@ -79,6 +80,15 @@ pub struct ReplyChannelPool {
     pub initial: usize,
     /// How many idle ones are kept.
     pub max_idle: usize,
+}
+
+/// How long locks are waited for, and how often deadlocks are looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Locks {
+    /// How long a ranked lock is waited for; the default is never more than the most.
+    pub times: LockTimes,
+    /// How often deadlocks are looked for.
+    pub detect_interval: Duration,
 }
 
 /// How a provider is spoken to.

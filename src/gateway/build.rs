@@ -14,7 +14,7 @@ use crate::events::Events;
 use crate::provider::{AttemptSettings, PoolSettings, Provider};
 use crate::recycle;
 use crate::sync::threads::SpawnError;
-use crate::sync::{Threads, limits};
+use crate::sync::{LockTimes, Threads, limits};
 use crate::time::now;
 use crate::transport::{BuildError, Resolver, Settings, Transport, UreqTransport};
 
@@ -121,7 +121,7 @@ impl Builder {
         let threads = Threads::new(limit, stack);
         let resolver = Resolver::start(&threads);
         let replies = recycle::Pool::new(config.reply_channels.initial, config.reply_channels.max_idle);
-        let sim = Arc::new(SimHost::new(&threads));
+        let sim = Arc::new(SimHost::new(&threads, config.locks.times));
         let events = Events::new();
         let mut providers = Vec::with_capacity(config.providers.len());
         for settings in &config.providers {
@@ -133,7 +133,7 @@ impl Builder {
             let resources = now().saturating_duration_since(begun);
             let key_name = settings.key.as_ref().map(|key| key.name.clone());
             let provider = Provider::start(
-                pool_settings(settings),
+                pool_settings(settings, config.locks.times),
                 attempt_settings(settings),
                 key_name,
                 transport,
@@ -192,7 +192,7 @@ fn transport_settings(provider: &config::Provider) -> Settings {
     }
 }
 
-fn pool_settings(provider: &config::Provider) -> PoolSettings {
+fn pool_settings(provider: &config::Provider, locks: LockTimes) -> PoolSettings {
     PoolSettings {
         name: provider.name.as_str().into(),
         concurrency: provider.concurrency,
@@ -200,6 +200,7 @@ fn pool_settings(provider: &config::Provider) -> PoolSettings {
         policy: provider.queue.policy,
         wait_timeout: provider.queue.wait_timeout,
         batch_share: provider.queue.batch_share,
+        locks,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The end of a pool, in two steps, so that several pools end side by side and not one after the other.
 //!
-//! **Shutdown.** [`Pool::halt`] closes the permits, so that nobody waits for a place; gives every worker its quit signal;
-//! sweeps the lanes and answers what is left; cancels what runs. [`Halted::join`] then waits for each thread by name.
+//! **Shutdown.** [`Pool::halt_all`] closes the permits, so that nobody waits for a place; takes the rosters of all pools
+//! together, each class by address; gives every worker its quit signal; sweeps the lanes and answers what is left; cancels what runs. [`Halted::join`] then waits for each thread by name.
 //!
 //! **Invariants.** I1: whatever waits or runs is answered. What is counted as cut or swept is what ended by this, not what
 //! had its answer already and only tidied up.
@@ -13,7 +13,9 @@ use std::sync::atomic::Ordering;
 use super::figures::Unserved;
 use super::job::{Job, Payload, Reached, Reply};
 use super::pool::{Hired, Pool, PoolPhase, READY_WAIT, ROSTER_WAIT, Shared, since, stopping};
+use crate::ids::WorkerId;
 use crate::model::Timing;
+use crate::sync::locks::lock_all;
 use crate::sync::{CancelReason, Thread};
 use crate::time::Deadline;
 
@@ -41,8 +43,18 @@ pub(crate) struct Halted {
 }
 
 impl Pool {
-    /// Ends the pool but for its threads: cuts what still runs, answers what still waits.
-    pub(crate) fn halt(&self) -> Halted {
+    /// Ends pools but for their threads: cuts what still runs, answers what still waits.
+    pub(crate) fn halt_all(pools: &[&Self]) -> Vec<Halted> {
+        let mut halted: Vec<_> = pools.iter().map(|pool| pool.close()).collect();
+        for (halted, workers) in halted.iter_mut().zip(dismiss_all(pools)) {
+            halted.hired = workers.into_values().collect();
+            halted.cut_off();
+        }
+        halted
+    }
+
+    /// Lets nothing in any more, and nobody hire.
+    fn close(&self) -> Halted {
         let shared = Arc::clone(&self.roster.shared);
         let (cut, swept) = (shared.figures.cut.get(), shared.figures.swept.get());
         self.roster.closing.store(true, Ordering::SeqCst);
@@ -52,25 +64,40 @@ impl Pool {
             drop(quit);
             thread
         });
-        let hired = match self.roster.workers.lock(ROSTER_WAIT) {
-            Ok(mut workers) => std::mem::take(&mut *workers),
-            Err(error) => {
-                log::error!("{}: the workers could not be told to quit: {error}", shared.settings.name);
-                BTreeMap::new()
-            }
-        };
-        let mut hired: Vec<_> = hired.into_values().collect();
-        hired.iter_mut().for_each(|hired| hired.quit.signal());
-        shared.lanes.sweep().for_each(|job| answer_swept(&job, &shared));
-        for worker in &hired {
-            // A job that has been answered and only tidies up hears of it too, which does it no harm.
-            worker.face.cancel_current(CancelReason::Shutdown);
-        }
-        Halted { shared, hired, supervisor, cut, swept }
+        Halted { shared, hired: Vec::new(), supervisor, cut, swept }
     }
 }
 
+/// Takes all workers off their rosters. All rosters are held at once, so that there is one moment from which no pool has
+/// workers to be replaced, and one wait for all and not one each.
+fn dismiss_all(pools: &[&Pool]) -> Vec<BTreeMap<WorkerId, Hired>> {
+    let error = match lock_all(pools.iter().map(|pool| &pool.roster.workers), ROSTER_WAIT) {
+        Ok(mut rosters) => return rosters.iter_mut().map(std::mem::take).collect(),
+        Err(error) => error,
+    };
+    log::error!("the workers of all pools could not be told to quit together: {error}");
+    // One that is stuck keeps none of the others.
+    let alone = |pool: &&Pool| match pool.roster.workers.lock(ROSTER_WAIT) {
+        Ok(mut workers) => std::mem::take(&mut *workers),
+        Err(error) => {
+            log::error!("{}: the workers could not be told to quit: {error}", pool.shared().settings.name);
+            BTreeMap::new()
+        }
+    };
+    pools.iter().map(alone).collect()
+}
+
 impl Halted {
+    /// Tells the workers to quit, answers what waits, and cancels what runs.
+    fn cut_off(&mut self) {
+        self.hired.iter_mut().for_each(|hired| hired.quit.signal());
+        self.shared.lanes.sweep().for_each(|job| answer_swept(&job, &self.shared));
+        for worker in &self.hired {
+            // A job that has been answered and only tidies up hears of it too, which does it no harm.
+            worker.face.cancel_current(CancelReason::Shutdown);
+        }
+    }
+
     /// Joins every thread until `deadline`.
     pub(crate) fn join(self, deadline: Deadline) -> PoolEnd {
         let (mut end, figures) = (PoolEnd::default(), &self.shared.figures);
@@ -96,7 +123,9 @@ impl Halted {
 impl Drop for Pool {
     fn drop(&mut self) {
         if self.shared().phase() != PoolPhase::Stopped {
-            self.halt().join(Deadline::after(READY_WAIT));
+            for halted in Self::halt_all(&[self]) {
+                halted.join(Deadline::after(READY_WAIT));
+            }
         }
     }
 }

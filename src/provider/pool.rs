@@ -32,13 +32,13 @@ use crate::ids::WorkerId;
 use crate::model::{Call, Sink};
 use crate::queue::{Lanes, Permits, TakeError};
 use crate::recycle;
-use crate::sync::locks::{LockError, Ranked, classes};
+use crate::sync::locks::{LockError, LockTimes, Ranked, Wait, classes};
 use crate::sync::threads::{SpawnError, ThreadEvent};
 use crate::sync::{CancelReason, Quit, Role, Slot, Thread, Threads};
 use crate::time::{Deadline, micros_of, now};
 
 /// How long the roster is waited for: it is held for microseconds.
-pub(super) const ROSTER_WAIT: Duration = Duration::from_secs(1);
+pub(super) const ROSTER_WAIT: Wait<'static> = Wait::DEFAULT;
 
 /// How long a pool waits at its start for its workers to report ready.
 pub(super) const READY_WAIT: Duration = Duration::from_secs(2);
@@ -84,6 +84,8 @@ pub struct PoolSettings {
     pub wait_timeout: Duration,
     /// The share of takes that look at the batch lane first.
     pub batch_share: f64,
+    /// How long the pool's own locks are waited for.
+    pub locks: LockTimes,
 }
 
 /// How long each step of the start took, in microseconds; `null` for a step that is not built or not done.
@@ -233,7 +235,7 @@ impl Pool {
         let (exits, exit_events) = bounded(concurrency.saturating_mul(4).max(64));
         let roster = Arc::new(Roster {
             shared: Arc::clone(&shared),
-            workers: Ranked::new(&classes::ROSTER, BTreeMap::new()),
+            workers: Ranked::timed(&classes::ROSTER, shared.settings.locks, BTreeMap::new()),
             next: AtomicU64::new(1),
             closing: AtomicBool::new(false),
             exits,
