@@ -52,6 +52,8 @@ fn words(lasting: &Lasting) -> String {
 mod tests {
     use std::time::Duration;
 
+    use crossbeam_channel::bounded;
+
     use super::*;
     use crate::sync::locks::{LASTING, Leaf, classes::TEST_LEAF};
     use crate::time::{Deadline, now};
@@ -64,15 +66,22 @@ mod tests {
         let leaf = Leaf::new(&TEST_LEAF, 0);
         let told = |n: usize| events.alerts().iter().filter(|alert| alert.subject == "test.leaf").count() == n;
         std::thread::scope(|scope| {
-            let held = leaf.lock();
-            let waiter = scope.spawn(|| drop(leaf.lock()));
+            let (is_held, held) = bounded::<()>(0);
+            let (let_go, until) = bounded::<()>(0);
+            let leaf = &leaf;
+            scope.spawn(move || {
+                let _held = leaf.lock();
+                drop(is_held);
+                let _ = until.recv_deadline(fuse.instant());
+            });
+            let _ = held.recv_deadline(fuse.instant());
+            scope.spawn(move || drop(leaf.lock()));
             while !told(1) {
                 assert!(!fuse.passed(), "no alert");
                 // As if whoever waits had waited for long.
                 watch.look(now() + LASTING);
             }
-            drop(held);
-            waiter.join().expect("no panic");
+            drop(let_go);
         });
         // Other tests' leaves may be waited for, but none for as long as it would take to be told of now.
         while !told(0) {

@@ -159,8 +159,10 @@ mod tests {
         let host = Arc::new(SimHost::new(&threads, LockTimes::DEFAULT));
         let control = Control { cancel, deadline: Deadline::after(limit), connect_timeout: FUSE };
         let starting = host.started.lock(FUSE).expect("free");
-        let ended = std::thread::scope(|scope| scope.spawn(|| host.start(&control)).join().expect("no panic"));
-        assert!(host.stats().is_none(), "statistics do not wait for it");
+        let ended = std::thread::scope(|scope| {
+            assert!(scope.spawn(|| host.stats()).join().expect("no panic").is_none(), "statistics do not wait for it");
+            scope.spawn(|| host.start(&control)).join().expect("no panic")
+        });
         drop(starting);
         assert!(host.watcher().is_ok(), "the lock was given back");
         ended.expect_err("it was not had").kind
