@@ -140,3 +140,80 @@ fn answer_swept(job: &Job, shared: &Shared) {
     let timing = Timing { queue: since(submitted), ..Timing::default() };
     responder.answer(Reply { result: Err::<Reached, _>(stopping(&shared.settings.name)), timing });
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crossbeam_channel::bounded;
+
+    use super::super::{AttemptSettings, PoolSettings, Provider};
+    use super::*;
+    use crate::config::{Policy, StreamGarbage};
+    use crate::events::Events;
+    use crate::recycle;
+    use crate::sync::{LockTimes, Threads};
+    use crate::transport::{MemoryTransport, TransportError, TransportErrorKind};
+
+    const FUSE: Duration = Duration::from_secs(5);
+    const SHORT: Duration = Duration::from_millis(20);
+
+    /// A provider that nobody reaches, whose locks are waited for briefly.
+    fn provider(name: &str, threads: &Threads) -> Arc<Provider> {
+        let pool = PoolSettings {
+            name: name.into(),
+            concurrency: 3,
+            buffer_size: 1,
+            policy: Policy::Error,
+            wait_timeout: FUSE,
+            batch_share: 0.0,
+            locks: LockTimes { default_timeout: SHORT, max_timeout: FUSE },
+        };
+        let attempt = AttemptSettings {
+            key: None,
+            chat_path: String::new(),
+            headers: Vec::new(),
+            request_timeout: FUSE,
+            connect_timeout: FUSE,
+            first_token_timeout: FUSE,
+            stream_idle_timeout: FUSE,
+            stream_max_duration: FUSE,
+            stream_garbage: StreamGarbage::Skip,
+            early_keepalive: false,
+        };
+        let nobody = MemoryTransport::new(|_, _| Err(TransportError::new(TransportErrorKind::Connect, "nobody")));
+        let replies = recycle::Pool::new(0, 1);
+        let started =
+            Provider::start(pool, attempt, None, Arc::new(nobody), threads, Events::new(), replies, Duration::ZERO);
+        Arc::new(started.expect("threads"))
+    }
+
+    #[test]
+    fn a_roster_that_is_stuck_keeps_no_other_pool_from_ending() {
+        let threads = Threads::new(64, 2 << 20);
+        let providers = [provider("free", &threads), provider("stuck", &threads)];
+        let (is_held, held) = bounded::<()>(0);
+        let (let_go, until) = bounded::<()>(0);
+        let ends: Vec<_> = std::thread::scope(|scope| {
+            let stuck = &providers[1].pool.roster.workers;
+            scope.spawn(move || {
+                let _held = stuck.lock(FUSE).expect("free");
+                drop(is_held);
+                let _ = until.recv_timeout(FUSE);
+            });
+            let _ = held.recv_timeout(FUSE);
+            let halted = Provider::halt_all(&providers);
+            drop(let_go);
+            halted.into_iter().map(|halt| halt.join(Deadline::after(FUSE))).collect()
+        });
+        assert!(ends.iter().all(|end| end.stragglers.is_empty()), "{ends:?}");
+        let workers = |provider: &Provider| provider.pool.faces().len();
+        assert_eq!((workers(&providers[0]), workers(&providers[1])), (0, 3), "the stuck one's were not to be had");
+        drop(providers);
+        let fuse = Deadline::after(FUSE);
+        while threads.active() > 0 {
+            assert!(!fuse.passed(), "its workers end when it goes");
+            std::thread::yield_now();
+        }
+    }
+}
