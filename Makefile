@@ -81,7 +81,7 @@ repeat:
 	  cargo test --locked --quiet --lib --test main > target/repeat.log 2>&1 || { cat target/repeat.log; echo "run $$n failed"; exit 1; }; \
 	done; echo "$(TIMES) runs, all green"
 
-# The gateway beside nginx and the direct path, and a submit beside a raw ping-pong: JSON on standard output, a table on
+# The gateway beside nginx and the direct path, a submit beside a raw ping-pong, our locks beside a plain one: JSON on standard output, a table on
 # standard error. Without nginx, and without the right to install it, the yardstick says so and measures the rest.
 bench:
 	@command -v nginx > /dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null \
@@ -89,6 +89,7 @@ bench:
 	cargo build --release --locked
 	cargo bench --locked --bench dispatch
 	cargo bench --locked --bench pools
+	cargo bench --locked --bench locks
 	cargo bench --locked --bench yardstick
 
 clean:

@@ -39,7 +39,7 @@ use sluicegate::model::Call;
 use sluicegate::provider::{AttemptSettings, PoolSettings, Provider, Reached, Stock};
 use sluicegate::queue::ByteBudget;
 use sluicegate::recycle::Limits;
-use sluicegate::sync::{Threads, limits};
+use sluicegate::sync::{LockTimes, Threads, limits};
 use sluicegate::transport::{Body, Incoming, MemoryTransport};
 use sluicegate::wire::openai;
 
@@ -123,6 +123,7 @@ impl IdlePool {
             policy: Policy::Block,
             wait_timeout: Duration::from_secs(5),
             batch_share: 0.125,
+            locks: LockTimes::DEFAULT,
         };
         let minute = Duration::from_secs(60);
         let attempt = AttemptSettings {

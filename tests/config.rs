@@ -201,7 +201,6 @@ fn a_part_that_is_not_built_is_refused_by_name() {
         ("server.keys[0].models", server(json!({"keys": [{"value": "a", "models": []}]}))),
         ("aliases", json!({"aliases": {"fast": "openai/gpt-4o-mini"}})),
         ("plugins[0]", json!({"plugins": [{"name": "request_log"}]})),
-        ("locks.default_timeout", json!({"locks": {"default_timeout": "3s"}})),
         ("providers.anthropic.kind", json!({"providers": {"anthropic": {"keys": [{"value": "a"}]}}})),
         ("providers.x.kind", json!({"providers": {"x": {"kind": "bedrock", "keys": [{"value": "a"}]}}})),
         ("providers.openai.scaling.enabled", with_provider(json!({"scaling": {"enabled": true}}))),
@@ -424,7 +423,27 @@ fn the_effective_configuration_tells_what_is_in_force() {
     assert_eq!(openai["queue"]["policy"], "block");
     assert_eq!(openai["queue"]["wait_timeout"], "5s");
     assert_eq!(openai["locks"], Value::Null, "there is no such key there");
-    assert_eq!(effective["locks"]["default_timeout"], Value::Null, "nothing is in force there yet");
+    assert_eq!(effective["locks"], json!({"default_timeout": "1s", "max_timeout": "5s", "detect_interval": "250ms"}));
+}
+
+#[test]
+fn the_times_of_locks_can_be_set_within_their_limits() {
+    let locks = |value: Value| json!({"locks": value, "providers": {"sim": {}}});
+    let set = taken(locks(json!({"default_timeout": "20ms", "max_timeout": 40, "detect_interval": "5ms"})));
+    assert_eq!(set.locks.times.default_timeout, Duration::from_millis(20));
+    assert_eq!(set.locks.times.max_timeout, Duration::from_millis(40));
+    assert_eq!(set.locks.detect_interval, Duration::from_millis(5));
+    assert_eq!(set.effective_json()["locks"]["max_timeout"], "40ms");
+    for wrong in [
+        json!({"default_timeout": "6s"}),
+        json!({"max_timeout": "500ms"}),
+        json!({"default_timeout": 0}),
+        json!({"max_timeout": "2h"}),
+        json!({"detect_interval": "61s"}),
+    ] {
+        let message = problem(locks(wrong.clone()));
+        assert!(message.starts_with("locks."), "{wrong}: {message}");
+    }
 }
 
 #[test]

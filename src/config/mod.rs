@@ -31,8 +31,8 @@ pub use expand::Env;
 pub use kinds::parse_address;
 pub use near::nearest;
 pub use types::{
-    Client, GatewayKey, Key, Kind, Network, Optimization, Policy, Pools, Provider, Queue, Scaling, Server, Sizing,
-    StreamGarbage, ThreadLimits,
+    Client, GatewayKey, Key, Kind, Locks, Network, Optimization, Policy, Pools, Provider, Queue, Scaling, Server,
+    Sizing, StreamGarbage, ThreadLimits,
 };
 
 use section::{Outcome, Section, Walk};
@@ -54,6 +54,8 @@ pub struct Config {
     pub threads: ThreadLimits,
     /// The object pools.
     pub pools: Pools,
+    /// How long locks are waited for.
+    pub locks: Locks,
     /// The providers, in the order of the document.
     pub providers: Vec<Provider>,
     /// What was found where, a line each, for a person to read.
@@ -201,13 +203,13 @@ fn resolve(walk: &Walk<'_>, document: &Map<String, Value>) -> (Config, Outcome) 
         let client = s.section("client", server::client);
         let threads = s.section("threads", server::threads);
         let pools = s.section("pools", |s| server::pools(s, &client));
-        s.section("locks", server::locks);
+        let locks = s.section("locks", server::locks);
         let providers = providers(s, &provider::Around { client: &client, threads: &threads });
         s.absent("aliases", json!({}), "routing by aliases");
         server::plugins(s);
         s.foreign(known::TOP);
         let (sources, warnings) = (Vec::new(), Vec::new());
-        Config { server, client, threads, pools, providers, sources, warnings, effective: Value::Null }
+        Config { server, client, threads, pools, locks, providers, sources, warnings, effective: Value::Null }
     })
 }
 

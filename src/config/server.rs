@@ -7,9 +7,10 @@ use serde_json::json;
 use super::kinds::{Address, Bytes, Count, Flag, Hidden, Limits as _, Number, OrAuto, Span, Text, millis, secs};
 use super::known;
 use super::section::{Section, Walk, asks_nothing};
-use super::types::{Client, GatewayKey, Pools, Server, ThreadLimits};
+use super::types::{Client, GatewayKey, Locks, Pools, Server, ThreadLimits};
 use crate::recycle::Limits;
 use crate::secret::{Digest, Secret};
+use crate::sync::LockTimes;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -146,12 +147,17 @@ fn pool_limits(s: &mut Section<'_>, auto: usize, alert_below: f64) -> Limits {
     }
 }
 
-/// Reads `locks`, of which nothing can be set yet.
-pub(super) fn locks(s: &mut Section<'_>) {
-    const PART: &str = "setting the locks' times";
-    s.unbuilt("default_timeout", Span(secs(1)).hard(millis(1), secs(3600)), PART);
-    s.unbuilt("max_timeout", Span(secs(5)).hard(millis(1), secs(3600)), PART);
-    s.unbuilt("detect_interval", Span(millis(250)).hard(millis(1), secs(60)), PART);
+/// Reads `locks`.
+pub(super) fn locks(s: &mut Section<'_>) -> Locks {
+    let LockTimes { default_timeout, max_timeout } = LockTimes::DEFAULT;
+    let times = LockTimes {
+        default_timeout: s.get("default_timeout", Span(default_timeout).hard(millis(1), secs(3600))),
+        max_timeout: s.get("max_timeout", Span(max_timeout).hard(millis(1), secs(3600))),
+    };
+    if times.default_timeout > times.max_timeout {
+        s.problem("default_timeout", "it is more than max_timeout, beyond which nobody waits");
+    }
+    Locks { times, detect_interval: s.get("detect_interval", Span(millis(250)).hard(millis(1), secs(60))) }
 }
 
 /// Reads `plugins`: none is built, Bifrost's are left out with a warning, and one that is off asks for nothing.

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::recycle;
 use crate::secret::{Digest, REDACTED, Secret};
+use crate::sync::LockTimes;
 
 /// The gateway's listeners and their limits.
 #[derive(Clone, Debug)]
@@ -84,6 +85,15 @@ pub struct Pools {
     pub response: recycle::Limits,
     /// Requests' bodies, and what streams are read with.
     pub buffer: recycle::Limits,
+}
+
+/// How long locks are waited for, and how often deadlocks are looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Locks {
+    /// How long a ranked lock is waited for; the default is never more than the most.
+    pub times: LockTimes,
+    /// How often deadlocks are looked for.
+    pub detect_interval: Duration,
 }
 
 /// How a provider is spoken to.

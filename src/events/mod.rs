@@ -1,8 +1,10 @@
 //! The last things that an operator would want to have seen, and what is wrong right now. Bounded, in memory.
 //!
-//! An event has happened; an alert lasts until it is cleared, and its coming and going are events. Read `alerts` for those.
+//! An event has happened; an alert lasts until it is cleared, and its coming and going are events. Read `alerts` for those, and
+//! `locks` for how deadlocks come here.
 
 mod alerts;
+mod locks;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use crate::time::unix_ms;
 use alerts::Standing;
 
 pub use alerts::{Alert, MOST_ALERTS};
+pub use locks::LockWatch;
 
 /// How many are kept.
 pub const KEPT: usize = 512;

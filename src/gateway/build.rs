@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU8;
 use super::requests::Requests;
 use super::samples::Samples;
 use super::sim::{SimHost, SimTransport};
-use super::watchdog::Watchdog;
+use super::watchdog::{Intervals, Watchdog};
 use super::{Gateway, Inner, Phase};
 use crate::config::{self, Config, ConfigError, Kind, Sizing};
 use crate::events::Events;
@@ -16,7 +16,7 @@ use crate::provider::{AttemptSettings, PoolSettings, Provider, Stock};
 use crate::queue::ByteBudget;
 use crate::sync::locks::classes;
 use crate::sync::threads::SpawnError;
-use crate::sync::{Slot, Threads, limits};
+use crate::sync::{LockTimes, Slot, Threads, limits};
 use crate::time::now;
 use crate::transport::{BuildError, Resolver, Settings, Transport, UreqTransport};
 
@@ -128,7 +128,7 @@ impl Builder {
         };
         let resolver = Resolver::start(&threads);
         let stock = Stock::new(&config.pools);
-        let sim = Arc::new(SimHost::new(&threads, config.threads.idle_timeout));
+        let sim = Arc::new(SimHost::new(&threads, config.threads.idle_timeout, config.locks.times));
         let events = Events::new();
         let bytes = ByteBudget::new(config.server.max_buffered_bytes as u64);
         let told = events.clone();
@@ -143,7 +143,7 @@ impl Builder {
             let resources = now().saturating_duration_since(begun);
             let key_name = settings.key.as_ref().map(|key| key.name.clone());
             let provider = Provider::start(
-                pool_settings(settings),
+                pool_settings(settings, config.locks.times),
                 attempt_settings(settings),
                 key_name,
                 transport,
@@ -155,7 +155,8 @@ impl Builder {
             )?;
             providers.push(Arc::new(provider));
         }
-        let watchdog = Watchdog::start(&threads, &providers, &events, config.threads.health_interval)?;
+        let every = Intervals { health: config.threads.health_interval, locks: config.locks.detect_interval };
+        let watchdog = Watchdog::start(&threads, &providers, &stock, &events, every)?;
         let inner = Inner {
             providers,
             sim,
@@ -209,7 +210,7 @@ fn transport_settings(provider: &config::Provider) -> Settings {
     }
 }
 
-fn pool_settings(provider: &config::Provider) -> PoolSettings {
+fn pool_settings(provider: &config::Provider, locks: LockTimes) -> PoolSettings {
     PoolSettings {
         name: provider.name.as_str().into(),
         concurrency: provider.concurrency,
@@ -221,6 +222,7 @@ fn pool_settings(provider: &config::Provider) -> PoolSettings {
         policy: provider.queue.policy,
         wait_timeout: provider.queue.wait_timeout,
         batch_share: provider.queue.batch_share,
+        locks,
     }
 }
 

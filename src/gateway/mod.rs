@@ -227,7 +227,6 @@ impl Gateway {
     /// Takes a sample of the counters; rates are made of a minute of them. The stats thread does this once a second.
     pub fn sample(&self) {
         self.0.samples.take(&self.0);
-        self.0.stock.tend(now(), &self.0.events);
     }
 
     /// Everything that `/stats` says, as it is now.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Gateway, Inner, Phase};
+use crate::provider::Provider;
 use crate::time::Deadline;
 
 /// How often the drain looks whether everything is done.
@@ -80,7 +81,7 @@ impl Inner {
         let mut report = ShutdownReport { finished: under_way.saturating_sub(left), ..ShutdownReport::default() };
         self.advance(Phase::Stopped);
         // All are told before the first is waited for: one that is stuck keeps none of the others.
-        let halted: Vec<_> = self.providers.iter().map(|provider| provider.halt()).collect();
+        let halted = Provider::halt_all(&self.providers);
         let until = Deadline::after(JOIN_WAIT);
         for halt in halted {
             let end = halt.join(until);

@@ -1,8 +1,9 @@
 //! The watchdog: one thread that looks at what no request and no lock shows, and keeps the alerts.
 //!
 //! **Protocol.** It waits for {quit, the next duty}. Duties have intervals of their own: threads and jobs are looked at each
-//! `threads.health_interval`; what costs a look into `/proc` once a second. What is wrong is judged by `vitals`, which knows
-//! no clock and no thread; here the findings become alerts, and an alert whose finding has gone is cleared.
+//! `threads.health_interval`, locks each `locks.detect_interval`; once a second the object pools are swept and judged, and
+//! what costs a look into `/proc` is looked at. What is wrong with threads and jobs is judged by `vitals`, which knows no
+//! clock and no thread; here the findings become alerts, and an alert whose finding has gone is cleared.
 //!
 //! **Invariants.** It takes no lock that a request takes but leaves, for moments. I5: it sleeps at most a second.
 //!
@@ -19,8 +20,8 @@ use crossbeam_channel::select;
 
 use super::snapshot::open_fds;
 use super::vitals::{self, Finding, Share, View};
-use crate::events::Events;
-use crate::provider::Provider;
+use crate::events::{Events, LockWatch};
+use crate::provider::{Provider, Stock};
 use crate::sync::threads::{STEADY, SpawnError};
 use crate::sync::{Quit, QuitSignal, Role, State, Thread, Threads, threads};
 use crate::time::{Deadline, now};
@@ -36,27 +37,33 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Starts looking after `providers` and `threads` each `health_interval`.
+    /// Starts looking after `providers`, `stock`, `threads`, and the locks of this process.
     ///
     /// # Errors
     /// If its thread cannot be started.
     pub(super) fn start(
         threads: &Threads,
         providers: &[Arc<Provider>],
+        stock: &Stock,
         events: &Events,
-        health_interval: Duration,
+        every: Intervals,
     ) -> Result<Self, SpawnError> {
         let quit = Quit::new();
         let mut watch = Watch {
             threads: threads.clone(),
             providers: providers.iter().map(Arc::downgrade).collect(),
+            stock: stock.clone(),
+            locks: LockWatch::new(events.clone()),
             events: events.clone(),
             health: Raised::default(),
             limits: Raised::default(),
         };
+        let duty = |every, does| Duty { every, next: now(), does };
         let mut duties = [
-            Duty { every: health_interval, next: now(), does: Watch::look_after_health },
-            Duty { every: SLOWLY, next: now(), does: Watch::look_at_limits },
+            duty(every.health, Watch::look_after_health),
+            duty(every.locks, Watch::look_at_locks),
+            duty(SLOWLY, Watch::look_at_limits),
+            duty(SLOWLY, Watch::tend_stock),
         ];
         let signal = quit.watch();
         let thread = threads.service(Role::Watchdog, "watchdog", move || run(&mut watch, &mut duties, &signal))?;
@@ -68,6 +75,15 @@ impl Watchdog {
         drop(self.quit);
         self.thread.join(deadline).err().map(|thread| thread.name().to_owned())
     }
+}
+
+/// How often it looks, by configuration.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Intervals {
+    /// At threads and jobs: `threads.health_interval`.
+    pub(super) health: Duration,
+    /// For deadlocks: `locks.detect_interval`.
+    pub(super) locks: Duration,
 }
 
 /// Something to be done at an interval.
@@ -105,6 +121,8 @@ fn run(watch: &mut Watch, duties: &mut [Duty], quit: &QuitSignal) {
 struct Watch {
     threads: Threads,
     providers: Vec<Weak<Provider>>,
+    stock: Stock,
+    locks: LockWatch,
     events: Events,
     health: Raised,
     limits: Raised,
@@ -118,6 +136,14 @@ impl Watch {
             pools: self.providers.iter().filter_map(Weak::upgrade).map(|provider| provider.vitals(now)).collect(),
         };
         self.health.tell(&self.events, vitals::judge(&view));
+    }
+
+    fn look_at_locks(&mut self, now: Instant) {
+        self.locks.look(now);
+    }
+
+    fn tend_stock(&mut self, now: Instant) {
+        self.stock.tend(now, &self.events);
     }
 
     fn look_at_limits(&mut self, _now: Instant) {

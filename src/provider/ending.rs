@@ -1,7 +1,7 @@
 //! The end of a pool, in two steps, so that several pools end side by side and not one after the other.
 //!
-//! **Shutdown.** [`Pool::halt`] closes the permits, so that nobody waits for a place; gives every worker its quit signal;
-//! sweeps the lanes and answers what is left; cancels what runs. [`Halted::join`] then waits for each thread by name.
+//! **Shutdown.** [`Pool::halt_all`] closes the permits, so that nobody waits for a place; takes the rosters of all pools
+//! together, each class by address; gives every worker its quit signal; sweeps the lanes and answers what is left; cancels what runs. [`Halted::join`] then waits for each thread by name.
 //!
 //! **Invariants.** I1: whatever waits or runs is answered. What is counted as cut or swept is what ended by this, not what
 //! had its answer already and only tidied up.
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::figures::Unserved;
 use super::job::{Job, Payload, Reached, Reply};
 use super::pool::{Pool, PoolPhase, READY_WAIT, Shared, since, stopping};
-use super::roster::Hired;
+use super::roster::{self, Hired};
 use crate::model::Timing;
 use crate::recycle::Joint;
 use crate::sync::{CancelReason, Thread};
@@ -41,8 +41,19 @@ pub(crate) struct Halted {
 }
 
 impl Pool {
-    /// Ends the pool but for its threads: cuts what still runs, answers what still waits.
-    pub(crate) fn halt(&self) -> Halted {
+    /// Ends pools but for their threads: cuts what still runs, answers what still waits.
+    pub(crate) fn halt_all(pools: &[&Self]) -> Vec<Halted> {
+        let mut halted: Vec<_> = pools.iter().map(|pool| pool.close()).collect();
+        let rosters: Vec<_> = pools.iter().map(|pool| &*pool.roster).collect();
+        for (halted, hired) in halted.iter_mut().zip(roster::dismiss_all(&rosters)) {
+            halted.hired = hired;
+            halted.cut_off();
+        }
+        halted
+    }
+
+    /// Lets nothing in any more, and nobody hire.
+    fn close(&self) -> Halted {
         let shared = Arc::clone(&self.roster.shared);
         let (cut, swept) = (shared.figures.cut.get(), shared.figures.swept.get());
         self.roster.close();
@@ -52,18 +63,21 @@ impl Pool {
             drop(quit);
             thread
         });
-        let mut hired = self.roster.dismiss();
-        hired.iter_mut().for_each(|hired| drop(hired.quit.take()));
-        sweep(&shared);
-        for worker in &hired {
-            // A job that has been answered and only tidies up hears of it too, which does it no harm.
-            worker.face.cancel_current(CancelReason::Shutdown);
-        }
-        Halted { shared, hired, supervisor, cut, swept }
+        Halted { shared, hired: Vec::new(), supervisor, cut, swept }
     }
 }
 
 impl Halted {
+    /// Tells the workers to quit, answers what waits, and cancels what runs.
+    fn cut_off(&mut self) {
+        self.hired.iter_mut().for_each(|hired| drop(hired.quit.take()));
+        sweep(&self.shared);
+        for worker in &self.hired {
+            // A job that has been answered and only tidies up hears of it too, which does it no harm.
+            worker.face.cancel_current(CancelReason::Shutdown);
+        }
+    }
+
     /// Joins every thread until `deadline`.
     pub(crate) fn join(self, deadline: Deadline) -> PoolEnd {
         let (mut end, figures) = (PoolEnd::default(), &self.shared.figures);
@@ -89,7 +103,9 @@ impl Halted {
 impl Drop for Pool {
     fn drop(&mut self) {
         if self.shared().phase() != PoolPhase::Stopped {
-            self.halt().join(Deadline::after(READY_WAIT));
+            for halted in Self::halt_all(&[self]) {
+                halted.join(Deadline::after(READY_WAIT));
+            }
         }
     }
 }
@@ -109,4 +125,88 @@ fn answer_swept(job: Joint<Job>, shared: &Shared) {
     drop(permit);
     let timing = Timing { queue: since(submitted), ..Timing::default() };
     responder.answer(Reply { result: Err::<Reached, _>(stopping(&shared.settings.name)), timing });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crossbeam_channel::bounded;
+
+    use super::super::{AttemptSettings, PoolSettings, Provider, Stock};
+    use super::*;
+    use crate::config::{Optimization, Policy, Pools, Scaling, Sizing, StreamGarbage};
+    use crate::events::Events;
+    use crate::queue::ByteBudget;
+    use crate::recycle::Limits;
+    use crate::sync::{LockTimes, Threads};
+    use crate::transport::{MemoryTransport, TransportError, TransportErrorKind};
+
+    const FUSE: Duration = Duration::from_secs(5);
+    const SHORT: Duration = Duration::from_millis(20);
+
+    /// A provider that nobody reaches, whose locks are waited for briefly.
+    fn provider(name: &str, threads: &Threads) -> Arc<Provider> {
+        let pool = PoolSettings {
+            name: name.into(),
+            concurrency: 3,
+            min_concurrency: 3,
+            sizing: Sizing::Given,
+            scaling: Scaling::default(),
+            optimization: Optimization::default(),
+            buffer_size: 1,
+            policy: Policy::Error,
+            wait_timeout: FUSE,
+            batch_share: 0.0,
+            locks: LockTimes { default_timeout: SHORT, max_timeout: FUSE },
+        };
+        let attempt = AttemptSettings {
+            key: None,
+            chat_path: String::new(),
+            headers: Vec::new(),
+            request_timeout: FUSE,
+            connect_timeout: FUSE,
+            first_token_timeout: FUSE,
+            stream_idle_timeout: FUSE,
+            stream_max_duration: FUSE,
+            stream_garbage: StreamGarbage::Skip,
+            early_keepalive: false,
+        };
+        let nobody = MemoryTransport::new(|_, _| Err(TransportError::new(TransportErrorKind::Connect, "nobody")));
+        let limits = Limits { initial: 0, max_idle: 1, idle_max_age: FUSE, alert_below: 0.0 };
+        let stock = Stock::new(&Pools { reply_channel: limits, job: limits, response: limits, buffer: limits });
+        let (nobody, bytes) = (Arc::new(nobody), ByteBudget::new(1 << 20));
+        let started =
+            Provider::start(pool, attempt, None, nobody, threads, Events::new(), stock, bytes, Duration::ZERO);
+        Arc::new(started.expect("threads"))
+    }
+
+    #[test]
+    fn a_roster_that_is_stuck_keeps_no_other_pool_from_ending() {
+        let threads = Threads::new(64, 2 << 20);
+        let providers = [provider("free", &threads), provider("stuck", &threads)];
+        let (is_held, held) = bounded::<()>(0);
+        let (let_go, until) = bounded::<()>(0);
+        let ends: Vec<_> = std::thread::scope(|scope| {
+            let stuck = &providers[1].pool.roster.workers;
+            scope.spawn(move || {
+                let _held = stuck.lock(FUSE).expect("free");
+                drop(is_held);
+                let _ = until.recv_timeout(FUSE);
+            });
+            let _ = held.recv_timeout(FUSE);
+            let halted = Provider::halt_all(&providers);
+            drop(let_go);
+            halted.into_iter().map(|halt| halt.join(Deadline::after(FUSE))).collect()
+        });
+        assert!(ends.iter().all(|end| end.stragglers.is_empty()), "{ends:?}");
+        let workers = |provider: &Provider| provider.pool.faces().len();
+        assert_eq!((workers(&providers[0]), workers(&providers[1])), (0, 3), "the stuck one's were not to be had");
+        drop(providers);
+        let fuse = Deadline::after(FUSE);
+        while threads.active() > 0 {
+            assert!(!fuse.passed(), "its workers end when it goes");
+            std::thread::yield_now();
+        }
+    }
 }

@@ -141,11 +141,12 @@ impl Provider {
         self.pool.drain();
     }
 
-    /// Ends the provider but for its threads: cuts what still runs, answers what still waits.
-    pub fn halt(&self) -> Halt {
-        let halted = self.pool.halt();
-        self.pool.shared().attempt.transport.retire();
-        Halt(halted)
+    /// Ends providers but for their threads: cuts what still runs, answers what still waits.
+    pub fn halt_all(providers: &[Arc<Self>]) -> Vec<Halt> {
+        let pools: Vec<_> = providers.iter().map(|provider| &provider.pool).collect();
+        let halted = Pool::halt_all(&pools);
+        pools.iter().for_each(|pool| pool.shared().attempt.transport.retire());
+        halted.into_iter().map(Halt).collect()
     }
 
     /// What a watchdog should see.

@@ -33,7 +33,7 @@ use crate::events::Events;
 use crate::model::{Call, Sink, Timing};
 use crate::queue::{Lanes, Permits, TakeError};
 use crate::recycle::Joint;
-use crate::sync::locks::classes;
+use crate::sync::locks::{LockTimes, classes};
 use crate::sync::threads::SpawnError;
 use crate::sync::{CancelReason, Quit, Role, Slot, Thread, Threads};
 use crate::time::{Deadline, micros_of, now};
@@ -87,6 +87,8 @@ pub struct PoolSettings {
     pub wait_timeout: Duration,
     /// The share of takes that look at the batch lane first.
     pub batch_share: f64,
+    /// How long the pool's own locks are waited for.
+    pub locks: LockTimes,
 }
 
 /// How long each step of the start took, in microseconds; `null` for a step that is not built or not done.

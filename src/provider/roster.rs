@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::{Sender, TryRecvError};
 
@@ -19,19 +19,19 @@ use super::pool::{PoolPhase, Shared};
 use super::staffing::Staffing;
 use super::worker;
 use crate::ids::WorkerId;
-use crate::sync::locks::{LockError, Ranked, classes};
+use crate::sync::locks::{LockError, Ranked, Wait, classes, lock_all};
 use crate::sync::threads::{SpawnError, ThreadEvent};
 use crate::sync::{Quit, Role, Thread};
 use crate::time::Deadline;
 
 /// How long the roster is waited for: it is held for microseconds.
-pub(super) const ROSTER_WAIT: Duration = Duration::from_secs(1);
+const ROSTER_WAIT: Wait<'static> = Wait::DEFAULT;
 
 /// Who works.
 pub(crate) struct Roster {
     pub(crate) shared: Arc<Shared>,
     pub(crate) staffing: Staffing,
-    workers: Ranked<BTreeMap<WorkerId, Hired>>,
+    pub(super) workers: Ranked<BTreeMap<WorkerId, Hired>>,
     next: AtomicU64,
     closing: AtomicBool,
     exits: Sender<ThreadEvent>,
@@ -58,14 +58,8 @@ pub(crate) struct Census {
 impl Roster {
     /// Nobody yet; each worker's start and end is told to `exits`.
     pub(crate) fn new(shared: Arc<Shared>, staffing: Staffing, exits: Sender<ThreadEvent>) -> Self {
-        Self {
-            shared,
-            staffing,
-            workers: Ranked::new(&classes::ROSTER, BTreeMap::new()),
-            next: AtomicU64::new(1),
-            closing: AtomicBool::new(false),
-            exits,
-        }
+        let workers = Ranked::timed(&classes::ROSTER, shared.settings.locks, BTreeMap::new());
+        Self { shared, staffing, workers, next: AtomicU64::new(1), closing: AtomicBool::new(false), exits }
     }
 
     /// Starts one worker; it tells `ready` once it listens.
@@ -153,15 +147,24 @@ impl Roster {
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
     }
+}
 
-    /// Takes everybody off the roster, for the pool's end.
-    pub(super) fn dismiss(&self) -> Vec<Hired> {
-        match self.workers.lock(ROSTER_WAIT) {
-            Ok(mut workers) => std::mem::take(&mut *workers).into_values().collect(),
-            Err(error) => {
-                log::error!("{}: the workers could not be told to quit: {error}", self.shared.settings.name);
-                Vec::new()
-            }
+/// Takes everybody off the rosters, for their pools' end. All rosters are held at once, so that there is one moment from
+/// which no pool has workers to be replaced, and one wait for all and not one each.
+pub(super) fn dismiss_all(rosters: &[&Roster]) -> Vec<Vec<Hired>> {
+    let all_of = |workers: &mut BTreeMap<WorkerId, Hired>| std::mem::take(workers).into_values().collect();
+    let error = match lock_all(rosters.iter().map(|roster| &roster.workers), ROSTER_WAIT) {
+        Ok(mut workers) => return workers.iter_mut().map(all_of).collect(),
+        Err(error) => error,
+    };
+    log::error!("the workers of all pools could not be told to quit together: {error}");
+    // One that is stuck keeps none of the others.
+    let alone = |roster: &&Roster| match roster.workers.lock(ROSTER_WAIT) {
+        Ok(mut workers) => all_of(&mut workers),
+        Err(error) => {
+            log::error!("{}: the workers could not be told to quit: {error}", roster.shared.settings.name);
+            Vec::new()
         }
-    }
+    };
+    rosters.iter().map(alone).collect()
 }

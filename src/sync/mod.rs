@@ -11,7 +11,7 @@ pub mod slot;
 pub mod threads;
 
 pub use cancel::{Abort, Attached, CancelReason, CancelToken};
-pub use locks::{Leaf, LockError, Ranked};
+pub use locks::{ChannelLock, Leaf, LockError, LockTimes, Ranked};
 pub use quit::{Quit, QuitSignal};
 pub use slot::Slot;
 pub use threads::{Role, State, Thread, Threads};

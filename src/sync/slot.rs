@@ -30,17 +30,20 @@ impl<T> Slot<T> {
 
     /// The value, if nobody took it yet.
     #[must_use]
+    #[track_caller]
     pub fn take(&self) -> Option<T> {
         self.0.lock().take()
     }
 
     /// Whether the value is still there; it may be gone by the time the caller looks at the answer.
     #[must_use]
+    #[track_caller]
     pub fn is_held(&self) -> bool {
         self.0.lock().is_some()
     }
 
     /// Looks at the value under the lock, if it is still there. `look` must be short and take no lock.
+    #[track_caller]
     pub fn peek<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
         self.0.lock().as_ref().map(look)
     }

@@ -70,7 +70,11 @@ const CLAIMS: &[Claim] = &[
     ("object pools: a starved pool raises its alert, and clears it once the load is steady", memory::starved),
     ("channel pool: a late result is discarded and counted, and never reaches another request", memory::late_results),
     ("lock order: a violation is caught and counted", locks::order),
+    ("lock registry: each order of two locks is observed once, with both its sites", locks::registry),
     ("lock time-out: a lock not had in time names its holder", locks::timeout),
+    ("multi-lock: sorted whatever order is asked for; if one is not had, none is kept", locks::several),
+    ("channel lock: a cancel ends the wait, and the token comes back", locks::cancelled),
+    ("deadlock: found, ended at the cost of one wait, learned, and refused the third time", locks::deadlock),
     ("metrics: every submission and every request ends exactly once", figures::balance),
     ("metrics: counters are settled when an answer arrives", figures::settled),
 ];
