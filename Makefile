@@ -5,16 +5,19 @@ BIN := target/debug/sluicegate
 LEFT_OUT := target/left-out
 TIMES ?= 50
 
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
+
 export CLIPPY_CONF_DIR := $(CURDIR)/tests/policy
 
 .NOTPARALLEL:
-.PHONY: run test begin format lint docs rust examples build sdk end repeat bench clean
+.PHONY: run test begin format lint docs rust models page examples build sdk end repeat bench clean
 
 # A release gateway on the simulated provider: no key, no network beyond this machine.
 run:
 	cargo run --release --locked -- serve --config examples/simulated.json
 
-test: begin format lint docs rust examples build sdk end
+test: begin format lint docs rust models page examples build sdk end
 
 begin:
 	@mkdir -p target && : > $(LEFT_OUT)
@@ -30,7 +33,11 @@ docs:
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 
 rust:
-	cargo test --locked
+	cargo test --locked 2>&1 | tee target/tests.log
+
+# Each claim of the concurrency page names tests: all of them ran, and passed.
+page:
+	python3 tests/page.py target/tests.log models=target/models.log
 
 # Each example ends by itself, without key or network.
 examples:

@@ -8,5 +8,6 @@ mod gateway;
 mod house;
 mod http;
 mod layers;
+mod page;
 mod sim;
 mod transport;
