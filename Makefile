@@ -35,6 +35,13 @@ docs:
 rust:
 	cargo test --locked 2>&1 | tee target/tests.log
 
+# The concurrent core on a scheduler that tries its interleavings: tests/models, on the files that ship. `TIMES=20` tries
+# twenty times as many, `SEED=7` others.
+models:
+	cargo build --quiet --locked --manifest-path tests/models/Cargo.toml --target-dir target/models
+	RUST_BACKTRACE=0 target/models/debug/models --times $(if $(filter command line,$(origin TIMES)),$(TIMES),1) --seed $(or $(SEED),2026) \
+	  2> target/models.err | tee target/models.log || { cat target/models.err; exit 1; }
+
 # Each claim of the concurrency page names tests: all of them ran, and passed.
 page:
 	python3 tests/page.py target/tests.log models=target/models.log
