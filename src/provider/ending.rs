@@ -61,7 +61,7 @@ impl Pool {
         };
         let mut hired: Vec<_> = hired.into_values().collect();
         hired.iter_mut().for_each(|hired| hired.quit.signal());
-        shared.lanes.sweep().for_each(|job| answer_swept(&job, &shared));
+        sweep(&shared);
         for worker in &hired {
             // A job that has been answered and only tidies up hears of it too, which does it no harm.
             worker.face.cancel_current(CancelReason::Shutdown);
@@ -99,6 +99,12 @@ impl Drop for Pool {
             self.halt().join(Deadline::after(READY_WAIT));
         }
     }
+}
+
+/// Answers whatever waits in the lanes of a pool that has stopped. A worker does so once more at its end: one that found a
+/// job in a lane while another was being handed to it puts that one back, which may be behind the sweep of [`Pool::halt`].
+pub(super) fn sweep(shared: &Shared) {
+    shared.lanes.sweep().for_each(|job| answer_swept(&job, shared));
 }
 
 /// Answers a job that the sweep found, unless it is a tombstone.
