@@ -95,6 +95,7 @@ bench:
 	  || { apt-get update -qq && apt-get install -y -qq nginx-light; } > /dev/null 2>&1 || true
 	cargo build --release --locked
 	cargo bench --locked --bench dispatch
+	cargo bench --locked --bench isolation
 	cargo bench --locked --bench yardstick
 
 clean:
