@@ -5,16 +5,19 @@ BIN := target/debug/sluicegate
 LEFT_OUT := target/left-out
 TIMES ?= 50
 
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
+
 export CLIPPY_CONF_DIR := $(CURDIR)/tests/policy
 
 .NOTPARALLEL:
-.PHONY: run test begin format lint docs rust stress examples build sdk end repeat bench clean
+.PHONY: run test begin format lint docs rust models page stress examples build sdk end repeat bench clean
 
 # A release gateway on the simulated provider: no key, no network beyond this machine.
 run:
 	cargo run --release --locked -- serve --config examples/simulated.json
 
-test: begin format lint docs rust stress examples build sdk end
+test: begin format lint docs rust models page stress examples build sdk end
 
 begin:
 	@mkdir -p target && : > $(LEFT_OUT)
@@ -30,7 +33,18 @@ docs:
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 
 rust:
-	cargo test --locked
+	cargo test --locked 2>&1 | tee target/tests.log
+
+# The concurrent core on a scheduler that tries its interleavings: tests/models, on the files that ship. `TIMES=20` tries
+# twenty times as many, `SEED=7` others.
+models:
+	cargo build --quiet --locked --manifest-path tests/models/Cargo.toml --target-dir target/models
+	RUST_BACKTRACE=0 target/models/debug/models --times $(if $(filter command line,$(origin TIMES)),$(TIMES),1) --seed $(or $(SEED),2026) \
+	  2> target/models.err | tee target/models.log || { cat target/models.err; exit 1; }
+
+# Each claim of the concurrency page names tests: all of them ran, and passed.
+page:
+	python3 tests/page.py target/tests.log models=target/models.log
 
 # A minute of 32 callers and every fault of the simulated provider; then every sum balances and nothing is left. The Rust
 # tests above have five seconds of it.
@@ -90,6 +104,7 @@ bench:
 	cargo bench --locked --bench dispatch
 	cargo bench --locked --bench pools
 	cargo bench --locked --bench locks
+	cargo bench --locked --bench isolation
 	cargo bench --locked --bench yardstick
 
 clean:

@@ -8,6 +8,7 @@ mod gateway;
 mod house;
 mod http;
 mod layers;
+mod page;
 mod sim;
 mod storm;
 mod stress;

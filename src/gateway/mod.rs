@@ -41,7 +41,6 @@ use crate::queue::ByteBudget;
 use crate::recycle::Buffer;
 use crate::route;
 use crate::sync::{Slot, Threads};
-use crate::time::now;
 use crate::wire::openai::{ChatReply, ChatRequest};
 use requests::Requests;
 use samples::Samples;

@@ -110,7 +110,9 @@ impl Drop for Pool {
     }
 }
 
-/// Empties the lanes of a pool that has stopped, and answers what still waits there.
+/// Empties the lanes of a pool that has stopped, and answers what still waits there. A worker does so once more at its
+/// end: one that found a job in a lane while another was being handed to it puts that one back, which may be behind the
+/// sweep of [`Pool::halt_all`].
 pub(super) fn sweep(shared: &Shared) {
     shared.lanes.sweep().for_each(|job| answer_swept(job, shared));
 }

@@ -15,7 +15,7 @@ use std::time::Instant;
 use crossbeam_channel::{Sender, TryRecvError};
 
 use super::face::{Face, Tally, WorkerState};
-use super::pool::{PoolPhase, Shared};
+use super::pool::{PoolPhase, READY_WAIT, Shared};
 use super::staffing::Staffing;
 use super::worker;
 use crate::ids::WorkerId;
@@ -76,10 +76,17 @@ impl Roster {
         match self.workers.lock(ROSTER_WAIT) {
             Ok(mut workers) if !self.closing.load(Ordering::SeqCst) => {
                 workers.insert(id, Hired { quit: Some(quit), face, thread });
+                return Ok(());
             }
-            // The pool closes, or its roster is stuck: the worker's quit signal drops here, and it ends.
             Ok(_) => {}
             Err(error) => log::error!("{name} was not entered: {error}"),
+        }
+        // The pool closes, or its roster is stuck: the worker ends, and whoever hired it sees it out, since nobody else
+        // knows of it. A supervisor that is being joined so takes it along.
+        drop(quit);
+        match thread.join(Deadline::after(READY_WAIT)) {
+            Ok(()) => self.shared.figures.retired.inc(),
+            Err(_) => log::warn!("{name} was hired into the pool's end and has not ended yet"),
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use super::attempt::{self, Scratch};
+use super::ending;
 use super::face::{Face, WorkerState};
 use super::figures::Unserved;
 use super::job::{Job, Payload, Reply};
@@ -65,6 +66,9 @@ pub(crate) fn run(shared: &Shared, face: &Face, quit: &QuitSignal, ready: Option
                 }
             },
         }
+    }
+    if shared.phase() == PoolPhase::Stopped {
+        ending::sweep(shared);
     }
     face.enter(WorkerState::Shutdown);
 }

@@ -1,0 +1,273 @@
+//! A whole provider on a transport of memory: submit, admission, lanes, worker, reply, sink, supervisor and halt, as they
+//! ship; every attempt has exactly one outcome, and everything is given back.
+
+use shuttle::rand::{Rng as _, thread_rng};
+use shuttle::thread;
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::Model;
+use crate::config::{Policy, StreamGarbage};
+use crate::error::Code;
+use crate::events::Events;
+use crate::ids::RequestId;
+use crate::model::{Call, Operation, Priority, Sink, SinkError, StreamEnd, StreamHead};
+use crate::provider::{AttemptSettings, Outcome, PoolSettings, Provider, Reached, ReplyChannel};
+use crate::recycle;
+use crate::sync::{CancelReason, CancelToken, Threads};
+use crate::time::{Deadline, now};
+use crate::transport::{Body, Incoming, MemoryTransport};
+use crate::wire::openai;
+
+pub const MODELS: &[Model] = &[
+    ("providers::a_job_has_one_answer_whoever_gets_there_first", 2400, answered),
+    ("providers::a_stream_has_one_end_whoever_takes_its_sink", 2400, streamed),
+    ("providers::nobody_is_stranded_by_a_halt_at_any_moment", 2400, halted),
+    ("providers::a_late_reply_reaches_nobody_else", 2400, late),
+    ("providers::a_workers_panic_is_one_answer_and_the_worker_is_replaced", 2400, panicking),
+];
+
+/// A limit that never ends a wait, and one that may at any moment.
+const LONG: Duration = Duration::from_secs(600);
+const SHORT: Duration = Duration::from_millis(400);
+
+/// What a provider answers: the words of the request's last message.
+fn echo(body: &[u8]) -> Vec<u8> {
+    let body: serde_json::Value = serde_json::from_slice(body).expect("JSON");
+    let text = body["messages"][0]["content"].as_str().expect("text").to_owned();
+    let message = serde_json::json!({ "role": "assistant", "content": text });
+    serde_json::json!({ "choices": [{ "index": 0, "message": message, "finish_reason": "stop" }] })
+        .to_string()
+        .into_bytes()
+}
+
+const EVENTS: [&str; 3] = [
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"},\"finish_reason\":null}]}\n\n",
+    "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n",
+    "data: [DONE]\n\n",
+];
+
+/// One worker, one place beside it, and a provider that takes a scheduler's moment to answer.
+struct House {
+    provider: Arc<Provider>,
+    threads: Threads,
+    replies: recycle::Pool<ReplyChannel>,
+}
+
+impl House {
+    fn new(policy: Policy, wait_timeout: Duration) -> Self {
+        let pool = PoolSettings {
+            name: Arc::from("p"),
+            concurrency: 1,
+            buffer_size: 1,
+            policy,
+            wait_timeout,
+            batch_share: 0.125,
+        };
+        let attempt = AttemptSettings {
+            key: None,
+            chat_path: "/v1/chat/completions".to_owned(),
+            headers: Vec::new(),
+            request_timeout: LONG,
+            connect_timeout: LONG,
+            first_token_timeout: LONG,
+            stream_idle_timeout: LONG,
+            stream_max_duration: LONG,
+            stream_garbage: StreamGarbage::Skip,
+            early_keepalive: false,
+        };
+        let transport = MemoryTransport::new(|request, _| {
+            thread::yield_now();
+            assert!(!request.body.windows(4).any(|bytes| bytes == b"boom"), "asked for by the model");
+            let streamed = request.body.windows(13).any(|bytes| bytes == b"\"stream\":true");
+            let body = match streamed {
+                true => Body::from_pieces(EVENTS.into_iter().map(|event| {
+                    thread::yield_now();
+                    Ok(event.as_bytes().to_vec())
+                })),
+                false => Body::from_bytes(echo(request.body)),
+            };
+            Ok(Incoming { status: 200, headers: Vec::new(), body })
+        });
+        let (threads, replies) = (Threads::new(64, 1 << 20), recycle::Pool::new(0, 4));
+        let events = Events::new();
+        let provider = Provider::start(
+            pool,
+            attempt,
+            None,
+            Arc::new(transport),
+            &threads,
+            events,
+            replies.clone(),
+            Duration::ZERO,
+        )
+        .expect("there are threads");
+        Self { provider: Arc::new(provider), threads, replies }
+    }
+
+    /// Makes one attempt on a thread of its own, perhaps cancelled at some moment.
+    fn attempt(&self, text: &'static str, sink: Option<Box<dyn Sink>>, cancelled: bool) -> thread::JoinHandle<Outcome> {
+        let provider = Arc::clone(&self.provider);
+        let stream = sink.is_some();
+        let body = format!(
+            "{{\"model\":\"m\",\"stream\":{stream},\"messages\":[{{\"role\":\"user\",\"content\":\"{text}\"}}]}}"
+        );
+        let body = body.into_bytes();
+        let call = Arc::new(Call {
+            request_id: RequestId::fresh(),
+            operation: Operation::ChatCompletions,
+            fields: openai::parse_chat(&body).expect("a request"),
+            body,
+            priority: Priority::Interactive,
+            arrived: now(),
+            deadline: None,
+            cancel: CancelToken::new(),
+        });
+        if cancelled {
+            let token = call.cancel.clone();
+            thread::spawn(move || token.cancel(CancelReason::Caller));
+        }
+        thread::spawn(move || {
+            let outcome = provider.attempt(&call, &Arc::from("m"), 1, sink);
+            if let Ok(Reached::Answer(answer)) = &outcome.result {
+                let body = String::from_utf8_lossy(&answer.body);
+                assert!(body.contains(text), "another request's answer: {body}");
+            }
+            outcome
+        })
+    }
+
+    /// Ends everything and looks whether it adds up.
+    fn end(&self) {
+        let end = self.provider.halt().join(Deadline::after(LONG));
+        assert!(end.stragglers.is_empty(), "{end:?}");
+        let stats = self.provider.stats();
+        let (queue, jobs) = (&stats.queue, &stats.jobs);
+        let timed_out = queue.timed_out_space_total + queue.timed_out_worker_total;
+        let unserved = queue.dropped_total + queue.rejected_total + timed_out + queue.abandoned_total;
+        assert_eq!(queue.submitted_total, queue.completed_total + unserved, "each submission ends once: {queue:?}");
+        let served = jobs.succeeded_total + jobs.failed_total + jobs.timed_out_total + jobs.cancelled_total;
+        assert_eq!(queue.completed_total, served, "each job ends once: {jobs:?}");
+        assert_eq!((queue.depth, stats.workers.busy), (0, 0), "nothing is under way");
+        let replies = self.replies.stats();
+        assert_eq!(replies.live, replies.idle, "every reply channel is back or gone");
+        assert_eq!(self.threads.active(), 0, "every thread has ended: {:?}", self.threads.list());
+    }
+}
+
+fn code(outcome: &Outcome) -> Option<Code> {
+    outcome.result.as_ref().err().map(crate::Error::code)
+}
+
+/// Three attempts at a house of two places: one may time out, one is cancelled, whoever is answered is answered rightly.
+fn answered() {
+    let house = House::new(Policy::Block, if thread_rng().gen_bool(0.5) { SHORT } else { LONG });
+    let attempts =
+        [house.attempt("one", None, false), house.attempt("two", None, true), house.attempt("three", None, false)];
+    for (attempt, cancelled) in attempts.into_iter().zip([false, true, false]) {
+        let outcome = attempt.join().expect("no panic");
+        match code(&outcome) {
+            None | Some(Code::QueueTimeout) => {}
+            Some(Code::ClientClosed) => assert!(cancelled),
+            other => panic!("{other:?}"),
+        }
+    }
+    house.end();
+}
+
+/// Every reply channel is used again, and a reply that nobody waits for any more reaches nobody.
+fn late() {
+    let house = House::new(Policy::Block, LONG);
+    let first = house.attempt("first", None, true);
+    let second = house.attempt("second", None, false);
+    assert!(matches!(code(&first.join().expect("no panic")), None | Some(Code::ClientClosed)));
+    let third = house.attempt("third", None, false);
+    for attempt in [second, third] {
+        assert!(matches!(attempt.join().expect("no panic").result, Ok(Reached::Answer(_))));
+    }
+    house.end();
+}
+
+/// A halt while requests are handed in: each is answered, and nothing is left over.
+fn halted() {
+    let house = House::new(Policy::Block, LONG);
+    let attempts =
+        [house.attempt("one", None, false), house.attempt("two", None, false), house.attempt("three", None, false)];
+    let provider = Arc::clone(&house.provider);
+    let halting = thread::spawn(move || {
+        let end = provider.halt().join(Deadline::after(LONG));
+        assert!(end.stragglers.is_empty(), "{end:?}");
+    });
+    for attempt in attempts {
+        let outcome = attempt.join().expect("no panic");
+        assert!(matches!(code(&outcome), None | Some(Code::ShuttingDown)), "{outcome:?}");
+    }
+    halting.join().expect("no panic");
+    house.end();
+}
+
+/// The only worker panics: its caller hears of it, and whoever waits behind is served by the next worker.
+fn panicking() {
+    let house = House::new(Policy::Block, LONG);
+    let fatal = house.attempt("boom", None, false);
+    let other = house.attempt("other", None, thread_rng().gen_bool(0.25));
+    assert_eq!(code(&fatal.join().expect("no panic")), Some(Code::Internal));
+    assert!(matches!(code(&other.join().expect("no panic")), None | Some(Code::ClientClosed)));
+    house.end();
+    assert_eq!(house.provider.stats().workers.panics_total, 1);
+}
+
+/// A sink that counts how often it was begun and finished.
+#[derive(Clone, Default)]
+struct Reader {
+    begun: Arc<AtomicUsize>,
+    finished: Arc<AtomicUsize>,
+    complete: Arc<AtomicUsize>,
+}
+
+impl Sink for Reader {
+    fn begin(&mut self, _: StreamHead) -> Result<(), SinkError> {
+        assert_eq!(self.begun.fetch_add(1, Ordering::SeqCst), 0, "it was begun before");
+        Ok(())
+    }
+    fn event(&mut self, _: &[u8]) -> Result<(), SinkError> {
+        thread::yield_now();
+        Ok(())
+    }
+    fn finish(self: Box<Self>, end: StreamEnd) {
+        self.complete.fetch_add(usize::from(matches!(end, StreamEnd::Complete)), Ordering::SeqCst);
+        self.finished.fetch_add(1, Ordering::SeqCst);
+    }
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        self
+    }
+}
+
+/// A stream that is cancelled or timed out at some moment: either its waiter has the sink back unused, or its worker took
+/// it, and then finishes it exactly once.
+fn streamed() {
+    let house = House::new(Policy::Block, if thread_rng().gen_bool(0.5) { SHORT } else { LONG });
+    let readers = [Reader::default(), Reader::default()];
+    let attempts = [
+        house.attempt("one", Some(Box::new(readers[0].clone())), thread_rng().gen_bool(0.5)),
+        house.attempt("two", Some(Box::new(readers[1].clone())), true),
+    ];
+    let outcomes = attempts.map(|attempt| attempt.join().expect("no panic"));
+    house.end();
+    for (outcome, reader) in outcomes.iter().zip(&readers) {
+        let counts = [&reader.begun, &reader.finished].map(|count| count.load(Ordering::SeqCst));
+        match &outcome.result {
+            Ok(Reached::Streaming) => {
+                assert!(outcome.sink.is_none(), "the sink is the worker's");
+                assert_eq!(counts, [1, 1], "begun and finished once");
+            }
+            Err(error) => {
+                assert!(outcome.sink.is_some(), "who is refused has its sink: {error:?}");
+                assert_eq!(counts, [0, 0], "nobody used it");
+            }
+            Ok(Reached::Answer(answer)) => panic!("a whole answer to a stream: {answer:?}"),
+        }
+    }
+}
