@@ -11,7 +11,7 @@ SHELL := bash
 export CLIPPY_CONF_DIR := $(CURDIR)/tests/policy
 
 .NOTPARALLEL:
-.PHONY: run test begin format lint docs rust models page stress examples build sdk end repeat bench clean
+.PHONY: run test begin format lint docs rust models page stress examples build sdk end repeat miri bench clean
 
 # A release gateway on the simulated provider: no key, no network beyond this machine.
 run:
@@ -95,7 +95,18 @@ repeat:
 	  cargo test --locked --quiet --lib --test main > target/repeat.log 2>&1 || { cat target/repeat.log; echo "run $$n failed"; exit 1; }; \
 	done; echo "$(TIMES) runs, all green"
 
-# The gateway beside nginx and the direct path, a submit beside a raw ping-pong, our locks beside a plain one: JSON on standard output, a table on
+# The pure parts and the queue under miri, which sees undefined behaviour and plays weak memory; outside `make test`, since it
+# needs a nightly toolchain: `rustup toolchain install nightly --component miri`. MIRI names the tests.
+MIRI ?= wire:: metrics:: ids:: time:: route:: recycle:: queue:: sync::slot:: sync::cancel:: sync::quit::
+
+miri:
+	@cargo +nightly miri --version > /dev/null 2>&1 || { \
+	  echo "make miri: no nightly toolchain with miri here: rustup toolchain install nightly --component miri,rust-src" >&2; exit 1; }
+	MIRIFLAGS="-Zmiri-disable-isolation" PROPTEST_CASES=4 PROPTEST_FAILURE_PERSISTENCE=off \
+	  cargo +nightly miri test --locked --no-default-features --lib --target-dir target/miri -- $(MIRI)
+
+# The gateway beside nginx and the direct path, a submit beside a raw ping-pong, our locks beside a plain one, the object
+# pools beside none, one provider beside another that hangs: JSON on standard output, a table on
 # standard error. Without nginx, and without the right to install it, the yardstick says so and measures the rest.
 bench:
 	@command -v nginx > /dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null \

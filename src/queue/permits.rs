@@ -191,6 +191,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     const FUSE: Duration = Duration::from_secs(5);
@@ -335,5 +337,63 @@ mod tests {
         assert!(most.load(Ordering::SeqCst) <= 4);
         assert_eq!(permits.taken(), 0);
         assert!(permits.0.state.lock().waiting.is_empty());
+    }
+
+    /// What a caller may do with permits, by itself.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        TryTake,
+        /// With a deadline that has passed: it stands in line and leaves again.
+        Take,
+        /// Of those held, the one at this place.
+        Release(usize),
+        Close,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => Just(Step::TryTake),
+            3 => Just(Step::Take),
+            5 => (0..8usize).prop_map(Step::Release),
+            1 => Just(Step::Close),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 256 }))]
+        /// Permits against a number: whatever is taken, released and closed in whatever order.
+        #[test]
+        fn permits_are_as_a_counter(capacity in 0..5usize, steps in proptest::collection::vec(step(), 0..60)) {
+            let permits = Permits::new(capacity);
+            let (mut held, mut closed) = (Vec::new(), false);
+            for step in steps {
+                let expected = match () {
+                    () if closed => Some(TakeError::Closed),
+                    () if held.len() == capacity => Some(TakeError::TimedOut),
+                    () => None,
+                };
+                let taken = match step {
+                    Step::TryTake => permits.try_take(),
+                    Step::Take => permits.take(Deadline::after(Duration::ZERO), &CancelToken::new()),
+                    Step::Release(at) if held.is_empty() || at >= held.len() => continue,
+                    Step::Release(at) => {
+                        drop(held.swap_remove(at));
+                        prop_assert_eq!(permits.taken(), held.len());
+                        continue;
+                    }
+                    Step::Close => {
+                        permits.close();
+                        closed = true;
+                        continue;
+                    }
+                };
+                prop_assert_eq!(taken.as_ref().err().copied(), expected);
+                held.extend(taken);
+                prop_assert_eq!(permits.taken(), held.len());
+                prop_assert!(permits.0.state.lock().waiting.is_empty(), "who left stands in line no more");
+            }
+            drop(held);
+            prop_assert_eq!(permits.taken(), 0);
+        }
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::sync::{Quit, Slot, locks::classes::TEST_LEAF};
 
@@ -492,4 +494,124 @@ fn every_job_is_had_once_while_the_oldest_are_shed() {
     assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
     assert_eq!(lanes.interactive.tombstones.load(Ordering::SeqCst), lanes.interactive.receiver.len() as isize);
     assert_eq!(lanes.batch.tombstones.load(Ordering::SeqCst), lanes.batch.receiver.len() as isize);
+}
+
+/// What may happen to lanes, one thing after the other.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Push(Priority),
+    Take,
+    /// Of the waiters, the one at this place leaves.
+    Leave(usize),
+    TurnOver,
+    Sweep,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => Just(Step::Push(Priority::Interactive)),
+        3 => Just(Step::Push(Priority::Batch)),
+        4 => Just(Step::Take),
+        3 => (0..8usize).prop_map(Step::Leave),
+        1 => Just(Step::TurnOver),
+        1 => Just(Step::Sweep),
+    ]
+}
+
+/// The lanes as two lists: `None` is a tombstone.
+#[derive(Default)]
+struct Model {
+    lanes: [VecDeque<Option<u32>>; 2],
+    tombstones: [isize; 2],
+    turn: u32,
+}
+
+impl Model {
+    /// The next shell, batch first in one take of `every`.
+    fn take(&mut self, every: u32) -> Option<(usize, Option<u32>)> {
+        let batch_first = every > 0 && (self.turn + 1).is_multiple_of(every);
+        let order = if batch_first { [1, 0] } else { [0, 1] };
+        let found = order.into_iter().find_map(|lane| self.lanes[lane].pop_front().map(|shell| (lane, shell)))?;
+        self.turn = (self.turn + 1) % every.max(1);
+        Some(found)
+    }
+
+    fn turn_over(&mut self, lane: usize) {
+        self.lanes[lane].retain(Option::is_some);
+        self.tombstones[lane] = 0;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 256 }))]
+    /// Lanes against two lists: the order of each, the share of batch, tombstones thrown out, and what a sweep finds.
+    #[test]
+    fn lanes_are_as_two_lists(every in 0..5u32, steps in proptest::collection::vec(step(), 0..80)) {
+        const PERMITS: usize = 6;
+        let share = if every == 0 { 0.0 } else { 1.0 / f64::from(every) };
+        let lanes = Lanes::<Job>::new(PERMITS, share);
+        let (seat, mut shift, quit) = (lanes.seat(), Shift::default(), Quit::new());
+        let mut model = Model::default();
+        let mut waiting: Vec<Job> = Vec::new();
+        for (number, step) in (0..).zip(steps) {
+            match step {
+                Step::Push(_) if waiting.len() == PERMITS => {}
+                Step::Push(priority) => {
+                    let new = if priority == Priority::Batch { batch(number) } else { job(number) };
+                    lanes.push(Arc::clone(&new)).expect("a permit means a slot");
+                    model.lanes[priority as usize].push_back(Some(number));
+                    waiting.push(new);
+                }
+                Step::Take => {
+                    let taken = match lanes.take(&seat, &mut shift, &quit.watch(), Duration::ZERO) {
+                        Taken::Job(job) => {
+                            let content = job.take();
+                            if content.is_none() {
+                                lanes.unbury(job.priority);
+                            }
+                            waiting.retain(|other| !Arc::ptr_eq(other, &job));
+                            Some((job.priority as usize, content))
+                        }
+                        Taken::Tick | Taken::Quit => None,
+                    };
+                    let expected = model.take(every);
+                    if let Some((lane, None)) = expected {
+                        model.tombstones[lane] -= 1;
+                    }
+                    prop_assert_eq!(taken, expected);
+                }
+                Step::Leave(at) if at < waiting.len() => {
+                    let left = waiting.swap_remove(at);
+                    let (lane, content) = (left.priority as usize, left.take());
+                    prop_assert!(content.is_some(), "nobody else had it");
+                    lanes.bury(left.priority);
+                    model.lanes[lane].iter_mut().filter(|shell| **shell == content).for_each(|shell| *shell = None);
+                    model.tombstones[lane] += 1;
+                    // A quarter of a lane that is twice as deep as there are permits.
+                    if model.tombstones[lane] > (2 * PERMITS / 4) as isize {
+                        model.turn_over(lane);
+                    }
+                }
+                Step::Leave(_) => {}
+                Step::TurnOver => {
+                    lanes.interactive.turn_over();
+                    model.turn_over(0);
+                }
+                Step::Sweep => {
+                    let found: Vec<_> = lanes.sweep().map(|job| (job.priority as usize, job.take())).collect();
+                    let in_order = model.lanes.iter_mut().zip(0usize..);
+                    let expected: Vec<_> =
+                        in_order.flat_map(|(lane, at)| lane.drain(..).map(move |shell| (at, shell))).collect();
+                    prop_assert_eq!(&found, &expected);
+                    for (lane, _) in found.iter().filter(|(_, content)| content.is_none()) {
+                        lanes.unbury(if *lane == 0 { Priority::Interactive } else { Priority::Batch });
+                        model.tombstones[*lane] -= 1;
+                    }
+                    waiting.clear();
+                }
+            }
+            prop_assert_eq!(lanes.interactive.receiver.len(), model.lanes[0].len());
+            prop_assert_eq!(lanes.batch.receiver.len(), model.lanes[1].len());
+        }
+    }
 }
