@@ -4,21 +4,21 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
 
 use super::process::{FUSE, Served, ask, chat, serve};
 use crate::house::{number, unrest};
 
 /// How often each outcome is provoked.
-const EACH: usize = 28;
+const EACH: usize = 26;
 
 /// Clients that do so at a time.
 const CLIENTS: usize = 12;
 
-/// How long a client that does not read is there: longer than the gateway has patience.
-const STALL: Duration = Duration::from_millis(300);
+/// How long a client that does not read is there at most; it goes when it is cut.
+const STALL: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 /// Every limit short, so that what ends by a limit ends soon, and everything idle goes soon.
 const CONFIG: &str = r#"{
@@ -36,6 +36,8 @@ const CONFIG: &str = r#"{
                   "network_config": { "idle_connection_timeout": "200ms" }, "queue": { "policy": "drop" } },
         "wait": { "kind": "sim", "concurrency_and_buffer_size": { "concurrency": 1, "buffer_size": 1 },
                   "network_config": { "idle_connection_timeout": "200ms" }, "queue": { "wait_timeout": "10ms" } },
+        "slow": { "kind": "sim", "concurrency_and_buffer_size": { "concurrency": 12, "buffer_size": 12 },
+                  "network_config": { "idle_connection_timeout": "200ms" } },
         "refused": { "kind": "openai", "keys": [{ "name": "k", "value": "x" }],
                      "concurrency_and_buffer_size": { "concurrency": 1, "buffer_size": 64 },
                      "network_config": { "base_url": "http://127.0.0.1:1", "max_retries": 0 } },
@@ -90,7 +92,7 @@ const ACTS: &[Act] = &[
     Act::Within("sim/slow-1s"),
     Act::Leave("sim/slow-1s", false),
     Act::Leave("sim/lorem-1000+gap-5ms", true),
-    Act::Stall("sim/lorem-300000"),
+    Act::Stall("slow/lorem-300000"),
     Act::Burst("error/slow-50ms"),
     Act::Burst("drop/slow-50ms"),
     Act::Burst("wait/slow-50ms"),
@@ -139,7 +141,8 @@ impl Act {
             }
             Self::Stall(_) => {
                 let _ = socket.read(&mut [0; 64]);
-                std::thread::park_timeout(STALL);
+                let cut = PollFlags::HUP | PollFlags::ERR | PollFlags::RDHUP;
+                let _ = poll(&mut [PollFd::new(&socket, cut)], Some(&STALL));
             }
             Self::Whole(_) | Self::Burst(_) | Self::Stream(_) | Self::Within(_) => {
                 let mut all = Vec::new();
