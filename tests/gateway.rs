@@ -7,4 +7,5 @@ mod panics;
 mod passing;
 mod shedding;
 mod streams;
+mod vitals;
 mod waiting;

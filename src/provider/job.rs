@@ -33,6 +33,7 @@ pub(crate) struct Reply {
 
 /// What a successful attempt came to.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one an attempt, taken apart as soon as it is received")]
 pub enum Reached {
     /// A complete answer, and the bytes of the budget that it holds.
     Answer(Answer, Option<Bytes>),

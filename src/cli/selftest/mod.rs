@@ -12,6 +12,7 @@ mod locks;
 mod memory;
 mod queueing;
 mod rig;
+mod shedding;
 mod workers;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -41,6 +42,10 @@ const CLAIMS: &[Claim] = &[
     ("backpressure, block: waits for a place, and is served", queueing::block),
     ("backpressure, error: refused exactly past concurrency + buffer", queueing::error),
     ("backpressure, drop: dropped exactly past concurrency + buffer", queueing::drop),
+    ("backpressure, drop_oldest: each newcomer sheds the one that has waited longest", shedding::drop_oldest),
+    ("backpressure: a refusal says when to come again, by the measured drain rate", shedding::come_again),
+    ("backpressure: a place comes back at once when its waiter leaves", shedding::places_come_back),
+    ("lanes: batch keeps its share while both wait, and gets what is left", shedding::batch_share),
     ("queue wait limit: ends at wait_timeout, and says in which phase", queueing::wait_limit),
     ("an unknown policy, or a size out of bounds, is a configuration error", queueing::refused_by_configuration),
     ("processing time-out: an attempt ends at its limit, and so does its upstream request", endings::processing),
@@ -55,9 +60,11 @@ const CLAIMS: &[Claim] = &[
     ("thread tracking: each has a name and a number, and its end is recorded", faults::tracking),
     ("channel pool: 85 % hits or more in steady state", memory::hit_ratio),
     ("channel pool: a late result is discarded and counted, and never reaches another request", memory::late_results),
+    ("resource leak prevention: room is acquired under a time-out, and given back", shedding::room_under_a_time_limit),
     ("lock order: a violation is caught and counted", locks::order),
     ("lock time-out: a lock not had in time names its holder", locks::timeout),
     ("metrics: every submission and every request ends exactly once", figures::balance),
+    ("performance correlation: service times by queue wait, and how far the two go together", shedding::correlation),
     ("metrics: counters are settled when an answer arrives", figures::settled),
 ];
 
