@@ -36,11 +36,12 @@ impl Provider {
     pub fn vital_signs(&self, now: Instant) -> VitalSigns {
         let shared = self.pool.shared();
         let (settings, attempt) = (&shared.settings, &shared.attempt);
-        let mut queue_head = shared.lanes.oldest_wait(now);
+        let head = || shared.lanes.oldest_wait(now).filter(|_| shared.figures.waiting.get() > 0);
+        let mut queue_head = head();
         if queue_head.is_some_and(|age| age > settings.wait_timeout) {
             // Nobody waits that long: what stands there are shells whose waiters have left.
             shared.lanes.compact();
-            queue_head = shared.lanes.oldest_wait(now);
+            queue_head = head();
         }
         let answered_within = attempt.limit(false).max(attempt.limit(true));
         let running = self.pool.faces().into_iter().filter_map(|face| {
