@@ -84,7 +84,7 @@ pub(super) fn come_again() -> Verdict {
 }
 
 pub(super) fn places_come_back() -> Verdict {
-    const ROUNDS: u64 = 200;
+    const ROUNDS: u64 = 50;
     let (gate, transport) = Gate::new(Hearing::Good);
     let gateway = one(pool(1, 3, "error"), transport)?;
     scope(|scope| {
