@@ -8,4 +8,5 @@ mod passing;
 mod pooling;
 mod shedding;
 mod streams;
+mod vitals;
 mod waiting;

@@ -25,7 +25,7 @@ pub struct Server {
     pub max_connections: usize,
     /// The most requests under way at once; derived from the thread limit if none.
     pub max_in_flight: Option<usize>,
-    /// The most bytes of requests held at once.
+    /// The most bytes held at once: bodies of requests, library calls among them, and answers that are not streamed.
     pub max_buffered_bytes: usize,
     /// The longest body.
     pub max_body_bytes: usize,

@@ -57,11 +57,12 @@ pub(super) fn take(pool: &Pool, now: Instant) -> PoolVitals {
 /// How long the job at the queue's head has waited. For up to `wait_timeout` it may be one whose waiter has left since.
 fn queue_head(pool: &Pool, now: Instant) -> Option<Duration> {
     let shared = pool.shared();
-    let age = shared.lanes.oldest_wait(now)?;
+    let head = || shared.lanes.oldest_wait(now).filter(|_| shared.figures.waiting.get() > 0);
+    let age = head()?;
     if age <= shared.settings.wait_timeout {
         return Some(age);
     }
     // Nobody waits that long: what stands there are shells whose waiters have left.
     shared.lanes.compact();
-    shared.lanes.oldest_wait(now)
+    head()
 }

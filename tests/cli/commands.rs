@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::process::sluicegate;
+use super::process::{FUSE, sluicegate};
 
 /// A secret that must not be seen anywhere.
 const CANARY: &str = "sk-canary-5d1f0a77";
@@ -161,7 +161,7 @@ fn the_demo_shows_its_scenes_and_exits_with_0() {
 
 #[test]
 fn the_self_test_holds_and_has_a_json_shape() {
-    let done = sluicegate(&["selftest", "--json"]).run().exits(0);
+    let done = sluicegate(&["selftest", "--json"]).fuse(3 * FUSE).run().exits(0);
     let report: Value = serde_json::from_str(&done.stdout).expect("JSON");
     assert_eq!(report["failed"], 0, "{}", done.stdout);
     let claims = report["claims"].as_array().expect("a list");

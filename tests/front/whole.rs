@@ -5,6 +5,7 @@ use std::thread::scope;
 use serde_json::json;
 use sluicegate::gateway::Phase;
 
+use super::client::Answer;
 use super::{Station, timed};
 use crate::house::{CANARY, FUSE, SLACK, chat, eventually, ms, number, reply};
 
@@ -62,7 +63,14 @@ fn errors_have_openais_shape_and_say_who_is_at_fault() {
 
     client.chat(&[], &chat("p/m", false));
     let words = r#"{"error":{"message":"too long","type":"t","param":"messages","code":"context_length_exceeded"}}"#;
-    gate.next().respond(400, &[("retry-after-ms", "1500")], words);
+    let headers = [
+        ("retry-after-ms", "1500"),
+        ("x-ratelimit-remaining-requests", "0"),
+        ("content-type", "text/plain"),
+        ("content-length", "1"),
+        ("set-cookie", "c=2"),
+    ];
+    gate.next().respond(400, &headers, words);
     let answer = client.answer();
     assert_eq!(answer.status, 400);
     let error = answer.json();
@@ -82,12 +90,65 @@ fn errors_have_openais_shape_and_say_who_is_at_fault() {
     let told = ["provider", "model", "attempts", "fallbacks"].map(|name| header(name).unwrap_or_default());
     assert_eq!(told, ["p", "m", "1", "0"], "who was asked is told of a failure too");
     assert_eq!((answer.header("retry-after"), answer.header("retry-after-ms")), (Some("2"), Some("1500")));
+    assert_eq!(answer.header("x-ratelimit-remaining-requests"), Some("0"));
+    assert_eq!((answer.header("content-type"), answer.header("set-cookie")), (Some("application/json"), None));
 
     client.chat(&[], &chat("p/m", false));
     gate.next().panic();
     let answer = client.answer();
     assert_eq!((answer.status, answer.code().as_str()), (500, "internal"));
     assert!(answer.json()["sluicegate"]["request_id"].is_string());
+}
+
+/// Where a failure's time went is told as that of an answer is: what the provider and the queue took is none of ours.
+#[test]
+fn a_failure_says_where_its_time_went() {
+    let (station, gate) = Station::gated(json!({ "queue": { "policy": "drop_oldest" } }), json!({}));
+    let times = |answer: &Answer| {
+        ["queue", "upstream", "overhead"].map(|name| {
+            let header = answer.header(&format!("x-sluicegate-{name}-us"));
+            header.unwrap_or_else(|| panic!("{name}: {answer:?}")).parse::<u64>().expect("a number")
+        })
+    };
+    let mut client = station.client();
+    let unsent = client.chat(&[], "{").answer();
+    assert_eq!(times(&unsent)[..2], [0, 0]);
+    let (failed, took) = timed(|| {
+        client.chat(&[], &chat("p/m", false));
+        let held = gate.next();
+        std::thread::park_timeout(ms(50));
+        held.respond(500, &[], "{}");
+        client.answer()
+    });
+    let [queue, upstream, overhead] = times(&failed);
+    assert!(upstream >= 50_000, "{upstream}");
+    assert!(u128::from(queue + upstream + overhead) <= took.as_micros(), "{queue} {upstream} {overhead}, {took:?}");
+
+    // A stream that is shed has begun nothing: its client is answered with a status.
+    client.chat(&[], &chat("p/m", false));
+    let held = gate.next();
+    let mut shed = station.client();
+    shed.chat(&[], &chat("p/m", true));
+    station.house.queued(1);
+    let mut newer: Vec<_> = (1..=4)
+        .map(|count| {
+            let mut client = station.client();
+            client.chat(&[], &chat("p/m", true));
+            eventually("it is handed in", || station.house.p("queue/submitted_total") == 3 + count);
+            client
+        })
+        .collect();
+    let answer = shed.answer();
+    assert_eq!((answer.status, answer.code().as_str()), (503, "request_dropped"));
+    assert!(answer.header("retry-after").is_some() && answer.header("retry-after-ms").is_some());
+    let [queue, upstream, _] = times(&answer);
+    assert!(queue > 0 && upstream == 0, "{queue} {upstream}");
+    held.answer();
+    assert_eq!(client.answer().status, 200);
+    for client in &mut newer {
+        gate.next().respond(400, &[], "{}");
+        assert_eq!(client.answer().status, 400);
+    }
 }
 
 #[test]

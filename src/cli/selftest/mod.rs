@@ -12,6 +12,7 @@ mod locks;
 mod memory;
 mod queueing;
 mod rig;
+mod shedding;
 mod threads;
 mod workers;
 
@@ -42,6 +43,10 @@ const CLAIMS: &[Claim] = &[
     ("backpressure, block: waits for a place, and is served", queueing::block),
     ("backpressure, error: refused exactly past concurrency + buffer", queueing::error),
     ("backpressure, drop: dropped exactly past concurrency + buffer", queueing::drop),
+    ("backpressure, drop_oldest: each newcomer sheds the one that has waited longest", shedding::drop_oldest),
+    ("backpressure: a refusal says when to come again, by the measured drain rate", shedding::come_again),
+    ("backpressure: a place comes back at once when its waiter leaves", shedding::places_come_back),
+    ("lanes: batch keeps its share while both wait, and gets what is left", shedding::batch_share),
     ("queue wait limit: ends at wait_timeout, and says in which phase", queueing::wait_limit),
     ("an unknown policy, or a size out of bounds, is a configuration error", queueing::refused_by_configuration),
     ("processing time-out: an attempt ends at its limit, and so does its upstream request", endings::processing),
@@ -69,6 +74,7 @@ const CLAIMS: &[Claim] = &[
     ("object pools: idle objects are bounded, and swept by age", memory::bounded),
     ("object pools: a starved pool raises its alert, and clears it once the load is steady", memory::starved),
     ("channel pool: a late result is discarded and counted, and never reaches another request", memory::late_results),
+    ("resource leak prevention: room is acquired under a time-out, and given back", shedding::room_under_a_time_limit),
     ("lock order: a violation is caught and counted", locks::order),
     ("lock registry: each order of two locks is observed once, with both its sites", locks::registry),
     ("lock time-out: a lock not had in time names its holder", locks::timeout),
@@ -76,6 +82,7 @@ const CLAIMS: &[Claim] = &[
     ("channel lock: a cancel ends the wait, and the token comes back", locks::cancelled),
     ("deadlock: found, ended at the cost of one wait, learned, and refused the third time", locks::deadlock),
     ("metrics: every submission and every request ends exactly once", figures::balance),
+    ("performance correlation: service times by queue wait, and how far the two go together", shedding::correlation),
     ("metrics: counters are settled when an answer arrives", figures::settled),
 ];
 

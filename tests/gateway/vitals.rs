@@ -1,0 +1,107 @@
+//! Vital signs of a provider: the age of the queue's head, and what its workers are at.
+
+use std::sync::Arc;
+use std::thread::scope;
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+use sluicegate::config::{Optimization, Policy, Pools, Scaling, Sizing, StreamGarbage};
+use sluicegate::events::Events;
+use sluicegate::gateway::CallOptions;
+use sluicegate::ids::RequestId;
+use sluicegate::provider::{AttemptSettings, PoolSettings, Provider, Stock};
+use sluicegate::queue::ByteBudget;
+use sluicegate::recycle::Limits;
+use sluicegate::sync::{CancelReason, CancelToken, LockTimes, Threads};
+use sluicegate::time::{Deadline, now};
+use sluicegate::transport::{Body, Incoming, MemoryTransport};
+use sluicegate::wire::openai;
+
+use crate::house::{FUSE, chat, eventually, ms, reply};
+
+#[test]
+fn the_queues_head_and_what_runs_are_told_with_their_ages() {
+    let (open, opened) = bounded::<()>(0);
+    let transport = MemoryTransport::new(move |_, _| {
+        let _ = opened.recv_timeout(FUSE);
+        let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+        Ok(Incoming { status: 200, headers, body: Body::from_bytes(reply("well")) })
+    });
+    let pool = PoolSettings {
+        name: "p".into(),
+        concurrency: 1,
+        min_concurrency: 1,
+        sizing: Sizing::Given,
+        scaling: Scaling::default(),
+        optimization: Optimization::default(),
+        buffer_size: 8,
+        policy: Policy::Block,
+        wait_timeout: ms(5000),
+        batch_share: 0.0,
+        locks: LockTimes::DEFAULT,
+    };
+    let minute = Duration::from_secs(60);
+    let attempt = AttemptSettings {
+        key: None,
+        chat_path: "/chat".to_owned(),
+        headers: Vec::new(),
+        request_timeout: minute,
+        connect_timeout: minute,
+        first_token_timeout: minute,
+        stream_idle_timeout: minute,
+        stream_max_duration: minute,
+        stream_garbage: StreamGarbage::Skip,
+        early_keepalive: false,
+    };
+    let threads = Threads::new(64, 2 << 20);
+    let limits = Limits { initial: 0, max_idle: 8, idle_max_age: minute, alert_below: 0.0 };
+    let stock = Stock::new(&Pools { reply_channel: limits, job: limits, response: limits, buffer: limits });
+    let (transport, bytes) = (Arc::new(transport), ByteBudget::new(1 << 20));
+    let provider = Provider::start(pool, attempt, None, transport, &threads, Events::new(), stock, bytes, ms(0))
+        .expect("it starts");
+    let signs = |ahead: u64| provider.vitals(now() + ms(ahead));
+    assert!(signs(0).queue_head.is_none() && signs(0).running.is_empty());
+
+    let ask = |id: &str, token: &CancelToken| {
+        let body = chat("m", false).into_bytes();
+        let fields = openai::parse_chat(&body).expect("good");
+        let (request_id, cancel) = (RequestId::from_client(id), Some(token.clone()));
+        let call = CallOptions { request_id, cancel, ..CallOptions::default() }.call(body, fields, now());
+        provider.attempt(&Arc::new(call), &"m".into(), 1, None)
+    };
+    scope(|scope| {
+        let (ask, stays, leaves) = (&ask, CancelToken::new(), CancelToken::new());
+        let running = scope.spawn({
+            let stays = stays.clone();
+            move || ask("running", &stays)
+        });
+        eventually("it runs", || !signs(0).running.is_empty());
+        let first = scope.spawn({
+            let leaves = leaves.clone();
+            move || ask("leaves", &leaves)
+        });
+        eventually("one waits", || signs(0).queue_head.is_some());
+        let before = now();
+        let second = scope.spawn(move || ask("stays", &stays));
+        eventually("two wait", || provider.stats().queue.depth == 2);
+
+        let ahead = signs(3000);
+        assert!(ahead.queue_head.is_some_and(|age| age >= ms(3000)), "{ahead:?}");
+        assert_eq!(ahead.wait_timeout, ms(5000));
+        let [job] = &*ahead.running else { panic!("one runs: {ahead:?}") };
+        assert_eq!((job.thread.as_str(), job.request_id.as_str(), job.streams), ("p-worker-1", "running", false));
+        assert!(job.age >= ms(3000));
+
+        // Who has left leaves a shell; past the time that anybody waits it counts no more, but for who stays.
+        leaves.cancel(CancelReason::Caller);
+        assert!(first.join().expect("no panic").result.is_err());
+        let late = signs(6000).queue_head.expect("one waits still");
+        assert!(late <= ms(6000) + before.elapsed(), "{late:?} is the age of a shell");
+        drop(open);
+        assert!(running.join().expect("no panic").result.is_ok());
+        assert!(second.join().expect("no panic").result.is_ok());
+    });
+    // A worker tidies up after it has answered.
+    eventually("nobody runs or waits", || signs(0).queue_head.is_none() && signs(0).running.is_empty());
+    assert!(provider.halt().join(Deadline::after(FUSE)).stragglers.is_empty());
+}
