@@ -9,6 +9,7 @@ mod house;
 mod http;
 mod layers;
 mod page;
+mod scaling;
 mod sim;
 mod storm;
 mod stress;

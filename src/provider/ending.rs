@@ -1,7 +1,9 @@
 //! The end of a pool, in two steps, so that several pools end side by side and not one after the other.
 //!
 //! **Shutdown.** [`Pool::halt_all`] closes the permits, so that nobody waits for a place; takes the rosters of all pools
-//! together, each class by address; gives every worker its quit signal; sweeps the lanes and answers what is left; cancels what runs. [`Halted::join`] then waits for each thread by name.
+//! together; gives every worker its quit signal; sweeps the lanes and answers what is left; cancels what runs.
+//! [`Halted::join`] then waits for each thread by name, the supervisor first: a worker that it was just starting ends at
+//! once and stands on the roster by then.
 //!
 //! **Invariants.** I1: whatever waits or runs is answered. What is counted as cut or swept is what ended by this, not what
 //! had its answer already and only tidied up.
@@ -11,7 +13,7 @@ use std::sync::Arc;
 use super::figures::Unserved;
 use super::job::{Job, Payload, Reached, Reply};
 use super::pool::{Pool, PoolPhase, READY_WAIT, Shared, since, stopping};
-use super::roster::{self, Hired};
+use super::roster::{self, Hired, Roster};
 use crate::model::Timing;
 use crate::recycle::Joint;
 use crate::sync::{CancelReason, Thread};
@@ -32,7 +34,7 @@ pub struct PoolEnd {
 #[derive(Debug)]
 #[must_use = "its threads are to be joined"]
 pub(crate) struct Halted {
-    shared: Arc<Shared>,
+    roster: Arc<Roster>,
     hired: Vec<Hired>,
     supervisor: Option<Thread>,
     /// What was counted before.
@@ -56,14 +58,14 @@ impl Pool {
     fn close(&self) -> Halted {
         let shared = Arc::clone(&self.roster.shared);
         let (cut, swept) = (shared.figures.cut.get(), shared.figures.swept.get());
-        self.roster.close();
         shared.set_phase(PoolPhase::Stopped);
+        self.roster.close();
         shared.permits.close();
         let supervisor = self.supervisor.take().map(|(quit, thread)| {
             drop(quit);
             thread
         });
-        Halted { shared, hired: Vec::new(), supervisor, cut, swept }
+        Halted { roster: Arc::clone(&self.roster), hired: Vec::new(), supervisor, cut, swept }
     }
 }
 
@@ -71,7 +73,7 @@ impl Halted {
     /// Tells the workers to quit, answers what waits, and cancels what runs.
     fn cut_off(&mut self) {
         self.hired.iter_mut().for_each(|hired| drop(hired.quit.take()));
-        sweep(&self.shared);
+        sweep(&self.roster.shared);
         for worker in &self.hired {
             // A job that has been answered and only tidies up hears of it too, which does it no harm.
             worker.face.cancel_current(CancelReason::Shutdown);
@@ -80,8 +82,14 @@ impl Halted {
 
     /// Joins every thread until `deadline`.
     pub(crate) fn join(self, deadline: Deadline) -> PoolEnd {
-        let (mut end, figures) = (PoolEnd::default(), &self.shared.figures);
-        for Hired { quit, face, thread } in self.hired {
+        let (mut end, figures) = (PoolEnd::default(), &self.roster.shared.figures);
+        if let Some(Err(thread)) = self.supervisor.map(|thread| thread.join(deadline)) {
+            end.stragglers.push(thread.name().to_owned());
+        }
+        // Those that it was starting when the roster was cleared.
+        let late: Vec<_> = roster::dismiss_all(&[&self.roster]).into_iter().flatten().collect();
+        late.iter().for_each(|hired| hired.face.cancel_current(CancelReason::Shutdown));
+        for Hired { quit, face, thread } in self.hired.into_iter().chain(late) {
             drop(quit);
             match thread.join(deadline) {
                 Ok(()) => figures.retired.inc(),
@@ -93,9 +101,6 @@ impl Halted {
         }
         end.cut += figures.cut.get().saturating_sub(self.cut);
         end.swept = figures.swept.get().saturating_sub(self.swept);
-        if let Some(Err(thread)) = self.supervisor.map(|thread| thread.join(deadline)) {
-            end.stragglers.push(thread.name().to_owned());
-        }
         end
     }
 }
@@ -203,7 +208,7 @@ mod tests {
         });
         assert!(ends.iter().all(|end| end.stragglers.is_empty()), "{ends:?}");
         let workers = |provider: &Provider| provider.pool.faces().len();
-        assert_eq!((workers(&providers[0]), workers(&providers[1])), (0, 3), "the stuck one's were not to be had");
+        assert_eq!((workers(&providers[0]), workers(&providers[1])), (0, 0), "the stuck one's were had in the end");
         drop(providers);
         let fuse = Deadline::after(FUSE);
         while threads.active() > 0 {

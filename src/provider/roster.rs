@@ -15,13 +15,13 @@ use std::time::Instant;
 use crossbeam_channel::{Sender, TryRecvError};
 
 use super::face::{Face, Tally, WorkerState};
-use super::pool::{PoolPhase, READY_WAIT, Shared};
+use super::pool::{PoolPhase, Shared};
 use super::staffing::Staffing;
 use super::worker;
 use crate::ids::WorkerId;
 use crate::sync::locks::{LockError, Ranked, Wait, classes, lock_all};
 use crate::sync::threads::{SpawnError, ThreadEvent};
-use crate::sync::{Quit, Role, Thread};
+use crate::sync::{CancelReason, Quit, Role, Thread};
 use crate::time::Deadline;
 
 /// How long the roster is waited for: it is held for microseconds.
@@ -73,20 +73,25 @@ impl Roster {
             worker::run(&shared, &own, &watch, ready, starting);
         })?;
         self.shared.figures.spawned.inc();
-        match self.workers.lock(ROSTER_WAIT) {
-            Ok(mut workers) if !self.closing.load(Ordering::SeqCst) => {
-                workers.insert(id, Hired { quit: Some(quit), face, thread });
+        // It may be at a job by now.
+        let late = match self.workers.lock(ROSTER_WAIT) {
+            Ok(mut workers) => {
+                let (stays, goes) =
+                    if self.closing.load(Ordering::SeqCst) { (None, Some(quit)) } else { (Some(quit), None) };
+                workers.insert(id, Hired { quit: stays, face: Arc::clone(&face), thread });
+                goes
+            }
+            // It ends, since its quit signal drops here.
+            Err(error) => {
+                log::error!("{name} was not entered: {error}");
                 return Ok(());
             }
-            Ok(_) => {}
-            Err(error) => log::error!("{name} was not entered: {error}"),
-        }
-        // The pool closes, or its roster is stuck: the worker ends, and whoever hired it sees it out, since nobody else
-        // knows of it. A supervisor that is being joined so takes it along.
-        drop(quit);
-        match thread.join(Deadline::after(READY_WAIT)) {
-            Ok(()) => self.shared.figures.retired.inc(),
-            Err(_) => log::warn!("{name} was hired into the pool's end and has not ended yet"),
+        };
+        if let Some(quit) = late {
+            // The pool's end has passed it by. It was stopped before it was closed: a job that the worker does not show
+            // here sees so for itself.
+            drop(quit);
+            face.cancel_current(CancelReason::Shutdown);
         }
         Ok(())
     }
@@ -150,13 +155,13 @@ impl Roster {
         self.faces().iter().fold(self.staffing.kept(), |sum, face| sum + face.tally(now))
     }
 
-    /// Hires nobody any more.
+    /// Whoever is hired from now on ends at once. The pool's phase says that it has stopped by then.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
     }
 }
 
-/// Takes everybody off the rosters, for their pools' end. All rosters are held at once, so that there is one moment from
+/// Takes everybody off the rosters, for their pools' end, and once more when their supervisors have ended, which may have been hiring. All rosters are held at once, so that there is one moment from
 /// which no pool has workers to be replaced, and one wait for all and not one each.
 pub(super) fn dismiss_all(rosters: &[&Roster]) -> Vec<Vec<Hired>> {
     let all_of = |workers: &mut BTreeMap<WorkerId, Hired>| std::mem::take(workers).into_values().collect();
@@ -174,4 +179,10 @@ pub(super) fn dismiss_all(rosters: &[&Roster]) -> Vec<Vec<Hired>> {
         }
     };
     rosters.iter().map(alone).collect()
+}
+
+impl std::fmt::Debug for Roster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Roster").field("wanted", &self.staffing.wanted()).finish_non_exhaustive()
+    }
 }

@@ -103,5 +103,7 @@ fn the_queues_head_and_what_runs_are_told_with_their_ages() {
     });
     // A worker tidies up after it has answered.
     eventually("nobody runs or waits", || signs(0).queue_head.is_none() && signs(0).running.is_empty());
-    assert!(provider.halt().join(Deadline::after(FUSE)).stragglers.is_empty());
+    let providers = [Arc::new(provider)];
+    let halted = Provider::halt_all(&providers);
+    assert!(halted.into_iter().all(|halt| halt.join(Deadline::after(FUSE)).stragglers.is_empty()));
 }

@@ -12,6 +12,7 @@ mod locks;
 mod memory;
 mod queueing;
 mod rig;
+mod scaling;
 mod shedding;
 mod threads;
 mod workers;
@@ -75,6 +76,10 @@ const CLAIMS: &[Claim] = &[
     ("object pools: a starved pool raises its alert, and clears it once the load is steady", memory::starved),
     ("channel pool: a late result is discarded and counted, and never reaches another request", memory::late_results),
     ("resource leak prevention: room is acquired under a time-out, and given back", shedding::room_under_a_time_limit),
+    ("scaling: a burst that finds nobody idle has workers started at once", scaling::grows_on_demand),
+    ("scaling: shrinking begins within 2 s + min_interval after the load ended", scaling::shrinks_when_the_load_ends),
+    ("scaling: every evaluation has its reason", scaling::gives_its_reasons),
+    ("provider optimization: the formula's golden rows", scaling::golden_rows),
     ("lock order: a violation is caught and counted", locks::order),
     ("lock registry: each order of two locks is observed once, with both its sites", locks::registry),
     ("lock time-out: a lock not had in time names its holder", locks::timeout),
