@@ -15,6 +15,9 @@ const JSON: &str = "application/json";
 /// The most characters of a model's name that a header shows.
 const LONGEST_MODEL: usize = 256;
 
+/// Room for the header lines of our own, so that the list of them is made once.
+const OWN_HEADERS: usize = 12;
+
 /// A complete answer: the upstream's bytes, and who gave them.
 pub(super) fn whole(answer: Answer, call: &Call) -> Response {
     let Answer { status, headers, body, served, .. } = answer;
@@ -82,6 +85,7 @@ fn with_retry_after(response: Response, after: Option<Duration>) -> Response {
 }
 
 fn upstream_headers(mut response: Response, headers: Vec<(String, String)>) -> Response {
+    response.headers.reserve(headers.len() + OWN_HEADERS);
     response.headers.extend(headers.into_iter().map(|(name, value)| (name.into(), value)));
     response
 }
