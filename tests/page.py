@@ -49,7 +49,7 @@ def rows(table):
         pending = sum("pending" in claim for claim in claims)
         built = [claim for claim in claims if "pending" not in claim]
         modules = Counter(claim["module"].split("/")[0] for claim in built)
-        places = Counter("::".join(test.split("::")[:3]) for claim in built for test in claim["tests"])
+        places = Counter("::".join(test.split("::")[:-1][:3]) for claim in built for test in claim["tests"])
         cells = [", ".join(f"`{name}`" for name, _ in counted.most_common(4)) for counted in (modules, places)]
         yield f'| {group["title"]} | {len(claims)} | {pending} | {cells[0]} | {cells[1]} |'
 

@@ -117,7 +117,7 @@ fn quit_goes_before_jobs() {
 /// A job handed over while its worker finds another one in a lane must reach somebody.
 #[test]
 fn no_job_waits_while_a_worker_is_idle() {
-    const ROUNDS: u32 = 4000;
+    const ROUNDS: u32 = if cfg!(miri) { 20 } else { 4000 };
     let lanes = Lanes::<Job>::new(64, 0.125);
     let quit = Quit::new();
     let (done, is_done) = bounded(64);
@@ -204,7 +204,7 @@ fn nobody_who_stays_waits_while_a_worker_is_idle() {
                 let lanes = &lanes;
                 scope.spawn(move || {
                     let mut random = fastrand::Rng::with_seed(owner.into());
-                    for _ in 0..3000 {
+                    for _ in 0..if cfg!(miri) { 20 } else { 3000 } {
                         let mine = job(owner);
                         lanes.push(Arc::clone(&mine)).expect("room");
                         (0..random.u32(..200)).for_each(|_| std::hint::spin_loop());
@@ -224,6 +224,7 @@ fn nobody_who_stays_waits_while_a_worker_is_idle() {
 
 #[test]
 fn idle_workers_take_turns() {
+    const ROUNDS: u32 = if cfg!(miri) { 16 } else { 400 };
     let lanes = Lanes::<Job>::new(64, 0.0);
     let quit = Quit::new();
     let (done, is_done) = bounded(1);
@@ -239,7 +240,7 @@ fn idle_workers_take_turns() {
         }
         let all_idle = || lanes.idle.len() == 4;
         let mut jobs = [0; 4];
-        for number in 0..400 {
+        for number in 0..ROUNDS {
             let fuse = crate::time::Deadline::after(Duration::from_secs(5));
             while !all_idle() {
                 assert!(!fuse.passed(), "a worker does not come back");
@@ -248,7 +249,7 @@ fn idle_workers_take_turns() {
             lanes.push(job(number)).expect("room");
             jobs[is_done.recv_timeout(Duration::from_secs(5)).expect("somebody takes it")] += 1;
         }
-        assert_eq!(jobs, [100; 4]);
+        assert_eq!(jobs, [ROUNDS / 4; 4]);
         drop(quit);
     });
 }
@@ -256,7 +257,7 @@ fn idle_workers_take_turns() {
 /// Whoever leaves while the lanes are swept may turn one over: what it has in hand must not be put back behind the sweep.
 #[test]
 fn a_sweep_finds_what_somebody_is_turning_over() {
-    for _ in 0..100 {
+    for _ in 0..if cfg!(miri) { 3 } else { 100 } {
         let lanes = Lanes::<Job>::new(64, 0.0);
         (0..64).for_each(|number| lanes.push(job(number)).expect("room"));
         let swept = AtomicUsize::new(0);
@@ -281,7 +282,7 @@ fn a_sweep_finds_what_somebody_is_turning_over() {
 /// Producers that take half of their jobs back race with workers: each job is had by exactly one side.
 #[test]
 fn every_job_is_taken_once_while_lanes_turn_over() {
-    const PER_PRODUCER: usize = 3000;
+    const PER_PRODUCER: usize = if cfg!(miri) { 20 } else { 3000 };
     let lanes = Lanes::<Job>::new(16, 0.125);
     let permits = crate::queue::Permits::new(16);
     let (worked, taken_back) = (AtomicUsize::new(0), AtomicUsize::new(0));

@@ -13,6 +13,7 @@ use crate::sync::{Quit, QuitSignal, Slot};
 
 pub const MODELS: &[Model] = &[
     ("lanes::no_job_waits_while_a_worker_is_idle", 16_000, idle),
+    ("lanes::word_of_one_job_each_reaches_two_workers", 60_000, few),
     ("lanes::a_tick_at_any_moment_loses_no_job", 12_000, tick),
     ("lanes::what_a_quitting_worker_was_handed_or_told_reaches_another", 16_000, quitting),
     ("lanes::who_stays_is_served_while_others_leave_and_turn_the_lane_over", 16_000, turning),
@@ -66,25 +67,30 @@ fn producer(lanes: &Arc<Lanes<Job>>, numbers: std::ops::Range<usize>) -> JoinHan
 }
 
 /// Two producers and two workers: every job is done without anybody's help, then all end.
-fn served(tick: Duration) {
-    let lanes = Arc::new(Lanes::new(4, 0.5));
+fn served(tick: Duration, each: usize) {
+    let lanes = Arc::new(Lanes::new(4, 0.0));
     let (quit, (done, is_done)) = (Quit::new(), bounded(4));
     let workers = [(), ()].map(|()| worker(&lanes, quit.watch(), tick, done.clone()));
-    let producers = [producer(&lanes, 0..2), producer(&lanes, 2..4)];
-    let mut numbers: Vec<_> = (0..4).map(|_| is_done.recv().expect("a worker is there")).collect();
+    let producers = [producer(&lanes, 0..each), producer(&lanes, each..2 * each)];
+    let mut numbers: Vec<_> = (0..2 * each).map(|_| is_done.recv().expect("a worker is there")).collect();
     numbers.sort_unstable();
-    assert_eq!(numbers, [0, 1, 2, 3], "each once");
+    assert!(numbers.into_iter().eq(0..2 * each), "each once");
     drop(quit);
     producers.into_iter().chain(workers).for_each(|thread| thread.join().expect("no panic"));
     assert_eq!(lanes.sweep().count(), 0);
 }
 
 fn idle() {
-    served(NEVER);
+    served(NEVER, 2);
+}
+
+/// As few steps as can go wrong: a schedule of few preemptions is then likely to hit them.
+fn few() {
+    served(NEVER, 1);
 }
 
 fn tick() {
-    served(OFTEN);
+    served(OFTEN, 2);
 }
 
 /// One of two workers quits at any moment: the other does all that the first does not.
