@@ -25,7 +25,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use sluicegate::config::{Policy, StreamGarbage};
+use sluicegate::config::{Optimization, Policy, Scaling, Sizing, StreamGarbage};
 use sluicegate::events::Events;
 use sluicegate::gateway::CallOptions;
 use sluicegate::model::Call;
@@ -103,6 +103,10 @@ impl IdlePool {
         let pool = PoolSettings {
             name: "pool".into(),
             concurrency: WORKERS,
+            min_concurrency: WORKERS,
+            sizing: Sizing::Given,
+            scaling: Scaling::default(),
+            optimization: Optimization::default(),
             buffer_size: 100,
             policy: Policy::Block,
             wait_timeout: Duration::from_secs(5),

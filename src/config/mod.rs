@@ -31,8 +31,8 @@ pub use expand::Env;
 pub use kinds::parse_address;
 pub use near::nearest;
 pub use types::{
-    Client, GatewayKey, Key, Kind, Network, Policy, Provider, Queue, ReplyChannelPool, Server, StreamGarbage,
-    ThreadLimits,
+    Client, GatewayKey, Key, Kind, Network, Optimization, Policy, Provider, Queue, ReplyChannelPool, Scaling, Server,
+    Sizing, StreamGarbage, ThreadLimits,
 };
 
 use section::{Outcome, Section, Walk};

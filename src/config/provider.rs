@@ -4,18 +4,27 @@ use serde_json::{Value, json};
 
 use super::base_url::BaseUrl;
 use super::kinds::{
-    Certificates, Choice, Count, Flag, Limits as _, NoAuto, Number, Off, Span, Text, Url, millis, secs,
+    Certificates, Choice, Count, ElseAuto, Flag, Limits as _, Maybe, Number, Off, Span, Text, Url, millis, secs,
 };
 use super::known::{self, WellKnown};
 use super::near::nearest;
 use super::raw::join;
 use super::section::Section;
 use super::server::required_value;
-use super::types::{Client, Key, Kind, Network, Policy, Provider, Queue, StreamGarbage, ThreadLimits};
+use super::types::{
+    Client, Key, Kind, Network, Optimization, Policy, Provider, Queue, Scaling, Sizing, StreamGarbage, ThreadLimits,
+};
 use crate::secret::REDACTED;
 
 /// The most workers where the thread limit is the machine's: what `pid_max` is on most of them.
 const MOST_WORKERS: usize = 32_768;
+
+/// The most workers that `"auto"` comes to: the lanes are as deep as they may become from the start, and 1024 workers with
+/// three places each take a quarter of a megabyte.
+const MOST_AUTO: usize = 1024;
+
+/// The fewest workers by default.
+const FEWEST: usize = 10;
 
 /// The longest that a time-out may be: a day.
 const DAY: u64 = 86_400;
@@ -60,9 +69,10 @@ pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> 
         s.object_at("network_config").is_some_and(|o| o.get("base_url").is_some_and(|url| !url.is_null()));
     let key = key(s, well_known.filter(|_| !has_base_url));
     let network = s.section("network_config", |s| network(s, kind, name, well_known, key.is_some()));
-    let (concurrency, buffer_size, result_buffer) =
-        s.section("concurrency_and_buffer_size", |s| sizes(s, around.threads));
+    let sizes = s.section("concurrency_and_buffer_size", |s| sizes(s, around.threads));
     let queue = s.section("queue", |s| queue(s, around.client));
+    let scaling = s.section("scaling", scaling);
+    let optimization = s.section("optimization", optimization);
     unbuilt_sections(s);
     s.get(
         "stream_recovery",
@@ -83,9 +93,13 @@ pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> 
         kind: kind?,
         key,
         network: network?,
-        concurrency,
-        buffer_size,
-        result_buffer,
+        concurrency: sizes.concurrency,
+        min_concurrency: sizes.min_concurrency,
+        buffer_size: sizes.buffer_size,
+        sizing: sizes.sizing,
+        scaling,
+        optimization,
+        result_buffer: sizes.result_buffer,
         queue,
         stream_garbage: stream_garbage.unwrap_or(StreamGarbage::Skip),
         early_keepalive,
@@ -239,22 +253,61 @@ fn extra_headers(s: &mut Section<'_>, has_key: bool) -> Vec<(String, String)> {
 }
 
 /// Workers, places to wait, and events held for a caller.
-fn sizes(s: &mut Section<'_>, threads: &ThreadLimits) -> (usize, usize, usize) {
+struct Sizes {
+    concurrency: usize,
+    min_concurrency: usize,
+    buffer_size: usize,
+    sizing: Sizing,
+    result_buffer: usize,
+}
+
+fn sizes(s: &mut Section<'_>, threads: &ThreadLimits) -> Sizes {
+    const DEFAULT: usize = 64;
     let most = threads.max.unwrap_or(MOST_WORKERS);
-    let concurrency =
-        s.get("concurrency", NoAuto(Count(64).hard(1, most).page(10, 100), "sizing by what is observed (\"auto\")"));
-    if let Some(fewest) = s.by_hand("min_concurrency", json!({"type": "integer", "minimum": 0})) {
-        match fewest.as_u64() {
-            Some(n) if n == 0 || n == concurrency as u64 => {}
-            Some(n) if n < concurrency as u64 => s.not_built("min_concurrency", "scaling of workers"),
-            Some(_) => s.problem("min_concurrency", format!("it is more than concurrency, which is {concurrency}")),
-            None => s.problem("min_concurrency", "found something that is no integer; leave the key out"),
-        }
-    }
-    s.show("min_concurrency", concurrency.into());
+    let given = s.get("concurrency", ElseAuto(Count(DEFAULT).hard(1, most).page(10, 100)));
+    let buffer = s.raw("buffer_size").is_none_or(Value::is_null);
+    let sizing = match given {
+        Some(_) => Sizing::Given,
+        None => Sizing::Auto { most: most.min(MOST_AUTO), buffer },
+    };
+    let concurrency = given.unwrap_or_else(|| DEFAULT.min(most));
+    let ceiling = match sizing {
+        Sizing::Given => concurrency,
+        Sizing::Auto { most, .. } => most,
+    };
+    let min_concurrency = s.get("min_concurrency", Count(FEWEST.min(concurrency)).hard(1, ceiling));
     let buffer_size = s.get("buffer_size", Count(500).hard(1, 1_000_000).page(100, 1000));
     let result_buffer = s.get("result_buffer", Count(256).hard(1, 65_536).page(50, 500));
-    (concurrency, buffer_size, result_buffer)
+    Sizes { concurrency: concurrency.max(min_concurrency), min_concurrency, buffer_size, sizing, result_buffer }
+}
+
+fn scaling(s: &mut Section<'_>) -> Scaling {
+    let usual = Scaling::default();
+    let time = |default| Span(default).hard(millis(1), secs(DAY));
+    let ratio = |default| Number(default).hard(0.0, 1.0);
+    let scaling = Scaling {
+        enabled: s.get("enabled", Flag(usual.enabled)),
+        up_threshold: s.get("up_threshold", ratio(usual.up_threshold)),
+        down_threshold: s.get("down_threshold", ratio(usual.down_threshold)),
+        up_factor: s.get("up_factor", Number(usual.up_factor).hard(1.0, 100.0)),
+        down_factor: s.get("down_factor", ratio(usual.down_factor)),
+        min_interval: s.get("min_interval", time(usual.min_interval)),
+        target_response: s.get("target_response", time(usual.target_response)),
+        max_response: s.get("max_response", time(usual.max_response)),
+    };
+    if scaling.down_threshold >= scaling.up_threshold {
+        s.problem("down_threshold", "it is not below up_threshold; workers would be added and removed for ever");
+    }
+    scaling
+}
+
+/// What the operator knows of the provider. A rate or a latency of nothing says nothing.
+fn optimization(s: &mut Section<'_>) -> Optimization {
+    Optimization {
+        rate_limit: s.get("rate_limit", Maybe(Number(0.0).hard(0.0, 1e6))).filter(|rate| *rate > 0.0),
+        avg_latency: s.get("avg_latency", Maybe(Span(secs(0)).hard(secs(0), secs(DAY)))).filter(|time| !time.is_zero()),
+        error_rate: s.get("error_rate", Maybe(Number(0.0).hard(0.0, 1.0))),
+    }
 }
 
 fn queue(s: &mut Section<'_>, client: &Client) -> Queue {
@@ -275,18 +328,6 @@ fn queue(s: &mut Section<'_>, client: &Client) -> Queue {
 fn unbuilt_sections(s: &mut Section<'_>) {
     let time = |default| Span(default).hard(millis(1), secs(DAY));
     let ratio = |default| Number(default).hard(0.0, 1.0);
-    let factor = |default| Number(default).hard(0.0, 100.0);
-    s.section("scaling", |s| {
-        const PART: &str = "scaling of workers";
-        s.get("enabled", Off(PART));
-        s.unbuilt("up_threshold", ratio(0.8), PART);
-        s.unbuilt("down_threshold", ratio(0.3), PART);
-        s.unbuilt("up_factor", factor(1.5), PART);
-        s.unbuilt("down_factor", ratio(0.75), PART);
-        s.unbuilt("min_interval", time(secs(1)), PART);
-        s.unbuilt("target_response", time(secs(2)), PART);
-        s.unbuilt("max_response", time(secs(10)), PART);
-    });
     s.section("breaker", |s| {
         const PART: &str = "the circuit breaker";
         s.get("enabled", Off(PART));
@@ -305,10 +346,5 @@ fn unbuilt_sections(s: &mut Section<'_>) {
     s.section("rate_limit", |s| {
         s.absent("requests_per_minute", json!(null), "limiting the rate of requests");
         s.absent("tokens_per_minute", json!(null), "limiting the rate of tokens");
-    });
-    s.section("optimization", |s| {
-        for key in ["rate_limit", "avg_latency", "error_rate"] {
-            s.absent(key, json!(null), "sizing by the provider-optimization formula");
-        }
     });
 }

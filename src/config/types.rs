@@ -135,10 +135,18 @@ pub struct Provider {
     pub key: Option<Key>,
     /// Where it lives, and the limits of talking to it.
     pub network: Network,
-    /// How many workers it has.
+    /// The most workers it has; with [`Sizing::Auto`] what it begins with, until something is known of it.
     pub concurrency: usize,
-    /// How many jobs may wait.
+    /// The fewest workers it has, which is what it starts with.
+    pub min_concurrency: usize,
+    /// How many jobs may wait; what holds for `concurrency` holds for it where it is sized, too.
     pub buffer_size: usize,
+    /// Who says how many workers there may be.
+    pub sizing: Sizing,
+    /// When workers are added and removed.
+    pub scaling: Scaling,
+    /// What the provider is like, as far as its operator knows.
+    pub optimization: Optimization,
     /// How many events are held for a caller that does not take them.
     pub result_buffer: usize,
     /// How jobs wait.
@@ -148,6 +156,67 @@ pub struct Provider {
     /// Whether a stream is kept alive by comments before its first event, which commits the status 200.
     pub early_keepalive: bool,
     pub(super) effective: Value,
+}
+
+/// Who says how many workers a provider may have at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sizing {
+    /// The configuration.
+    Given,
+    /// The provider-optimization formula, at most `most` workers.
+    Auto {
+        /// The most workers that it may come to.
+        most: usize,
+        /// Whether it sizes the buffer, too: the configuration says nothing of it.
+        buffer: bool,
+    },
+}
+
+/// When workers are added and removed: the concurrency page's thresholds.
+#[derive(Clone, Debug)]
+pub struct Scaling {
+    /// Whether they are at all; else there are as many as there may be, always.
+    pub enabled: bool,
+    /// Above this share of the queue, or of the workers' time, workers are added.
+    pub up_threshold: f64,
+    /// Below this share of both, workers are removed.
+    pub down_threshold: f64,
+    /// What their number is multiplied by when some are added.
+    pub up_factor: f64,
+    /// What their number is multiplied by when some are removed.
+    pub down_factor: f64,
+    /// The least time between two changes; growth on demand does not wait for it.
+    pub min_interval: Duration,
+    /// While work waits, workers are removed only if answers take less than this.
+    pub target_response: Duration,
+    /// While work waits, workers are added if answers take more than this.
+    pub max_response: Duration,
+}
+
+impl Default for Scaling {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            up_threshold: 0.8,
+            down_threshold: 0.3,
+            up_factor: 1.5,
+            down_factor: 0.75,
+            min_interval: Duration::from_secs(1),
+            target_response: Duration::from_secs(2),
+            max_response: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What a provider is like: what the provider-optimization formula is made of. None stands for not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Optimization {
+    /// Requests a second that it takes.
+    pub rate_limit: Option<f64>,
+    /// How long an answer takes on average.
+    pub avg_latency: Option<Duration>,
+    /// The share of requests that fail, 0 to 1.
+    pub error_rate: Option<f64>,
 }
 
 /// A provider's key.

@@ -9,7 +9,7 @@ use super::requests::Requests;
 use super::samples::Samples;
 use super::sim::{SimHost, SimTransport};
 use super::{Gateway, Inner, Phase};
-use crate::config::{self, Config, ConfigError, Kind};
+use crate::config::{self, Config, ConfigError, Kind, Sizing};
 use crate::events::Events;
 use crate::provider::{AttemptSettings, PoolSettings, Provider};
 use crate::recycle;
@@ -186,7 +186,10 @@ fn transport_settings(provider: &config::Provider) -> Settings {
     Settings {
         base_url: network.base_url.clone(),
         idle_connection_timeout: network.idle_connection_timeout,
-        max_idle: provider.concurrency,
+        max_idle: match provider.sizing {
+            Sizing::Given => provider.concurrency,
+            Sizing::Auto { most, .. } => most,
+        },
         ca_cert_pem: network.ca_cert_pem.clone(),
         allow_private: network.allow_private,
     }
@@ -196,6 +199,10 @@ fn pool_settings(provider: &config::Provider) -> PoolSettings {
     PoolSettings {
         name: provider.name.as_str().into(),
         concurrency: provider.concurrency,
+        min_concurrency: provider.min_concurrency,
+        sizing: provider.sizing,
+        scaling: provider.scaling.clone(),
+        optimization: provider.optimization,
         buffer_size: provider.buffer_size,
         policy: provider.queue.policy,
         wait_timeout: provider.queue.wait_timeout,

@@ -94,7 +94,13 @@ pub(crate) struct Scratch {
     pub(crate) body: Vec<u8>,
     pub(crate) read: Vec<u8>,
     pub(crate) out: Vec<u8>,
+    /// Answers until the next one whose headers are asked for the provider's rate limit.
+    unasked: u32,
 }
+
+/// One answer in so many, and a worker's first, is asked for the provider's rate limit: it seldom changes, and looking
+/// through a head is dearer than counting down.
+const ASK_EVERY: u32 = 16;
 
 /// The largest buffer that a worker keeps between jobs, in bytes.
 const KEEP: usize = 64 << 10;
@@ -206,6 +212,13 @@ fn open(
     shared.figures.key_used.inc();
     let incoming =
         shared.attempt.transport.send(&outgoing, &control).map_err(|error| transport_error(shared, active, error))?;
+    if scratch.unasked == 0 {
+        scratch.unasked = ASK_EVERY;
+        if let Some(rate) = headers::rate_limit(&incoming.headers) {
+            shared.figures.rate_limit.set(rate);
+        }
+    }
+    scratch.unasked -= 1;
     // The simulated provider asks for a panic by this header, so that tests can see one contained.
     if cfg!(debug_assertions) && incoming.header("x-sluicegate-sim") == Some("panic") {
         panic!("the simulated provider asked for a panic");

@@ -6,13 +6,12 @@
 //! **Invariants.** I1: whatever waits or runs is answered. What is counted as cut or swept is what ended by this, not what
 //! had its answer already and only tidied up.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::figures::Unserved;
 use super::job::{Job, Payload, Reached, Reply};
-use super::pool::{Hired, Pool, PoolPhase, READY_WAIT, ROSTER_WAIT, Shared, since, stopping};
+use super::pool::{Pool, PoolPhase, READY_WAIT, Shared, since, stopping};
+use super::roster::Hired;
 use crate::model::Timing;
 use crate::sync::{CancelReason, Thread};
 use crate::time::Deadline;
@@ -45,22 +44,15 @@ impl Pool {
     pub(crate) fn halt(&self) -> Halted {
         let shared = Arc::clone(&self.roster.shared);
         let (cut, swept) = (shared.figures.cut.get(), shared.figures.swept.get());
-        self.roster.closing.store(true, Ordering::SeqCst);
+        self.roster.close();
         shared.set_phase(PoolPhase::Stopped);
         shared.permits.close();
         let supervisor = self.supervisor.take().map(|(quit, thread)| {
             drop(quit);
             thread
         });
-        let hired = match self.roster.workers.lock(ROSTER_WAIT) {
-            Ok(mut workers) => std::mem::take(&mut *workers),
-            Err(error) => {
-                log::error!("{}: the workers could not be told to quit: {error}", shared.settings.name);
-                BTreeMap::new()
-            }
-        };
-        let mut hired: Vec<_> = hired.into_values().collect();
-        hired.iter_mut().for_each(|hired| hired.quit.signal());
+        let mut hired = self.roster.dismiss();
+        hired.iter_mut().for_each(|hired| drop(hired.quit.take()));
         shared.lanes.sweep().for_each(|job| answer_swept(&job, &shared));
         for worker in &hired {
             // A job that has been answered and only tidies up hears of it too, which does it no harm.

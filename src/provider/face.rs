@@ -1,7 +1,7 @@
 //! What a worker shows of itself: its state, what it is at, and what it has done.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -95,6 +95,17 @@ impl Face {
         }
     }
 
+    /// What it has done so far.
+    pub(crate) fn tally(&self, now: Instant) -> Tally {
+        let running = self.current.lock().as_ref().map(|current| now.saturating_duration_since(current.since));
+        Tally {
+            jobs: self.jobs.get(),
+            served: Duration::from_micros(self.busy_us.load(Ordering::Relaxed)),
+            running: running.unwrap_or_default(),
+            busy: usize::from(running.is_some()),
+        }
+    }
+
     pub(crate) fn row(&self, now: Instant) -> WorkerRow {
         let (request_id, current_ms) = match &*self.current.lock() {
             Some(current) => (
@@ -110,6 +121,30 @@ impl Face {
             busy_ms: self.busy_us.load(Ordering::Relaxed) / 1000,
             current_ms,
             request_id,
+        }
+    }
+}
+
+/// What workers have done and are at, to be added up.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    /// Jobs ended, and the time that they took.
+    pub(crate) jobs: u64,
+    pub(crate) served: Duration,
+    /// How many are busy, and for how long with their present jobs together.
+    pub(crate) busy: usize,
+    pub(crate) running: Duration,
+}
+
+impl std::ops::Add for Tally {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            jobs: self.jobs + other.jobs,
+            served: self.served + other.served,
+            busy: self.busy + other.busy,
+            running: self.running + other.running,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! counts it as abandoned or failed, so the sums of the interface's section 5 hold whatever happens (I2).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::metrics::{CountGuard, Counter, Gauge, Histogram};
 
@@ -40,9 +41,28 @@ pub(crate) struct Figures {
     pub(crate) key_failed: Counter,
     pub(crate) garbage_events: Counter,
 
+    /// Requests a second that the provider takes, by its own word.
+    pub(crate) rate_limit: RateLimit,
+
     pub(crate) spawned: Counter,
     pub(crate) retired: Counter,
     pub(crate) panics: Counter,
+}
+
+/// The last rate limit that the provider told of; none until it has.
+#[derive(Debug, Default)]
+pub(crate) struct RateLimit(AtomicU64);
+
+impl RateLimit {
+    /// The provider told of this many requests a second, which is more than none.
+    pub(crate) fn set(&self, per_second: f64) {
+        self.0.store(per_second.to_bits(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> Option<f64> {
+        let per_second = f64::from_bits(self.0.load(Ordering::Relaxed));
+        (per_second > 0.0).then_some(per_second)
+    }
 }
 
 /// How an attempt ended before a worker took it.

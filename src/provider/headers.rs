@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::time::unix_ms;
+use crate::time::{parse_duration, unix_ms};
 
 /// Names that pass, in lower case.
 const PASSED: [&str; 5] = ["content-type", "retry-after", "retry-after-ms", "openai-processing-ms", "openai-version"];
@@ -36,6 +36,45 @@ fn retry_at(error: Error, headers: &[(String, String)], now_ms: u64) -> Error {
     }
 }
 
+/// The periods that providers state their limits for, in seconds.
+const PERIODS: [f64; 4] = [1.0, 60.0, 3600.0, 86_400.0];
+
+/// How far a period that is worked out may lie from one of those: times until a reset are rounded.
+const ROUNDED: f64 = 1.25;
+
+/// The requests a second that a provider takes, as its `x-ratelimit-*-requests` headers tell.
+///
+/// What `limit` is for is not said. With a limit that refills all the time, as OpenAI's and Groq's do, `reset` is how long
+/// what was used takes to come back, so that `limit × reset / used` is the period (a minute, a day); where that is no such
+/// period, or nothing says what was used, `reset` is taken for the period itself.
+pub(super) fn rate_limit(headers: &[(String, String)]) -> Option<f64> {
+    let value = |what: &str| {
+        let wanted = |name: &str| name.strip_prefix("x-ratelimit-").is_some_and(|rest| rest == what);
+        headers.iter().find(|(name, _)| wanted(name)).map(|(_, value)| value.trim())
+    };
+    let limit = value("limit-requests")?.parse::<f64>().ok().filter(|limit| *limit > 0.0 && limit.is_finite())?;
+    let reset = time_until(value("reset-requests")?).filter(|reset| *reset > 0.0)?;
+    let used = value("remaining-requests").and_then(|left| left.parse::<f64>().ok()).map(|left| limit - left);
+    let refill = used.filter(|used| *used > 0.0).map(|used| limit * reset / used);
+    let near = |period: f64| PERIODS.into_iter().find(|known| (period / known).max(known / period) <= ROUNDED);
+    Some(limit / refill.and_then(near).unwrap_or(reset))
+}
+
+/// The seconds of a time like `6m0s`, `17ms` or `2m59.56s`; a bare number is of seconds.
+fn time_until(text: &str) -> Option<f64> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Some(seconds).filter(|seconds| seconds.is_finite());
+    }
+    let (mut rest, mut seconds) = (text, 0.0);
+    while !rest.is_empty() {
+        let unit = rest.find(|c: char| c.is_ascii_alphabetic())?;
+        let next = rest[unit..].find(|c: char| !c.is_ascii_alphabetic()).map_or(rest.len(), |end| unit + end);
+        seconds += parse_duration(&rest[..next]).ok()?.as_secs_f64();
+        rest = &rest[next..];
+    }
+    (!text.is_empty()).then_some(seconds)
+}
+
 /// The seconds since the Unix epoch of a date like `Sun, 06 Nov 1994 08:49:37 GMT`, the one form that is still sent
 /// (RFC 9110, section 5.6.7).
 fn http_date(text: &str) -> Option<i64> {
@@ -66,6 +105,31 @@ mod tests {
         let headers = all.map(|name| (name.to_owned(), "v".to_owned())).to_vec();
         let passed: Vec<_> = for_client(headers).into_iter().map(|(name, _)| name).collect();
         assert_eq!(passed, ["content-type", "x-ratelimit-remaining-requests"]);
+    }
+
+    #[test]
+    fn a_rate_limit_is_told_by_what_comes_back_or_by_its_reset() {
+        let rate = |pairs: &[(&str, &str)]| {
+            let name = |what: &str| format!("x-ratelimit-{what}-requests");
+            rate_limit(&pairs.iter().map(|(n, v)| (name(n), (*v).to_owned())).collect::<Vec<_>>())
+        };
+        let close = |found: Option<f64>, wanted: f64| {
+            let found = found.expect("a rate");
+            assert!((found / wanted - 1.0).abs() < 0.01, "{found} is not {wanted}");
+        };
+        // A limit a minute: one used comes back within a sixtieth of it, whatever the limit.
+        close(rate(&[("limit", "60"), ("remaining", "59"), ("reset", "1s")]), 1.0);
+        close(rate(&[("limit", "10000"), ("remaining", "9999"), ("reset", "6ms")]), 10_000.0 / 60.0);
+        // A limit a day.
+        close(rate(&[("limit", "14400"), ("remaining", "14370"), ("reset", "2m59.56s")]), 14_400.0 / 86_400.0);
+        // A window that ends in half a minute: the best that can be said.
+        close(rate(&[("limit", "600"), ("remaining", "599"), ("reset", "30s")]), 20.0);
+        close(rate(&[("limit", "100"), ("reset", "1s")]), 100.0);
+        close(rate(&[("limit", "100"), ("reset", "50")]), 2.0);
+        for nothing in [&[("limit", "100")][..], &[("limit", "0"), ("reset", "1s")], &[("limit", "5"), ("reset", "0s")]] {
+            assert_eq!(rate(nothing), None, "{nothing:?}");
+        }
+        assert_eq!(rate(&[("limit", "5"), ("reset", "tomorrow")]), None);
     }
 
     #[test]

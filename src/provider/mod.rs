@@ -3,7 +3,8 @@
 //! A [`Provider`] is a value of its own: nothing in it is shared with another provider but the pool of reply channels and
 //! the table of threads, so one that hangs or is full leaves the others as they are (I7). It never retries, never routes,
 //! and never talks to a client except through the sink that stands in a job. Read `job` for who may take what, `ticket` for
-//! the waiter's side, `worker` and `attempt` for the other, `pool` for the whole.
+//! the waiter's side, `worker` and `attempt` for the other, `pool` for the whole, and for how many workers there are
+//! `scaler` (when), `staffing` (how), `roster` (who) and `supervisor` (whose thread).
 
 mod attempt;
 mod ending;
@@ -11,9 +12,13 @@ mod face;
 mod figures;
 mod headers;
 mod job;
+mod plan;
 mod pool;
 mod relay;
+mod roster;
+mod scaler;
 mod snapshot;
+mod staffing;
 mod supervisor;
 mod ticket;
 mod worker;
@@ -25,10 +30,12 @@ pub use attempt::AttemptSettings;
 pub use ending::PoolEnd;
 pub use face::{WorkerRow, WorkerState};
 pub use job::{Reached, ReplyChannel};
+pub use plan::{Plan, PlanError, RetryStrategy};
 pub use pool::{PoolPhase, PoolSettings, StartupTimes};
+pub use scaler::{Change, Direction, Reason};
 pub use snapshot::{
-    BreakerStats, HealthStats, JobStats, KeyStats, OptimizationStats, ProviderStats, QueueStats, ScalingStats,
-    WorkerStats,
+    BreakerStats, HealthStats, JobStats, KeyStats, LastScaling, OptimizationStats, ProviderStats, QueueStats,
+    ScalingStats, WorkerStats,
 };
 
 use crate::error::Error;

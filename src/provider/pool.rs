@@ -1,44 +1,40 @@
-//! A provider's pool: admission by its policy, the lanes, the roster of workers, and its life from start to end.
+//! A provider's pool: admission by its policy, the lanes, and its life from start to end. Its workers stand in `roster`.
 //!
 //! **Protocol.** [`Pool::submit`] takes a permit as the policy says, puts a job into its lane and gives the caller a
-//! [`Ticket`] to wait on. Workers take jobs from the lanes; the supervisor replaces workers that ended.
+//! [`Ticket`] to wait on. Workers take jobs from the lanes; the supervisor replaces workers that ended, and hires and
+//! retires others as `staffing` says.
 //!
 //! **Invariants.** I1, I2, I5, I7: nothing here is shared with another provider.
-//!
-//! **Lock order.** The roster is ranked and held only to add or remove workers; threads are started and joined outside it
-//! where that can take long.
 //!
 //! **Shutdown.** See `ending`. A submitter that pushed into a lane looks at the phase again, so a job that slipped in behind
 //! the sweep is taken back by the one who brought it.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::bounded;
 use serde::Serialize;
 
 use super::attempt::Attempt;
 use super::face::{Face, WorkerState};
 use super::figures::{Entry, Figures, Unserved};
 use super::job::{Job, Payload, ReplyChannel};
+use super::plan::BUFFER_FACTOR;
+use super::roster::Roster;
+use super::staffing::Staffing;
+use super::supervisor;
 use super::ticket::Ticket;
-use super::{supervisor, worker};
-use crate::config::Policy;
+use crate::config::{Optimization, Policy, Scaling, Sizing};
 use crate::error::{Code, Error};
 use crate::events::Events;
-use crate::ids::WorkerId;
 use crate::model::{Call, Sink};
 use crate::queue::{Lanes, Permits, TakeError};
 use crate::recycle;
-use crate::sync::locks::{LockError, Ranked, classes};
-use crate::sync::threads::{SpawnError, ThreadEvent};
+use crate::sync::locks::classes;
+use crate::sync::threads::SpawnError;
 use crate::sync::{CancelReason, Quit, Role, Slot, Thread, Threads};
 use crate::time::{Deadline, micros_of, now};
-
-/// How long the roster is waited for: it is held for microseconds.
-pub(super) const ROSTER_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a pool waits at its start for its workers to report ready.
 pub(super) const READY_WAIT: Duration = Duration::from_secs(2);
@@ -74,10 +70,18 @@ impl PoolPhase {
 pub struct PoolSettings {
     /// The provider's name: it stands in thread names and errors.
     pub name: Arc<str>,
-    /// Workers.
+    /// The most workers; with [`Sizing::Auto`] until something is known of the provider.
     pub concurrency: usize,
+    /// The fewest workers, which is what it starts with.
+    pub min_concurrency: usize,
     /// Places beyond the workers.
     pub buffer_size: usize,
+    /// Who says how many workers there may be.
+    pub sizing: Sizing,
+    /// When workers are added and removed.
+    pub scaling: Scaling,
+    /// What is known of the provider beforehand.
+    pub optimization: Optimization,
     /// What happens when no place is free.
     pub policy: Policy,
     /// How long a job waits for a place and a worker together.
@@ -125,75 +129,6 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// Who works.
-pub(crate) struct Roster {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) workers: Ranked<BTreeMap<WorkerId, Hired>>,
-    next: AtomicU64,
-    pub(super) closing: AtomicBool,
-    exits: Sender<ThreadEvent>,
-}
-
-/// A worker as its pool holds it. Field order is drop order: the quit signal is given before the handle goes.
-#[derive(Debug)]
-pub(crate) struct Hired {
-    pub(crate) quit: Quit,
-    pub(crate) face: Arc<Face>,
-    pub(crate) thread: Thread,
-}
-
-impl Roster {
-    /// Starts one worker; it tells `ready` once it listens.
-    pub(crate) fn hire(&self, ready: Option<Sender<()>>) -> Result<(), SpawnError> {
-        let id = WorkerId(self.next.fetch_add(1, Ordering::Relaxed));
-        let (quit, face) = (Quit::new(), Arc::new(Face::new(id)));
-        let (shared, watch, own) = (Arc::clone(&self.shared), quit.watch(), Arc::clone(&face));
-        let name = format!("{}-worker-{}", self.shared.settings.name, id.0);
-        let thread = self.shared.threads.spawn_owned(Role::Worker, &name, self.exits.clone(), move || {
-            worker::run(&shared, &own, &watch, ready);
-        })?;
-        self.shared.figures.spawned.inc();
-        match self.workers.lock(ROSTER_WAIT) {
-            Ok(mut workers) if !self.closing.load(Ordering::SeqCst) => {
-                workers.insert(id, Hired { quit, face, thread });
-            }
-            // The pool closes, or its roster is stuck: the worker's quit signal drops here, and it ends.
-            Ok(_) => {}
-            Err(error) => log::error!("{name} was not entered: {error}"),
-        }
-        Ok(())
-    }
-
-    /// Takes the workers that have ended off the roster.
-    pub(crate) fn reap(&self) {
-        let Ok(mut workers) = self.workers.lock(ROSTER_WAIT) else { return };
-        let ended: Vec<_> = workers
-            .iter()
-            .filter(|(_, hired)| {
-                matches!(hired.thread.done().try_recv(), Err(crossbeam_channel::TryRecvError::Disconnected))
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        let gone: Vec<_> = ended.iter().filter_map(|id| workers.remove(id)).collect();
-        drop(workers);
-        self.shared.figures.retired.add(gone.len() as u64);
-    }
-
-    /// Whether workers are replaced: not before the start has hired the first ones.
-    pub(crate) fn is_manned(&self) -> bool {
-        self.shared.phase() >= PoolPhase::Ready
-    }
-
-    /// How many workers are missing.
-    pub(crate) fn missing(&self) -> usize {
-        if self.closing.load(Ordering::SeqCst) {
-            return 0;
-        }
-        let present = self.workers.lock(ROSTER_WAIT).map_or(usize::MAX, |workers| workers.len());
-        self.shared.settings.concurrency.saturating_sub(present)
-    }
-}
-
 /// A provider's workers and their queue.
 pub(crate) struct Pool {
     pub(super) roster: Arc<Roster>,
@@ -217,10 +152,10 @@ impl Pool {
         resources: Duration,
     ) -> Result<Self, SpawnError> {
         let begun = now();
-        let concurrency = settings.concurrency;
-        let places = concurrency + settings.buffer_size;
+        let staffing = Staffing::new(&settings);
+        let (places, deepest, most) = places_of(&settings);
         let shared = Arc::new(Shared {
-            lanes: Lanes::new(places, settings.batch_share),
+            lanes: Lanes::new(deepest, settings.batch_share),
             permits: Permits::new(places),
             figures: Arc::default(),
             attempt,
@@ -230,14 +165,8 @@ impl Pool {
             settings,
         });
         // Two events a worker and some to spare: an event lost for lack of room is made up for at the next tick.
-        let (exits, exit_events) = bounded(concurrency.saturating_mul(4).max(64));
-        let roster = Arc::new(Roster {
-            shared: Arc::clone(&shared),
-            workers: Ranked::new(&classes::ROSTER, BTreeMap::new()),
-            next: AtomicU64::new(1),
-            closing: AtomicBool::new(false),
-            exits,
-        });
+        let (exits, exit_events) = bounded(most.saturating_mul(4).max(64));
+        let roster = Arc::new(Roster::new(Arc::clone(&shared), staffing, exits));
         let channels = micros_of(now().saturating_duration_since(begun));
 
         // Before the workers: they may take every thread that is left, and without it none of them would be replaced.
@@ -246,14 +175,16 @@ impl Pool {
             let weak: Weak<Roster> = Arc::downgrade(&roster);
             let watch = supervisor_quit.watch();
             let name = format!("{}-supervisor", shared.settings.name);
-            threads.service(Role::Supervisor, &name, move || supervisor::run(&weak, &exit_events, &watch))?
+            let bell = shared.lanes.bell().channel().clone();
+            threads.service(Role::Supervisor, &name, move || supervisor::run(&weak, &exit_events, &bell, &watch))?
         };
 
         shared.set_phase(PoolPhase::Spawning);
         let spawning = now();
-        let (ready, is_ready) = bounded(concurrency);
+        let wanted = roster.staffing.wanted();
+        let (ready, is_ready) = bounded(wanted);
         let mut refused = None;
-        for _ in 0..concurrency {
+        for _ in 0..wanted {
             if let Err(error) = roster.hire(Some(ready.clone())) {
                 refused = Some(error);
                 break;
@@ -261,14 +192,14 @@ impl Pool {
         }
         drop(ready);
         if let Some(error) = refused {
-            if roster.missing() == concurrency {
+            if roster.missing() == wanted {
                 return Err(error);
             }
             log::warn!("{}: {} workers are missing: {error}", shared.settings.name, roster.missing());
         }
         let until = Deadline::from(spawning, READY_WAIT);
         let missing = roster.missing();
-        for _ in missing..concurrency {
+        for _ in missing..wanted {
             if is_ready.recv_deadline(until.instant()).is_err() {
                 log::warn!("{}: not every worker reported ready within {READY_WAIT:?}", shared.settings.name);
                 break;
@@ -277,6 +208,8 @@ impl Pool {
         let spawn = micros_of(now().saturating_duration_since(spawning));
 
         shared.set_phase(PoolPhase::Ready);
+        // From here on a job that finds nobody idle is heard of.
+        roster.tend(now(), true);
         let startup = StartupTimes {
             spawn: Some(spawn),
             channels: Some(channels),
@@ -297,10 +230,7 @@ impl Pool {
 
     /// The workers' faces.
     pub(crate) fn faces(&self) -> Vec<Arc<Face>> {
-        match self.roster.workers.lock(ROSTER_WAIT) {
-            Ok(workers) => workers.values().map(|hired| Arc::clone(&hired.face)).collect(),
-            Err(LockError { .. }) => Vec::new(),
-        }
+        self.roster.faces()
     }
 
     /// Hands one attempt in: takes a place as the policy says and puts the job into its lane.
@@ -430,6 +360,18 @@ pub(crate) fn count_workers(faces: &[Arc<Face>]) -> (u64, u64) {
         }
     }
     counts
+}
+
+/// How many jobs may be in the house at first, how many ever, and the most workers ever.
+fn places_of(settings: &PoolSettings) -> (usize, usize, usize) {
+    let places = settings.concurrency + settings.buffer_size;
+    match settings.sizing {
+        Sizing::Given => (places, places, settings.concurrency),
+        Sizing::Auto { most, buffer } => {
+            let room = if buffer { settings.buffer_size.max(most * BUFFER_FACTOR) } else { settings.buffer_size };
+            (places, most.max(settings.concurrency) + room, most.max(settings.concurrency))
+        }
+    }
 }
 
 /// How long a pool has left of its wait, for the ticket.

@@ -1,12 +1,18 @@
 //! A provider's part of `/stats`, in its whole shape: `null` where the part is not built, never a made-up number.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::Value;
 
 use super::face::WorkerRow;
+use super::plan::{Plan, RetryStrategy};
 use super::pool::{Pool, PoolPhase, StartupTimes, count_workers};
+use super::scaler::Change;
+use crate::config::Optimization;
 use crate::metrics::Dist;
-use crate::time::now;
+use crate::time::{micros_of, now};
 use crate::transport::ConnectionStats;
 
 /// What `/stats` says of one provider.
@@ -119,31 +125,65 @@ pub struct KeyStats {
     pub failed_total: u64,
 }
 
-/// `scaling` in `/stats`; not built yet, so it is off.
-#[derive(Clone, Debug, Default, Serialize)]
+/// `scaling` in `/stats`.
+#[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]
 pub struct ScalingStats {
     pub enabled: bool,
-    pub evaluations_total: Option<u64>,
-    pub up_total: Option<u64>,
-    pub down_total: Option<u64>,
-    pub workers_added_total: Option<u64>,
-    pub workers_removed_total: Option<u64>,
-    pub held_total: Option<Value>,
-    pub last: Option<Value>,
+    pub evaluations_total: u64,
+    pub up_total: u64,
+    pub down_total: u64,
+    pub workers_added_total: u64,
+    pub workers_removed_total: u64,
+    /// How often nothing was changed, by reason.
+    pub held_total: BTreeMap<&'static str, u64>,
+    pub last: Option<LastScaling>,
 }
 
-/// `optimization` in `/stats`; not built yet.
-#[derive(Clone, Debug, Default, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
+/// `last` of `scaling` in `/stats`: the last change of the number of workers.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LastScaling {
+    /// What was changed, and why.
+    #[serde(flatten)]
+    pub change: Change,
+    /// How long ago.
+    pub ms_ago: u64,
+}
+
+/// `optimization` in `/stats`, and what the command `plan` prints: `null` where the figures needed are not known.
+#[derive(Clone, Debug, Serialize)]
 pub struct OptimizationStats {
+    /// Requests a second that the provider takes.
     pub rate_limit: Option<f64>,
+    /// How long an answer takes on average, in milliseconds.
     pub avg_latency: Option<f64>,
+    /// The share of jobs that fail.
     pub error_rate: Option<f64>,
+    /// Workers by the formula.
     pub optimal_workers: Option<u64>,
+    /// Places to wait by the formula.
     pub optimal_buffer: Option<u64>,
+    /// The limit of an attempt by the formula, in milliseconds.
     pub timeout_config: Option<f64>,
-    pub retry_strategy: Option<Value>,
+    /// How to try again, under the names of the keys in `network_config`.
+    pub retry_strategy: Option<RetryStrategy>,
+}
+
+impl OptimizationStats {
+    /// What is known, and the plan made of it.
+    #[must_use]
+    pub fn of(known: &Optimization, plan: &Plan) -> Self {
+        let millis = |time: Duration| micros_of(time) as f64 / 1000.0;
+        Self {
+            rate_limit: known.rate_limit,
+            avg_latency: known.avg_latency.map(millis),
+            error_rate: known.error_rate,
+            optimal_workers: plan.workers.map(|workers| workers as u64),
+            optimal_buffer: plan.buffer.map(|places| places as u64),
+            timeout_config: plan.timeout.map(millis),
+            retry_strategy: plan.retries,
+        }
+    }
 }
 
 /// Reads everything a pool shows. Counters are read before the outcomes they lead to, so a sum read in the middle of load
@@ -154,7 +194,8 @@ pub(super) fn take(pool: &Pool, key_name: Option<&str>) -> ProviderStats {
     let faces = pool.faces();
     let now = now();
     let (busy, idle) = count_workers(&faces);
-    let configured = shared.settings.concurrency as u64;
+    let staffing = &pool.roster.staffing;
+    let (min, max) = staffing.limits();
     let dist = |histogram: &crate::metrics::Histogram| histogram.dist().unwrap_or_default();
     let keys = key_name.map(|name| KeyStats {
         name: name.to_owned(),
@@ -168,9 +209,9 @@ pub(super) fn take(pool: &Pool, key_name: Option<&str>) -> ProviderStats {
         phase: shared.phase(),
         startup_us: pool.startup(),
         workers: WorkerStats {
-            configured,
-            min: configured,
-            max: configured,
+            configured: staffing.wanted() as u64,
+            min: min as u64,
+            max: max as u64,
             active: busy + idle,
             busy,
             idle,
@@ -181,7 +222,7 @@ pub(super) fn take(pool: &Pool, key_name: Option<&str>) -> ProviderStats {
         queue: QueueStats {
             policy: shared.settings.policy.as_str(),
             depth: figures.waiting.get(),
-            capacity: shared.settings.buffer_size as u64,
+            capacity: staffing.buffer() as u64,
             high_water: figures.waiting.peak(),
             submitted_total: figures.submitted.get(),
             accepted_total: figures.accepted.get(),
@@ -214,8 +255,8 @@ pub(super) fn take(pool: &Pool, key_name: Option<&str>) -> ProviderStats {
         breaker: BreakerStats::default(),
         health: HealthStats { state: "unknown", last_check_ms_ago: None, failures_total: None },
         keys: keys.into_iter().collect(),
-        scaling: ScalingStats::default(),
-        optimization: OptimizationStats::default(),
+        scaling: staffing.scaling_stats(now),
+        optimization: staffing.optimization_stats(),
         connections: shared.attempt.transport.connections(),
         per_worker: faces.iter().map(|face| face.row(now)).collect(),
     }

@@ -1,7 +1,9 @@
-//! Keeps a pool at its strength: takes workers that ended off the roster and hires new ones; lets old connections go.
+//! Keeps a pool at its strength: takes workers that ended off the roster, hires new ones, has the scaler look; lets old
+//! connections go.
 //!
-//! **Protocol.** It waits for {a worker's end, tick, quit}. Events only make it faster: at each tick it counts for itself,
-//! so an event lost for lack of room, or a spawn refused for lack of threads, is made up for within the second.
+//! **Protocol.** It waits for {quit, a worker's end, the bell of a job that found nobody idle, tick}. Events only make it
+//! faster: at each wake it counts for itself, so an event lost for lack of room, or a spawn refused for lack of threads, is
+//! made up for within a tick. The tick comes by the clock, however often the others wake it.
 //!
 //! **Shutdown.** It holds the roster weakly and ends with its quit signal, or when the roster has gone.
 
@@ -10,15 +12,17 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, select_biased};
 
-use super::pool::Roster;
+use super::roster::Roster;
 use crate::sync::threads::ThreadEvent;
 use crate::sync::{QuitSignal, State, threads};
+use crate::time::{Deadline, now};
 
-/// How often it counts for itself.
-const TICK: Duration = Duration::from_millis(500);
+/// How often it looks for itself: with the scaler's window, two seconds.
+const TICK: Duration = Duration::from_millis(250);
 
-/// Runs until told to quit.
-pub(crate) fn run(roster: &Weak<Roster>, exits: &Receiver<ThreadEvent>, quit: &QuitSignal) {
+/// Runs until told to quit. `bell` is the lanes' of the same pool.
+pub(crate) fn run(roster: &Weak<Roster>, exits: &Receiver<ThreadEvent>, bell: &Receiver<()>, quit: &QuitSignal) {
+    let mut next_look = Deadline::after(TICK);
     loop {
         {
             let _waiting = threads::enter(State::WaitingChannel);
@@ -29,20 +33,17 @@ pub(crate) fn run(roster: &Weak<Roster>, exits: &Receiver<ThreadEvent>, quit: &Q
                     Ok(ThreadEvent::Spawned(_)) => continue,
                     Err(_) => return,
                 },
-                default(TICK) => {}
+                recv(bell) -> rung => if rung.is_err() { return },
+                default(next_look.remaining()) => {}
             }
         }
         let Some(roster) = roster.upgrade() else { return };
-        roster.shared.attempt.transport.close_idle();
-        roster.reap();
-        if !roster.is_manned() {
-            continue;
+        let now = now();
+        let is_look = next_look.remaining_at(now).is_zero();
+        if is_look {
+            next_look = Deadline::from(now, TICK);
+            roster.shared.attempt.transport.close_idle();
         }
-        for _ in 0..roster.missing() {
-            if let Err(error) = roster.hire(None) {
-                log::warn!("{}: a worker could not be replaced yet: {error}", roster.shared.settings.name);
-                break;
-            }
-        }
+        roster.tend(now, is_look);
     }
 }

@@ -20,6 +20,7 @@ use super::face::{Face, WorkerState};
 use super::figures::Unserved;
 use super::job::{Job, Payload, Reply};
 use super::pool::{PoolPhase, Shared, cancelled, queue_timeout, stopping};
+use crate::metrics::CountGuard;
 use crate::model::Timing;
 use crate::queue::{Shift, Taken};
 use crate::sync::threads::panic_text;
@@ -30,7 +31,10 @@ use crate::time::{Deadline, now};
 const TICK: Duration = Duration::from_secs(5);
 
 /// Runs until told to quit, or until an attempt panics.
-pub(crate) fn run(shared: &Shared, face: &Face, quit: &QuitSignal, ready: Option<Sender<()>>) {
+///
+/// `starting` is let go of once it has taken its first job, and not before: until then somebody counts on it for one.
+pub(crate) fn run(shared: &Shared, face: &Face, quit: &QuitSignal, ready: Option<Sender<()>>, starting: CountGuard) {
+    let mut starting = Some(starting);
     let (seat, mut shift) = (shared.lanes.seat(), Shift::default());
     let mut scratch = Scratch::default();
     face.enter(WorkerState::Listening);
@@ -49,6 +53,10 @@ pub(crate) fn run(shared: &Shared, face: &Face, quit: &QuitSignal, ready: Option
             Taken::Job(job) => match job.payload.take() {
                 None => shared.lanes.unbury(job.priority),
                 Some(payload) => {
+                    if starting.take().is_some() {
+                        // Another job may have been taken for this worker's own meanwhile.
+                        shared.lanes.ring_if_standing();
+                    }
                     if !serve(shared, face, &job, payload, &mut scratch) {
                         break;
                     }

@@ -23,9 +23,10 @@ impl Bell {
         Self { armed: AtomicBool::new(false), rung, heard }
     }
 
-    /// Whether it is to be heard from now on: no more while there is no room for another worker.
-    pub fn arm(&self, armed: bool) {
-        self.armed.store(armed, Ordering::SeqCst);
+    /// Whether it is to be heard from now on: no more while there is no room for another worker. `true` if it was not heard
+    /// before and is now.
+    pub fn arm(&self, armed: bool) -> bool {
+        !self.armed.swap(armed, Ordering::SeqCst) && armed
     }
 
     /// Where it is heard.

@@ -63,6 +63,8 @@ pub mod classes {
     classes! {
         /// The simulated provider and the watcher, being started.
         SIM_HOST = ranked("gateway.sim_host", 200);
+        /// A pool's scaler: evaluating and carrying out one decision at a time.
+        SCALING = ranked("provider.scaling", 390);
         /// The workers of a pool: who runs, who is being started, who is quitting.
         ROSTER = ranked("provider.roster", 400);
         /// A pool's supervisor: taken by whoever ends it.
@@ -71,6 +73,8 @@ pub mod classes {
         JOB = leaf("provider.job");
         /// A client's connection, standing in a job: taken by its worker or by its waiter.
         SINK = leaf("provider.sink");
+        /// A pool's last scaling decision and what is known of its provider.
+        STAFFING = leaf("provider.staffing");
         /// What a worker is at.
         FACE = leaf("provider.face");
         /// Admission: places taken, and who waits for one.

@@ -38,31 +38,83 @@ impl<K: Kind> Kind for OrAuto<K> {
     }
 }
 
-/// A value whose `"auto"` is not built yet.
-pub(in crate::config) struct NoAuto<K>(pub(in crate::config) K, pub(in crate::config) &'static str);
+/// A value with a default of its own beside which `"auto"` may stand, which is none.
+pub(in crate::config) struct ElseAuto<K>(pub(in crate::config) K);
 
-impl<K: Kind> Kind for NoAuto<K> {
-    type Out = K::Out;
+impl<K: Kind> Kind for ElseAuto<K> {
+    type Out = Option<K::Out>;
     const TEXT: bool = K::TEXT;
 
-    fn read(&self, key: &str, value: &Value) -> Result<K::Out, Refusal> {
-        if value == "auto" { Err(Refusal::NotBuilt(self.1)) } else { self.0.read(key, value) }
+    fn read(&self, key: &str, value: &Value) -> Result<Self::Out, Refusal> {
+        OrAuto(&self.0).read(key, value)
     }
 
-    fn fallback(&self) -> K::Out {
-        self.0.fallback()
+    fn fallback(&self) -> Self::Out {
+        Some(self.0.fallback())
     }
 
-    fn show(&self, key: &str, out: &K::Out) -> Value {
-        self.0.show(key, out)
+    fn show(&self, key: &str, out: &Self::Out) -> Value {
+        OrAuto(&self.0).show(key, out)
     }
 
     fn schema(&self, key: &str) -> Value {
-        self.0.schema(key)
+        let mut schema = OrAuto(&self.0).schema(key);
+        schema["default"] = self.0.show(key, &self.0.fallback());
+        schema
     }
 
-    fn remark(&self, key: &str, out: &K::Out) -> Option<String> {
-        self.0.remark(key, out)
+    fn remark(&self, key: &str, out: &Self::Out) -> Option<String> {
+        out.as_ref().and_then(|out| self.0.remark(key, out))
+    }
+}
+
+/// A value that may be left unsaid; then it is `null`.
+pub(in crate::config) struct Maybe<K>(pub(in crate::config) K);
+
+impl<K: Kind> Kind for Maybe<K> {
+    type Out = Option<K::Out>;
+    const TEXT: bool = K::TEXT;
+
+    fn read(&self, key: &str, value: &Value) -> Result<Self::Out, Refusal> {
+        self.0.read(key, value).map(Some)
+    }
+
+    fn fallback(&self) -> Self::Out {
+        None
+    }
+
+    fn show(&self, key: &str, out: &Self::Out) -> Value {
+        out.as_ref().map_or(Value::Null, |out| self.0.show(key, out))
+    }
+
+    fn schema(&self, key: &str) -> Value {
+        let mut inner = self.0.schema(key);
+        if let Some(object) = inner.as_object_mut() {
+            object.remove("default");
+        }
+        json!({"anyOf": [{"type": "null"}, inner], "default": null})
+    }
+}
+
+/// A kind that is borrowed, so that one can stand around it for a moment.
+impl<K: Kind> Kind for &K {
+    type Out = K::Out;
+    const TEXT: bool = K::TEXT;
+
+    fn read(&self, key: &str, value: &Value) -> Result<Self::Out, Refusal> {
+        (**self).read(key, value)
+    }
+
+    fn fallback(&self) -> Self::Out {
+        (**self).fallback()
+    }
+
+    fn show(&self, key: &str, out: &Self::Out) -> Value {
+        (**self).show(key, out)
+    }
+
+    fn schema(&self, key: &str) -> Value {
+        (**self).schema(key)
     }
 }
 

@@ -9,7 +9,7 @@ mod texts;
 
 use serde_json::{Value, json};
 
-pub(super) use around::{Limits, NoAuto, OrAuto};
+pub(super) use around::{ElseAuto, Limits, Maybe, OrAuto};
 pub(super) use numbers::{Bytes, Count, Number, Span, millis, secs};
 pub use texts::parse_address;
 pub(super) use texts::{Address, Certificates, Choice, Hidden, Text, Url};

@@ -329,7 +329,7 @@ fn the_bell_rings_for_a_job_that_finds_nobody_idle_and_only_then() {
     let lanes = Lanes::new(8, 0.0);
     lanes.push(job(1)).expect("room");
     assert!(lanes.bell().channel().is_empty(), "it is not armed");
-    lanes.bell().arm(true);
+    let _ = lanes.bell().arm(true);
     (2..4).for_each(|number| lanes.push(job(number)).expect("room"));
     assert_eq!((lanes.bell().channel().len(), lanes.standing()), (1, 3));
     assert!(lanes.bell().channel().try_recv().is_ok());
@@ -343,7 +343,7 @@ fn the_bell_rings_for_a_job_that_finds_nobody_idle_and_only_then() {
 #[test]
 fn word_that_a_leaving_worker_passes_on_to_nobody_rings_the_bell() {
     let lanes = Lanes::<Job>::new(8, 0.0);
-    lanes.bell().arm(true);
+    let _ = lanes.bell().arm(true);
     let seat = lanes.seat();
     lanes.idle.enter(&seat);
     lanes.interactive.push(job(1)).expect("room");

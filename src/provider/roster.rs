@@ -1,0 +1,167 @@
+//! A pool's workers by name: hiring one, taking off those that have ended, telling idle ones to end.
+//!
+//! **Protocol.** A worker stands here from its start until its thread has ended. One that was told to end is *leaving*: it
+//! finishes the job that it may have been handed in that very moment, counts no more against what is wanted, and keeps its
+//! place here until its thread is over, so that a pool's end joins it by name like any other. Only the supervisor hires and
+//! retires, and the pool's start before it looks.
+//!
+//! **Lock order.** The roster is ranked, inside the scaler's lock. Threads are started, told to end and joined outside it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, TryRecvError};
+
+use super::face::{Face, Tally, WorkerState};
+use super::pool::{PoolPhase, Shared};
+use super::staffing::Staffing;
+use super::worker;
+use crate::ids::WorkerId;
+use crate::sync::locks::{LockError, Ranked, classes};
+use crate::sync::threads::{SpawnError, ThreadEvent};
+use crate::sync::{Quit, Role, Thread};
+use crate::time::Deadline;
+
+/// How long the roster is waited for: it is held for microseconds.
+pub(super) const ROSTER_WAIT: Duration = Duration::from_secs(1);
+
+/// Who works.
+pub(crate) struct Roster {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) staffing: Staffing,
+    workers: Ranked<BTreeMap<WorkerId, Hired>>,
+    next: AtomicU64,
+    closing: AtomicBool,
+    exits: Sender<ThreadEvent>,
+}
+
+/// A worker as its pool holds it. Field order is drop order: the quit signal is given before the handle goes.
+#[derive(Debug)]
+pub(crate) struct Hired {
+    /// None once it was given.
+    pub(super) quit: Option<Quit>,
+    pub(super) face: Arc<Face>,
+    pub(super) thread: Thread,
+}
+
+/// Who is there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Census {
+    /// Those that stay.
+    pub(crate) present: usize,
+    /// Those that were told to end and have not.
+    pub(crate) leaving: usize,
+}
+
+impl Roster {
+    /// Nobody yet; each worker's start and end is told to `exits`.
+    pub(crate) fn new(shared: Arc<Shared>, staffing: Staffing, exits: Sender<ThreadEvent>) -> Self {
+        Self {
+            shared,
+            staffing,
+            workers: Ranked::new(&classes::ROSTER, BTreeMap::new()),
+            next: AtomicU64::new(1),
+            closing: AtomicBool::new(false),
+            exits,
+        }
+    }
+
+    /// Starts one worker; it tells `ready` once it listens.
+    pub(crate) fn hire(&self, ready: Option<Sender<()>>) -> Result<(), SpawnError> {
+        let id = WorkerId(self.next.fetch_add(1, Ordering::Relaxed));
+        let (quit, face) = (Quit::new(), Arc::new(Face::new(id)));
+        let (shared, watch, own) = (Arc::clone(&self.shared), quit.watch(), Arc::clone(&face));
+        let name = format!("{}-worker-{}", self.shared.settings.name, id.0);
+        let starting = self.staffing.starting();
+        let thread = self.shared.threads.spawn_owned(Role::Worker, &name, self.exits.clone(), move || {
+            worker::run(&shared, &own, &watch, ready, starting);
+        })?;
+        self.shared.figures.spawned.inc();
+        match self.workers.lock(ROSTER_WAIT) {
+            Ok(mut workers) if !self.closing.load(Ordering::SeqCst) => {
+                workers.insert(id, Hired { quit: Some(quit), face, thread });
+            }
+            // The pool closes, or its roster is stuck: the worker's quit signal drops here, and it ends.
+            Ok(_) => {}
+            Err(error) => log::error!("{name} was not entered: {error}"),
+        }
+        Ok(())
+    }
+
+    /// Tells at most `most` idle workers to end; how many it told. The newest go first: names, rows and threads that have
+    /// been there for long stay, and an operator's view of them with them. Idle workers are alike otherwise, since the set
+    /// that they wait in is first in, first out.
+    pub(crate) fn retire(&self, most: usize) -> usize {
+        let Ok(mut workers) = self.workers.lock(ROSTER_WAIT) else { return 0 };
+        let idle = workers.values_mut().rev().filter(|hired| hired.face.state() == WorkerState::Listening);
+        let told: Vec<_> = idle.filter_map(|hired| hired.quit.take()).take(most).collect();
+        drop(workers);
+        // The signals are given here, by dropping them.
+        told.len()
+    }
+
+    /// Takes the workers that have ended off the roster; what they did is kept.
+    pub(crate) fn reap(&self, now: Instant) {
+        let Ok(mut workers) = self.workers.lock(ROSTER_WAIT) else { return };
+        let is_over = |hired: &Hired| matches!(hired.thread.done().try_recv(), Err(TryRecvError::Disconnected));
+        let ended: Vec<_> = workers.extract_if(.., |_, hired| is_over(hired)).collect();
+        drop(workers);
+        for (_, Hired { face, thread, .. }) in ended {
+            self.staffing.keep(face.tally(now));
+            // It is over but for its stack's unmapping.
+            let _ = thread.join(Deadline::at(now));
+            self.shared.figures.retired.inc();
+        }
+    }
+
+    /// Whether workers are replaced: not before the start has hired the first ones.
+    pub(crate) fn is_manned(&self) -> bool {
+        self.shared.phase() >= PoolPhase::Ready && !self.closing.load(Ordering::SeqCst)
+    }
+
+    /// Who is there; nobody but strangers if the roster is stuck, so that nobody is hired on its account.
+    pub(crate) fn census(&self) -> Census {
+        let Ok(workers) = self.workers.lock(ROSTER_WAIT) else { return Census { present: usize::MAX, leaving: 0 } };
+        let present = workers.values().filter(|hired| hired.quit.is_some()).count();
+        Census { present, leaving: workers.len() - present }
+    }
+
+    /// How many workers are missing of those that are wanted.
+    pub(crate) fn missing(&self) -> usize {
+        if self.closing.load(Ordering::SeqCst) {
+            return 0;
+        }
+        self.staffing.wanted().saturating_sub(self.census().present)
+    }
+
+    /// The workers' faces.
+    pub(crate) fn faces(&self) -> Vec<Arc<Face>> {
+        match self.workers.lock(ROSTER_WAIT) {
+            Ok(workers) => workers.values().map(|hired| Arc::clone(&hired.face)).collect(),
+            Err(LockError { .. }) => Vec::new(),
+        }
+    }
+
+    /// What all workers have done since the pool's start, those that have ended included, and how many are at it.
+    pub(crate) fn tally(&self, now: Instant) -> Tally {
+        self.faces().iter().fold(self.staffing.kept(), |sum, face| sum + face.tally(now))
+    }
+
+    /// Hires nobody any more.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+    }
+
+    /// Takes everybody off the roster, for the pool's end.
+    pub(super) fn dismiss(&self) -> Vec<Hired> {
+        match self.workers.lock(ROSTER_WAIT) {
+            Ok(mut workers) => std::mem::take(&mut *workers).into_values().collect(),
+            Err(error) => {
+                log::error!("{}: the workers could not be told to quit: {error}", self.shared.settings.name);
+                Vec::new()
+            }
+        }
+    }
+}

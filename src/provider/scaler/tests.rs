@@ -1,0 +1,1 @@
+//! The scaler against tables, and against a simulated pool in virtual time.
