@@ -12,8 +12,8 @@
 //! - **Utilisation** (busy worker time over worker time) above `up_threshold` adds workers before anybody has to wait for
 //!   one, and none are removed unless it is below `down_threshold`.
 //! - **Peaks.** As many stay as were busy at once in the last minutes, so that a steady load with its ups and downs does not
-//!   have workers end and begin all day; once a load has ended, which is a utilisation below a third of `down_threshold`,
-//!   only the last peak counts, so that shrinking begins within two seconds and an interval.
+//!   have workers end and begin all day; once a load has ended, which is a last peak below a third of `down_threshold` of
+//!   the workers, only that peak counts, so that shrinking begins within two seconds and an interval.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -36,7 +36,8 @@ const MEMORY: Duration = Duration::from_secs(120);
 /// How finely peaks are remembered.
 const BUCKET: Duration = Duration::from_secs(10);
 
-/// The part of `down_threshold` below which a load has ended.
+/// The part of `down_threshold` below which the last peak says that a load has ended. A mean would say so now and then of a
+/// steady load of a few jobs.
 const ENDED: f64 = 1.0 / 3.0;
 
 /// How many workers there may be.
@@ -294,7 +295,7 @@ impl Scaler {
         if from == min {
             return Decision::Hold(Hold::AtMin);
         }
-        let ended = utilisation < self.rule.down_threshold * ENDED;
+        let ended = recent.peak as f64 <= from as f64 * self.rule.down_threshold * ENDED;
         let long_ago = self.peaks.iter().map(|(_, peak)| *peak).max().unwrap_or(0);
         let (peak, reason) =
             if ended { (recent.peak, Reason::LoadEnded) } else { (long_ago, Reason::Utilisation) };
