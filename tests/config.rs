@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sluicegate::config::{Config, ConfigError, Kind, Policy, StreamGarbage, schema};
+use sluicegate::config::{Config, ConfigError, Kind, Optimization, Policy, Sizing, StreamGarbage, schema};
 
 /// The environment of these tests.
 fn env(name: &str) -> Option<String> {
@@ -69,7 +69,8 @@ fn an_empty_document_gets_the_defaults_of_the_interface() {
     assert_eq!((config.reply_channels.initial, config.reply_channels.max_idle), (300, 4096));
     let sim = config.provider("sim").expect("it is there");
     assert_eq!(sim.kind, Kind::Sim);
-    assert_eq!((sim.concurrency, sim.buffer_size, sim.result_buffer), (64, 500, 256));
+    assert_eq!((sim.concurrency, sim.min_concurrency, sim.buffer_size, sim.result_buffer), (64, 10, 500, 256));
+    assert_eq!((sim.sizing, sim.optimization), (Sizing::Given, Optimization::default()));
     assert_eq!((sim.queue.policy, sim.queue.wait_timeout), (Policy::Block, Duration::from_secs(5)));
     assert_eq!(sim.network.request_timeout, Duration::from_secs(120));
     assert_eq!(sim.network.stream_max_duration, Duration::from_secs(1800));
@@ -192,8 +193,6 @@ fn a_part_that_is_not_built_is_refused_by_name() {
         ("providers.anthropic.kind", json!({"providers": {"anthropic": {"keys": [{"value": "a"}]}}})),
         ("providers.x.kind", json!({"providers": {"x": {"kind": "bedrock", "keys": [{"value": "a"}]}}})),
         ("providers.openai.queue.policy", with_provider(json!({"queue": {"policy": "drop_oldest"}}))),
-        ("providers.openai.scaling.enabled", with_provider(json!({"scaling": {"enabled": true}}))),
-        ("providers.openai.scaling.up_factor", with_provider(json!({"scaling": {"up_factor": 3}}))),
         ("providers.openai.breaker.enabled", with_provider(json!({"breaker": {"enabled": true}}))),
         ("providers.openai.health.on_start", with_provider(json!({"health": {"on_start": true}}))),
         ("providers.openai.health.interval", with_provider(json!({"health": {"interval": "30s"}}))),
@@ -201,20 +200,11 @@ fn a_part_that_is_not_built_is_refused_by_name() {
             "providers.openai.rate_limit.requests_per_minute",
             with_provider(json!({"rate_limit": {"requests_per_minute": 5}})),
         ),
-        ("providers.openai.optimization.rate_limit", with_provider(json!({"optimization": {"rate_limit": 5}}))),
         ("providers.openai.stream_recovery", with_provider(json!({"stream_recovery": "buffer"}))),
         ("providers.openai.network_config.max_retries", with_provider(json!({"network_config": {"max_retries": 2}}))),
         ("providers.openai.network_config.proxy", with_provider(json!({"network_config": {"proxy": "http://p"}}))),
         ("providers.openai.keys", with_provider(json!({"keys": [{"value": "a"}, {"value": "b"}]}))),
         ("providers.openai.keys[0].models", with_provider(json!({"keys": [{"value": "a", "models": ["gpt-4o"]}]}))),
-        (
-            "providers.openai.concurrency_and_buffer_size.concurrency",
-            with_provider(json!({"concurrency_and_buffer_size": {"concurrency": "auto"}})),
-        ),
-        (
-            "providers.openai.concurrency_and_buffer_size.min_concurrency",
-            with_provider(json!({"concurrency_and_buffer_size": {"min_concurrency": 10}})),
-        ),
     ];
     for (path, document) in cases {
         let message = problem(document);
@@ -250,8 +240,72 @@ fn a_value_that_asks_for_nothing_is_always_taken() {
 
 #[test]
 fn an_unbuilt_parts_values_are_checked_all_the_same() {
-    let message = problem(with_provider(json!({"scaling": {"enabled": false, "up_threshold": "high"}})));
-    assert!(message.contains("scaling.up_threshold: found \"high\"; write a number, from 0.0 to 1.0"), "{message}");
+    let message = problem(with_provider(json!({"breaker": {"enabled": false, "failure_ratio": "high"}})));
+    assert!(message.contains("breaker.failure_ratio: found \"high\"; write a number, from 0.0 to 1.0"), "{message}");
+}
+
+#[test]
+fn the_fewest_workers_are_one_to_the_most_and_by_default_ten() {
+    let sized = |sizes: Value| with_provider(json!({"concurrency_and_buffer_size": sizes}));
+    for (sizes, least, most) in [
+        (json!({"concurrency": 20, "min_concurrency": 12}), 12, 20),
+        (json!({"concurrency": 20, "min_concurrency": 20}), 20, 20),
+        (json!({"concurrency": 20, "min_concurrency": 1}), 1, 20),
+        (json!({"concurrency": 4}), 4, 4),
+        (json!({"concurrency": "auto"}), 10, 64),
+        (json!({"concurrency": "auto", "min_concurrency": 80}), 80, 80),
+    ] {
+        let config = taken(sized(sizes));
+        let provider = config.provider("openai").expect("it is there");
+        assert_eq!((provider.min_concurrency, provider.concurrency), (least, most));
+    }
+    for (fewest, limits) in [(json!(0), "from 1 to 20"), (json!(21), "from 1 to 20"), (json!("few"), "from 1 to 20")] {
+        let message = problem(sized(json!({"concurrency": 20, "min_concurrency": fewest})));
+        assert!(message.contains("min_concurrency: ") && message.contains(limits), "{message}");
+    }
+}
+
+#[test]
+fn auto_sizes_the_buffer_unless_it_is_written() {
+    let sizing = |sizes: Value| {
+        let config = taken(with_provider(json!({"concurrency_and_buffer_size": sizes})));
+        config.provider("openai").expect("it is there").sizing
+    };
+    assert!(matches!(sizing(json!({"concurrency": "auto"})), Sizing::Auto { buffer: true, .. }));
+    assert!(matches!(sizing(json!({"concurrency": "auto", "buffer_size": 200})), Sizing::Auto { buffer: false, .. }));
+    assert_eq!(sizing(json!({"concurrency": 64})), Sizing::Given);
+    let message = problem(with_provider(json!({"concurrency_and_buffer_size": {"concurrency": "many"}})));
+    assert!(message.contains("or \"auto\""), "{message}");
+}
+
+#[test]
+fn scaling_and_optimization_are_taken_as_written_and_checked() {
+    let config = taken(with_provider(json!({
+        "scaling": {"enabled": false, "up_threshold": 0.9, "down_threshold": 0.2, "up_factor": 2, "down_factor": 0.5,
+                    "min_interval": 50, "target_response": "1s", "max_response": "4s"},
+        "optimization": {"rate_limit": 100, "avg_latency": "500ms", "error_rate": 0.05},
+    })));
+    let provider = config.provider("openai").expect("it is there");
+    let (scaling, ms) = (&provider.scaling, Duration::from_millis);
+    assert_eq!(
+        (scaling.enabled, scaling.up_threshold, scaling.down_threshold, scaling.up_factor, scaling.down_factor),
+        (false, 0.9, 0.2, 2.0, 0.5)
+    );
+    assert_eq!((scaling.min_interval, scaling.target_response, scaling.max_response), (ms(50), ms(1000), ms(4000)));
+    let known = Optimization { rate_limit: Some(100.0), avg_latency: Some(ms(500)), error_rate: Some(0.05) };
+    assert_eq!(provider.optimization, known);
+    for (wrong, path) in [
+        (json!({"scaling": {"up_factor": 0.5}}), "scaling.up_factor"),
+        (json!({"scaling": {"up_threshold": 1.1}}), "scaling.up_threshold"),
+        (json!({"scaling": {"up_threshold": 0.3}}), "scaling.down_threshold"),
+        (json!({"scaling": {"min_interval": 0}}), "scaling.min_interval"),
+        (json!({"optimization": {"rate_limit": -1}}), "optimization.rate_limit"),
+        (json!({"optimization": {"error_rate": 1.5}}), "optimization.error_rate"),
+        (json!({"optimization": {"avg_latency": "soon"}}), "optimization.avg_latency"),
+    ] {
+        let message = problem(with_provider(wrong));
+        assert!(message.contains(path), "{path}: {message}");
+    }
 }
 
 #[test]
@@ -403,12 +457,14 @@ fn the_effective_configuration_tells_what_is_in_force() {
     let effective = config.effective_json();
     assert_eq!(effective["server"]["listen"], "127.0.0.1:0");
     let openai = &effective["providers"]["openai"];
-    assert_eq!(openai["scaling"]["enabled"], false);
+    assert_eq!(openai["scaling"]["enabled"], true);
+    assert_eq!(openai["scaling"]["min_interval"], "1s");
+    assert_eq!(openai["optimization"], json!({"rate_limit": null, "avg_latency": null, "error_rate": null}));
     assert_eq!(openai["breaker"]["enabled"], false);
     assert_eq!(openai["network_config"]["max_retries"], 0);
     assert_eq!(openai["network_config"]["default_request_timeout_in_seconds"], 120);
     assert_eq!(openai["network_config"]["base_url"], "http://127.0.0.1:9");
-    assert_eq!(openai["concurrency_and_buffer_size"]["min_concurrency"], 64);
+    assert_eq!(openai["concurrency_and_buffer_size"]["min_concurrency"], 10);
     assert_eq!(openai["queue"]["policy"], "block");
     assert_eq!(openai["queue"]["wait_timeout"], "5s");
     assert_eq!(openai["locks"], Value::Null, "there is no such key there");

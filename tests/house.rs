@@ -260,6 +260,12 @@ impl House {
         Self::with(json!({ "providers": providers }), gates)
     }
 
+    /// One provider, `p`, that answers by itself.
+    pub(crate) fn answered(settings: Value, transport: MemoryTransport) -> Self {
+        let gate = Gate { transport: Arc::new(transport), arrivals: crossbeam_channel::never() };
+        Self::new(json!({ "p": settings }), &[("p", &gate)])
+    }
+
     /// A gateway of a whole configuration.
     pub(crate) fn with(config: Value, gates: &[(&str, &Gate)]) -> Self {
         let config = Config::from_json(&config.to_string(), &|_: &str| None).unwrap_or_else(|error| panic!("{error}"));

@@ -8,5 +8,6 @@ mod gateway;
 mod house;
 mod http;
 mod layers;
+mod scaling;
 mod sim;
 mod transport;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -38,9 +39,8 @@ pub(super) enum Command {
     Stats(Stats),
     /// Validate a configuration and print it with every default filled in.
     Check(Check),
-    /// Workers, buffer and time-out for a provider (not built yet).
-    #[command(hide = true)]
-    Plan(Rest),
+    /// Work out workers, buffer, time-out and retries for a provider.
+    Plan(Plan),
     /// Load a gateway at a constant rate (not built yet).
     #[command(hide = true)]
     Bench(Rest),
@@ -110,6 +110,22 @@ pub(super) struct Check {
     /// Print the JSON schema of a configuration instead.
     #[arg(long)]
     pub(super) schema: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Plan {
+    /// Requests a second that the provider takes.
+    #[arg(long, value_name = "RPS", allow_hyphen_values = true)]
+    pub(super) rate_limit: f64,
+    /// How long an answer takes on average, as in 500ms.
+    #[arg(long, value_name = "D", allow_hyphen_values = true, value_parser = crate::time::parse_duration)]
+    pub(super) latency: Duration,
+    /// The share of requests that fail, 0 to 1.
+    #[arg(long, value_name = "R", default_value_t = 0.0, allow_hyphen_values = true)]
+    pub(super) error_rate: f64,
+    /// Print JSON: the keys of `optimization` in the statistics, times in milliseconds.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// The arguments of a command that is not built yet: taken, and not looked at.

@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod demo;
 mod output;
+mod plan;
 mod planes;
 mod process;
 mod scheduling;
@@ -43,7 +44,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Sim(command) => sim::run(&command),
         Command::Stats(command) => stats::run(&command),
         Command::Check(command) => check::run(&command),
-        Command::Plan(_) => Err(Failure::unbuilt("plan")),
+        Command::Plan(command) => plan::run(&command),
         Command::Bench(_) => Err(Failure::unbuilt("bench")),
     };
     output::exit_code(outcome)

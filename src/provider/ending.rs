@@ -1,7 +1,8 @@
 //! The end of a pool, in two steps, so that several pools end side by side and not one after the other.
 //!
 //! **Shutdown.** [`Pool::halt`] closes the permits, so that nobody waits for a place; gives every worker its quit signal;
-//! sweeps the lanes and answers what is left; cancels what runs. [`Halted::join`] then waits for each thread by name.
+//! sweeps the lanes and answers what is left; cancels what runs. [`Halted::join`] then waits for each thread by name, the
+//! supervisor first: a worker that it was just starting ends at once and stands on the roster by then.
 //!
 //! **Invariants.** I1: whatever waits or runs is answered. What is counted as cut or swept is what ended by this, not what
 //! had its answer already and only tidied up.
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use super::figures::Unserved;
 use super::job::{Job, Payload, Reached, Reply};
 use super::pool::{Pool, PoolPhase, READY_WAIT, Shared, since, stopping};
-use super::roster::Hired;
+use super::roster::{Hired, Roster};
 use crate::model::Timing;
 use crate::sync::{CancelReason, Thread};
 use crate::time::Deadline;
@@ -31,7 +32,7 @@ pub struct PoolEnd {
 #[derive(Debug)]
 #[must_use = "its threads are to be joined"]
 pub(crate) struct Halted {
-    shared: Arc<Shared>,
+    roster: Arc<Roster>,
     hired: Vec<Hired>,
     supervisor: Option<Thread>,
     /// What was counted before.
@@ -44,8 +45,8 @@ impl Pool {
     pub(crate) fn halt(&self) -> Halted {
         let shared = Arc::clone(&self.roster.shared);
         let (cut, swept) = (shared.figures.cut.get(), shared.figures.swept.get());
-        self.roster.close();
         shared.set_phase(PoolPhase::Stopped);
+        self.roster.close();
         shared.permits.close();
         let supervisor = self.supervisor.take().map(|(quit, thread)| {
             drop(quit);
@@ -58,15 +59,20 @@ impl Pool {
             // A job that has been answered and only tidies up hears of it too, which does it no harm.
             worker.face.cancel_current(CancelReason::Shutdown);
         }
-        Halted { shared, hired, supervisor, cut, swept }
+        Halted { roster: Arc::clone(&self.roster), hired, supervisor, cut, swept }
     }
 }
 
 impl Halted {
     /// Joins every thread until `deadline`.
     pub(crate) fn join(self, deadline: Deadline) -> PoolEnd {
-        let (mut end, figures) = (PoolEnd::default(), &self.shared.figures);
-        for Hired { quit, face, thread } in self.hired {
+        let (mut end, figures) = (PoolEnd::default(), &self.roster.shared.figures);
+        if let Some(Err(thread)) = self.supervisor.map(|thread| thread.join(deadline)) {
+            end.stragglers.push(thread.name().to_owned());
+        }
+        // Those that it was starting when the roster was cleared.
+        let late = self.roster.dismiss();
+        for Hired { quit, face, thread } in self.hired.into_iter().chain(late) {
             drop(quit);
             match thread.join(deadline) {
                 Ok(()) => figures.retired.inc(),
@@ -78,9 +84,6 @@ impl Halted {
         }
         end.cut += figures.cut.get().saturating_sub(self.cut);
         end.swept = figures.swept.get().saturating_sub(self.swept);
-        if let Some(Err(thread)) = self.supervisor.map(|thread| thread.join(deadline)) {
-            end.stragglers.push(thread.name().to_owned());
-        }
         end
     }
 }

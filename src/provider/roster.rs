@@ -21,7 +21,7 @@ use super::worker;
 use crate::ids::WorkerId;
 use crate::sync::locks::{LockError, Ranked, classes};
 use crate::sync::threads::{SpawnError, ThreadEvent};
-use crate::sync::{Quit, Role, Thread};
+use crate::sync::{CancelReason, Quit, Role, Thread};
 use crate::time::Deadline;
 
 /// How long the roster is waited for: it is held for microseconds.
@@ -79,13 +79,25 @@ impl Roster {
             worker::run(&shared, &own, &watch, ready, starting);
         })?;
         self.shared.figures.spawned.inc();
-        match self.workers.lock(ROSTER_WAIT) {
-            Ok(mut workers) if !self.closing.load(Ordering::SeqCst) => {
-                workers.insert(id, Hired { quit: Some(quit), face, thread });
+        // It may be at a job by now.
+        let late = match self.workers.lock(ROSTER_WAIT) {
+            Ok(mut workers) => {
+                let (stays, goes) =
+                    if self.closing.load(Ordering::SeqCst) { (None, Some(quit)) } else { (Some(quit), None) };
+                workers.insert(id, Hired { quit: stays, face: Arc::clone(&face), thread });
+                goes
             }
-            // The pool closes, or its roster is stuck: the worker's quit signal drops here, and it ends.
-            Ok(_) => {}
-            Err(error) => log::error!("{name} was not entered: {error}"),
+            // It ends, since its quit signal drops here.
+            Err(error) => {
+                log::error!("{name} was not entered: {error}");
+                return Ok(());
+            }
+        };
+        if let Some(quit) = late {
+            // The pool's end has passed it by. It was stopped before it was closed: a job that the worker does not show
+            // here sees so for itself.
+            drop(quit);
+            face.cancel_current(CancelReason::Shutdown);
         }
         Ok(())
     }
@@ -149,12 +161,12 @@ impl Roster {
         self.faces().iter().fold(self.staffing.kept(), |sum, face| sum + face.tally(now))
     }
 
-    /// Hires nobody any more.
+    /// Whoever is hired from now on ends at once. The pool's phase says that it has stopped by then.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
     }
 
-    /// Takes everybody off the roster, for the pool's end.
+    /// Takes everybody off the roster, for the pool's end: again once the supervisor has ended, which may have been hiring.
     pub(super) fn dismiss(&self) -> Vec<Hired> {
         match self.workers.lock(ROSTER_WAIT) {
             Ok(mut workers) => std::mem::take(&mut *workers).into_values().collect(),
@@ -163,5 +175,11 @@ impl Roster {
                 Vec::new()
             }
         }
+    }
+}
+
+impl std::fmt::Debug for Roster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Roster").field("wanted", &self.staffing.wanted()).finish_non_exhaustive()
     }
 }

@@ -22,19 +22,59 @@ fn bad_usage_exits_with_2_and_prints_nothing_to_stdout() {
 fn help_and_version_are_results() {
     assert!(sluicegate(&["--version"]).run().exits(0).stdout.contains(env!("CARGO_PKG_VERSION")));
     let help = sluicegate(&["--help"]).run().exits(0).stdout;
-    for command in ["serve", "chat", "demo", "selftest", "sim", "stats", "check"] {
+    for command in ["serve", "chat", "demo", "selftest", "sim", "stats", "check", "plan"] {
         assert!(help.contains(command), "{command} is missing in {help}");
     }
 }
 
 #[test]
 fn a_command_that_is_not_built_yet_is_refused_by_name() {
-    for args in [["plan", "--rate-limit", "5"], ["bench", "--url", "http://127.0.0.1:1"]] {
-        let done = sluicegate(&args).run().exits(2);
-        assert!(done.stderr.contains(args[0]) && done.stderr.contains("not built yet"), "{}", done.stderr);
-    }
+    let done = sluicegate(&["bench", "--url", "http://127.0.0.1:1"]).run().exits(2);
+    assert!(done.stderr.contains("bench") && done.stderr.contains("not built yet"), "{}", done.stderr);
     let done = sluicegate(&["stats", "--admin", "nowhere at all"]).run().exits(2);
     assert!(done.stderr.contains("--admin"), "{}", done.stderr);
+}
+
+#[test]
+fn plan_prints_the_formulas_golden_rows() {
+    let plan = |args: &[&str]| sluicegate(&[&["plan"], args].concat()).run();
+    let rows = [
+        (["100", "500ms", "0.05"], 53, 159, 1000.0),
+        (["0.2", "1s", "0"], 1, 3, 2000.0),
+        (["10", "2s", "1"], 40, 120, 4000.0),
+    ];
+    for ([rate, latency, error_rate], workers, buffer, timeout) in rows {
+        let given = ["--rate-limit", rate, "--latency", latency, "--error-rate", error_rate];
+        let done = plan(&[&given[..], &["--json"]].concat()).exits(0);
+        let found: Value = serde_json::from_str(&done.stdout).expect("JSON");
+        assert_eq!((&found["optimal_workers"], &found["optimal_buffer"]), (&workers.into(), &buffer.into()), "{found}");
+        assert_eq!(found["timeout_config"], timeout, "{found}");
+        assert!(found["retry_strategy"]["max_retries"].is_u64(), "{found}");
+        assert_eq!(found.as_object().expect("an object").len(), 7, "{found}");
+        let text = plan(&given).exits(0).stdout;
+        assert!(text.contains(&format!("workers   {workers}\nbuffer    {buffer}\n")), "{text}");
+    }
+    let usual = plan(&["--rate-limit", "10", "--latency", "2s"]).exits(0).stdout;
+    assert!(usual.contains("workers   20"), "{usual}");
+}
+
+#[test]
+fn plan_refuses_what_is_no_rate_latency_or_share() {
+    for (wrong, word) in [
+        (&["--rate-limit", "-5", "--latency", "1s"][..], "requests per second"),
+        (&["--rate-limit", "NaN", "--latency", "1s"], "requests per second"),
+        (&["--rate-limit", "inf", "--latency", "1s"], "requests per second"),
+        (&["--rate-limit", "many", "--latency", "1s"], "--rate-limit"),
+        (&["--rate-limit", "5", "--latency", "-1s"], "--latency"),
+        (&["--rate-limit", "5", "--latency", "5"], "--latency"),
+        (&["--rate-limit", "5", "--latency", "1s", "--error-rate", "1.5"], "from 0 to 1"),
+        (&["--rate-limit", "5", "--latency", "1s", "--error-rate", "-0.1"], "from 0 to 1"),
+        (&["--rate-limit", "5", "--latency", "1s", "--error-rate", "NaN"], "from 0 to 1"),
+        (&["--latency", "1s"], "--rate-limit"),
+    ] {
+        let done = sluicegate(&[&["plan"], wrong].concat()).run().exits(2);
+        assert!(done.stdout.is_empty() && done.stderr.contains(word), "{wrong:?}: {}", done.stderr);
+    }
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn stats_prints_a_table_or_the_json_of_a_running_gateway() {
     assert_eq!((&stats["phase"], &stats["requests"]["succeeded_total"]), (&"running".into(), &1.into()), "{stats}");
     let table = sluicegate(&["stats", "--admin", &served.admin.to_string()]).run().exits(0).stdout;
     let row = table.lines().find(|line| line.starts_with("sim")).expect("a row for sim");
-    assert!(row.contains("ready") && row.contains("0/64"), "{table}");
+    assert!(row.contains("ready") && row.contains("0/10"), "{table}");
 }
 
 #[test]
