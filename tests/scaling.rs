@@ -101,7 +101,8 @@ fn the_oldest_workers_stay() {
     at_once(&house, 12, || (0..12).map(|_| gate.next()).collect::<Vec<_>>().into_iter().for_each(|a| a.answer()));
     eventually("two are left", || house.p("workers/active") == 2);
     let stats = house.at_rest();
-    let ids: Vec<_> = stats["providers"]["p"]["per_worker"].as_array().expect("a list").iter().map(|w| &w["id"]).collect();
+    let ids: Vec<_> =
+        stats["providers"]["p"]["per_worker"].as_array().expect("a list").iter().map(|w| &w["id"]).collect();
     assert_eq!(ids, [&json!(1), &json!(2)]);
 }
 

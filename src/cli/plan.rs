@@ -23,10 +23,13 @@ pub(super) fn run(command: &Command) -> Result<(), Failure> {
 
 fn table(command: &Command, plan: &Plan) -> String {
     let count = |count: Option<usize>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
-    let retries = plan.retries.map_or_else(|| "-".to_owned(), |strategy| {
-        let RetryStrategy { max_retries, retry_backoff_initial, retry_backoff_max } = strategy;
-        format!("{max_retries} after {retry_backoff_initial}ms, at most {retry_backoff_max}ms each")
-    });
+    let retries = plan.retries.map_or_else(
+        || "-".to_owned(),
+        |strategy| {
+            let RetryStrategy { max_retries, retry_backoff_initial, retry_backoff_max } = strategy;
+            format!("{max_retries} after {retry_backoff_initial}ms, at most {retry_backoff_max}ms each")
+        },
+    );
     format!(
         "for {} requests a second of {}, {} of which fail:\nworkers   {}\nbuffer    {}\ntime-out  {}\nretries   {retries}\n",
         command.rate_limit,

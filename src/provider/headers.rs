@@ -126,7 +126,8 @@ mod tests {
         close(rate(&[("limit", "600"), ("remaining", "599"), ("reset", "30s")]), 20.0);
         close(rate(&[("limit", "100"), ("reset", "1s")]), 100.0);
         close(rate(&[("limit", "100"), ("reset", "50")]), 2.0);
-        for nothing in [&[("limit", "100")][..], &[("limit", "0"), ("reset", "1s")], &[("limit", "5"), ("reset", "0s")]] {
+        for nothing in [&[("limit", "100")][..], &[("limit", "0"), ("reset", "1s")], &[("limit", "5"), ("reset", "0s")]]
+        {
             assert_eq!(rate(nothing), None, "{nothing:?}");
         }
         assert_eq!(rate(&[("limit", "5"), ("reset", "tomorrow")]), None);

@@ -175,11 +175,20 @@ mod tests {
 
     #[test]
     fn the_more_fails_the_more_and_the_later_is_retried() {
-        for (error_rate, retries, initial, max) in
-            [(0.0, 0, 500, 5000), (0.01, 0, 505, 5050), (0.05, 1, 526, 5263), (0.1, 1, 555, 5555), (0.5, 5, 1000, 10_000), (1.0, 5, 5000, 50_000)]
-        {
+        for (error_rate, retries, initial, max) in [
+            (0.0, 0, 500, 5000),
+            (0.01, 0, 505, 5050),
+            (0.05, 1, 526, 5263),
+            (0.1, 1, 555, 5555),
+            (0.5, 5, 1000, 10_000),
+            (1.0, 5, 5000, 50_000),
+        ] {
             let RetryStrategy { max_retries, retry_backoff_initial, retry_backoff_max } = RetryStrategy::of(error_rate);
-            assert_eq!((max_retries, retry_backoff_initial, retry_backoff_max), (retries, initial, max), "{error_rate}");
+            assert_eq!(
+                (max_retries, retry_backoff_initial, retry_backoff_max),
+                (retries, initial, max),
+                "{error_rate}"
+            );
         }
     }
 }

@@ -297,8 +297,7 @@ impl Scaler {
         }
         let ended = recent.peak as f64 <= from as f64 * self.rule.down_threshold * ENDED;
         let long_ago = self.peaks.iter().map(|(_, peak)| *peak).max().unwrap_or(0);
-        let (peak, reason) =
-            if ended { (recent.peak, Reason::LoadEnded) } else { (long_ago, Reason::Utilisation) };
+        let (peak, reason) = if ended { (recent.peak, Reason::LoadEnded) } else { (long_ago, Reason::Utilisation) };
         let to = scaled(from, self.rule.down_factor).min(from - 1).max(min).max(peak);
         if to < from { change(Direction::Down, to, reason) } else { Decision::Hold(Hold::RecentPeak) }
     }

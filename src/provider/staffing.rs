@@ -164,7 +164,10 @@ impl Staffing {
             down_total: self.downs.get(),
             workers_added_total: self.added.get(),
             workers_removed_total: self.removed.get(),
-            held_total: Hold::ALL.iter().map(|hold| (hold.as_str(), self.held[*hold as usize].get())).collect::<BTreeMap<_, _>>(),
+            held_total: Hold::ALL
+                .iter()
+                .map(|hold| (hold.as_str(), self.held[*hold as usize].get()))
+                .collect::<BTreeMap<_, _>>(),
             last: last.map(|(change, at)| LastScaling {
                 change,
                 ms_ago: micros_of(now.saturating_duration_since(at)) / 1000,
@@ -389,3 +392,6 @@ impl Control {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

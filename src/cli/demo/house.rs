@@ -57,7 +57,7 @@ pub(super) struct Streamed {
 }
 
 impl House {
-    /// Two pools small enough to be filled by a handful of callers.
+    /// Two pools small enough to be filled by a handful of callers, and one that grows with them.
     pub(super) fn start() -> Result<Self, Failure> {
         let pool = |concurrency: usize, places: usize, policy: &str| {
             json!({
@@ -65,9 +65,12 @@ impl House {
                 "concurrency_and_buffer_size": { "concurrency": concurrency, "buffer_size": places },
             })
         };
+        let mut elastic = pool(24, 100, "block");
+        elastic["concurrency_and_buffer_size"]["min_concurrency"] = json!(2);
+        elastic["scaling"] = json!({ "min_interval": "100ms" });
         let config = json!({
             "server": { "listen": "127.0.0.1:0", "admin": "127.0.0.1:0" },
-            "providers": { "sim": pool(2, 2, "block"), "strict": pool(1, 1, "error") },
+            "providers": { "sim": pool(2, 2, "block"), "strict": pool(1, 1, "error"), "elastic": elastic },
         });
         let config = Config::from_json(&config.to_string(), &|_| None)?;
         let gateway = Gateway::builder().config(config).build()?;

@@ -31,12 +31,13 @@ pub(super) fn run() -> Result<(), Failure> {
     let shown = stream(&house)
         .and_then(|()| queueing(&house))
         .and_then(|()| refusal(&house))
+        .and_then(|()| scaling(&house))
         .and_then(|()| drain(&house))
         .and_then(|()| statistics(&house));
     let report = house.shutdown();
     shown?;
     held(report.stragglers.is_empty(), || format!("threads that did not end: {}", report.stragglers.join(", ")))?;
-    let took = now().saturating_duration_since(start).as_secs_f64();
+    let took = since(start).as_secs_f64();
     say(&format!("\nEverything shown held, and every thread has ended: {took:.1} s in all."))
 }
 
@@ -133,10 +134,47 @@ fn refusal(house: &House) -> Result<(), Failure> {
     say(&format!("   meanwhile the other provider answered in {}\n", ms(beside.0)))
 }
 
+/// Workers come with the load, and go when it has ended.
+fn scaling(house: &House) -> Result<(), Failure> {
+    const CALLS: u64 = 24;
+    const MODEL: &str = "elastic/echo+slow-300ms";
+    say(&format!("4. Scaling: provider elastic, 2 to {CALLS} workers; {CALLS} calls of 300 ms at once"))?;
+    let wanted = |snapshot: &Value| number(snapshot, "/providers/elastic/workers/configured");
+    let before = wanted(&house.page("/stats?fresh=1")?);
+    let answers = scope(|scope| {
+        let callers: Vec<_> = (0..CALLS).map(|_| scope.spawn(|| house.chat(MODEL))).collect();
+        until(house, "every call has a worker", |snapshot| {
+            number(snapshot, "/providers/elastic/workers/busy") == Some(CALLS)
+        })?;
+        callers
+            .into_iter()
+            .map(|caller| caller.join().unwrap_or_else(|_| Err(panicked())))
+            .collect::<Result<Vec<_>, _>>()
+    })?;
+    let ended = now();
+    let mut longest = Duration::ZERO;
+    for (_, answer) in &answers {
+        held(answer.status == 200, || format!("a call was answered with status {}", answer.status))?;
+        longest = longest.max(micros(answer.header("x-sluicegate-queue-us"))?);
+    }
+    held(before == Some(2), || format!("it began with {before:?} workers"))?;
+    say(&format!("   from 2 to {CALLS} workers; the call that waited longest for its own waited {}", ms(longest)))?;
+    until(house, "it shrinks", |snapshot| wanted(snapshot) < Some(CALLS))?;
+    say(&format!("   the load has ended: {} later the first workers are gone", ms(since(ended))))?;
+    let snapshot = until(house, "the fewest are left", |snapshot| wanted(snapshot) == Some(2))?;
+    say(&format!("   {} later the fewest are left; what it says of that:", ms(since(ended))))?;
+    for event in snapshot["events"].as_array().into_iter().flatten() {
+        if event["kind"] == "scaling" && event["subject"] == "elastic" {
+            say(&format!("     {}", event["message"].as_str().unwrap_or_default()))?;
+        }
+    }
+    say("")
+}
+
 /// What is under way is finished, and nothing new is taken.
 fn drain(house: &House) -> Result<(), Failure> {
     const MODEL: &str = "sim/lorem-20+gap-30ms";
-    say("4. Drain: two streams open, then POST /drain on the admin plane")?;
+    say("5. Drain: two streams open, then POST /drain on the admin plane")?;
     let streams = [house.stream(MODEL)?, house.stream(MODEL)?];
     house.drain()?;
     let ready = house.get("/readyz")?.status;
@@ -159,14 +197,14 @@ fn drain(house: &House) -> Result<(), Failure> {
 
 /// What the gateway says of all that, and whether it adds up.
 fn statistics(house: &House) -> Result<(), Failure> {
-    say("5. The statistics: GET /stats on the admin plane")?;
+    say("6. The statistics: GET /stats on the admin plane")?;
     // A stream is in flight until its last byte is written, which its reader may have before the count goes down.
     let snapshot = until(house, "nothing is in flight", |snapshot| number(snapshot, "/requests/in_flight") == Some(0))?;
     for line in stats::table(&snapshot).lines() {
         say(format!("   {line}").trim_end())?;
     }
     say("")?;
-    for provider in ["sim", "strict"] {
+    for provider in ["sim", "strict", "elastic"] {
         let at = |end: &str| {
             let path = format!("/providers/{provider}/queue/{end}_total");
             number(&snapshot, &path).ok_or_else(|| Failure::Job(format!("the statistics lack {path}")))
@@ -209,6 +247,10 @@ fn code(answer: &Answer) -> String {
 fn micros(header: Option<&str>) -> Result<Duration, Failure> {
     let us = header.and_then(|value| value.parse().ok());
     us.map(Duration::from_micros).ok_or_else(|| Failure::Job("an answer lacks its timing headers".to_owned()))
+}
+
+fn since(start: std::time::Instant) -> Duration {
+    now().saturating_duration_since(start)
 }
 
 fn ms(time: Duration) -> String {

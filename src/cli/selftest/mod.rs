@@ -12,6 +12,7 @@ mod locks;
 mod memory;
 mod queueing;
 mod rig;
+mod scaling;
 mod workers;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -55,6 +56,10 @@ const CLAIMS: &[Claim] = &[
     ("thread tracking: each has a name and a number, and its end is recorded", faults::tracking),
     ("channel pool: 85 % hits or more in steady state", memory::hit_ratio),
     ("channel pool: a late result is discarded and counted, and never reaches another request", memory::late_results),
+    ("scaling: a burst that finds nobody idle has workers started at once", scaling::grows_on_demand),
+    ("scaling: shrinking begins within 2 s + min_interval after the load ended", scaling::shrinks_when_the_load_ends),
+    ("scaling: every evaluation has its reason", scaling::gives_its_reasons),
+    ("provider optimization: the formula's golden rows", scaling::golden_rows),
     ("lock order: a violation is caught and counted", locks::order),
     ("lock time-out: a lock not had in time names its holder", locks::timeout),
     ("metrics: every submission and every request ends exactly once", figures::balance),

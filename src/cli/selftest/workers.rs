@@ -53,7 +53,9 @@ pub(super) fn isolation() -> Verdict {
 
 pub(super) fn spawned_before_the_first_job() -> Verdict {
     const WORKERS: u64 = 32;
-    let gateway = one(pool(32, 100, "block"), instant())?;
+    let mut settings = pool(32, 100, "block");
+    settings["concurrency_and_buffer_size"]["min_concurrency"] = serde_json::json!(WORKERS);
+    let gateway = one(settings, instant())?;
     let figures = figures(&gateway)?;
     let listening = figures.per_worker.iter().filter(|row| row.state == WorkerState::Listening).count() as u64;
     let workers = &figures.workers;

@@ -456,7 +456,11 @@ fn each_reason_by_its_own_load() {
         ("busy for over 80 %", Load { served: busy(16.5), jobs: 100, ..base }, up(30, Reason::Utilisation)),
         ("busy for half", Load { served: busy(10.0), jobs: 100, ..base }, Held(Hold::Steady)),
         ("busy for a fifth", Load { served: busy(4.0), jobs: 100, peak: 5, ..base }, down(15, Reason::Utilisation)),
-        ("busy for a fifth, but at times more", Load { served: busy(4.0), peak: 18, ..base }, down(18, Reason::Utilisation)),
+        (
+            "busy for a fifth, but at times more",
+            Load { served: busy(4.0), peak: 18, ..base },
+            down(18, Reason::Utilisation),
+        ),
         ("all were busy at once", Load { served: busy(4.0), peak: 20, ..base }, Held(Hold::RecentPeak)),
         ("nothing at all", base, down(15, Reason::LoadEnded)),
         (
