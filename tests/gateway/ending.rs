@@ -249,8 +249,8 @@ fn a_pool_that_gets_too_few_threads_starts_with_those() {
     let config = json!({
         "threads": { "max": 40 },
         "providers": {
-            "p": provider(json!({ "concurrency_and_buffer_size": { "concurrency": 30 } })),
-            "q": provider(json!({ "concurrency_and_buffer_size": { "concurrency": 30 } })),
+            "p": provider(json!({ "concurrency_and_buffer_size": { "concurrency": 30, "min_concurrency": 30 } })),
+            "q": provider(json!({ "concurrency_and_buffer_size": { "concurrency": 30, "min_concurrency": 30 } })),
         },
     });
     let config = sluicegate::config::Config::from_json(&config.to_string(), &|_: &str| None).expect("good");
@@ -258,6 +258,7 @@ fn a_pool_that_gets_too_few_threads_starts_with_those() {
     let stats = serde_json::to_value(gateway.stats()).expect("JSON");
     let active = |name: &str| number(&stats, &format!("/providers/{name}/workers/active"));
     assert!(active("p") == 30 && (1..30).contains(&active("q")), "{stats:#}");
+    assert!(number(&stats, "/providers/q/scaling/held_total/thread_limit") > 0, "{stats:#}");
     let threads = gateway.threads().clone();
     drop(gateway);
     eventually("every thread has ended", || threads.active() == 0);

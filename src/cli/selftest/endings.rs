@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::rig::{
-    FUSE, Gate, Hearing, Miss, NAME, Verdict, ensure, figures, instant, join, one, pool, refused, sim_count, simulated,
-    timed, until, until_figures,
+    FUSE, Gate, Hearing, Miss, NAME, Verdict, ensure, figures, fixed, instant, join, one, pool, refused, sim_count,
+    simulated, timed, until, until_figures,
 };
 use crate::error::Code;
 use crate::gateway::{CallOptions, Gateway, Phase};
@@ -173,7 +173,7 @@ pub(super) fn cut_at_the_deadline() -> Verdict {
 
 pub(super) fn quit() -> Verdict {
     const WORKERS: u64 = 64;
-    let gateway = one(pool(64, 100, "block"), instant())?;
+    let gateway = one(fixed(64), instant())?;
     gateway.ask(&format!("{NAME}/x"), "x")?;
     let (took, report) = timed(|| gateway.shutdown(Duration::ZERO));
     let workers = figures(&gateway)?.workers;

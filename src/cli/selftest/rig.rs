@@ -76,6 +76,13 @@ pub(super) fn pool(concurrency: usize, buffer_size: usize, policy: &str) -> Valu
     })
 }
 
+/// The configuration of a pool that neither grows nor shrinks.
+pub(super) fn fixed(workers: usize) -> Value {
+    let mut settings = pool(workers, 100, "block");
+    settings["concurrency_and_buffer_size"]["min_concurrency"] = json!(workers);
+    settings
+}
+
 /// A configuration of these providers.
 pub(super) fn rooted(providers: Vec<(&str, Value)>) -> Value {
     json!({ "providers": providers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>() })

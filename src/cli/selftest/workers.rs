@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::thread::scope;
 
 use super::rig::{
-    FUSE, Gate, Hearing, Miss, NAME, Verdict, configured, echo, ensure, figures, instant, join, median, one, pool,
-    refused, rooted, simulated, timed, until_figures,
+    FUSE, Gate, Hearing, Miss, NAME, Verdict, configured, echo, ensure, figures, fixed, instant, join, median, one,
+    pool, refused, rooted, simulated, timed, until_figures,
 };
 use crate::error::Code;
 use crate::gateway::Gateway;
@@ -53,9 +53,7 @@ pub(super) fn isolation() -> Verdict {
 
 pub(super) fn spawned_before_the_first_job() -> Verdict {
     const WORKERS: u64 = 32;
-    let mut settings = pool(32, 100, "block");
-    settings["concurrency_and_buffer_size"]["min_concurrency"] = serde_json::json!(WORKERS);
-    let gateway = one(settings, instant())?;
+    let gateway = one(fixed(32), instant())?;
     let figures = figures(&gateway)?;
     let listening = figures.per_worker.iter().filter(|row| row.state == WorkerState::Listening).count() as u64;
     let workers = &figures.workers;
