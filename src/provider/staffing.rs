@@ -11,7 +11,8 @@
 //! **Invariants.** I2: who starts is a guard. I4: never more workers, the leaving included, than there may be.
 //!
 //! **Lock order.** The scaler's lock is ranked outside the roster: it is held while one decision is made and carried out, as
-//! on the concurrency page, by the supervisor, restarted or not, and by the pool's start before it. What the statistics read lies beside it, in
+//! on the concurrency page, by the supervisor, restarted or not, and by the pool's start before it: nobody
+//! waits for it while threads are started and told to end under it. What the statistics read lies beside it, in
 //! atomics and leaves.
 
 use std::collections::{BTreeMap, VecDeque};

@@ -14,7 +14,8 @@ use crate::time::now;
 fn adaptive(fewest: usize, most: usize) -> Value {
     let mut settings = pool(most, 100, "block");
     settings["concurrency_and_buffer_size"]["min_concurrency"] = json!(fewest);
-    settings["scaling"] = json!({ "min_interval": "20ms" });
+    // Growth ahead of demand is left out, so that what is counted is what was asked for.
+    settings["scaling"] = json!({ "min_interval": "20ms", "up_threshold": 1.0 });
     settings
 }
 
@@ -26,7 +27,9 @@ pub(super) fn grows_on_demand() -> Verdict {
         let mut gate = gate;
         let callers: Vec<_> = (0..CALLERS).map(|_| scope.spawn(|| gateway.ask("p/x", "x"))).collect();
         gate.arrived(CALLERS)?;
-        until_figures(&gateway, "as many workers as callers", |figures| figures.workers.configured == CALLERS as u64)?;
+        until_figures(&gateway, "as many workers as callers", |figures| {
+            figures.scaling.last.is_some_and(|last| last.change.to == CALLERS)
+        })?;
         let seen = figures(&gateway)?;
         gate.open();
         callers.into_iter().try_for_each(|caller| Ok::<_, Miss>(join(caller)?.map(drop)?))?;
