@@ -8,10 +8,11 @@
 //!
 //! **Futex table.** The kernel keeps what a process's threads sleep on in a table of its own, sized by the processors: with
 //! thousands of threads asleep each wake-up walks past hundreds of others. The table is asked for at the size that they
-//! need.
+//! need: with 8,000 workers a request took 196 to 251 µs of CPU instead of 420 to 577, with 2,000 204 to 216 instead of 249
+//! to 278, with 64 the same (the simulated provider's half included, on a crowded machine, three and six rounds by turns).
 //!
 //! **Arenas.** glibc gives threads that allocate at the same time heaps of their own, up to eight a processor; each keeps
-//! what its threads have freed. Two are enough here, and a tenth of the memory.
+//! what its threads have freed. Two are enough here: 226 MB instead of 246 with 8,000 idle workers, 80 instead of 87 with 2,000.
 
 /// Has every thread started from now on wait for its turn when it is woken. A system that refuses is left as it is.
 #[cfg(target_os = "linux")]
