@@ -37,7 +37,7 @@ use sluicegate::front::Front;
 use sluicegate::gateway::CallOptions;
 use sluicegate::sync::{CancelReason, CancelToken};
 use sluicegate::time::Deadline;
-use sluicegate::transport::{Body, Incoming, MemoryTransport, Outgoing};
+use sluicegate::transport::{Body, Incoming, MemoryTransport, Outgoing, TransportError, TransportErrorKind};
 use sluicegate::wire::openai::ChatRequest;
 use sluicegate::{Config, Gateway};
 
@@ -191,7 +191,7 @@ fn hang(gateway: &Gateway, model: &'static str) -> Result<Box<dyn std::any::Any>
             loop {
                 let options = match pause {
                     None => CallOptions { cancel: Some(token.clone()), ..CallOptions::default() },
-                    Some(pause) => CallOptions { timeout: Some(pause), ..CallOptions::default() },
+                    Some(pause) => CallOptions { deadline: Some(Deadline::after(pause)), ..CallOptions::default() },
                 };
                 let _ = gateway.chat_raw(body.clone(), &options);
                 if pause.is_none() || token.is_cancelled() {
@@ -234,7 +234,7 @@ const ANSWER: &str =
 fn in_memory(size: Size) -> Result<Value, Error> {
     let never = MemoryTransport::new(|_: &Outgoing<'_>, control| {
         let _ = control.cancel.channel().recv_deadline(control.deadline.instant());
-        Err(sluicegate::transport::TransportError::cancelled(CancelReason::Caller))
+        Err(TransportError::new(TransportErrorKind::Cancelled(CancelReason::Caller), "the caller gave up"))
     });
     let at_once = MemoryTransport::new(|_: &Outgoing<'_>, _| {
         Ok(Incoming { status: 200, headers: Vec::new(), body: Body::from_bytes(ANSWER) })

@@ -183,8 +183,13 @@ impl<T: Queued> Lanes<T> {
 
     /// The next job for the worker at `seat`: waits until one comes, `quit` is given or `tick` has passed.
     pub fn take(&self, seat: &Seat<T>, shift: &mut Shift, quit: &QuitSignal, tick: Duration) -> Taken<T> {
+        let mut told = false;
         loop {
             if quit.given() {
+                // The word that something stands in a lane was for whoever waits, and nobody has looked: it is passed on.
+                if told {
+                    self.tell(1);
+                }
                 return Taken::Quit;
             }
             if let Some(job) = self.look(shift) {
@@ -197,13 +202,8 @@ impl<T: Queued> Lanes<T> {
             }
             let handed = select_biased! {
                 recv(quit.channel()) -> _ => match self.leave(seat) {
-                    // The word that something stands in a lane was for whoever waits: it is passed on.
-                    Some(Handed::Look) => {
-                        self.tell(1);
-                        return Taken::Quit;
-                    }
                     None => return Taken::Quit,
-                    job => job,
+                    handed => handed,
                 },
                 recv(seat.receiver()) -> handed => handed.ok(),
                 default(tick) => match self.leave(seat) {
@@ -211,8 +211,9 @@ impl<T: Queued> Lanes<T> {
                     handed => handed,
                 },
             };
-            if let Some(Handed::Job(job)) = handed {
-                return Taken::Job(job);
+            match handed {
+                Some(Handed::Job(job)) => return Taken::Job(job),
+                word => told = word.is_some(),
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Lanes and the idle set: no job waits while a worker is idle, and each is had by exactly one side.
 
 use crossbeam_channel::{Sender, bounded};
+use shuttle::sync::Barrier;
 use shuttle::thread::{self, JoinHandle};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +14,10 @@ use crate::sync::{Quit, QuitSignal, Slot};
 
 pub const MODELS: &[Model] = &[
     ("lanes::no_job_waits_while_a_worker_is_idle", 16_000, idle),
-    ("lanes::word_of_one_job_each_reaches_two_workers", 60_000, few),
+    ("lanes::two_jobs_are_at_work_at_once_where_two_workers_are", 30_000, side_by_side),
     ("lanes::a_tick_at_any_moment_loses_no_job", 12_000, tick),
     ("lanes::what_a_quitting_worker_was_handed_or_told_reaches_another", 16_000, quitting),
+    ("lanes::a_quitting_worker_passes_on_the_word_that_it_was_given", 60_000, passing_on),
     ("lanes::who_stays_is_served_while_others_leave_and_turn_the_lane_over", 16_000, turning),
     ("lanes::a_sweep_finds_what_somebody_turns_over", 12_000, sweep),
 ];
@@ -67,30 +69,46 @@ fn producer(lanes: &Arc<Lanes<Job>>, numbers: std::ops::Range<usize>) -> JoinHan
 }
 
 /// Two producers and two workers: every job is done without anybody's help, then all end.
-fn served(tick: Duration, each: usize) {
+fn served(tick: Duration) {
+    const EACH: usize = 2;
     let lanes = Arc::new(Lanes::new(4, 0.0));
     let (quit, (done, is_done)) = (Quit::new(), bounded(4));
     let workers = [(), ()].map(|()| worker(&lanes, quit.watch(), tick, done.clone()));
-    let producers = [producer(&lanes, 0..each), producer(&lanes, each..2 * each)];
-    let mut numbers: Vec<_> = (0..2 * each).map(|_| is_done.recv().expect("a worker is there")).collect();
+    let producers = [producer(&lanes, 0..EACH), producer(&lanes, EACH..2 * EACH)];
+    let mut numbers: Vec<_> = (0..2 * EACH).map(|_| is_done.recv().expect("a worker is there")).collect();
     numbers.sort_unstable();
-    assert!(numbers.into_iter().eq(0..2 * each), "each once");
+    assert!(numbers.into_iter().eq(0..2 * EACH), "each once");
     drop(quit);
     producers.into_iter().chain(workers).for_each(|thread| thread.join().expect("no panic"));
     assert_eq!(lanes.sweep().count(), 0);
 }
 
 fn idle() {
-    served(NEVER, 2);
+    served(NEVER);
 }
 
-/// As few steps as can go wrong: a schedule of few preemptions is then likely to hit them.
-fn few() {
-    served(NEVER, 1);
+/// Two workers and two jobs, each of which lasts until the other is at work too: a word that its first hearer keeps for
+/// itself leaves the other worker idle beside a job.
+fn side_by_side() {
+    let lanes = Arc::new(Lanes::<Job>::new(4, 0.0));
+    let both = Arc::new(Barrier::new(2));
+    let quit = Quit::new();
+    let workers = [(), ()].map(|()| {
+        let (lanes, both, quit) = (Arc::clone(&lanes), Arc::clone(&both), quit.watch());
+        thread::spawn(move || {
+            let (seat, mut shift) = (lanes.seat(), Shift::default());
+            if let Taken::Job(_) = lanes.take(&seat, &mut shift, &quit, NEVER) {
+                both.wait();
+            }
+        })
+    });
+    let producers = [producer(&lanes, 0..1), producer(&lanes, 1..2)];
+    producers.into_iter().chain(workers).for_each(|thread| thread.join().expect("no panic"));
+    drop(quit);
 }
 
 fn tick() {
-    served(OFTEN, 2);
+    served(OFTEN);
 }
 
 /// One of two workers quits at any moment: the other does all that the first does not.
@@ -106,6 +124,19 @@ fn quitting() {
     assert_eq!(numbers, [0, 1, 2]);
     drop(staying);
     [producer, first, second].into_iter().for_each(|thread| thread.join().expect("no panic"));
+}
+
+/// One job and two workers, of which one quits: as few steps as can go wrong.
+fn passing_on() {
+    let lanes = Arc::new(Lanes::new(4, 0.0));
+    let (leaving, staying, (done, is_done)) = (Quit::new(), Quit::new(), bounded(1));
+    let producer = producer(&lanes, 0..1);
+    let first = worker(&lanes, leaving.watch(), NEVER, done.clone());
+    let second = worker(&lanes, staying.watch(), NEVER, done);
+    let quitting = thread::spawn(move || drop(leaving));
+    assert_eq!(is_done.recv(), Ok(0));
+    drop(staying);
+    [producer, first, second, quitting].into_iter().for_each(|thread| thread.join().expect("no panic"));
 }
 
 /// Waiters take their jobs back, which turns the small lane over again and again; who stays is served.
