@@ -138,12 +138,15 @@ fn each_starved_pool_raises_its_alert_in_the_stats() {
         house.gateway().ask("sim/echo", "x").expect("it is served");
     }
     house.at_rest();
-    house.gateway().sample();
-    let stats = house.stats();
-    let alerts: Vec<_> = stats["alerts"].as_array().expect("a list").iter().map(|alert| &alert["subject"]).collect();
     let mut expected = POOLS;
     expected.sort_unstable();
-    assert_eq!(alerts, expected);
+    // The watchdog looks once a second.
+    eventually("each has its alert", || {
+        let alerts = house.gateway().events().alerts();
+        alerts.iter().map(|alert| alert.subject.as_str()).eq(expected)
+    });
+    let stats = house.stats();
+    assert!(stats["alerts"].as_array().is_some_and(|alerts| alerts.len() == POOLS.len()), "{stats:#}");
     for pool in POOLS {
         assert_eq!((&stats["pools"][pool]["alert"], &stats["pools"][pool]["hit_ratio"]), (&json!(true), &json!(0.0)));
     }
