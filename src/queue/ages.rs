@@ -28,9 +28,11 @@ pub(super) struct Ages {
 }
 
 impl Ages {
-    /// For a lane of `slots`; no job is older than `epoch`.
+    /// For a lane of `slots`; no job is older than `epoch`. The ring is as long as the next power of two, so that a number's
+    /// place and lap cost no division.
     pub(super) fn new(slots: usize, epoch: Instant) -> Self {
-        Self { epoch, given: AtomicU64::new(0), ring: (0..slots.max(1)).map(|_| AtomicU64::new(0)).collect() }
+        let length = slots.max(1).next_power_of_two();
+        Self { epoch, given: AtomicU64::new(0), ring: (0..length).map(|_| AtomicU64::new(0)).collect() }
     }
 
     /// A job is about to be sent that has waited since `at`; `None` for one of which nobody knows.
@@ -57,12 +59,13 @@ impl Ages {
 
     fn slot(&self, number: u64) -> &AtomicU64 {
         // Less than the ring's length, which is a `usize`.
-        &self.ring[(number % self.ring.len() as u64) as usize]
+        &self.ring[(number & (self.ring.len() as u64 - 1)) as usize]
     }
 
     /// The lap that a number belongs to, from 1 on.
     fn lap(&self, number: u64) -> u64 {
-        number / self.ring.len() as u64 % LAPS + 1
+        // LAPS is no power of two, but dividing by what the compiler knows is a multiplication.
+        (number >> self.ring.len().trailing_zeros()) % LAPS + 1
     }
 }
 

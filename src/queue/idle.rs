@@ -6,14 +6,15 @@
 //! request were spent on that lock. A channel of one's own is touched by two threads.
 //!
 //! **Protocol.** A worker enters the set and *then* looks at the lanes once more; a submitter that finds nobody idle pushes
-//! into a lane and *then* looks at the set once more. Both looks are ordered by the set's lock, so one of the two sees the
-//! other, and no job waits while a worker is idle. Whoever takes a worker out of the set owes it one message, at once.
+//! into a lane and *then* looks at the set once more. A fence stands between the two steps of either, so one of the two sees
+//! the other, and no job waits while a worker is idle. Whoever takes a worker out of the set owes it one message, at once.
+//! How many stand in the set is written beside its lock, so that under load, when nobody does, nobody takes that lock.
 //!
 //! **Lock order.** The set is a leaf; messages are sent outside it.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -49,21 +50,19 @@ impl<T> fmt::Debug for Seat<T> {
 
 /// The workers that wait, longest first.
 pub(super) struct IdleSet<T> {
-    waiting: Leaf<Waiting<T>>,
+    waiting: Leaf<VecDeque<(u64, Sender<Handed<T>>)>>,
+    /// How many wait; written under the lock.
+    size: AtomicUsize,
+    /// The fewest that a job found, or left, since this was last asked for: the rest were busy. Noted where a worker is
+    /// looked for anyway, so that a peak between two looks costs a request no counter of its own.
+    fewest: AtomicUsize,
     next: AtomicU64,
-}
-
-struct Waiting<T> {
-    queue: VecDeque<(u64, Sender<Handed<T>>)>,
-    /// The fewest that a job found, or left, since this was last asked for: the rest were busy. Noted under the lock that
-    /// is held anyway, so that a peak between two looks costs a request no counter of its own.
-    fewest: usize,
 }
 
 impl<T> IdleSet<T> {
     pub(super) fn new() -> Self {
-        let waiting = Waiting { queue: VecDeque::new(), fewest: 0 };
-        Self { waiting: Leaf::new(&classes::IDLE, waiting), next: AtomicU64::new(1) }
+        let (size, fewest) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { waiting: Leaf::new(&classes::IDLE, VecDeque::new()), size, fewest, next: AtomicU64::new(1) }
     }
 
     /// A place for one more worker.
@@ -75,15 +74,21 @@ impl<T> IdleSet<T> {
     /// The worker begins to wait.
     pub(super) fn enter(&self, seat: &Seat<T>) {
         let sender = seat.sender.clone();
-        self.waiting.lock().queue.push_back((seat.number, sender));
+        let mut waiting = self.waiting.lock();
+        waiting.push_back((seat.number, sender));
+        self.size.store(waiting.len(), Ordering::Relaxed);
+        drop(waiting);
+        // Before the look at the lanes that follows.
+        fence(Ordering::SeqCst);
     }
 
     /// The worker waits no more; `false` if somebody has taken it out, whose message is on its way.
     pub(super) fn leave(&self, seat: &Seat<T>) -> bool {
         let mut waiting = self.waiting.lock();
         // The one that leaves by itself is most often the one that entered last.
-        let found = waiting.queue.iter().rposition(|(number, _)| *number == seat.number);
-        let entry = found.and_then(|at| waiting.queue.remove(at));
+        let found = waiting.iter().rposition(|(number, _)| *number == seat.number);
+        let entry = found.and_then(|at| waiting.remove(at));
+        self.size.store(waiting.len(), Ordering::Relaxed);
         drop(waiting);
         entry.is_some()
     }
@@ -101,27 +106,33 @@ impl<T> IdleSet<T> {
 
     /// Has the worker that has waited longest look at the lanes. `false` if nobody waits: the next to enter looks by itself.
     pub(super) fn look(&self) -> bool {
+        // After the job was put into its lane.
+        fence(Ordering::SeqCst);
         self.send(Handed::Look).is_ok()
     }
 
     /// The fewest that waited at a time since this was last asked.
     pub(super) fn fewest(&self) -> usize {
-        let mut waiting = self.waiting.lock();
-        let now = waiting.queue.len();
-        std::mem::replace(&mut waiting.fewest, now).min(now)
+        let now = self.size.load(Ordering::Relaxed);
+        self.fewest.swap(now, Ordering::Relaxed).min(now)
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.waiting.lock().queue.len()
+        self.waiting.lock().len()
     }
 
     fn send(&self, mut message: Handed<T>) -> Result<(), Handed<T>> {
         loop {
+            if self.size.load(Ordering::Relaxed) == 0 {
+                self.note(0);
+                return Err(message);
+            }
             let front = {
                 let mut waiting = self.waiting.lock();
-                let front = waiting.queue.pop_front();
-                waiting.fewest = waiting.fewest.min(waiting.queue.len());
+                let front = waiting.pop_front();
+                self.size.store(waiting.len(), Ordering::Relaxed);
+                self.note(waiting.len());
                 front
             };
             let Some((_, sender)) = front else { return Err(message) };
@@ -130,6 +141,13 @@ impl<T> IdleSet<T> {
                 // A worker that ended by panic while it waited, which takes a defect of ours: the next one then.
                 Err(error) => message = error.into_inner(),
             }
+        }
+    }
+
+    /// So many are left. Under load this is the same again and again, and costs a look.
+    fn note(&self, left: usize) {
+        if left < self.fewest.load(Ordering::Relaxed) {
+            self.fewest.store(left, Ordering::Relaxed);
         }
     }
 }

@@ -5,13 +5,19 @@
 //! and the permit goes to the next; if it goes with the permit already in its channel, the channel drops it, which
 //! releases it again. Either way exactly one owner has it at any moment.
 //!
+//! How many are taken, whether somebody waits and whether the door is closed stand in one atomic word. While nobody waits a
+//! take and a release are one compare-and-swap each, a third of what a lock around them cost. A waiter sets its flag, under
+//! the lock, before it looks whether a place is free after all: a release that came before is seen by that look, and one that
+//! comes after sees the flag, and with it set nobody changes the word but under the lock.
+//!
 //! **Invariants.** I2: a permit is a guard. I5: `take` ends at its deadline.
 //!
-//! **Lock order.** The state is a leaf; sending happens outside it.
+//! **Lock order.** The list of waiters is a leaf; sending happens outside it.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Sender, TrySendError, bounded, select};
 
@@ -19,20 +25,31 @@ use crate::sync::locks::{Leaf, classes};
 use crate::sync::{CancelReason, CancelToken, State, threads};
 use crate::time::Deadline;
 
+/// The bits of the word that count the permits taken: more than any configuration allows.
+const TAKEN: u64 = (1 << 24) - 1;
+
+/// Somebody waits.
+const AWAITED: u64 = 1 << 24;
+
+/// Nobody comes in any more.
+const CLOSED: u64 = 1 << 25;
+
+/// One place more that came free; the bits from here on count them.
+const FREED: u64 = 1 << FREED_AT;
+const FREED_AT: u32 = 26;
+
 /// Hands out at most `capacity` permits at a time. Cheap to clone.
 #[derive(Clone)]
 pub struct Permits(Arc<Inner>);
 
 struct Inner {
-    state: Leaf<Places>,
+    word: AtomicU64,
+    capacity: AtomicUsize,
+    line: Leaf<Line>,
 }
 
-struct Places {
-    capacity: usize,
-    taken: usize,
-    /// How often a place came free, whoever got it.
-    freed: u64,
-    closed: bool,
+/// Who waits, by ticket. `AWAITED` is set exactly while somebody does, but for the moments in which the lock is held.
+struct Line {
     next_ticket: u64,
     waiting: BTreeMap<u64, Sender<Permit>>,
 }
@@ -48,29 +65,81 @@ pub enum TakeError {
     Closed,
 }
 
+impl Inner {
+    /// Takes a place if one is free, unless the word has one of the flags `not`.
+    fn enter(&self, not: u64) -> Result<(), TakeError> {
+        let mut word = self.word.load(Ordering::SeqCst);
+        loop {
+            if word & CLOSED != 0 {
+                return Err(TakeError::Closed);
+            }
+            if word & not != 0 || word & TAKEN >= self.capacity.load(Ordering::SeqCst) as u64 {
+                return Err(TakeError::TimedOut);
+            }
+            match self.word.compare_exchange_weak(word, word + 1, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return Ok(()),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Gives a place back while nobody waits; `false` if somebody does.
+    fn leave(&self) -> bool {
+        let mut word = self.word.load(Ordering::SeqCst);
+        while word & AWAITED == 0 {
+            let next = word.wrapping_add(FREED) - 1;
+            match self.word.compare_exchange_weak(word, next, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
+        }
+        false
+    }
+
+    /// Drops the flag if nobody waits any more; to be called under the lock.
+    fn settle(&self, line: &Line) {
+        if line.waiting.is_empty() {
+            self.word.fetch_and(!AWAITED, Ordering::SeqCst);
+        }
+    }
+}
+
 impl Permits {
     /// `capacity` permits.
+    ///
+    /// # Panics
+    /// If there are 16,777,216 or more.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        let places = Places { capacity, taken: 0, freed: 0, closed: false, next_ticket: 0, waiting: BTreeMap::new() };
-        Self(Arc::new(Inner { state: Leaf::new(&classes::PERMITS, places) }))
+        let line = Line { next_ticket: 0, waiting: BTreeMap::new() };
+        let (word, line) = (AtomicU64::new(0), Leaf::new(&classes::PERMITS, line));
+        let permits = Self(Arc::new(Inner { word, capacity: AtomicUsize::new(0), line }));
+        permits.set_capacity(capacity);
+        permits
     }
 
     /// How many there are.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.0.state.lock().capacity
+        self.0.capacity.load(Ordering::SeqCst)
     }
 
     /// Changes how many there are. What is new goes to those who wait, longest first; where there are fewer now, permits
     /// that are out stay valid, and none is handed on until their number has come down.
+    ///
+    /// # Panics
+    /// If there are 16,777,216 or more.
     pub fn set_capacity(&self, capacity: usize) {
+        assert!((capacity as u64) < TAKEN, "{capacity} permits are more than can be counted");
         let served: Vec<_> = {
-            let mut places = self.0.state.lock();
-            places.capacity = capacity;
-            let fresh = capacity.saturating_sub(places.taken).min(places.waiting.len());
-            places.taken += fresh;
-            (0..fresh).filter_map(|_| places.waiting.pop_first()).collect()
+            let mut line = self.0.line.lock();
+            self.0.capacity.store(capacity, Ordering::SeqCst);
+            let served = std::iter::from_fn(|| {
+                if line.waiting.is_empty() || self.0.enter(0).is_err() { None } else { line.waiting.pop_first() }
+            });
+            let served = served.collect();
+            self.0.settle(&line);
+            served
         };
         for (_, waiter) in served {
             // One whose waiter has gone drops here, and goes to the next.
@@ -81,13 +150,13 @@ impl Permits {
     /// How many are taken now.
     #[must_use]
     pub fn taken(&self) -> usize {
-        self.0.state.lock().taken
+        (self.0.word.load(Ordering::SeqCst) & TAKEN) as usize
     }
 
-    /// How often a place has come free so far, whoever got it then.
+    /// How often a place has come free so far, whoever got it then; begins anew after 2^38 times.
     #[must_use]
     pub fn freed(&self) -> u64 {
-        self.0.state.lock().freed
+        self.0.word.load(Ordering::SeqCst) >> FREED_AT
     }
 
     /// A permit, if one is free and nobody waits for it.
@@ -95,15 +164,7 @@ impl Permits {
     /// # Errors
     /// [`TakeError::TimedOut`] if there is none, [`TakeError::Closed`] once closed.
     pub fn try_take(&self) -> Result<Permit, TakeError> {
-        let mut places = self.0.state.lock();
-        if places.closed {
-            return Err(TakeError::Closed);
-        }
-        if places.taken >= places.capacity {
-            return Err(TakeError::TimedOut);
-        }
-        places.taken += 1;
-        Ok(Permit(Some(Arc::clone(&self.0))))
+        self.0.enter(AWAITED).map(|()| Permit(Some(Arc::clone(&self.0))))
     }
 
     /// A permit, waited for in the order of coming.
@@ -111,20 +172,27 @@ impl Permits {
     /// # Errors
     /// If none comes until `deadline`, if `cancel` is cancelled, or if the permits are closed.
     pub fn take(&self, deadline: Deadline, cancel: &CancelToken) -> Result<Permit, TakeError> {
+        match self.try_take() {
+            Err(TakeError::TimedOut) => {}
+            had => return had,
+        }
         let (ticket, handed) = {
-            let mut places = self.0.state.lock();
-            if places.closed {
-                return Err(TakeError::Closed);
-            }
-            if places.taken < places.capacity {
-                places.taken += 1;
-                drop(places);
-                return Ok(Permit(Some(Arc::clone(&self.0))));
+            let mut line = self.0.line.lock();
+            self.0.word.fetch_or(AWAITED, Ordering::SeqCst);
+            // Whoever waits is entitled to what is free before this one.
+            let entered = if line.waiting.is_empty() { self.0.enter(0) } else { Err(TakeError::TimedOut) };
+            match entered {
+                Err(TakeError::TimedOut) if self.0.word.load(Ordering::SeqCst) & CLOSED == 0 => {}
+                done => {
+                    self.0.settle(&line);
+                    drop(line);
+                    return done.map(|()| Permit(Some(Arc::clone(&self.0)))).map_err(|_| TakeError::Closed);
+                }
             }
             let (hand, handed) = bounded(1);
-            let ticket = places.next_ticket;
-            places.next_ticket += 1;
-            places.waiting.insert(ticket, hand);
+            let ticket = line.next_ticket;
+            line.next_ticket += 1;
+            line.waiting.insert(ticket, hand);
             (ticket, handed)
         };
         let _waiting = threads::enter(State::WaitingChannel);
@@ -134,18 +202,21 @@ impl Permits {
             default(deadline.remaining()) => Err(TakeError::TimedOut),
         };
         if outcome.is_err() {
-            self.0.state.lock().waiting.remove(&ticket);
+            let mut line = self.0.line.lock();
+            line.waiting.remove(&ticket);
+            self.0.settle(&line);
         }
         outcome
     }
 
     /// Refuses every later `take` and ends those under way. Permits that are out stay valid.
     pub fn close(&self) {
-        let mut places = self.0.state.lock();
-        places.closed = true;
+        let mut line = self.0.line.lock();
+        self.0.word.fetch_or(CLOSED, Ordering::SeqCst);
         // Dropping the senders closes the waiters' channels; that happens outside the lock.
-        let waiting = std::mem::take(&mut places.waiting);
-        drop(places);
+        let waiting = std::mem::take(&mut line.waiting);
+        self.0.settle(&line);
+        drop(line);
         drop(waiting);
     }
 }
@@ -160,23 +231,39 @@ impl fmt::Debug for Permits {
 #[must_use = "dropping the permit gives the place back at once"]
 pub struct Permit(Option<Arc<Inner>>);
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let Some(inner) = self.0.take() else { return };
-        let mut places = inner.state.lock();
-        places.freed += 1;
-        while places.taken <= places.capacity
-            && let Some((_, waiter)) = places.waiting.pop_first()
-        {
-            drop(places);
-            match waiter.try_send(Permit(Some(Arc::clone(&inner)))) {
-                Ok(()) => return,
+impl Permit {
+    /// Gives the place of `inner` to whoever waits longest, or back if nobody does any more.
+    #[cold]
+    fn hand_on(inner: &Arc<Inner>) {
+        let mut line = inner.line.lock();
+        loop {
+            // More may be out than there are: then nobody comes in for this one.
+            let owed = inner.word.load(Ordering::SeqCst) & TAKEN <= inner.capacity.load(Ordering::SeqCst) as u64;
+            let Some((_, waiter)) = owed.then(|| line.waiting.pop_first()).flatten() else {
+                inner.word.fetch_sub(1, Ordering::SeqCst);
+                inner.settle(&line);
+                break;
+            };
+            inner.settle(&line);
+            drop(line);
+            match waiter.try_send(Permit(Some(Arc::clone(inner)))) {
+                Ok(()) => break,
                 // The waiter has gone. Its permit is taken apart here, since dropping it would come back to this loop.
                 Err(TrySendError::Disconnected(mut permit) | TrySendError::Full(mut permit)) => permit.0 = None,
             }
-            places = inner.state.lock();
+            line = inner.line.lock();
         }
-        places.taken -= 1;
+        inner.word.fetch_add(FREED, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(inner) = self.0.take()
+            && !inner.leave()
+        {
+            Self::hand_on(&inner);
+        }
     }
 }
 
@@ -220,7 +307,7 @@ mod tests {
                     drop(permit);
                 });
                 let seen = Deadline::after(FUSE);
-                while permits.0.state.lock().waiting.len() <= number {
+                while permits.0.line.lock().waiting.len() <= number {
                     assert!(!seen.passed(), "the waiter never queued up");
                     std::thread::yield_now();
                 }
@@ -237,7 +324,7 @@ mod tests {
         let _held = permits.try_take().expect("free");
         let token = CancelToken::new();
         assert_eq!(permits.take(Deadline::after(Duration::from_millis(2)), &token).err(), Some(TakeError::TimedOut));
-        assert!(permits.0.state.lock().waiting.is_empty(), "who left is not kept");
+        assert!(permits.0.line.lock().waiting.is_empty(), "who left is not kept");
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| permits.take(Deadline::after(FUSE), &token));
             token.cancel(CancelReason::ClientGone);
@@ -267,13 +354,13 @@ mod tests {
                     drop(permit);
                 });
                 let seen = Deadline::after(FUSE);
-                while permits.0.state.lock().waiting.len() <= number {
+                while permits.0.line.lock().waiting.len() <= number {
                     assert!(!seen.passed(), "the waiter never queued up");
                     std::thread::yield_now();
                 }
             }
             permits.set_capacity(3);
-            assert_eq!(permits.0.state.lock().waiting.len(), 2, "two of four are served");
+            assert_eq!(permits.0.line.lock().waiting.len(), 2, "two of four are served");
             assert_eq!((permits.taken(), permits.try_take().err()), (3, Some(TakeError::TimedOut)));
             let seen = Deadline::after(FUSE);
             while order.lock().len() < 2 {
@@ -296,13 +383,13 @@ mod tests {
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| permits.take(Deadline::after(FUSE), &CancelToken::new()).map(drop));
             let seen = Deadline::after(FUSE);
-            while permits.0.state.lock().waiting.is_empty() {
+            while permits.0.line.lock().waiting.is_empty() {
                 assert!(!seen.passed(), "the waiter never queued up");
                 std::thread::yield_now();
             }
             for left in [2, 1] {
                 held.pop();
-                assert_eq!((permits.taken(), permits.0.state.lock().waiting.len()), (left, 1), "one too many are in");
+                assert_eq!((permits.taken(), permits.0.line.lock().waiting.len()), (left, 1), "one too many are in");
             }
             held.pop();
             assert_eq!(waiter.join().expect("no panic"), Ok(()));
@@ -336,7 +423,7 @@ mod tests {
         });
         assert!(most.load(Ordering::SeqCst) <= 4);
         assert_eq!(permits.taken(), 0);
-        assert!(permits.0.state.lock().waiting.is_empty());
+        assert!(permits.0.line.lock().waiting.is_empty());
     }
 
     /// What a caller may do with permits, by itself.
@@ -390,7 +477,7 @@ mod tests {
                 prop_assert_eq!(taken.as_ref().err().copied(), expected);
                 held.extend(taken);
                 prop_assert_eq!(permits.taken(), held.len());
-                prop_assert!(permits.0.state.lock().waiting.is_empty(), "who left stands in line no more");
+                prop_assert!(permits.0.line.lock().waiting.is_empty(), "who left stands in line no more");
             }
             drop(held);
             prop_assert_eq!(permits.taken(), 0);
