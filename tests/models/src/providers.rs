@@ -23,8 +23,8 @@ use crate::wire::openai;
 
 pub const MODELS: &[Model] = &[
     ("providers::a_job_has_one_answer_whoever_gets_there_first", 2400, answered),
-    ("providers::a_stream_has_one_end_whoever_takes_its_sink", 2400, streamed),
-    ("providers::nobody_is_stranded_by_a_halt_at_any_moment", 2400, halted),
+    ("providers::a_stream_has_one_end_whoever_takes_its_sink", 10_000, streamed),
+    ("providers::nobody_is_stranded_by_a_halt_at_any_moment", 20_000, halted),
     ("providers::a_late_reply_reaches_nobody_else", 2400, late),
     ("providers::a_workers_panic_is_one_answer_and_the_worker_is_replaced", 2400, panicking),
 ];
