@@ -97,6 +97,11 @@ impl Sample {
 fn scene(name: &'static str, size: Size, mut call: Caller<'_>, disturb: &Disturbance<'_>) -> Result<Value, Error> {
     let mut failed = 0u64;
     let mut measure = |sample: &mut Sample| {
+        // The first moments belong to what has just begun or ended.
+        let settled = Instant::now() + size.phase / 4;
+        while Instant::now() < settled {
+            failed += u64::from(!call());
+        }
         let until = Instant::now() + size.phase;
         while Instant::now() < until {
             let start = Instant::now();
