@@ -102,7 +102,7 @@ MIRI ?= wire:: metrics:: ids:: time:: route:: recycle:: queue:: sync::slot:: syn
 miri:
 	@cargo +nightly miri --version > /dev/null 2>&1 || { \
 	  echo "make miri: no nightly toolchain with miri here: rustup toolchain install nightly --component miri,rust-src" >&2; exit 1; }
-	MIRIFLAGS="-Zmiri-disable-isolation" PROPTEST_CASES=4 PROPTEST_FAILURE_PERSISTENCE=off \
+	MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-permissive-provenance" PROPTEST_CASES=4 PROPTEST_FAILURE_PERSISTENCE=off \
 	  cargo +nightly miri test --locked --no-default-features --lib --target-dir target/miri -- $(MIRI)
 
 # The gateway beside nginx and the direct path, a submit beside a raw ping-pong, our locks beside a plain one, the object

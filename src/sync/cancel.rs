@@ -11,7 +11,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering, fence};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -97,6 +97,9 @@ impl CancelToken {
     /// Why it was cancelled, if it was.
     #[must_use]
     pub fn reason(&self) -> Option<CancelReason> {
+        // Whoever has seen the channel closed must find the reason. crossbeam looks for a closed channel by a relaxed load,
+        // which orders nothing by itself: miri shows the reason missing without this. On x86 it costs no instruction.
+        fence(Ordering::Acquire);
         CancelReason::from_raw(self.0.reason.load(Ordering::Acquire))
     }
 

@@ -220,6 +220,38 @@ fn a_client_too_slow_is_counted_and_holds_its_worker_no_longer_than_write_timeou
     assert_eq!(number(&stats, "/providers/p/jobs/cancelled_total"), 1);
 }
 
+/// 64 readers take nothing, and their workers are held up by them: whoever comes meanwhile finds a worker, and waits for
+/// nobody.
+#[test]
+fn sixty_four_slow_readers_leave_a_fast_one_alone() {
+    const SLOW: usize = 64;
+    let sizes = json!({ "concurrency_and_buffer_size": { "concurrency": SLOW + 1, "buffer_size": 4 } });
+    let (station, gate) = Station::gated(sizes, json!({}));
+    let big = word(&"x".repeat(256 << 10));
+    let slow: Vec<_> = (0..SLOW)
+        .map(|_| {
+            let mut client = super::Client::small_window(station.addr);
+            client.chat(&[], &chat("p/m", true));
+            let pieces = gate.next().stream();
+            feed(&pieces, &big);
+            // Until the worker takes no more, since the one before is still on its way to the client.
+            while pieces.send_timeout(Piece::Bytes(big.clone().into()), ms(20)).is_ok() {}
+            (client, pieces)
+        })
+        .collect();
+    assert_eq!(station.house.p("workers/busy"), SLOW as u64);
+    for _ in 0..20 {
+        let mut fast = station.client();
+        fast.chat(&[], &chat("p/m", false));
+        gate.next().answer();
+        assert_eq!(fast.answer().status, 200);
+    }
+    assert_eq!((station.house.p("workers/busy"), station.house.p("queue/depth")), (SLOW as u64, 0));
+    assert_eq!(station.house.p("queue/high_water"), 1, "nobody waited behind another");
+    drop(slow);
+    station.house.at_rest();
+}
+
 #[test]
 fn a_drain_finishes_streams_and_its_deadline_ends_them_with_an_error_event() {
     for patience in [FUSE, ms(50)] {

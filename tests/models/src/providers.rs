@@ -23,8 +23,8 @@ use crate::wire::openai;
 
 pub const MODELS: &[Model] = &[
     ("providers::a_job_has_one_answer_whoever_gets_there_first", 2400, answered),
-    ("providers::a_stream_has_one_end_whoever_takes_its_sink", 2400, streamed),
-    ("providers::nobody_is_stranded_by_a_halt_at_any_moment", 2400, halted),
+    ("providers::a_stream_has_one_end_whoever_takes_its_sink", 10_000, streamed),
+    ("providers::nobody_is_stranded_by_a_halt_at_any_moment", 60_000, halted),
     ("providers::a_late_reply_reaches_nobody_else", 2400, late),
     ("providers::a_workers_panic_is_one_answer_and_the_worker_is_replaced", 2400, panicking),
 ];
@@ -193,8 +193,7 @@ fn late() {
 /// A halt while requests are handed in: each is answered, and nothing is left over.
 fn halted() {
     let house = House::new(Policy::Block, LONG);
-    let attempts =
-        [house.attempt("one", None, false), house.attempt("two", None, false), house.attempt("three", None, false)];
+    let attempts = ["one", "two", "three"].map(|text| house.attempt(text, None, false));
     let provider = Arc::clone(&house.provider);
     let halting = thread::spawn(move || {
         let end = provider.halt().join(Deadline::after(LONG));
@@ -249,12 +248,11 @@ impl Sink for Reader {
 /// it, and then finishes it exactly once.
 fn streamed() {
     let house = House::new(Policy::Block, if thread_rng().gen_bool(0.5) { SHORT } else { LONG });
-    let readers = [Reader::default(), Reader::default()];
-    let attempts = [
-        house.attempt("one", Some(Box::new(readers[0].clone())), thread_rng().gen_bool(0.5)),
-        house.attempt("two", Some(Box::new(readers[1].clone())), true),
-    ];
-    let outcomes = attempts.map(|attempt| attempt.join().expect("no panic"));
+    let count = thread_rng().gen_range(1..=2);
+    let readers: Vec<_> = (0..count).map(|_| Reader::default()).collect();
+    let attempts: Vec<_> =
+        readers.iter().map(|reader| house.attempt("one", Some(Box::new(reader.clone())), true)).collect();
+    let outcomes: Vec<_> = attempts.into_iter().map(|attempt| attempt.join().expect("no panic")).collect();
     house.end();
     for (outcome, reader) in outcomes.iter().zip(&readers) {
         let counts = [&reader.begun, &reader.finished].map(|count| count.load(Ordering::SeqCst));
