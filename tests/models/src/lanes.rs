@@ -38,6 +38,9 @@ impl Queued for Job {
     fn priority(&self) -> Priority {
         self.1
     }
+    fn since(&self) -> Option<std::time::Instant> {
+        None
+    }
 }
 
 fn job(number: usize) -> Job {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::Model;
-use crate::recycle::{Pool, Recycle};
+use crate::recycle::{Limits, Pool, Recycle};
 
 pub const MODELS: &[Model] = &[("pools::what_is_given_back_is_had_by_one_at_a_time", 6_000, one_hand)];
 
@@ -30,7 +30,8 @@ impl Recycle for Thing {
 }
 
 fn one_hand() {
-    let pool = Pool::<Thing>::new(1, 2);
+    let limits = Limits { initial: 1, max_idle: 2, idle_max_age: Duration::ZERO, alert_below: 0.0 };
+    let pool = Pool::<Thing>::new(limits);
     let hands: Vec<_> = (0..3u32)
         .map(|number| {
             let pool = pool.clone();
@@ -48,7 +49,7 @@ fn one_hand() {
             })
         })
         .collect();
-    pool.sweep(crate::time::now(), Duration::ZERO);
+    let _ = pool.tend(crate::time::now());
     hands.into_iter().for_each(|hand| hand.join().expect("no panic"));
     let stats = pool.stats();
     assert_eq!(stats.live, stats.idle, "nothing is out");

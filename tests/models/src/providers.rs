@@ -9,14 +9,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::Model;
-use crate::config::{Policy, StreamGarbage};
+use crate::config::{Optimization, Policy, Pools, Scaling, Sizing, StreamGarbage};
 use crate::error::Code;
 use crate::events::Events;
 use crate::ids::RequestId;
 use crate::model::{Call, Operation, Priority, Sink, SinkError, StreamEnd, StreamHead};
-use crate::provider::{AttemptSettings, Outcome, PoolSettings, Provider, Reached, ReplyChannel};
-use crate::recycle;
-use crate::sync::{CancelReason, CancelToken, Threads};
+use crate::provider::{AttemptSettings, Outcome, PoolSettings, Provider, Reached, Stock};
+use crate::queue::ByteBudget;
+use crate::recycle::Limits;
+use crate::sync::{CancelReason, CancelToken, LockTimes, Threads};
 use crate::time::{Deadline, now};
 use crate::transport::{Body, Incoming, MemoryTransport};
 use crate::wire::openai;
@@ -53,7 +54,7 @@ const EVENTS: [&str; 3] = [
 struct House {
     provider: Arc<Provider>,
     threads: Threads,
-    replies: recycle::Pool<ReplyChannel>,
+    stock: Stock,
 }
 
 impl House {
@@ -61,10 +62,15 @@ impl House {
         let pool = PoolSettings {
             name: Arc::from("p"),
             concurrency: 1,
+            min_concurrency: 1,
+            sizing: Sizing::Given,
+            scaling: Scaling::default(),
+            optimization: Optimization::default(),
             buffer_size: 1,
             policy,
             wait_timeout,
             batch_share: 0.125,
+            locks: LockTimes::DEFAULT,
         };
         let attempt = AttemptSettings {
             key: None,
@@ -91,20 +97,13 @@ impl House {
             };
             Ok(Incoming { status: 200, headers: Vec::new(), body })
         });
-        let (threads, replies) = (Threads::new(64, 1 << 20), recycle::Pool::new(0, 4));
-        let events = Events::new();
-        let provider = Provider::start(
-            pool,
-            attempt,
-            None,
-            Arc::new(transport),
-            &threads,
-            events,
-            replies.clone(),
-            Duration::ZERO,
-        )
-        .expect("there are threads");
-        Self { provider: Arc::new(provider), threads, replies }
+        let limits = Limits { initial: 0, max_idle: 4, idle_max_age: LONG, alert_below: 0.0 };
+        let stock = Stock::new(&Pools { reply_channel: limits, job: limits, response: limits, buffer: limits });
+        let (threads, transport, bytes) = (Threads::new(64, 1 << 20), Arc::new(transport), ByteBudget::new(1 << 20));
+        let (events, own) = (Events::new(), stock.clone());
+        let provider = Provider::start(pool, attempt, None, transport, &threads, events, own, bytes, Duration::ZERO)
+            .expect("there are threads");
+        Self { provider: Arc::new(provider), threads, stock }
     }
 
     /// Makes one attempt on a thread of its own, perhaps cancelled at some moment.
@@ -119,7 +118,7 @@ impl House {
             request_id: RequestId::fresh(),
             operation: Operation::ChatCompletions,
             fields: openai::parse_chat(&body).expect("a request"),
-            body,
+            body: body.into(),
             priority: Priority::Interactive,
             arrived: now(),
             deadline: None,
@@ -131,7 +130,7 @@ impl House {
         }
         thread::spawn(move || {
             let outcome = provider.attempt(&call, &Arc::from("m"), 1, sink);
-            if let Ok(Reached::Answer(answer)) = &outcome.result {
+            if let Ok(Reached::Answer(answer, _)) = &outcome.result {
                 let body = String::from_utf8_lossy(&answer.body);
                 assert!(body.contains(text), "another request's answer: {body}");
             }
@@ -141,8 +140,7 @@ impl House {
 
     /// Ends everything and looks whether it adds up.
     fn end(&self) {
-        let end = self.provider.halt().join(Deadline::after(LONG));
-        assert!(end.stragglers.is_empty(), "{end:?}");
+        halt(&self.provider);
         let stats = self.provider.stats();
         let (queue, jobs) = (&stats.queue, &stats.jobs);
         let timed_out = queue.timed_out_space_total + queue.timed_out_worker_total;
@@ -151,9 +149,19 @@ impl House {
         let served = jobs.succeeded_total + jobs.failed_total + jobs.timed_out_total + jobs.cancelled_total;
         assert_eq!(queue.completed_total, served, "each job ends once: {jobs:?}");
         assert_eq!((queue.depth, stats.workers.busy), (0, 0), "nothing is under way");
-        let replies = self.replies.stats();
-        assert_eq!(replies.live, replies.idle, "every reply channel is back or gone");
+        let pools = self.stock.stats();
+        for pool in [pools.reply_channel, pools.job, pools.response, pools.buffer] {
+            assert_eq!(pool.live, pool.idle, "every object is back or gone: {pool:?}");
+        }
         assert_eq!(self.threads.active(), 0, "every thread has ended: {:?}", self.threads.list());
+    }
+}
+
+/// Ends the provider, whoever else does.
+fn halt(provider: &Arc<Provider>) {
+    for halt in Provider::halt_all(std::slice::from_ref(provider)) {
+        let end = halt.join(Deadline::after(LONG));
+        assert!(end.stragglers.is_empty(), "{end:?}");
     }
 }
 
@@ -185,7 +193,7 @@ fn late() {
     assert!(matches!(code(&first.join().expect("no panic")), None | Some(Code::ClientClosed)));
     let third = house.attempt("third", None, false);
     for attempt in [second, third] {
-        assert!(matches!(attempt.join().expect("no panic").result, Ok(Reached::Answer(_))));
+        assert!(matches!(attempt.join().expect("no panic").result, Ok(Reached::Answer(..))));
     }
     house.end();
 }
@@ -195,10 +203,7 @@ fn halted() {
     let house = House::new(Policy::Block, LONG);
     let attempts = ["one", "two", "three"].map(|text| house.attempt(text, None, false));
     let provider = Arc::clone(&house.provider);
-    let halting = thread::spawn(move || {
-        let end = provider.halt().join(Deadline::after(LONG));
-        assert!(end.stragglers.is_empty(), "{end:?}");
-    });
+    let halting = thread::spawn(move || halt(&provider));
     for attempt in attempts {
         let outcome = attempt.join().expect("no panic");
         assert!(matches!(code(&outcome), None | Some(Code::ShuttingDown)), "{outcome:?}");
@@ -265,7 +270,7 @@ fn streamed() {
                 assert!(outcome.sink.is_some(), "who is refused has its sink: {error:?}");
                 assert_eq!(counts, [0, 0], "nobody used it");
             }
-            Ok(Reached::Answer(answer)) => panic!("a whole answer to a stream: {answer:?}"),
+            Ok(Reached::Answer(answer, _)) => panic!("a whole answer to a stream: {answer:?}"),
         }
     }
 }

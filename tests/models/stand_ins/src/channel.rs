@@ -53,6 +53,13 @@ pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     (Sender(Arc::clone(&channel)), Receiver(channel))
 }
 
+/// A channel on which nothing ever comes.
+pub fn never<T>() -> Receiver<T> {
+    let (sender, receiver) = bounded(0);
+    std::mem::forget(sender);
+    receiver
+}
+
 pub struct Sender<T>(Arc<Channel<T>>);
 pub struct Receiver<T>(Arc<Channel<T>>);
 

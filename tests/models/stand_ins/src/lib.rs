@@ -15,7 +15,7 @@ mod lock;
 
 pub use channel::{
     Case, Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError, Sender, TryIter, TryRecvError,
-    TrySendError, bounded, choose,
+    TrySendError, bounded, never, choose,
 };
 pub use local::{AccessError, LocalKey};
 pub use lock::{Mutex, MutexGuard};
