@@ -51,6 +51,9 @@ const SITTINGS: usize = 15;
 const CROWDS: [usize; 3] = [10, 1000, 8000];
 const CROWD_SITTINGS: usize = 3;
 
+/// As many threads as there are between two sittings, and some to spare.
+const FEW: usize = 8;
+
 /// Trips of each contender in a sitting, and how many of them come first, uncounted.
 const TRIPS: usize = 1500;
 const WARM_UP: usize = 100;
@@ -97,7 +100,8 @@ impl Drop for PingPong {
 
 /// A provider whose workers answer from memory.
 struct IdlePool {
-    provider: Provider,
+    /// There until it is dropped.
+    provider: Option<Provider>,
     model: Arc<str>,
 }
 
@@ -146,7 +150,7 @@ impl IdlePool {
         let provider =
             Provider::start(pool, attempt, None, transport, &threads, Events::new(), stock, bytes, Duration::ZERO)
                 .ok()?;
-        Some(Self { provider, model: "m".into() })
+        Some(Self { provider: Some(provider), model: "m".into() })
     }
 
     /// A request as the front hands it over: parsed, and with a cancel token of its own.
@@ -156,7 +160,21 @@ impl IdlePool {
     }
 
     fn round_trip(&self, call: &Arc<Call>) -> bool {
-        matches!(self.provider.attempt(call, &self.model, 1, None).result, Ok(Reached::Answer(..)))
+        let outcome = self.provider.as_ref().map(|provider| provider.attempt(call, &self.model, 1, None).result);
+        matches!(outcome, Some(Ok(Reached::Answer(..))))
+    }
+}
+
+impl Drop for IdlePool {
+    /// Thousands of threads take their time to end; those of the next sitting would come on top of them, and past the
+    /// machine's limit of memory maps.
+    fn drop(&mut self) {
+        drop(self.provider.take());
+        let begun = Instant::now();
+        let threads = || std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+        while threads() > FEW && begun.elapsed() < Duration::from_secs(60) {
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 

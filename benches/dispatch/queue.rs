@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use sluicegate::metrics::Histogram;
 use sluicegate::model::Priority;
 use sluicegate::queue::{Lanes, Permit, Permits, Queued, Shift, Taken};
-use sluicegate::sync::{Quit, QuitSignal};
+use sluicegate::sync::{CancelToken, Quit, QuitSignal};
+use sluicegate::time::Deadline;
 
 use super::{median, rounded};
 
@@ -21,7 +22,7 @@ const ROUNDS: usize = 21;
 /// Places, and slots of the raw channel.
 const PLACES: usize = 256;
 
-const FUSE: Duration = Duration::from_secs(5);
+const FUSE: Duration = Duration::from_secs(60);
 
 /// A job as large as the real one's handle, with its place.
 struct Job {
@@ -47,17 +48,23 @@ struct House {
     permits: Permits,
     lanes: Lanes<Job>,
     waits: Histogram,
+    cancel: CancelToken,
 }
 
 impl House {
     fn new() -> Self {
-        Self { permits: Permits::new(PLACES), lanes: Lanes::new(PLACES, 0.125), waits: Histogram::default() }
+        Self {
+            permits: Permits::new(PLACES),
+            lanes: Lanes::new(PLACES, 0.125),
+            waits: Histogram::default(),
+            cancel: CancelToken::new(),
+        }
     }
 
-    /// Submits one job; `false` if there is no place. The clock is read once a round: what reading it costs is no matter of
-    /// the queue's.
+    /// Submits one job, after a wait for a place if there is none, as under policy `block` and as the raw channel does. The
+    /// clock is read once a round: what reading it costs is no matter of the queue's.
     fn submit(&self, submitted: Instant) -> bool {
-        let Ok(permit) = self.permits.try_take() else { return false };
+        let Ok(permit) = self.permits.take(Deadline::from(submitted, FUSE), &self.cancel) else { return false };
         self.lanes.push(Job { _permit: permit, submitted }).is_ok()
     }
 
@@ -113,12 +120,8 @@ fn ours_across(quit: &QuitSignal) -> Option<f64> {
             let (seat, mut shift) = (house.lanes.seat(), Shift::default());
             (0..JOBS).all(|_| house.take(&seat, &mut shift, quit, begun))
         });
-        for _ in 0..JOBS {
-            while !house.submit(begun) {
-                std::thread::yield_now();
-            }
-        }
-        taker.join().ok()?.then(|| each(begun))
+        let sent = (0..JOBS).all(|_| house.submit(begun));
+        (taker.join().ok()? && sent).then(|| each(begun))
     })
 }
 

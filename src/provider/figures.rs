@@ -198,7 +198,11 @@ impl Running {
 }
 
 impl Drop for Running {
+    /// A panic is counted here, and not by who catches it: the caller is answered on the way there.
     fn drop(&mut self) {
+        if self.open && std::thread::panicking() {
+            self.figures.panics.inc();
+        }
         self.count(JobOutcome::Failed);
     }
 }
