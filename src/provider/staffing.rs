@@ -24,7 +24,7 @@ use super::face::Tally;
 use super::figures::Figures;
 use super::plan::{BUFFER_FACTOR, Plan};
 use super::pool::PoolSettings;
-use super::roster::Roster;
+use super::roster::{Census, Roster};
 use super::scaler::{Change, Crowd, Decision, Direction, Hold, Limits, Load, Reason, Scaler};
 use super::snapshot::{LastScaling, OptimizationStats, ScalingStats};
 use crate::config::{Optimization, Sizing};
@@ -204,7 +204,8 @@ impl Roster {
         if is_look {
             self.tell(&mut control);
         }
-        let room = self.staffing.wanted() + self.census().leaving < self.staffing.limits().1;
+        let is_room = |census: Census| self.staffing.wanted() + census.leaving < self.staffing.limits().1;
+        let room = self.census().is_some_and(is_room);
         drop(control);
         if self.shared.lanes.bell().arm(self.staffing.enabled && may_hire && room) {
             // Whoever found nobody idle before the bell was armed has not rung it.
@@ -215,7 +216,7 @@ impl Roster {
     /// Samples the load, sizes the pool if that is wanted, and evaluates.
     fn look(&self, control: &mut Control, now: Instant, may_hire: &mut bool) {
         let staffing = &self.staffing;
-        let (census, tally) = (self.census(), self.tally(now));
+        let Some((census, tally)) = self.census().zip(self.tally(now)) else { return };
         let known = control.observe(now, &tally, &self.shared.figures, &staffing.given);
         *staffing.known.lock() = known;
         self.size(control, now, &known);
@@ -247,7 +248,7 @@ impl Roster {
         if !staffing.enabled || !*may_hire {
             return;
         }
-        let census = self.census();
+        let Some(census) = self.census() else { return };
         let workers = staffing.wanted();
         let crowd = Crowd {
             workers,
@@ -299,9 +300,10 @@ impl Roster {
     }
 
     fn refused(&self, control: &mut Control, error: &str) {
-        let (staffing, present) = (&self.staffing, self.census().present);
-        let (min, _) = staffing.limits();
+        let staffing = &self.staffing;
         staffing.hold(Hold::ThreadLimit);
+        let Some(Census { present, .. }) = self.census() else { return };
+        let (min, _) = staffing.limits();
         staffing.wanted.store(staffing.wanted().min(present.max(min)), Ordering::SeqCst);
         if !std::mem::replace(&mut control.refused, true) {
             let name = &self.shared.settings.name;
