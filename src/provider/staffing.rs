@@ -275,10 +275,10 @@ impl Roster {
             }
         }
         let to = staffing.wanted();
-        match (decided.direction, to == decided.from) {
-            // It was counted when a thread was refused.
-            (Direction::Up, true) => {}
-            (Direction::Down, true) => staffing.hold(Hold::NobodyIdle),
+        match decided.direction {
+            // It was counted when a thread was refused. There may be even fewer: whoever ended meanwhile was not replaced.
+            Direction::Up if to <= decided.from => {}
+            Direction::Down if to == decided.from => staffing.hold(Hold::NobodyIdle),
             _ => self.record(control, now, Change { to, ..decided }),
         }
     }

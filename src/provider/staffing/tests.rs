@@ -181,3 +181,19 @@ fn a_roster_that_is_stuck_for_a_while_is_no_reason_to_think_that_less_was_done()
     assert_eq!(evaluations, 0, "nothing is decided by what is not known");
     provider.attempt(&call(), &model, 1, None).result.expect("it is answered");
 }
+
+#[test]
+fn a_decision_to_grow_that_leaves_fewer_than_there_were_counts_nobody_as_added() {
+    // Room for the supervisor and one worker.
+    let threads = Threads::new(2, 512 << 10);
+    let provider = provider(&threads);
+    let roster = &provider.pool.roster;
+    let mut control = roster.staffing.control.lock(SCALING_WAIT).expect("it is had");
+    // As if four had just ended by a panic.
+    roster.staffing.wanted.store(5, Ordering::SeqCst);
+    let change = Change { direction: Direction::Up, from: 5, to: 8, reason: Reason::Demand };
+    roster.carry_out(&mut control, now(), change, &mut true);
+    let scaling = provider.stats().scaling;
+    assert_eq!((scaling.workers_added_total, scaling.up_total), (0, 0), "{scaling:?}");
+    assert!(scaling.held_total["thread_limit"] > 0 && roster.staffing.wanted() == 1, "{scaling:?}");
+}
