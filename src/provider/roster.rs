@@ -5,7 +5,8 @@
 //! place here until its thread is over, so that a pool's end joins it by name like any other. Only the supervisor hires and
 //! retires, and the pool's start before it looks.
 //!
-//! **Lock order.** The roster is ranked, inside the scaler's lock. Threads are started, told to end and joined outside it.
+//! **Lock order.** The roster is ranked, inside the scaler's lock. Threads are started, told to end and joined outside the
+//! roster's.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -10,10 +10,9 @@
 //!
 //! **Invariants.** I2: who starts is a guard. I4: never more workers, the leaving included, than there may be.
 //!
-//! **Lock order.** The scaler's lock is ranked outside the roster: it is held while one decision is made and carried out, as
-//! on the concurrency page, by the supervisor, restarted or not, and by the pool's start before it: nobody
-//! waits for it while threads are started and told to end under it. What the statistics read lies beside it, in
-//! atomics and leaves.
+//! **Lock order.** The scaler's lock is held while one decision is made and carried out, as on the concurrency page, by the
+//! supervisor and once by the pool's start beside it. Threads are started and told to end under it, which makes it a
+//! [`ChannelLock`]; it ranks outside the roster. What the statistics read lies beside it, in atomics and leaves.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -29,7 +28,7 @@ use super::scaler::{Change, Crowd, Decision, Direction, Hold, Limits, Load, Reas
 use super::snapshot::{LastScaling, OptimizationStats, ScalingStats};
 use crate::config::{Optimization, Sizing};
 use crate::metrics::{CountGuard, Counter, Gauge};
-use crate::sync::locks::{Leaf, Ranked, classes};
+use crate::sync::locks::{ChannelLock, Leaf, classes};
 use crate::time::micros_of;
 
 /// How long the scaler's lock is waited for: it is held while a burst's workers are started.
@@ -63,7 +62,7 @@ pub(crate) struct Staffing {
     last: Leaf<Option<(Change, Instant)>>,
     known: Leaf<Optimization>,
     kept: Leaf<Tally>,
-    control: Ranked<Control>,
+    control: ChannelLock<Control>,
 }
 
 /// What belongs to whoever holds the scaler's lock.
@@ -118,7 +117,7 @@ impl Staffing {
             last: Leaf::new(&classes::STAFFING, None),
             known: Leaf::new(&classes::STAFFING, settings.optimization),
             kept: Leaf::new(&classes::STAFFING, Tally::default()),
-            control: Ranked::timed(&classes::SCALING, settings.locks, control),
+            control: ChannelLock::new(&classes::SCALING, settings.locks, control),
         }
     }
 
