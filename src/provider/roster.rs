@@ -47,6 +47,15 @@ pub(crate) struct Hired {
     pub(super) thread: Thread,
 }
 
+/// Who may be told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whom {
+    /// Who is idle.
+    Idle,
+    /// Busy ones as well, where too few are idle: each ends with its job.
+    Any,
+}
+
 /// Who is there.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Census {
@@ -97,13 +106,17 @@ impl Roster {
         Ok(())
     }
 
-    /// Tells at most `most` idle workers to end; how many it told. The newest go first: names, rows and threads that have
-    /// been there for long stay, and an operator's view of them with them. Idle workers are alike otherwise, since the set
-    /// that they wait in is first in, first out.
-    pub(crate) fn retire(&self, most: usize) -> usize {
+    /// Tells at most `most` workers to end, idle ones first; how many it told. The newest go first: names, rows and threads
+    /// that have been there for long stay, and an operator's view of them with them. Idle workers are alike otherwise, since
+    /// the set that they wait in is first in, first out.
+    pub(crate) fn retire(&self, most: usize, whom: Whom) -> usize {
         let Ok(mut workers) = self.workers.lock(ROSTER_WAIT) else { return 0 };
         let idle = workers.values_mut().rev().filter(|hired| hired.face.state() == WorkerState::Listening);
-        let told: Vec<_> = idle.filter_map(|hired| hired.quit.take()).take(most).collect();
+        let mut told: Vec<_> = idle.filter_map(|hired| hired.quit.take()).take(most).collect();
+        if whom == Whom::Any {
+            let busy = workers.values_mut().rev().filter_map(|hired| hired.quit.take());
+            told.extend(busy.take(most - told.len()));
+        }
         drop(workers);
         // The signals are given here, by dropping them.
         told.len()

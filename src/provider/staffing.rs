@@ -23,7 +23,7 @@ use super::face::Tally;
 use super::figures::Figures;
 use super::plan::{BUFFER_FACTOR, Plan};
 use super::pool::PoolSettings;
-use super::roster::{Census, Roster};
+use super::roster::{Census, Roster, Whom};
 use super::scaler::{Change, Crowd, Decision, Direction, Hold, Limits, Load, Reason, Scaler};
 use super::snapshot::{LastScaling, OptimizationStats, ScalingStats};
 use crate::config::{Optimization, Sizing};
@@ -269,7 +269,9 @@ impl Roster {
                 self.fill(control, may_hire);
             }
             Direction::Down => {
-                let told = self.retire(decided.from.saturating_sub(decided.to));
+                // A limit holds whether anybody is idle or not.
+                let whom = if decided.reason == Reason::Limits { Whom::Any } else { Whom::Idle };
+                let told = self.retire(decided.from.saturating_sub(decided.to), whom);
                 staffing.wanted.store(decided.from - told, Ordering::SeqCst);
             }
         }

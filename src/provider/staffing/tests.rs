@@ -197,3 +197,35 @@ fn a_decision_to_grow_that_leaves_fewer_than_there_were_counts_nobody_as_added()
     assert_eq!((scaling.workers_added_total, scaling.up_total), (0, 0), "{scaling:?}");
     assert!(scaling.held_total["thread_limit"] > 0 && roster.staffing.wanted() == 1, "{scaling:?}");
 }
+
+#[test]
+fn when_there_may_be_fewer_busy_workers_go_too_and_each_answers_first() {
+    const BUSY: usize = 6;
+    let threads = Threads::new(64, 512 << 10);
+    let (open, opened) = bounded::<()>(0);
+    let wait = move || assert!(opened.recv_timeout(FUSE).is_err());
+    let provider = provider_with(&threads, LockTimes::DEFAULT, wait);
+    let roster = &provider.pool.roster;
+    let workers = || provider.stats().workers;
+    let eventually = |what: &str, holds: &dyn Fn() -> bool| {
+        let fuse = Deadline::after(FUSE);
+        while !holds() {
+            assert!(!fuse.passed(), "it never came to pass: {what}: {:?}", workers());
+            std::thread::yield_now();
+        }
+    };
+    std::thread::scope(|scope| {
+        let asked: Vec<_> =
+            (0..BUSY).map(|_| scope.spawn(|| provider.attempt(&call(), &"m".into(), 1, None))).collect();
+        eventually("all are busy", &|| workers().busy == BUSY as u64);
+        let mut control = roster.staffing.control.lock(SCALING_WAIT).expect("it is had");
+        let change = Change { direction: Direction::Down, from: BUSY, to: 2, reason: Reason::Utilisation };
+        roster.carry_out(&mut control, now(), change, &mut false);
+        assert_eq!(roster.staffing.wanted(), BUSY, "nobody is idle");
+        roster.carry_out(&mut control, now(), Change { reason: Reason::Limits, ..change }, &mut false);
+        assert_eq!((roster.staffing.wanted(), workers().busy), (2, BUSY as u64), "they are told, and go on");
+        drop((control, open));
+        asked.into_iter().for_each(|asked| assert!(asked.join().expect("no panic").result.is_ok()));
+    });
+    eventually("two are left", &|| workers().active == 2);
+}
