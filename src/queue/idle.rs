@@ -116,15 +116,17 @@ impl<T> IdleSet<T> {
         self.waiting.lock().queue.len()
     }
 
+    /// Takes the worker out that has waited longest: it is owed a message.
+    pub(super) fn take_out(&self) -> Option<Sender<Handed<T>>> {
+        let mut waiting = self.waiting.lock();
+        let front = waiting.queue.pop_front();
+        waiting.fewest = waiting.fewest.min(waiting.queue.len());
+        front.map(|(_, sender)| sender)
+    }
+
     fn send(&self, mut message: Handed<T>) -> Result<(), Handed<T>> {
         loop {
-            let front = {
-                let mut waiting = self.waiting.lock();
-                let front = waiting.queue.pop_front();
-                waiting.fewest = waiting.fewest.min(waiting.queue.len());
-                front
-            };
-            let Some((_, sender)) = front else { return Err(message) };
+            let Some(sender) = self.take_out() else { return Err(message) };
             match sender.try_send(message) {
                 Ok(()) => return Ok(()),
                 // A worker that ended by panic while it waited, which takes a defect of ours: the next one then.
