@@ -111,7 +111,7 @@ impl<T> IdleSet<T> {
         std::mem::replace(&mut waiting.fewest, now).min(now)
     }
 
-    #[cfg(test)]
+    /// How many wait now.
     pub(super) fn len(&self) -> usize {
         self.waiting.lock().queue.len()
     }

@@ -134,6 +134,12 @@ impl<T: Queued> Lanes<T> {
         }
     }
 
+    /// How many workers wait for a job. While jobs stand, nobody comes to wait who has not found the lanes empty before.
+    #[must_use]
+    pub fn idle(&self) -> usize {
+        self.idle.len()
+    }
+
     /// The fewest workers that were idle at a time since this was last asked.
     #[must_use]
     pub fn fewest_idle(&self) -> usize {
