@@ -242,7 +242,7 @@ mod tests {
         }
     }
 
-    fn pool(idle: u64, queue_head: Option<Duration>) -> PoolVitals {
+    fn pool(idle: usize, queue_head: Option<Duration>) -> PoolVitals {
         PoolVitals { provider: "p".into(), running: Vec::new(), idle, wait_timeout: SECOND * 5, queue_head }
     }
 

@@ -259,9 +259,9 @@ impl Pool {
         self.startup
     }
 
-    /// The workers' faces.
+    /// The workers' faces; none while the roster is stuck.
     pub(crate) fn faces(&self) -> Vec<Arc<Face>> {
-        self.roster.faces()
+        self.roster.faces().unwrap_or_default()
     }
 
     /// Hands one attempt in: takes a place as the policy says and puts the job into its lane.

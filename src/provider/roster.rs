@@ -5,7 +5,8 @@
 //! place here until its thread is over, so that a pool's end joins it by name like any other. Only the supervisor hires and
 //! retires, and the pool's start before it looks.
 //!
-//! **Lock order.** The roster is ranked, inside the scaler's lock. Threads are started, told to end and joined outside it.
+//! **Lock order.** The roster is ranked, inside the scaler's lock. Threads are started, told to end and joined outside the
+//! roster's.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use super::pool::{PoolPhase, Shared};
 use super::staffing::Staffing;
 use super::worker;
 use crate::ids::WorkerId;
-use crate::sync::locks::{LockError, Ranked, Wait, classes, lock_all};
+use crate::sync::locks::{Ranked, Wait, classes, lock_all};
 use crate::sync::threads::{SpawnError, ThreadEvent};
 use crate::sync::{CancelReason, Quit, Role, Thread};
 use crate::time::Deadline;
@@ -44,6 +45,15 @@ pub(crate) struct Hired {
     pub(super) quit: Option<Quit>,
     pub(super) face: Arc<Face>,
     pub(super) thread: Thread,
+}
+
+/// Who may be told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whom {
+    /// Who is idle.
+    Idle,
+    /// Busy ones as well, where too few are idle: each ends with its job.
+    Any,
 }
 
 /// Who is there.
@@ -72,10 +82,10 @@ impl Roster {
         let thread = self.shared.threads.spawn_owned(Role::Worker, &name, self.exits.clone(), move || {
             worker::run(&shared, &own, &watch, ready, starting);
         })?;
-        self.shared.figures.spawned.inc();
         // It may be at a job by now.
         let late = match self.workers.lock(ROSTER_WAIT) {
             Ok(mut workers) => {
+                self.shared.figures.spawned.inc();
                 let (stays, goes) =
                     if self.closing.load(Ordering::SeqCst) { (None, Some(quit)) } else { (Some(quit), None) };
                 workers.insert(id, Hired { quit: stays, face: Arc::clone(&face), thread });
@@ -96,13 +106,17 @@ impl Roster {
         Ok(())
     }
 
-    /// Tells at most `most` idle workers to end; how many it told. The newest go first: names, rows and threads that have
-    /// been there for long stay, and an operator's view of them with them. Idle workers are alike otherwise, since the set
-    /// that they wait in is first in, first out.
-    pub(crate) fn retire(&self, most: usize) -> usize {
+    /// Tells at most `most` workers to end, idle ones first; how many it told. The newest go first: names, rows and threads
+    /// that have been there for long stay, and an operator's view of them with them. Idle workers are alike otherwise, since
+    /// the set that they wait in is first in, first out.
+    pub(crate) fn retire(&self, most: usize, whom: Whom) -> usize {
         let Ok(mut workers) = self.workers.lock(ROSTER_WAIT) else { return 0 };
         let idle = workers.values_mut().rev().filter(|hired| hired.face.state() == WorkerState::Listening);
-        let told: Vec<_> = idle.filter_map(|hired| hired.quit.take()).take(most).collect();
+        let mut told: Vec<_> = idle.filter_map(|hired| hired.quit.take()).take(most).collect();
+        if whom == Whom::Any {
+            let busy = workers.values_mut().rev().filter_map(|hired| hired.quit.take());
+            told.extend(busy.take(most - told.len()));
+        }
         drop(workers);
         // The signals are given here, by dropping them.
         told.len()
@@ -127,32 +141,31 @@ impl Roster {
         self.shared.phase() >= PoolPhase::Ready && !self.closing.load(Ordering::SeqCst)
     }
 
-    /// Who is there; nobody but strangers if the roster is stuck, so that nobody is hired on its account.
-    pub(crate) fn census(&self) -> Census {
-        let Ok(workers) = self.workers.lock(ROSTER_WAIT) else { return Census { present: usize::MAX, leaving: 0 } };
+    /// Who is there; `None` if the roster is stuck. What was to be decided by it waits for the next look then.
+    pub(crate) fn census(&self) -> Option<Census> {
+        let workers = self.workers.lock(ROSTER_WAIT).ok()?;
         let present = workers.values().filter(|hired| hired.quit.is_some()).count();
-        Census { present, leaving: workers.len() - present }
+        Some(Census { present, leaving: workers.len() - present })
     }
 
-    /// How many workers are missing of those that are wanted.
+    /// How many workers are missing of those that are wanted; none as far as a roster tells that is stuck.
     pub(crate) fn missing(&self) -> usize {
         if self.closing.load(Ordering::SeqCst) {
             return 0;
         }
-        self.staffing.wanted().saturating_sub(self.census().present)
+        self.census().map_or(0, |census| self.staffing.wanted().saturating_sub(census.present))
     }
 
-    /// The workers' faces.
-    pub(crate) fn faces(&self) -> Vec<Arc<Face>> {
-        match self.workers.lock(ROSTER_WAIT) {
-            Ok(workers) => workers.values().map(|hired| Arc::clone(&hired.face)).collect(),
-            Err(LockError { .. }) => Vec::new(),
-        }
+    /// The workers' faces; `None` if the roster is stuck.
+    pub(crate) fn faces(&self) -> Option<Vec<Arc<Face>>> {
+        let workers = self.workers.lock(ROSTER_WAIT).ok()?;
+        Some(workers.values().map(|hired| Arc::clone(&hired.face)).collect())
     }
 
-    /// What all workers have done since the pool's start, those that have ended included, and how many are at it.
-    pub(crate) fn tally(&self, now: Instant) -> Tally {
-        self.faces().iter().fold(self.staffing.kept(), |sum, face| sum + face.tally(now))
+    /// What all workers have done since the pool's start, those that have ended included, and how many are at it. `None` if
+    /// the roster is stuck: a sum without those who stand there would be less than the last one.
+    pub(crate) fn tally(&self, now: Instant) -> Option<Tally> {
+        Some(self.faces()?.iter().fold(self.staffing.kept(), |sum, face| sum + face.tally(now)))
     }
 
     /// Whoever is hired from now on ends at once. The pool's phase says that it has stopped by then.
@@ -161,8 +174,9 @@ impl Roster {
     }
 }
 
-/// Takes everybody off the rosters, for their pools' end, and once more when their supervisors have ended, which may have been hiring. All rosters are held at once, so that there is one moment from
-/// which no pool has workers to be replaced, and one wait for all and not one each.
+/// Takes everybody off the rosters, for their pools' end, and once more when their supervisors have ended, which may have
+/// been hiring. All rosters are held at once, so that there is one moment from which no pool has workers to be replaced, and
+/// one wait for all and not one each.
 pub(super) fn dismiss_all(rosters: &[&Roster]) -> Vec<Vec<Hired>> {
     let all_of = |workers: &mut BTreeMap<WorkerId, Hired>| std::mem::take(workers).into_values().collect();
     let error = match lock_all(rosters.iter().map(|roster| &roster.workers), ROSTER_WAIT) {

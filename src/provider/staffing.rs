@@ -10,10 +10,9 @@
 //!
 //! **Invariants.** I2: who starts is a guard. I4: never more workers, the leaving included, than there may be.
 //!
-//! **Lock order.** The scaler's lock is ranked outside the roster: it is held while one decision is made and carried out, as
-//! on the concurrency page, by the supervisor, restarted or not, and by the pool's start before it: nobody
-//! waits for it while threads are started and told to end under it. What the statistics read lies beside it, in
-//! atomics and leaves.
+//! **Lock order.** The scaler's lock is held while one decision is made and carried out, as on the concurrency page, by the
+//! supervisor and once by the pool's start beside it. Threads are started and told to end under it, which makes it a
+//! [`ChannelLock`]; it ranks outside the roster. What the statistics read lies beside it, in atomics and leaves.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -24,12 +23,12 @@ use super::face::Tally;
 use super::figures::Figures;
 use super::plan::{BUFFER_FACTOR, Plan};
 use super::pool::PoolSettings;
-use super::roster::Roster;
+use super::roster::{Census, Roster, Whom};
 use super::scaler::{Change, Crowd, Decision, Direction, Hold, Limits, Load, Reason, Scaler};
 use super::snapshot::{LastScaling, OptimizationStats, ScalingStats};
 use crate::config::{Optimization, Sizing};
 use crate::metrics::{CountGuard, Counter, Gauge};
-use crate::sync::locks::{Leaf, Ranked, classes};
+use crate::sync::locks::{ChannelLock, Leaf, classes};
 use crate::time::micros_of;
 
 /// How long the scaler's lock is waited for: it is held while a burst's workers are started.
@@ -63,7 +62,7 @@ pub(crate) struct Staffing {
     last: Leaf<Option<(Change, Instant)>>,
     known: Leaf<Optimization>,
     kept: Leaf<Tally>,
-    control: Ranked<Control>,
+    control: ChannelLock<Control>,
 }
 
 /// What belongs to whoever holds the scaler's lock.
@@ -118,7 +117,7 @@ impl Staffing {
             last: Leaf::new(&classes::STAFFING, None),
             known: Leaf::new(&classes::STAFFING, settings.optimization),
             kept: Leaf::new(&classes::STAFFING, Tally::default()),
-            control: Ranked::timed(&classes::SCALING, settings.locks, control),
+            control: ChannelLock::new(&classes::SCALING, settings.locks, control),
         }
     }
 
@@ -204,7 +203,8 @@ impl Roster {
         if is_look {
             self.tell(&mut control);
         }
-        let room = self.staffing.wanted() + self.census().leaving < self.staffing.limits().1;
+        let is_room = |census: Census| self.staffing.wanted() + census.leaving < self.staffing.limits().1;
+        let room = self.census().is_some_and(is_room);
         drop(control);
         if self.shared.lanes.bell().arm(self.staffing.enabled && may_hire && room) {
             // Whoever found nobody idle before the bell was armed has not rung it.
@@ -215,7 +215,7 @@ impl Roster {
     /// Samples the load, sizes the pool if that is wanted, and evaluates.
     fn look(&self, control: &mut Control, now: Instant, may_hire: &mut bool) {
         let staffing = &self.staffing;
-        let (census, tally) = (self.census(), self.tally(now));
+        let Some((census, tally)) = self.census().zip(self.tally(now)) else { return };
         let known = control.observe(now, &tally, &self.shared.figures, &staffing.given);
         *staffing.known.lock() = known;
         self.size(control, now, &known);
@@ -247,7 +247,7 @@ impl Roster {
         if !staffing.enabled || !*may_hire {
             return;
         }
-        let census = self.census();
+        let Some(census) = self.census() else { return };
         let workers = staffing.wanted();
         let crowd = Crowd {
             workers,
@@ -269,15 +269,17 @@ impl Roster {
                 self.fill(control, may_hire);
             }
             Direction::Down => {
-                let told = self.retire(decided.from.saturating_sub(decided.to));
+                // A limit holds whether anybody is idle or not.
+                let whom = if decided.reason == Reason::Limits { Whom::Any } else { Whom::Idle };
+                let told = self.retire(decided.from.saturating_sub(decided.to), whom);
                 staffing.wanted.store(decided.from - told, Ordering::SeqCst);
             }
         }
         let to = staffing.wanted();
-        match (decided.direction, to == decided.from) {
-            // It was counted when a thread was refused.
-            (Direction::Up, true) => {}
-            (Direction::Down, true) => staffing.hold(Hold::NobodyIdle),
+        match decided.direction {
+            // It was counted when a thread was refused. There may be even fewer: whoever ended meanwhile was not replaced.
+            Direction::Up if to <= decided.from => {}
+            Direction::Down if to == decided.from => staffing.hold(Hold::NobodyIdle),
             _ => self.record(control, now, Change { to, ..decided }),
         }
     }
@@ -299,9 +301,10 @@ impl Roster {
     }
 
     fn refused(&self, control: &mut Control, error: &str) {
-        let (staffing, present) = (&self.staffing, self.census().present);
-        let (min, _) = staffing.limits();
+        let staffing = &self.staffing;
         staffing.hold(Hold::ThreadLimit);
+        let Some(Census { present, .. }) = self.census() else { return };
+        let (min, _) = staffing.limits();
         staffing.wanted.store(staffing.wanted().min(present.max(min)), Ordering::SeqCst);
         if !std::mem::replace(&mut control.refused, true) {
             let name = &self.shared.settings.name;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::face::WorkerState;
-use super::pool::{Pool, count_workers};
+use super::pool::Pool;
 
 /// A pool at one moment.
 #[derive(Clone, Debug)]
@@ -13,8 +13,9 @@ pub struct PoolVitals {
     pub provider: Arc<str>,
     /// What its workers are at.
     pub running: Vec<RunningJob>,
-    /// Workers that wait for a job.
-    pub idle: u64,
+    /// Workers that wait for a job. One between two jobs does not, though its row in `/stats` says that it listens: of a
+    /// busy pool somebody is between two jobs at many a look.
+    pub idle: usize,
     /// How long a job may wait for a place and a worker.
     pub wait_timeout: Duration,
     /// How long the job that a worker would take next has waited; `None` if none does.
@@ -48,7 +49,7 @@ pub(super) fn take(pool: &Pool, now: Instant) -> PoolVitals {
     PoolVitals {
         provider: Arc::clone(&settings.name),
         running: running.collect(),
-        idle: count_workers(&faces).1,
+        idle: pool.shared().lanes.idle(),
         wait_timeout: settings.wait_timeout,
         queue_head: queue_head(pool, now),
     }

@@ -117,25 +117,27 @@ impl<T> IdleSet<T> {
         self.fewest.swap(now, Ordering::Relaxed).min(now)
     }
 
-    #[cfg(test)]
+    /// How many wait now.
     pub(super) fn len(&self) -> usize {
-        self.waiting.lock().len()
+        self.size.load(Ordering::Relaxed)
+    }
+
+    /// Takes the worker out that has waited longest: it is owed a message.
+    pub(super) fn take_out(&self) -> Option<Sender<Handed<T>>> {
+        if self.size.load(Ordering::Relaxed) == 0 {
+            self.note(0);
+            return None;
+        }
+        let mut waiting = self.waiting.lock();
+        let front = waiting.pop_front();
+        self.size.store(waiting.len(), Ordering::Relaxed);
+        self.note(waiting.len());
+        front.map(|(_, sender)| sender)
     }
 
     fn send(&self, mut message: Handed<T>) -> Result<(), Handed<T>> {
         loop {
-            if self.size.load(Ordering::Relaxed) == 0 {
-                self.note(0);
-                return Err(message);
-            }
-            let front = {
-                let mut waiting = self.waiting.lock();
-                let front = waiting.pop_front();
-                self.size.store(waiting.len(), Ordering::Relaxed);
-                self.note(waiting.len());
-                front
-            };
-            let Some((_, sender)) = front else { return Err(message) };
+            let Some(sender) = self.take_out() else { return Err(message) };
             match sender.try_send(message) {
                 Ok(()) => return Ok(()),
                 // A worker that ended by panic while it waited, which takes a defect of ours: the next one then.

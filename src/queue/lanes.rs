@@ -19,7 +19,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select_biased};
 
 use super::ages::Ages;
 use super::bell::Bell;
@@ -31,7 +31,7 @@ use crate::time::now;
 /// How often a push looks again while another thread turns the lane over.
 const PUSH_TRIES: u32 = 10_000;
 
-/// How long a message that is on its way is waited for: its sender has only to send it.
+/// How long a message that is on its way is waited for until the wait is told of: its sender has only to send it.
 const HAND_OVER: Duration = Duration::from_secs(1);
 
 /// What can wait in a lane.
@@ -134,6 +134,12 @@ impl<T: Queued> Lanes<T> {
         }
     }
 
+    /// How many workers wait for a job. While jobs stand, nobody comes to wait who has not found the lanes empty before.
+    #[must_use]
+    pub fn idle(&self) -> usize {
+        self.idle.len()
+    }
+
     /// The fewest workers that were idle at a time since this was last asked.
     #[must_use]
     pub fn fewest_idle(&self) -> usize {
@@ -227,16 +233,23 @@ impl<T: Queued> Lanes<T> {
         Some(job)
     }
 
-    /// Ends the wait at `seat`; what somebody had decided to hand over by then is waited for, since it comes at once.
+    /// Ends the wait at `seat`; what somebody had decided to hand over by then is waited for, since it comes at once. Where
+    /// it does not, because its sender gets no processor or the whole process stands still, it is waited for all the same:
+    /// sent to a worker that has gone on, it would lie there behind that one's next job.
     fn leave(&self, seat: &Seat<T>) -> Option<Handed<T>> {
         if self.idle.leave(seat) {
             return None;
         }
-        let handed = seat.receiver().recv_timeout(HAND_OVER).ok();
-        if handed.is_none() {
-            log::error!("a worker was taken out of the idle set and handed nothing");
+        loop {
+            match seat.receiver().recv_timeout(HAND_OVER) {
+                Ok(handed) => return Some(handed),
+                Err(RecvTimeoutError::Timeout) => {
+                    log::error!("a worker was taken out of the idle set and has been handed nothing for {HAND_OVER:?}");
+                }
+                // The seat holds a sender of its own.
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
         }
-        handed
     }
 
     /// Ends the wait of a worker that has found a job by itself: what it was handed in the same moment is another's.

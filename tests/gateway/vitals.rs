@@ -19,14 +19,8 @@ use sluicegate::wire::openai;
 
 use crate::house::{FUSE, chat, eventually, ms, reply};
 
-#[test]
-fn the_queues_head_and_what_runs_are_told_with_their_ages() {
-    let (open, opened) = bounded::<()>(0);
-    let transport = MemoryTransport::new(move |_, _| {
-        let _ = opened.recv_timeout(FUSE);
-        let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-        Ok(Incoming { status: 200, headers, body: Body::from_bytes(reply("well")) })
-    });
+/// A provider `p` of one worker.
+fn provider(threads: &Threads, transport: MemoryTransport) -> Provider {
     let pool = PoolSettings {
         name: "p".into(),
         concurrency: 1,
@@ -53,12 +47,27 @@ fn the_queues_head_and_what_runs_are_told_with_their_ages() {
         stream_garbage: StreamGarbage::Skip,
         early_keepalive: false,
     };
-    let threads = Threads::new(64, 2 << 20);
     let limits = Limits { initial: 0, max_idle: 8, idle_max_age: minute, alert_below: 0.0 };
     let stock = Stock::new(&Pools { reply_channel: limits, job: limits, response: limits, buffer: limits });
     let (transport, bytes) = (Arc::new(transport), ByteBudget::new(1 << 20));
-    let provider = Provider::start(pool, attempt, None, transport, &threads, Events::new(), stock, bytes, ms(0))
-        .expect("it starts");
+    Provider::start(pool, attempt, None, transport, threads, Events::new(), stock, bytes, ms(0)).expect("it starts")
+}
+
+fn end(provider: Provider) {
+    let halted = Provider::halt_all(&[Arc::new(provider)]);
+    assert!(halted.into_iter().all(|halt| halt.join(Deadline::after(FUSE)).stragglers.is_empty()));
+}
+
+#[test]
+fn the_queues_head_and_what_runs_are_told_with_their_ages() {
+    let (open, opened) = bounded::<()>(0);
+    let transport = MemoryTransport::new(move |_, _| {
+        let _ = opened.recv_timeout(FUSE);
+        let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+        Ok(Incoming { status: 200, headers, body: Body::from_bytes(reply("well")) })
+    });
+    let threads = Threads::new(64, 2 << 20);
+    let provider = provider(&threads, transport);
     let signs = |ahead: u64| provider.vitals(now() + ms(ahead));
     assert!(signs(0).queue_head.is_none() && signs(0).running.is_empty());
 
@@ -103,7 +112,42 @@ fn the_queues_head_and_what_runs_are_told_with_their_ages() {
     });
     // A worker tidies up after it has answered.
     eventually("nobody runs or waits", || signs(0).queue_head.is_none() && signs(0).running.is_empty());
-    let providers = [Arc::new(provider)];
-    let halted = Provider::halt_all(&providers);
-    assert!(halted.into_iter().all(|halt| halt.join(Deadline::after(FUSE)).stragglers.is_empty()));
+    end(provider);
+}
+
+/// A queue that stands because its worker is busy all the time is not stalled, whenever it is looked at.
+#[test]
+fn a_worker_between_two_jobs_does_not_wait_for_one() {
+    const CALLERS: usize = 6;
+    let (_never, silence) = bounded::<()>(0);
+    let transport = MemoryTransport::new(move |_, _| {
+        let _ = silence.recv_timeout(ms(1));
+        Ok(Incoming { status: 200, headers: Vec::new(), body: Body::from_bytes(reply("well")) })
+    });
+    let threads = Threads::new(64, 2 << 20);
+    let provider = provider(&threads, transport);
+    let (mut seen, until) = (0, Deadline::after(ms(1000)));
+    scope(|scope| {
+        for _ in 0..CALLERS {
+            let provider = &provider;
+            scope.spawn(move || {
+                while !until.passed() {
+                    let body = chat("m", false).into_bytes();
+                    let fields = openai::parse_chat(&body).expect("good");
+                    let call = Arc::new(CallOptions::default().call(body, fields, now()));
+                    provider.attempt(&call, &"m".into(), 1, None).result.expect("it is answered");
+                }
+            });
+        }
+        while !until.passed() {
+            let vitals = provider.vitals(now());
+            // One that has stood for a while was there before anybody was counted.
+            if vitals.queue_head.is_some_and(|age| age >= ms(1)) {
+                seen += 1;
+                assert_eq!(vitals.idle, 0, "{vitals:?}");
+            }
+        }
+    });
+    assert!(seen > 100, "{seen}");
+    end(provider);
 }

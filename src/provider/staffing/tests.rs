@@ -1,6 +1,8 @@
-//! A pool whose workers are told to go again and again while jobs come: nothing is lost, and nobody is idle while one waits.
+//! A pool whose workers come and go under load, and what becomes of a decision that cannot be carried out as it was made.
 
 use std::sync::atomic::AtomicBool;
+
+use crossbeam_channel::bounded;
 
 use super::*;
 use crate::config::{Policy, Pools, Scaling, StreamGarbage};
@@ -11,11 +13,18 @@ use crate::provider::{AttemptSettings, Provider, Stock};
 use crate::queue::ByteBudget;
 use crate::recycle::Limits;
 use crate::sync::{LockTimes, Threads};
-use crate::time::now;
+use crate::time::{Deadline, now};
 use crate::transport::{Body, Incoming, MemoryTransport};
 use crate::wire::openai;
 
+const FUSE: Duration = Duration::from_secs(5);
+
 fn provider(threads: &Threads) -> Provider {
+    provider_with(threads, LockTimes::DEFAULT, || ())
+}
+
+/// A provider of 1 to 12 workers whose every answer comes when `wait` is over.
+fn provider_with(threads: &Threads, locks: LockTimes, wait: impl Fn() + Send + Sync + 'static) -> Provider {
     let minute = Duration::from_secs(60);
     let settings = PoolSettings {
         name: "p".into(),
@@ -28,7 +37,7 @@ fn provider(threads: &Threads) -> Provider {
         policy: Policy::Block,
         wait_timeout: Duration::from_secs(10),
         batch_share: 0.125,
-        locks: LockTimes::DEFAULT,
+        locks,
     };
     let attempt = AttemptSettings {
         key: None,
@@ -42,7 +51,8 @@ fn provider(threads: &Threads) -> Provider {
         stream_garbage: StreamGarbage::Skip,
         early_keepalive: false,
     };
-    let transport = MemoryTransport::new(|_, _| {
+    let transport = MemoryTransport::new(move |_, _| {
+        wait();
         Ok(Incoming { status: 200, headers: Vec::new(), body: Body::from_bytes(&br#"{"choices":[]}"#[..]) })
     });
     let limits = Limits { initial: 8, max_idle: 64, idle_max_age: minute, alert_below: 0.0 };
@@ -110,7 +120,7 @@ fn no_job_is_lost_while_workers_retire_and_come_under_load() {
     assert!(stats.queue.wait_us.p999 < 250_000 * 5, "{:?}", stats.queue.wait_us);
     let providers = [Arc::new(provider)];
     for halt in Provider::halt_all(&providers) {
-        let end = halt.join(crate::time::Deadline::after(Duration::from_secs(5)));
+        let end = halt.join(Deadline::after(FUSE));
         assert!(end.stragglers.is_empty(), "{end:?}");
     }
     assert_eq!(threads.active(), 0);
@@ -137,4 +147,85 @@ fn growth_on_demand_that_goes_on_is_one_decision_until_it_is_told() {
     roster.record(&mut control, now(), down);
     let messages: Vec<_> = roster.shared.events.list().into_iter().skip(events).map(|event| event.message).collect();
     assert_eq!(messages, ["1 -> 9 workers (demand)", "9 -> 5 workers (load_ended)"]);
+}
+
+#[test]
+fn a_roster_that_is_stuck_for_a_while_is_no_reason_to_think_that_less_was_done() {
+    let threads = Threads::new(64, 512 << 10);
+    let short = Duration::from_millis(20);
+    let provider = provider_with(&threads, LockTimes { default_timeout: short, max_timeout: FUSE }, || ());
+    let (roster, model) = (&provider.pool.roster, "m".into());
+    for _ in 0..20 {
+        provider.attempt(&call(), &model, 1, None).result.expect("it is answered");
+    }
+    // What is compared with: a sample that nothing older stands before.
+    let later = now() + OBSERVED + SAMPLE_EVERY;
+    roster.tend(later, true);
+    let (is_held, held) = bounded::<()>(0);
+    let (let_go, until) = bounded::<()>(0);
+    let evaluations = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let _held = roster.workers.lock(FUSE).expect("it is had");
+            drop(is_held);
+            let _ = until.recv_timeout(FUSE);
+        });
+        let _ = held.recv_timeout(FUSE);
+        // An evaluation that had counted before is over.
+        drop(roster.staffing.control.lock(SCALING_WAIT).expect("it is had"));
+        let before = roster.staffing.scaling_stats(later).evaluations_total;
+        roster.tend(later + SAMPLE_EVERY, true);
+        let evaluations = roster.staffing.scaling_stats(later).evaluations_total - before;
+        drop(let_go);
+        evaluations
+    });
+    assert_eq!(evaluations, 0, "nothing is decided by what is not known");
+    provider.attempt(&call(), &model, 1, None).result.expect("it is answered");
+}
+
+#[test]
+fn a_decision_to_grow_that_leaves_fewer_than_there_were_counts_nobody_as_added() {
+    // Room for the supervisor and one worker.
+    let threads = Threads::new(2, 512 << 10);
+    let provider = provider(&threads);
+    let roster = &provider.pool.roster;
+    let mut control = roster.staffing.control.lock(SCALING_WAIT).expect("it is had");
+    // As if four had just ended by a panic.
+    roster.staffing.wanted.store(5, Ordering::SeqCst);
+    let change = Change { direction: Direction::Up, from: 5, to: 8, reason: Reason::Demand };
+    roster.carry_out(&mut control, now(), change, &mut true);
+    let scaling = provider.stats().scaling;
+    assert_eq!((scaling.workers_added_total, scaling.up_total), (0, 0), "{scaling:?}");
+    assert!(scaling.held_total["thread_limit"] > 0 && roster.staffing.wanted() == 1, "{scaling:?}");
+}
+
+#[test]
+fn when_there_may_be_fewer_busy_workers_go_too_and_each_answers_first() {
+    const BUSY: usize = 6;
+    let threads = Threads::new(64, 512 << 10);
+    let (open, opened) = bounded::<()>(0);
+    let wait = move || assert!(opened.recv_timeout(FUSE).is_err());
+    let provider = provider_with(&threads, LockTimes::DEFAULT, wait);
+    let roster = &provider.pool.roster;
+    let workers = || provider.stats().workers;
+    let eventually = |what: &str, holds: &dyn Fn() -> bool| {
+        let fuse = Deadline::after(FUSE);
+        while !holds() {
+            assert!(!fuse.passed(), "it never came to pass: {what}: {:?}", workers());
+            std::thread::yield_now();
+        }
+    };
+    std::thread::scope(|scope| {
+        let asked: Vec<_> =
+            (0..BUSY).map(|_| scope.spawn(|| provider.attempt(&call(), &"m".into(), 1, None))).collect();
+        eventually("all are busy", &|| workers().busy == BUSY as u64);
+        let mut control = roster.staffing.control.lock(SCALING_WAIT).expect("it is had");
+        let change = Change { direction: Direction::Down, from: BUSY, to: 2, reason: Reason::Utilisation };
+        roster.carry_out(&mut control, now(), change, &mut false);
+        assert_eq!(roster.staffing.wanted(), BUSY, "nobody is idle");
+        roster.carry_out(&mut control, now(), Change { reason: Reason::Limits, ..change }, &mut false);
+        assert_eq!((roster.staffing.wanted(), workers().busy), (2, BUSY as u64), "they are told, and go on");
+        drop((control, open));
+        asked.into_iter().for_each(|asked| assert!(asked.join().expect("no panic").result.is_ok()));
+    });
+    eventually("two are left", &|| workers().active == 2);
 }

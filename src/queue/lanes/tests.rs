@@ -162,6 +162,39 @@ fn word_of_a_job_reaches_somebody_idle_when_its_first_hearer_is_busy_already() {
     assert!(matches!(second.receiver().try_recv(), Ok(Handed::Look)), "nobody would take the second job");
 }
 
+/// Whoever hands a job over may get no processor, or stand still with the whole process, between taking a worker out of the
+/// set and sending to it. The worker must not go on meanwhile: the job would lie at its seat behind another one.
+#[test]
+fn a_worker_waits_for_what_it_is_owed_however_long_it_takes() {
+    let lanes = Lanes::<Job>::new(8, 0.0);
+    let (taken, is_taken) = bounded(1);
+    std::thread::scope(|scope| {
+        let (lanes, quit) = (&lanes, Quit::new());
+        let watch = quit.watch();
+        scope.spawn(move || {
+            let (seat, mut shift) = (lanes.seat(), Shift::default());
+            loop {
+                match lanes.take(&seat, &mut shift, &watch, TICK) {
+                    Taken::Tick => {}
+                    Taken::Job(job) => return taken.send(job.take()).expect("the test listens"),
+                    Taken::Quit => return,
+                }
+            }
+        });
+        let owed = loop {
+            if let Some(owed) = lanes.idle.take_out() {
+                break owed;
+            }
+            std::thread::yield_now();
+        };
+        let late = HAND_OVER * 5 / 4;
+        assert!(is_taken.recv_timeout(late).is_err() && lanes.idle.len() == 0, "it went on with a message owed to it");
+        owed.try_send(Handed::Job(job(7))).expect("its seat is free");
+        assert_eq!(is_taken.recv_timeout(Duration::from_secs(5)), Ok(Some(7)));
+        drop(quit);
+    });
+}
+
 /// A worker that looks while somebody has the jobs in hand finds none; it must hear of them when they are back.
 #[test]
 fn who_goes_idle_while_a_lane_is_turned_over_hears_of_what_is_put_back() {
