@@ -15,7 +15,7 @@ use crate::time::now;
 use crate::transport::{Body, Incoming, MemoryTransport};
 use crate::wire::openai;
 
-fn provider(threads: &Threads) -> Provider {
+fn provider(threads: &Threads, locks: LockTimes) -> Provider {
     let minute = Duration::from_secs(60);
     let settings = PoolSettings {
         name: "p".into(),
@@ -28,7 +28,7 @@ fn provider(threads: &Threads) -> Provider {
         policy: Policy::Block,
         wait_timeout: Duration::from_secs(10),
         batch_share: 0.125,
-        locks: LockTimes::DEFAULT,
+        locks,
     };
     let attempt = AttemptSettings {
         key: None,
@@ -74,7 +74,7 @@ fn no_job_is_lost_while_workers_retire_and_come_under_load() {
     const CALLERS: u64 = 6;
     const JOBS: u32 = 400;
     let threads = Threads::new(64, 512 << 10);
-    let provider = provider(&threads);
+    let provider = provider(&threads, LockTimes::DEFAULT);
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let callers: Vec<_> = (0..CALLERS)
@@ -119,7 +119,7 @@ fn no_job_is_lost_while_workers_retire_and_come_under_load() {
 #[test]
 fn growth_on_demand_that_goes_on_is_one_decision_until_it_is_told() {
     let threads = Threads::new(64, 512 << 10);
-    let provider = provider(&threads);
+    let provider = provider(&threads, LockTimes::DEFAULT);
     let roster = &provider.pool.roster;
     let (before, told) = (provider.stats().scaling, || roster.shared.events.list().len());
     let mut control = roster.staffing.control.lock(SCALING_WAIT).expect("it is had");
@@ -137,4 +137,22 @@ fn growth_on_demand_that_goes_on_is_one_decision_until_it_is_told() {
     roster.record(&mut control, now(), down);
     let messages: Vec<_> = roster.shared.events.list().into_iter().skip(events).map(|event| event.message).collect();
     assert_eq!(messages, ["1 -> 9 workers (demand)", "9 -> 5 workers (load_ended)"]);
+}
+
+#[test]
+fn while_one_decision_is_made_nobody_makes_another() {
+    let threads = Threads::new(64, 512 << 10);
+    let short = Duration::from_millis(100);
+    let provider = provider(&threads, LockTimes { default_timeout: short, max_timeout: short });
+    let roster = &provider.pool.roster;
+    let control = roster.staffing.control.lock(SCALING_WAIT).expect("it is had");
+    let before = provider.stats().scaling.evaluations_total;
+    std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..3).map(|_| scope.spawn(|| roster.tend(now(), true))).collect();
+        callers.into_iter().for_each(|caller| caller.join().expect("it gives up in time"));
+    });
+    assert_eq!(provider.stats().scaling.evaluations_total, before);
+    drop(control);
+    roster.tend(now(), true);
+    assert!(provider.stats().scaling.evaluations_total > before);
 }
