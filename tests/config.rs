@@ -321,32 +321,39 @@ fn scaling_and_optimization_are_taken_as_written_and_checked() {
 
 #[test]
 fn outside_the_pages_range_is_a_warning_and_beyond_the_limit_an_error() {
+    let sizes = "concurrency_and_buffer_size";
+    let timeout = "default_request_timeout_in_seconds";
+    // The last within the page's range, the first outside it, the last that is taken, the first that is not.
     let rows = [
-        ("concurrency_and_buffer_size", "concurrency", json!(5), json!(0)),
-        ("concurrency_and_buffer_size", "concurrency", json!(200), json!(40_000)),
-        ("concurrency_and_buffer_size", "buffer_size", json!(99), json!(0)),
-        ("concurrency_and_buffer_size", "buffer_size", json!(1001), json!(1_000_001)),
-        ("concurrency_and_buffer_size", "result_buffer", json!(49), json!(0)),
-        ("concurrency_and_buffer_size", "result_buffer", json!(501), json!(65_537)),
-        ("queue", "wait_timeout", json!("999ms"), json!(0)),
-        ("queue", "wait_timeout", json!("11s"), json!("601s")),
-        ("network_config", "default_request_timeout_in_seconds", json!(29), json!("9ms")),
-        ("network_config", "default_request_timeout_in_seconds", json!(301), json!(86_401)),
+        (sizes, "concurrency", [json!(10), json!(9), json!(1), json!(0)]),
+        (sizes, "concurrency", [json!(100), json!(101), json!(200), json!(40_000)]),
+        (sizes, "buffer_size", [json!(100), json!(99), json!(1), json!(0)]),
+        (sizes, "buffer_size", [json!(1000), json!(1001), json!(1_000_000), json!(1_000_001)]),
+        (sizes, "result_buffer", [json!(50), json!(49), json!(1), json!(0)]),
+        (sizes, "result_buffer", [json!(500), json!(501), json!(65_536), json!(65_537)]),
+        ("queue", "wait_timeout", [json!("1s"), json!("999ms"), json!("1ms"), json!(0)]),
+        ("queue", "wait_timeout", [json!("10s"), json!("10001ms"), json!("10m"), json!("600001ms")]),
+        ("network_config", timeout, [json!(30), json!(29), json!("10ms"), json!("9ms")]),
+        ("network_config", timeout, [json!(300), json!(301), json!(86_400), json!(86_401)]),
+        ("server", "shutdown_timeout", [json!("5s"), json!("4999ms"), json!(0), Value::Null]),
+        ("server", "shutdown_timeout", [json!("30s"), json!("30001ms"), json!("1h"), json!("3600001ms")]),
     ];
-    for (section, key, odd, wrong) in rows {
-        let config = taken(with_provider(json!({section: {key: odd}})));
-        assert_eq!(config.warnings.len(), 1, "{key} {odd}: {:?}", config.warnings);
-        assert!(
-            config.warnings[0].contains(key) && config.warnings[0].contains("usual range"),
-            "{:?}",
-            config.warnings
-        );
-        assert!(problem(with_provider(json!({section: {key: wrong}}))).contains(key));
+    for (section, key, [inside, outside, last, beyond]) in rows {
+        let with = |value: &Value| match section {
+            "server" => json!({"server": {key: value}, "providers": {"sim": {}}}),
+            _ => with_provider(json!({section: {key: value}})),
+        };
+        assert_eq!(taken(with(&inside)).warnings, [""; 0], "{key} {inside}");
+        for odd in [&outside, &last] {
+            let warnings = taken(with(odd)).warnings;
+            assert_eq!(warnings.len(), 1, "{key} {odd}: {warnings:?}");
+            assert!(warnings[0].contains(key) && warnings[0].contains("usual range"), "{warnings:?}");
+        }
+        // There is no time below none.
+        if !beyond.is_null() {
+            assert!(problem(with(&beyond)).contains(key), "{key} {beyond}");
+        }
     }
-    let drain = |value: Value| json!({"server": {"shutdown_timeout": value}, "providers": {"sim": {}}});
-    assert_eq!(taken(drain(json!("5s"))).warnings.len(), 0);
-    assert_eq!(taken(drain(json!("1s"))).warnings.len(), 1);
-    assert!(problem(drain(json!("61m"))).contains("from 0s to 1h"));
     let limited =
         json!({"threads": {"max": 50}, "providers": {"sim": {"concurrency_and_buffer_size": {"concurrency": 51}}}});
     assert!(problem(limited).contains("from 1 to 50"), "the thread limit bounds the workers");

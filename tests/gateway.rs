@@ -3,6 +3,7 @@
 mod admission;
 mod bytes;
 mod ending;
+mod figures;
 mod panics;
 mod passing;
 mod pooling;

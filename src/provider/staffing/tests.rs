@@ -229,3 +229,21 @@ fn when_there_may_be_fewer_busy_workers_go_too_and_each_answers_first() {
     });
     eventually("two are left", &|| workers().active == 2);
 }
+
+#[test]
+fn while_one_decision_is_made_nobody_makes_another() {
+    let threads = Threads::new(64, 512 << 10);
+    let short = Duration::from_millis(100);
+    let provider = provider_with(&threads, LockTimes { default_timeout: short, max_timeout: short }, || ());
+    let roster = &provider.pool.roster;
+    let control = roster.staffing.control.lock(SCALING_WAIT).expect("it is had");
+    let before = provider.stats().scaling.evaluations_total;
+    std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..3).map(|_| scope.spawn(|| roster.tend(now(), true))).collect();
+        callers.into_iter().for_each(|caller| caller.join().expect("it gives up in time"));
+    });
+    assert_eq!(provider.stats().scaling.evaluations_total, before);
+    drop(control);
+    roster.tend(now(), true);
+    assert!(provider.stats().scaling.evaluations_total > before);
+}

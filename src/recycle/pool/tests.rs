@@ -101,6 +101,21 @@ fn one_use_in_sixty_four_is_timed() {
 }
 
 #[test]
+fn what_is_held_in_use_and_used_again_is_told() {
+    let pool = pool(0, 4);
+    assert_eq!(pool.stats().utilisation, None, "of none it is unknown");
+    let mut out: Vec<_> = (0..4).map(|_| pool.acquire()).collect();
+    let stats = pool.stats();
+    assert_eq!((stats.utilisation, stats.bytes_held, stats.bytes_reused_total), (Some(1.0), 0, 0));
+    out.drain(1..).for_each(Lease::give_back);
+    let stats = pool.stats();
+    assert_eq!((stats.live, stats.utilisation, stats.bytes_held), (4, Some(0.25), 24), "eight bytes each");
+    out.extend((0..3).map(|_| pool.acquire()));
+    let stats = pool.stats();
+    assert_eq!((stats.utilisation, stats.bytes_held, stats.bytes_reused_total), (Some(1.0), 0, 24));
+}
+
+#[test]
 fn a_factory_or_a_reset_that_panics_leaves_the_counts_balanced() {
     struct Brittle(bool);
     static FAILS: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);

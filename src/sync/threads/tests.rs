@@ -1,5 +1,7 @@
 //! The registry as its users see it.
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::sync::locks::Ranked;
 use crate::time::Deadline;
@@ -159,6 +161,39 @@ fn a_thread_is_in_every_state_that_it_says_and_remembered_when_it_has_finished()
     thread.join(Deadline::after(FUSE)).expect("it ends");
     assert!(threads.list().is_empty());
     assert_eq!(&*threads.stats().ended[0].name, "states");
+}
+
+#[test]
+fn each_thread_has_an_id_and_a_name_and_its_lifetime_is_told_when_it_has_ended() {
+    const THREADS: usize = 8;
+    let threads = threads(THREADS as u64);
+    let (hold, held) = bounded::<Infallible>(0);
+    let begun = now();
+    let running: Vec<_> = (0..THREADS)
+        .map(|number| {
+            let held = held.clone();
+            threads
+                .spawn(Role::Worker, &format!("worker-{number}"), move || assert!(held.recv().is_err()))
+                .expect("room")
+        })
+        .collect();
+    let all_run = now();
+    let rows = threads.list();
+    let ids: HashSet<_> = rows.iter().map(|row| row.id).collect();
+    let names: HashSet<_> = rows.iter().map(|row| row.name.to_string()).collect();
+    assert_eq!((rows.len(), ids.len(), names.len()), (THREADS, THREADS, THREADS));
+    let least = micros_of(now().saturating_duration_since(all_run));
+    drop(hold);
+    running.into_iter().for_each(|thread| thread.join(Deadline::after(FUSE)).expect("it ends"));
+    let stats = threads.stats();
+    let most = micros_of(now().saturating_duration_since(begun));
+    assert_eq!(stats.ended.iter().map(|ended| ended.id).collect::<HashSet<_>>(), ids, "the same ids, each once");
+    for ended in &stats.ended {
+        assert!((least..=most).contains(&ended.lifetime_us), "{ended:?}, of {least} to {most} µs");
+        assert!(names.contains(&*ended.name) && ended.role == Role::Worker && !ended.panicked, "{ended:?}");
+    }
+    let workers = &stats.by_role[&Role::Worker];
+    assert_eq!((workers.active, workers.lifetime_us.count), (0, THREADS as u64));
 }
 
 #[test]
