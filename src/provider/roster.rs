@@ -16,7 +16,7 @@ use crossbeam_channel::{Sender, TryRecvError};
 
 use super::face::{Face, Tally, WorkerState};
 use super::pool::{PoolPhase, Shared};
-use super::staffing::Staffing;
+use super::staffing::{Crew, Staffing};
 use super::worker;
 use crate::ids::WorkerId;
 use crate::sync::locks::{LockError, Ranked, Wait, classes, lock_all};
@@ -62,6 +62,14 @@ impl Roster {
         Self { shared, staffing, workers, next: AtomicU64::new(1), closing: AtomicBool::new(false), exits }
     }
 
+    /// Looks after the pool's strength: takes off who has ended, and has it decided what there should be.
+    pub(crate) fn tend(&self, now: Instant, is_look: bool) {
+        self.reap(now);
+        if self.is_manned() {
+            self.staffing.tend(self, now, is_look);
+        }
+    }
+
     /// Starts one worker; it tells `ready` once it listens.
     pub(crate) fn hire(&self, ready: Option<Sender<()>>) -> Result<(), SpawnError> {
         let id = WorkerId(self.next.fetch_add(1, Ordering::Relaxed));
@@ -96,18 +104,6 @@ impl Roster {
         Ok(())
     }
 
-    /// Tells at most `most` idle workers to end; how many it told. The newest go first: names, rows and threads that have
-    /// been there for long stay, and an operator's view of them with them. Idle workers are alike otherwise, since the set
-    /// that they wait in is first in, first out.
-    pub(crate) fn retire(&self, most: usize) -> usize {
-        let Ok(mut workers) = self.workers.lock(ROSTER_WAIT) else { return 0 };
-        let idle = workers.values_mut().rev().filter(|hired| hired.face.state() == WorkerState::Listening);
-        let told: Vec<_> = idle.filter_map(|hired| hired.quit.take()).take(most).collect();
-        drop(workers);
-        // The signals are given here, by dropping them.
-        told.len()
-    }
-
     /// Takes the workers that have ended off the roster; what they did is kept.
     pub(crate) fn reap(&self, now: Instant) {
         let Ok(mut workers) = self.workers.lock(ROSTER_WAIT) else { return };
@@ -127,21 +123,6 @@ impl Roster {
         self.shared.phase() >= PoolPhase::Ready && !self.closing.load(Ordering::SeqCst)
     }
 
-    /// Who is there; nobody but strangers if the roster is stuck, so that nobody is hired on its account.
-    pub(crate) fn census(&self) -> Census {
-        let Ok(workers) = self.workers.lock(ROSTER_WAIT) else { return Census { present: usize::MAX, leaving: 0 } };
-        let present = workers.values().filter(|hired| hired.quit.is_some()).count();
-        Census { present, leaving: workers.len() - present }
-    }
-
-    /// How many workers are missing of those that are wanted.
-    pub(crate) fn missing(&self) -> usize {
-        if self.closing.load(Ordering::SeqCst) {
-            return 0;
-        }
-        self.staffing.wanted().saturating_sub(self.census().present)
-    }
-
     /// The workers' faces.
     pub(crate) fn faces(&self) -> Vec<Arc<Face>> {
         match self.workers.lock(ROSTER_WAIT) {
@@ -150,14 +131,59 @@ impl Roster {
         }
     }
 
-    /// What all workers have done since the pool's start, those that have ended included, and how many are at it.
-    pub(crate) fn tally(&self, now: Instant) -> Tally {
-        self.faces().iter().fold(self.staffing.kept(), |sum, face| sum + face.tally(now))
-    }
-
     /// Whoever is hired from now on ends at once. The pool's phase says that it has stopped by then.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Crew for Roster {
+    /// Nobody but strangers if the roster is stuck, so that nobody is hired on its account.
+    fn census(&self) -> Census {
+        let Ok(workers) = self.workers.lock(ROSTER_WAIT) else { return Census { present: usize::MAX, leaving: 0 } };
+        let present = workers.values().filter(|hired| hired.quit.is_some()).count();
+        Census { present, leaving: workers.len() - present }
+    }
+
+    /// None once it closes.
+    fn missing(&self) -> usize {
+        if self.closing.load(Ordering::SeqCst) {
+            return 0;
+        }
+        self.staffing.wanted().saturating_sub(self.census().present)
+    }
+
+    /// Those that have ended are included.
+    fn tally(&self, now: Instant) -> Tally {
+        self.faces().iter().fold(self.staffing.kept(), |sum, face| sum + face.tally(now))
+    }
+
+    fn standing(&self) -> usize {
+        self.shared.lanes.standing()
+    }
+
+    fn fewest_idle(&self) -> usize {
+        self.shared.lanes.fewest_idle()
+    }
+
+    fn enlist(&self) -> Result<(), SpawnError> {
+        self.hire(None)
+    }
+
+    /// The newest go first: names, rows and threads that have
+    /// been there for long stay, and an operator's view of them with them. Idle workers are alike otherwise, since the set
+    /// that they wait in is first in, first out.
+    fn retire(&self, most: usize) -> usize {
+        let Ok(mut workers) = self.workers.lock(ROSTER_WAIT) else { return 0 };
+        let idle = workers.values_mut().rev().filter(|hired| hired.face.state() == WorkerState::Listening);
+        let told: Vec<_> = idle.filter_map(|hired| hired.quit.take()).take(most).collect();
+        drop(workers);
+        // The signals are given here, by dropping them.
+        told.len()
+    }
+
+    fn listen(&self, armed: bool) {
+        self.shared.lanes.listen(armed);
     }
 }
 

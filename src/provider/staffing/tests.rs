@@ -7,6 +7,7 @@ use crate::config::{Policy, Pools, Scaling, StreamGarbage};
 use crate::events::Events;
 use crate::gateway::CallOptions;
 use crate::model::Call;
+use crate::provider::roster::Roster;
 use crate::provider::{AttemptSettings, Provider, Stock};
 use crate::queue::ByteBudget;
 use crate::recycle::Limits;
@@ -65,7 +66,7 @@ fn shrink(roster: &Roster, by: usize) {
     let to = from.saturating_sub(by).max(1);
     if to < from {
         let change = Change { direction: Direction::Down, from, to, reason: Reason::Utilisation };
-        roster.carry_out(&mut control, now(), change, &mut false);
+        roster.staffing.carry_out(roster, &mut control, now(), change, &mut false);
     }
 }
 
@@ -126,7 +127,7 @@ fn growth_on_demand_that_goes_on_is_one_decision_until_it_is_told() {
     let events = told();
     for (from, to) in [(1, 3), (3, 4), (4, 9)] {
         let change = Change { direction: Direction::Up, from, to, reason: Reason::Demand };
-        roster.record(&mut control, now(), change);
+        roster.staffing.record(&mut control, now(), change);
     }
     assert_eq!(told(), events, "it goes on");
     let scaling = provider.stats().scaling;
@@ -134,7 +135,7 @@ fn growth_on_demand_that_goes_on_is_one_decision_until_it_is_told() {
     assert_eq!(scaling.workers_added_total - before.workers_added_total, 8);
     assert_eq!(scaling.last.map(|last| (last.change.from, last.change.to)), Some((1, 9)));
     let down = Change { direction: Direction::Down, from: 9, to: 5, reason: Reason::LoadEnded };
-    roster.record(&mut control, now(), down);
+    roster.staffing.record(&mut control, now(), down);
     let messages: Vec<_> = roster.shared.events.list().into_iter().skip(events).map(|event| event.message).collect();
     assert_eq!(messages, ["1 -> 9 workers (demand)", "9 -> 5 workers (load_ended)"]);
 }
