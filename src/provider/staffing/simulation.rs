@@ -92,6 +92,7 @@ impl World {
             }),
             ("who is active is busy or idle", alive == busy + resting && idle <= resting),
             ("wanted is within the limits", (min..=max).contains(&wanted)),
+            ("no more stay than are wanted", present <= wanted),
             ("never more workers than there may be", present + leaving <= max),
             ("no job waits while a worker is idle", standing == 0 || idle == 0),
             ("workers are there within a tick and a hire", !longer(self.nobody_since, LOOK + PROMPT)),

@@ -63,13 +63,17 @@ impl Crew for RefCell<World> {
         let told: Vec<_> = newest.take(most).collect();
         for id in &told {
             world.worker(*id).quit = None;
-            let hears = world.now + WAKE;
+            // A thread may have to wait for its turn.
+            let late = if world.random.bool() { world.draw(20_000.0) } else { 0 };
+            let hears = world.now + WAKE + late;
             world.at(hears, Event::Told(*id));
         }
+        world.meanwhile();
         told.len()
     }
 
     fn listen(&self, armed: bool) {
+        self.borrow_mut().meanwhile();
         self.borrow().lanes.listen(armed);
     }
 }

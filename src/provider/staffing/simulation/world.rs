@@ -246,7 +246,7 @@ impl World {
     }
 
     /// An exponential draw of this mean.
-    fn draw(&mut self, mean: f64) -> u64 {
+    pub(super) fn draw(&mut self, mean: f64) -> u64 {
         (-mean * (1.0 - self.random.f64()).ln()) as u64
     }
 
@@ -258,7 +258,10 @@ impl World {
                 if self.now < REST - SECOND {
                     self.at(self.now + next, Event::Arrive);
                 }
-                if self.rate > 0 {
+                // Now and then many come at once.
+                let most = if self.random.u8(0..40) == 0 { 2 * self.limits.max } else { 1 };
+                let come = if self.rate == 0 { 0 } else { self.random.usize(1..=most) };
+                for _ in 0..come {
                     self.arrive();
                 }
             }
@@ -266,7 +269,7 @@ impl World {
             Event::Listen(worker) | Event::Handed(worker) => self.next_job(worker),
             // One that was handed a job in the same moment serves it first.
             Event::Told(worker) => {
-                if matches!(self.workers[&worker].state, State::Idle) {
+                if self.workers.get(&worker).is_some_and(|worker| matches!(worker.state, State::Idle)) {
                     self.idle.retain(|idle| *idle != worker);
                     self.end_worker(worker);
                 }
@@ -276,6 +279,13 @@ impl World {
             Event::Threads { to_be_had } => self.threads = (to_be_had, self.now),
             Event::Rate(rate) => self.rate = rate,
             Event::Wake => {}
+        }
+    }
+
+    /// Somebody may come between two steps of the supervisor's.
+    pub(super) fn meanwhile(&mut self) {
+        if self.rate > 0 && self.random.bool() {
+            self.arrive();
         }
     }
 
