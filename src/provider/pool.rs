@@ -23,7 +23,7 @@ use super::figures::{Entry, Figures, Unserved};
 use super::job::{Job, Payload};
 use super::plan::BUFFER_FACTOR;
 use super::roster::Roster;
-use super::staffing::Staffing;
+use super::staffing::{Crew, Staffing};
 use super::stock::Stock;
 use super::ticket::Ticket;
 use super::{ending, supervisor};
@@ -181,12 +181,13 @@ impl Pool {
         resources: Duration,
     ) -> Result<Self, SpawnError> {
         let begun = now();
-        let staffing = Staffing::new(&settings);
         let (places, deepest, most) = places_of(&settings);
+        let (permits, figures) = (Permits::new(places), Arc::<Figures>::default());
+        let staffing = Staffing::new(&settings, Arc::clone(&figures), permits.clone(), events.clone());
         let shared = Arc::new(Shared {
             lanes: Lanes::new(deepest, settings.batch_share),
-            permits: Permits::new(places),
-            figures: Arc::default(),
+            permits,
+            figures,
             attempt,
             threads: threads.clone(),
             events,

@@ -17,7 +17,7 @@ use crossbeam_channel::{Sender, TryRecvError};
 
 use super::face::{Face, Tally, WorkerState};
 use super::pool::{PoolPhase, Shared};
-use super::staffing::Staffing;
+use super::staffing::{Crew, Staffing};
 use super::worker;
 use crate::ids::WorkerId;
 use crate::sync::locks::{Ranked, Wait, classes, lock_all};
@@ -72,6 +72,14 @@ impl Roster {
         Self { shared, staffing, workers, next: AtomicU64::new(1), closing: AtomicBool::new(false), exits }
     }
 
+    /// Looks after the pool's strength: takes off who has ended, and has it decided what there should be.
+    pub(crate) fn tend(&self, now: Instant, is_look: bool) {
+        self.reap(now);
+        if self.is_manned() {
+            self.staffing.tend(self, now, is_look);
+        }
+    }
+
     /// Starts one worker; it tells `ready` once it listens.
     pub(crate) fn hire(&self, ready: Option<Sender<()>>) -> Result<(), SpawnError> {
         let id = WorkerId(self.next.fetch_add(1, Ordering::Relaxed));
@@ -106,22 +114,6 @@ impl Roster {
         Ok(())
     }
 
-    /// Tells at most `most` workers to end, idle ones first; how many it told. The newest go first: names, rows and threads
-    /// that have been there for long stay, and an operator's view of them with them. Idle workers are alike otherwise, since
-    /// the set that they wait in is first in, first out.
-    pub(crate) fn retire(&self, most: usize, whom: Whom) -> usize {
-        let Ok(mut workers) = self.workers.lock(ROSTER_WAIT) else { return 0 };
-        let idle = workers.values_mut().rev().filter(|hired| hired.face.state() == WorkerState::Listening);
-        let mut told: Vec<_> = idle.filter_map(|hired| hired.quit.take()).take(most).collect();
-        if whom == Whom::Any {
-            let busy = workers.values_mut().rev().filter_map(|hired| hired.quit.take());
-            told.extend(busy.take(most - told.len()));
-        }
-        drop(workers);
-        // The signals are given here, by dropping them.
-        told.len()
-    }
-
     /// Takes the workers that have ended off the roster; what they did is kept.
     pub(crate) fn reap(&self, now: Instant) {
         let Ok(mut workers) = self.workers.lock(ROSTER_WAIT) else { return };
@@ -141,36 +133,69 @@ impl Roster {
         self.shared.phase() >= PoolPhase::Ready && !self.closing.load(Ordering::SeqCst)
     }
 
-    /// Who is there; `None` if the roster is stuck. What was to be decided by it waits for the next look then.
-    pub(crate) fn census(&self) -> Option<Census> {
-        let workers = self.workers.lock(ROSTER_WAIT).ok()?;
-        let present = workers.values().filter(|hired| hired.quit.is_some()).count();
-        Some(Census { present, leaving: workers.len() - present })
-    }
-
-    /// How many workers are missing of those that are wanted; none as far as a roster tells that is stuck.
-    pub(crate) fn missing(&self) -> usize {
-        if self.closing.load(Ordering::SeqCst) {
-            return 0;
-        }
-        self.census().map_or(0, |census| self.staffing.wanted().saturating_sub(census.present))
-    }
-
     /// The workers' faces; `None` if the roster is stuck.
     pub(crate) fn faces(&self) -> Option<Vec<Arc<Face>>> {
         let workers = self.workers.lock(ROSTER_WAIT).ok()?;
         Some(workers.values().map(|hired| Arc::clone(&hired.face)).collect())
     }
 
-    /// What all workers have done since the pool's start, those that have ended included, and how many are at it. `None` if
-    /// the roster is stuck: a sum without those who stand there would be less than the last one.
-    pub(crate) fn tally(&self, now: Instant) -> Option<Tally> {
-        Some(self.faces()?.iter().fold(self.staffing.kept(), |sum, face| sum + face.tally(now)))
-    }
-
     /// Whoever is hired from now on ends at once. The pool's phase says that it has stopped by then.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Crew for Roster {
+    /// `None` if the roster is stuck.
+    fn census(&self) -> Option<Census> {
+        let workers = self.workers.lock(ROSTER_WAIT).ok()?;
+        let present = workers.values().filter(|hired| hired.quit.is_some()).count();
+        Some(Census { present, leaving: workers.len() - present })
+    }
+
+    /// None once it closes.
+    fn missing(&self) -> usize {
+        if self.closing.load(Ordering::SeqCst) {
+            return 0;
+        }
+        self.census().map_or(0, |census| self.staffing.wanted().saturating_sub(census.present))
+    }
+
+    /// Those that have ended are included.
+    fn tally(&self, now: Instant) -> Option<Tally> {
+        Some(self.faces()?.iter().fold(self.staffing.kept(), |sum, face| sum + face.tally(now)))
+    }
+
+    fn standing(&self) -> usize {
+        self.shared.lanes.standing()
+    }
+
+    fn fewest_idle(&self) -> usize {
+        self.shared.lanes.fewest_idle()
+    }
+
+    fn enlist(&self) -> Result<(), SpawnError> {
+        self.hire(None)
+    }
+
+    /// Idle ones first, and of those the newest: names, rows and threads that have been there for long stay, and an
+    /// operator's view of them with them. Idle workers are alike otherwise, since the set that they wait in is first in,
+    /// first out.
+    fn retire(&self, most: usize, whom: Whom) -> usize {
+        let Ok(mut workers) = self.workers.lock(ROSTER_WAIT) else { return 0 };
+        let idle = workers.values_mut().rev().filter(|hired| hired.face.state() == WorkerState::Listening);
+        let mut told: Vec<_> = idle.filter_map(|hired| hired.quit.take()).take(most).collect();
+        if whom == Whom::Any {
+            let busy = workers.values_mut().rev().filter_map(|hired| hired.quit.take());
+            told.extend(busy.take(most - told.len()));
+        }
+        drop(workers);
+        // The signals are given here, by dropping them.
+        told.len()
+    }
+
+    fn listen(&self, armed: bool) {
+        self.shared.lanes.listen(armed);
     }
 }
 

@@ -4,6 +4,9 @@
 //! rung the lanes' bell, comes to one decision instead of one each, and no two of them count the same waiting job. At each
 //! wake it counts what stands for itself; at each look it also samples the load and evaluates.
 //!
+//! **Crew.** What the decisions are made from and carried out on is a [`Crew`]: the roster of a pool and its lanes, or, in the
+//! simulation, a model of both in virtual time, which takes every step that is taken here.
+//!
 //! **Starting.** A hired worker counts as starting until it has taken its first job, and each is good for one job that
 //! stands. It stops to count only *after* it has taken its job, and rings the bell then if another one stands, since that
 //! one may have been counted as its own meanwhile.
@@ -23,12 +26,15 @@ use super::face::Tally;
 use super::figures::Figures;
 use super::plan::{BUFFER_FACTOR, Plan};
 use super::pool::PoolSettings;
-use super::roster::{Census, Roster, Whom};
+use super::roster::{Census, Whom};
 use super::scaler::{Change, Crowd, Decision, Direction, Hold, Limits, Load, Reason, Scaler};
 use super::snapshot::{LastScaling, OptimizationStats, ScalingStats};
 use crate::config::{Optimization, Sizing};
+use crate::events::Events;
 use crate::metrics::{CountGuard, Counter, Gauge};
+use crate::queue::Permits;
 use crate::sync::locks::{ChannelLock, Leaf, classes};
+use crate::sync::threads::SpawnError;
 use crate::time::micros_of;
 
 /// How long the scaler's lock is waited for: it is held while a burst's workers are started.
@@ -43,8 +49,40 @@ const LEAST_JOBS: u64 = 10;
 const SIZE_EVERY: Duration = Duration::from_secs(10);
 const SIZE_STEP: usize = 10;
 
+/// Whom a pool's strength is decided for: who is there, what stands, and the hands that hire and retire.
+pub(super) trait Crew {
+    /// Who is there; `None` if that cannot be told now. What was to be decided by it waits for the next look then.
+    fn census(&self) -> Option<Census>;
+
+    /// How many workers are missing of those that are wanted; none as far as cannot be told.
+    fn missing(&self) -> usize;
+
+    /// What all workers have done since the pool's start, and how many are at it; `None` if that cannot be told now: a sum
+    /// without some of them would be less than the last one.
+    fn tally(&self, now: Instant) -> Option<Tally>;
+
+    /// Jobs that stand in the lanes.
+    fn standing(&self) -> usize;
+
+    /// The fewest workers that were idle at a time since this was last asked.
+    fn fewest_idle(&self) -> usize;
+
+    /// Starts one worker.
+    fn enlist(&self) -> Result<(), SpawnError>;
+
+    /// Tells at most `most` workers to end; how many it told.
+    fn retire(&self, most: usize, whom: Whom) -> usize;
+
+    /// Whether the bell of a job that finds nobody idle is to be heard from now on; it rings if one has come just before.
+    fn listen(&self, armed: bool);
+}
+
 /// A pool's strength.
 pub(crate) struct Staffing {
+    name: Arc<str>,
+    events: Events,
+    figures: Arc<Figures>,
+    permits: Permits,
     enabled: bool,
     given: Optimization,
     sizing: Sizing,
@@ -73,7 +111,7 @@ struct Control {
     sized: Option<Instant>,
     /// Growth on demand that is counted and not yet told: it goes on until the next look.
     untold: Option<Change>,
-    /// No more threads were to be had at the last try, which was logged.
+    /// No more threads were to be had at the last try, which was logged: the bell hires nobody until the next look.
     refused: bool,
 }
 
@@ -87,7 +125,7 @@ struct Sample {
 }
 
 impl Staffing {
-    pub(crate) fn new(settings: &PoolSettings) -> Self {
+    pub(crate) fn new(settings: &PoolSettings, figures: Arc<Figures>, permits: Permits, events: Events) -> Self {
         let enabled = settings.scaling.enabled;
         let max = settings.concurrency;
         let limits = Limits { min: if enabled { settings.min_concurrency.min(max) } else { max }, max };
@@ -100,6 +138,10 @@ impl Staffing {
             refused: false,
         };
         Self {
+            name: Arc::clone(&settings.name),
+            events,
+            figures,
+            permits,
             enabled,
             given: settings.optimization,
             sizing: settings.sizing,
@@ -180,157 +222,146 @@ impl Staffing {
         // What was given was checked when it was read, and what was observed is in its bounds by how it was counted.
         OptimizationStats::of(&known, &Plan::of(&known).unwrap_or_default())
     }
-}
 
-impl Roster {
-    /// Looks after the pool's strength: takes off who has ended, evaluates if it is time for a look, grows for what stands,
-    /// and hires whoever is missing.
-    pub(crate) fn tend(&self, now: Instant, is_look: bool) {
-        self.reap(now);
-        if !self.is_manned() {
-            return;
-        }
-        let mut control = match self.staffing.control.lock(SCALING_WAIT) {
+    /// Looks after `crew`'s strength, which is manned and has nobody on it that has ended: evaluates if it is time for a look,
+    /// grows for what stands, and hires whoever is missing.
+    pub(super) fn tend(&self, crew: &impl Crew, now: Instant, is_look: bool) {
+        let mut control = match self.control.lock(SCALING_WAIT) {
             Ok(control) => control,
-            Err(error) => return log::error!("{}: {error}", self.shared.settings.name),
+            Err(error) => return log::error!("{}: {error}", self.name),
         };
         let mut may_hire = is_look || !control.refused;
         if is_look {
-            self.look(&mut control, now, &mut may_hire);
+            self.look(crew, &mut control, now, &mut may_hire);
         }
-        self.fill(&mut control, &mut may_hire);
-        self.meet_demand(&mut control, now, &mut may_hire);
+        self.fill(crew, &mut control, &mut may_hire);
+        self.meet_demand(crew, &mut control, now, &mut may_hire);
         if is_look {
+            // A look that nobody was refused in ends the refusal, also where it had nobody to hire: the bell would be armed
+            // else, and whoever rings it be left standing until the next look.
+            control.refused &= !may_hire;
             self.tell(&mut control);
         }
-        let is_room = |census: Census| self.staffing.wanted() + census.leaving < self.staffing.limits().1;
-        let room = self.census().is_some_and(is_room);
+        let is_room = |census: Census| self.wanted() + census.leaving < self.limits().1;
+        let room = crew.census().is_some_and(is_room);
         drop(control);
-        if self.shared.lanes.bell().arm(self.staffing.enabled && may_hire && room) {
-            // Whoever found nobody idle before the bell was armed has not rung it.
-            self.shared.lanes.ring_if_standing();
-        }
+        crew.listen(self.enabled && may_hire && room);
     }
 
     /// Samples the load, sizes the pool if that is wanted, and evaluates.
-    fn look(&self, control: &mut Control, now: Instant, may_hire: &mut bool) {
-        let staffing = &self.staffing;
-        let Some((census, tally)) = self.census().zip(self.tally(now)) else { return };
-        let known = control.observe(now, &tally, &self.shared.figures, &staffing.given);
-        *staffing.known.lock() = known;
+    fn look(&self, crew: &impl Crew, control: &mut Control, now: Instant, may_hire: &mut bool) {
+        let Some((census, tally)) = crew.census().zip(crew.tally(now)) else { return };
+        let known = control.observe(now, &tally, &self.figures, &self.given);
+        *self.known.lock() = known;
         self.size(control, now, &known);
-        if !staffing.enabled && staffing.sizing == Sizing::Given {
+        if !self.enabled && self.sizing == Sizing::Given {
             return;
         }
-        let busy_at_most = census.present.saturating_sub(self.shared.lanes.fewest_idle());
+        let busy_at_most = census.present.saturating_sub(crew.fewest_idle());
         let load = Load {
-            workers: staffing.wanted(),
+            workers: self.wanted(),
             leaving: census.leaving,
             busy: tally.busy,
             peak: busy_at_most.max(tally.busy),
-            waiting: self.shared.lanes.standing(),
-            capacity: staffing.buffer(),
+            waiting: crew.standing(),
+            capacity: self.buffer(),
             jobs: tally.jobs,
             served: tally.served,
             running: tally.running,
         };
-        staffing.evaluations.inc();
+        self.evaluations.inc();
         match control.scaler.evaluate(now, &load) {
-            Decision::Hold(hold) => staffing.hold(hold),
-            Decision::Change(change) => self.carry_out(control, now, change, may_hire),
+            Decision::Hold(hold) => self.hold(hold),
+            Decision::Change(change) => self.carry_out(crew, control, now, change, may_hire),
         }
     }
 
     /// Grows if jobs stand that no starting worker is on its way to.
-    fn meet_demand(&self, control: &mut Control, now: Instant, may_hire: &mut bool) {
-        let staffing = &self.staffing;
-        if !staffing.enabled || !*may_hire {
+    fn meet_demand(&self, crew: &impl Crew, control: &mut Control, now: Instant, may_hire: &mut bool) {
+        if !self.enabled || !*may_hire {
             return;
         }
-        let Some(census) = self.census() else { return };
-        let workers = staffing.wanted();
+        let Some(census) = crew.census() else { return };
+        let workers = self.wanted();
         let crowd = Crowd {
             workers,
-            starting: staffing.starting.get() as usize + workers.saturating_sub(census.present),
+            starting: self.starting.get() as usize + workers.saturating_sub(census.present),
             leaving: census.leaving,
-            standing: self.shared.lanes.standing(),
+            standing: crew.standing(),
         };
         if let Some(change) = control.scaler.demand(&crowd) {
-            self.carry_out(control, now, change, may_hire);
+            self.carry_out(crew, control, now, change, may_hire);
         }
     }
 
     /// Adds or removes workers as decided, and records what came of it.
-    fn carry_out(&self, control: &mut Control, now: Instant, decided: Change, may_hire: &mut bool) {
-        let staffing = &self.staffing;
+    fn carry_out(&self, crew: &impl Crew, control: &mut Control, now: Instant, decided: Change, may_hire: &mut bool) {
         match decided.direction {
             Direction::Up => {
-                staffing.wanted.store(decided.to, Ordering::SeqCst);
-                self.fill(control, may_hire);
+                self.wanted.store(decided.to, Ordering::SeqCst);
+                self.fill(crew, control, may_hire);
             }
             Direction::Down => {
                 // A limit holds whether anybody is idle or not.
                 let whom = if decided.reason == Reason::Limits { Whom::Any } else { Whom::Idle };
-                let told = self.retire(decided.from.saturating_sub(decided.to), whom);
-                staffing.wanted.store(decided.from - told, Ordering::SeqCst);
+                let told = crew.retire(decided.from.saturating_sub(decided.to), whom);
+                self.wanted.store(decided.from - told, Ordering::SeqCst);
             }
         }
-        let to = staffing.wanted();
+        let to = self.wanted();
         match decided.direction {
             // It was counted when a thread was refused. There may be even fewer: whoever ended meanwhile was not replaced.
             Direction::Up if to <= decided.from => {}
-            Direction::Down if to == decided.from => staffing.hold(Hold::NobodyIdle),
+            Direction::Down if to == decided.from => self.hold(Hold::NobodyIdle),
             _ => self.record(control, now, Change { to, ..decided }),
         }
     }
 
     /// Hires who is missing. Where no more threads are to be had, no more are wanted than there are, but the least: whoever
     /// needs more asks again at the next look.
-    fn fill(&self, control: &mut Control, may_hire: &mut bool) {
+    fn fill(&self, crew: &impl Crew, control: &mut Control, may_hire: &mut bool) {
         if !*may_hire {
             return;
         }
-        for _ in 0..self.missing() {
-            if let Err(error) = self.hire(None) {
+        for _ in 0..crew.missing() {
+            if let Err(error) = crew.enlist() {
                 *may_hire = false;
-                self.refused(control, &error.to_string());
+                self.refused(crew, control, &error.to_string());
                 return;
             }
             control.refused = false;
         }
     }
 
-    fn refused(&self, control: &mut Control, error: &str) {
-        let staffing = &self.staffing;
-        staffing.hold(Hold::ThreadLimit);
-        let Some(Census { present, .. }) = self.census() else { return };
-        let (min, _) = staffing.limits();
-        staffing.wanted.store(staffing.wanted().min(present.max(min)), Ordering::SeqCst);
+    fn refused(&self, crew: &impl Crew, control: &mut Control, error: &str) {
+        self.hold(Hold::ThreadLimit);
+        let Some(Census { present, .. }) = crew.census() else { return };
+        let (min, _) = self.limits();
+        self.wanted.store(self.wanted().min(present.max(min)), Ordering::SeqCst);
         if !std::mem::replace(&mut control.refused, true) {
-            let name = &self.shared.settings.name;
+            let name = &self.name;
             log::warn!("{name}: it stays at {present} workers for now: {error}");
-            self.shared.events.push("scaling", name, format!("held at {present} workers, thread_limit: {error}"));
+            self.events.push("scaling", name, format!("held at {present} workers, thread_limit: {error}"));
         }
     }
 
     /// Counts a change. Growth on demand that follows growth on demand before the next look is one decision that goes on.
     fn record(&self, control: &mut Control, now: Instant, change: Change) {
-        let staffing = &self.staffing;
         control.scaler.changed(now);
         match change.direction {
-            Direction::Up => staffing.added.add((change.to - change.from) as u64),
-            Direction::Down => staffing.removed.add((change.from - change.to) as u64),
+            Direction::Up => self.added.add((change.to - change.from) as u64),
+            Direction::Down => self.removed.add((change.from - change.to) as u64),
         }
         let goes_on = control.untold.filter(|untold| change.reason == Reason::Demand && untold.to == change.from);
         let change = Change { from: goes_on.map_or(change.from, |untold| untold.from), ..change };
         if goes_on.is_none() {
             self.tell(control);
             match change.direction {
-                Direction::Up => staffing.ups.inc(),
-                Direction::Down => staffing.downs.inc(),
+                Direction::Up => self.ups.inc(),
+                Direction::Down => self.downs.inc(),
             }
         }
-        *staffing.last.lock() = Some((change, now));
+        *self.last.lock() = Some((change, now));
         control.untold = Some(change);
         if change.reason != Reason::Demand {
             self.tell(control);
@@ -340,36 +371,35 @@ impl Roster {
     /// Tells of what was counted and not told, in the log and among the events.
     fn tell(&self, control: &mut Control) {
         let Some(Change { from, to, reason, .. }) = control.untold.take() else { return };
-        let name = &self.shared.settings.name;
+        let name = &self.name;
         log::info!("{name}: {from} -> {to} workers ({})", reason.as_str());
-        self.shared.events.push("scaling", name, format!("{from} -> {to} workers ({})", reason.as_str()));
+        self.events.push("scaling", name, format!("{from} -> {to} workers ({})", reason.as_str()));
     }
 
     /// Follows the provider-optimization formula where the configuration says `"auto"`.
     fn size(&self, control: &mut Control, now: Instant, known: &Optimization) {
-        let staffing = &self.staffing;
-        let Sizing::Auto { most, buffer } = staffing.sizing else { return };
+        let Sizing::Auto { most, buffer } = self.sizing else { return };
         if control.sized.is_some_and(|sized| now.saturating_duration_since(sized) < SIZE_EVERY) {
             return;
         }
         let Some(plan) = Plan::of(known).ok().filter(|plan| plan.workers.is_some()) else { return };
         let is_known = control.sized.replace(now).is_some();
         let max = plan.workers.unwrap_or(1).clamp(control.least.min(most), most);
-        let (_, before) = staffing.limits();
+        let (_, before) = self.limits();
         if max == before || is_known && max.abs_diff(before) <= before / SIZE_STEP {
             return;
         }
-        let min = if staffing.enabled { control.least.min(max) } else { max };
-        let places = if buffer { max * BUFFER_FACTOR } else { staffing.buffer() };
-        staffing.min.store(min, Ordering::Relaxed);
-        staffing.max.store(max, Ordering::Relaxed);
-        staffing.buffer.store(places, Ordering::Relaxed);
-        self.shared.permits.set_capacity(max + places);
+        let min = if self.enabled { control.least.min(max) } else { max };
+        let places = if buffer { max * BUFFER_FACTOR } else { self.buffer() };
+        self.min.store(min, Ordering::Relaxed);
+        self.max.store(max, Ordering::Relaxed);
+        self.buffer.store(places, Ordering::Relaxed);
+        self.permits.set_capacity(max + places);
         control.scaler.set_limits(Limits { min, max });
-        let name = &self.shared.settings.name;
+        let name = &self.name;
         let text = format!("sized to at most {max} workers and {places} places, from {before} workers");
         log::info!("{name}: {text}");
-        self.shared.events.push("scaling", name, text);
+        self.events.push("scaling", name, text);
     }
 }
 
@@ -397,5 +427,7 @@ impl Control {
     }
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

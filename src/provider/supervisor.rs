@@ -19,7 +19,7 @@ use crate::sync::{QuitSignal, State, threads};
 use crate::time::{Deadline, now};
 
 /// How often it looks for itself: with the scaler's window, two seconds.
-const TICK: Duration = Duration::from_millis(250);
+pub(super) const TICK: Duration = Duration::from_millis(250);
 
 /// Runs until told to quit. `bell` is the lanes' of the same pool.
 pub(crate) fn run(roster: &Weak<Roster>, exits: &Receiver<ThreadEvent>, bell: &Receiver<()>, quit: &QuitSignal) {

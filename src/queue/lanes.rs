@@ -129,6 +129,14 @@ impl<T: Queued> Lanes<T> {
         }
     }
 
+    /// Whether the bell is to be heard from now on; rings it if a job stands that came before it was.
+    pub fn listen(&self, armed: bool) {
+        if self.bell.arm(armed) {
+            // Whoever found nobody idle before the bell was armed has not rung it.
+            self.ring_if_standing();
+        }
+    }
+
     /// The bell that rings when a job stands and nobody is idle.
     #[must_use]
     pub fn bell(&self) -> &Bell {

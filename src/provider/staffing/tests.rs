@@ -9,6 +9,7 @@ use crate::config::{Policy, Pools, Scaling, StreamGarbage};
 use crate::events::Events;
 use crate::gateway::CallOptions;
 use crate::model::Call;
+use crate::provider::roster::Roster;
 use crate::provider::{AttemptSettings, Provider, Stock};
 use crate::queue::ByteBudget;
 use crate::recycle::Limits;
@@ -75,7 +76,7 @@ fn shrink(roster: &Roster, by: usize) {
     let to = from.saturating_sub(by).max(1);
     if to < from {
         let change = Change { direction: Direction::Down, from, to, reason: Reason::Utilisation };
-        roster.carry_out(&mut control, now(), change, &mut false);
+        roster.staffing.carry_out(roster, &mut control, now(), change, &mut false);
     }
 }
 
@@ -136,7 +137,7 @@ fn growth_on_demand_that_goes_on_is_one_decision_until_it_is_told() {
     let events = told();
     for (from, to) in [(1, 3), (3, 4), (4, 9)] {
         let change = Change { direction: Direction::Up, from, to, reason: Reason::Demand };
-        roster.record(&mut control, now(), change);
+        roster.staffing.record(&mut control, now(), change);
     }
     assert_eq!(told(), events, "it goes on");
     let scaling = provider.stats().scaling;
@@ -144,7 +145,7 @@ fn growth_on_demand_that_goes_on_is_one_decision_until_it_is_told() {
     assert_eq!(scaling.workers_added_total - before.workers_added_total, 8);
     assert_eq!(scaling.last.map(|last| (last.change.from, last.change.to)), Some((1, 9)));
     let down = Change { direction: Direction::Down, from: 9, to: 5, reason: Reason::LoadEnded };
-    roster.record(&mut control, now(), down);
+    roster.staffing.record(&mut control, now(), down);
     let messages: Vec<_> = roster.shared.events.list().into_iter().skip(events).map(|event| event.message).collect();
     assert_eq!(messages, ["1 -> 9 workers (demand)", "9 -> 5 workers (load_ended)"]);
 }
@@ -192,7 +193,7 @@ fn a_decision_to_grow_that_leaves_fewer_than_there_were_counts_nobody_as_added()
     // As if four had just ended by a panic.
     roster.staffing.wanted.store(5, Ordering::SeqCst);
     let change = Change { direction: Direction::Up, from: 5, to: 8, reason: Reason::Demand };
-    roster.carry_out(&mut control, now(), change, &mut true);
+    roster.staffing.carry_out(&**roster, &mut control, now(), change, &mut true);
     let scaling = provider.stats().scaling;
     assert_eq!((scaling.workers_added_total, scaling.up_total), (0, 0), "{scaling:?}");
     assert!(scaling.held_total["thread_limit"] > 0 && roster.staffing.wanted() == 1, "{scaling:?}");
@@ -220,9 +221,15 @@ fn when_there_may_be_fewer_busy_workers_go_too_and_each_answers_first() {
         eventually("all are busy", &|| workers().busy == BUSY as u64);
         let mut control = roster.staffing.control.lock(SCALING_WAIT).expect("it is had");
         let change = Change { direction: Direction::Down, from: BUSY, to: 2, reason: Reason::Utilisation };
-        roster.carry_out(&mut control, now(), change, &mut false);
+        roster.staffing.carry_out(&**roster, &mut control, now(), change, &mut false);
         assert_eq!(roster.staffing.wanted(), BUSY, "nobody is idle");
-        roster.carry_out(&mut control, now(), Change { reason: Reason::Limits, ..change }, &mut false);
+        roster.staffing.carry_out(
+            &**roster,
+            &mut control,
+            now(),
+            Change { reason: Reason::Limits, ..change },
+            &mut false,
+        );
         assert_eq!((roster.staffing.wanted(), workers().busy), (2, BUSY as u64), "they are told, and go on");
         drop((control, open));
         asked.into_iter().for_each(|asked| assert!(asked.join().expect("no panic").result.is_ok()));
