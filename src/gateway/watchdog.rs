@@ -22,12 +22,18 @@ use super::snapshot::open_fds;
 use super::vitals::{self, Finding, Share, View};
 use crate::events::{Events, LockWatch};
 use crate::provider::{Provider, Stock};
-use crate::sync::threads::{STEADY, SpawnError};
+use crate::sync::threads::{GRACE, STEADY, SpawnError};
 use crate::sync::{Quit, QuitSignal, Role, State, Thread, Threads, threads};
 use crate::time::{Deadline, now};
 
 /// How often what a look into `/proc` tells is judged.
 const SLOWLY: Duration = Duration::from_secs(1);
+
+/// How much later than it meant to the watchdog may wake: what threads are given beyond their times, less the longest that
+/// it sleeps. Past it the process was stopped or frozen, or got no processor, and everybody's times have run out meanwhile:
+/// who is late by that is not stuck.
+const OVERSLEPT: Duration = Duration::from_secs(1);
+const _: () = assert!(OVERSLEPT.as_millis() + SLOWLY.as_millis() <= GRACE.as_millis(), "it would notice too late");
 
 /// The running watchdog. Field order is drop order: the quit signal is given before the handle goes.
 #[derive(Debug)]
@@ -94,6 +100,7 @@ struct Duty {
 }
 
 fn run(watch: &mut Watch, duties: &mut [Duty], quit: &QuitSignal) {
+    let mut overslept = false;
     loop {
         let next = duties.iter().map(|duty| duty.next).min().unwrap_or_else(now);
         let sleep = Deadline::at(next).remaining();
@@ -106,6 +113,13 @@ fn run(watch: &mut Watch, duties: &mut [Duty], quit: &QuitSignal) {
         }
         let _round = threads::round(threads::ROUND);
         threads::count_job();
+        let woke = now();
+        overslept = woke.saturating_duration_since(next) > OVERSLEPT && !overslept;
+        if overslept {
+            // Everybody comes round first; not twice in a row, or it would never look where processors are always short.
+            duties.iter_mut().for_each(|duty| duty.next = woke + duty.every);
+            continue;
+        }
         for duty in duties.iter_mut() {
             let now = now();
             if duty.next <= now {
