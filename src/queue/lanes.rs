@@ -8,8 +8,8 @@
 //! **Age.** Beside each lane stands since when its jobs have waited (see `ages`), so that the lane whose head is older can
 //! be told: for whoever sheds the oldest, and for whoever watches that the queue moves. Either shell may be a tombstone.
 //!
-//! **Share.** Interactive jobs go first, but one take in `1 / batch_share` looks at batch first, so that batch keeps its
-//! share of the workers while both wait, and either lane gets all that the other leaves.
+//! **Share.** Interactive jobs go first, but `batch_share` of the takes look at batch first, evenly spread, so that batch
+//! keeps its share of the workers while both wait, and either lane gets all that the other leaves.
 //!
 //! **Invariants.** I4. **Shutdown.** The lanes are never closed while a producer may hold them: workers end by their quit
 //! signal, and what is left is swept out with [`Lanes::sweep`].
@@ -61,11 +61,14 @@ pub enum Taken<T> {
     Quit,
 }
 
-/// A worker's own count of its takes, by which batch gets its share.
+/// What a worker's takes have left batch of its share: at a whole one it is batch's turn.
 #[derive(Debug, Default)]
 pub struct Shift {
-    turn: u32,
+    owed: f64,
 }
+
+/// What makes a sum of shares whole that is whole but for rounding: ten tenths are a turn.
+const ROUNDING: f64 = 1e-9;
 
 /// Both lanes of a pool, and the workers that wait for jobs.
 pub struct Lanes<T> {
@@ -73,18 +76,16 @@ pub struct Lanes<T> {
     bell: Bell,
     interactive: Lane<T>,
     batch: Lane<T>,
-    /// One take in this many looks at batch first; 0 for never.
-    batch_every: u32,
+    batch_share: f64,
 }
 
 impl<T: Queued> Lanes<T> {
     /// Lanes for at most `permits` live jobs, with `batch_share` of the takes (0 to 1) looking at batch first.
     #[must_use]
     pub fn new(permits: usize, batch_share: f64) -> Self {
-        let batch_every = if batch_share > 0.0 { (1.0 / batch_share).round().clamp(1.0, 1e6) as u32 } else { 0 };
         let epoch = now();
         let (interactive, batch) = (Lane::new(permits, epoch), Lane::new(permits, epoch));
-        Self { idle: IdleSet::new(), bell: Bell::new(), interactive, batch, batch_every }
+        Self { idle: IdleSet::new(), bell: Bell::new(), interactive, batch, batch_share }
     }
 
     /// A place for one more worker to wait at.
@@ -226,10 +227,11 @@ impl<T: Queued> Lanes<T> {
 
     /// Takes a job out of the lanes, batch first when it is its turn.
     fn look(&self, shift: &mut Shift) -> Option<T> {
-        let batch_first = self.batch_every > 0 && (shift.turn + 1).is_multiple_of(self.batch_every);
+        let owed = shift.owed + self.batch_share;
+        let batch_first = owed >= 1.0 - ROUNDING;
         let (first, second) = self.in_order(batch_first);
         let job = first.receiver.try_recv().or_else(|_| second.receiver.try_recv()).ok()?;
-        shift.turn = (shift.turn + 1) % self.batch_every.max(1);
+        shift.owed = if batch_first { owed - 1.0 } else { owed };
         Some(job)
     }
 

@@ -73,6 +73,23 @@ fn batch_gets_its_share_and_all_that_is_left() {
     assert!(sorted(&|n| **n < 100) && sorted(&|n| **n >= 100), "each lane keeps its order");
 }
 
+/// Neither lane is shut out by a share between a half and all, however many takes it does not divide.
+#[test]
+fn each_lane_gets_its_share_whatever_the_share_is() {
+    const TAKES: u32 = 200;
+    for share in [0.0, 0.01, 0.1, 0.125, 0.3, 0.5, 0.6, 0.75, 0.9, 0.99, 1.0] {
+        let lanes = Lanes::new(2 * TAKES as usize, share);
+        for number in 0..TAKES {
+            lanes.push(job(number)).expect("room");
+            lanes.push(batch(TAKES + number)).expect("room");
+        }
+        let (mut shift, quit) = (Shift::default(), Quit::new());
+        let taken = (0..TAKES).map(|_| next(&lanes, &mut shift, &quit).expect("both lanes stand"));
+        let of_batch = taken.filter(|number| *number >= TAKES).count();
+        assert_eq!(of_batch as u32, (share * f64::from(TAKES)).round() as u32, "{share}");
+    }
+}
+
 #[test]
 fn turning_over_drops_tombstones_and_keeps_the_order() {
     let lanes = Lanes::new(8, 0.0);
