@@ -37,8 +37,8 @@ const TICK: Duration = Duration::from_secs(5);
 /// `starting` is let go of once it has taken its first job, and not before: until then somebody counts on it for one.
 pub(crate) fn run(shared: &Shared, face: &Face, quit: &QuitSignal, ready: Option<Sender<()>>, starting: CountGuard) {
     let mut starting = Some(starting);
-    let (seat, mut shift) = (shared.lanes.seat(), Shift::default());
-    let mut scratch = Scratch::default();
+    let seat = shared.lanes.seat();
+    let (mut shift, mut scratch) = (Shift::at(&seat), Scratch::default());
     face.enter(WorkerState::Listening);
     if let Some(ready) = ready {
         // Whoever started the pool may have given up waiting.

@@ -36,6 +36,11 @@ pub struct Seat<T> {
 }
 
 impl<T> Seat<T> {
+    /// Its number: no other worker of the pool has it, nor had.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     pub(super) fn receiver(&self) -> &Receiver<Handed<T>> {
         &self.receiver
     }

@@ -67,6 +67,19 @@ pub struct Shift {
     owed: f64,
 }
 
+impl Shift {
+    /// The shift of the worker at `seat`. Workers begin at different points of their turn, evenly spread over however many
+    /// there are and come to be: did all begin at the same, batch would wait until each had made several takes, for minutes
+    /// where answers take long, and workers that come and go with the load would never serve it first.
+    #[must_use]
+    pub fn at<T>(seat: &Seat<T>) -> Self {
+        Self { owed: (seat.number() as f64 * GOLDEN).fract() }
+    }
+}
+
+/// The golden ratio's fraction, whose multiples' fractions are spread the most evenly, however many there are.
+const GOLDEN: f64 = 0.618_033_988_749_894_9;
+
 /// What makes a sum of shares whole that is whole but for rounding: ten tenths are a turn.
 const ROUNDING: f64 = 1e-9;
 

@@ -90,6 +90,27 @@ fn each_lane_gets_its_share_whatever_the_share_is() {
     }
 }
 
+/// Of any few workers that came one after the other, batch has its share at their first takes already.
+#[test]
+fn batch_does_not_wait_for_its_share_until_each_worker_has_made_many_takes() {
+    let (lanes, quit) = (Lanes::new(128, 0.125), Quit::new());
+    for number in 0..128 {
+        lanes.push(job(number)).expect("room");
+        lanes.push(batch(1000 + number)).expect("room");
+    }
+    for round in 1..=4 {
+        let first_take = |_| {
+            let seat = lanes.seat();
+            match lanes.take(&seat, &mut Shift::at(&seat), &quit.watch(), TICK) {
+                Taken::Job(job) => job.take().expect("taken once"),
+                other => panic!("both lanes stand: {other:?}"),
+            }
+        };
+        let of_batch = (0..24).map(first_take).filter(|number| *number >= 1000).count();
+        assert!((2..=4).contains(&of_batch), "an eighth of 24 is batch's, not {of_batch}, of round {round}");
+    }
+}
+
 #[test]
 fn turning_over_drops_tombstones_and_keeps_the_order() {
     let lanes = Lanes::new(8, 0.0);
