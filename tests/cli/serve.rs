@@ -4,7 +4,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::house::number;
 
 use super::process::{Reading, ask, chat, request, serve, sluicegate, timed};
 
@@ -146,4 +148,35 @@ fn what_runs_past_the_deadline_is_cut_with_an_error_event() {
     }
     let done = served.process.wait().exits(0);
     assert!(done.stderr.contains("0 requests finished, 3 cut"), "{}", done.stderr);
+}
+
+/// Stopped by a debugger, frozen by a container's pause: everybody's times run out meanwhile, and nobody is stuck.
+#[test]
+fn a_process_that_stood_still_calls_nobody_stuck_and_answers_what_it_had_begun() {
+    const STOPPED: Duration = Duration::from_secs(4);
+    // Many threads that come round more often than that.
+    let providers = (0..40)
+        .map(|n| (format!("p{n}"), json!({ "kind": "sim", "concurrency_and_buffer_size": { "concurrency": 1 } })));
+    let config = json!({ "providers": providers.collect::<serde_json::Map<_, _>>() });
+    let served = serve(&config.to_string());
+    let begun = request(served.data, "POST", CHAT, &chat("p0/slow-2s", false));
+    let stats = || -> Value {
+        let (status, text) = ask(served.admin, "GET", "/stats?fresh=1", "");
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str(text.split_once("\r\n\r\n").expect("a head").1).expect("JSON")
+    };
+    let running = || number(&stats(), "/providers/p0/workers/busy");
+    served.process.until("it is begun", |_| (running() == 1).then_some(()));
+    served.process.signal(Signal::STOP);
+    let _ = crossbeam_channel::after(STOPPED).recv();
+    served.process.signal(Signal::CONT);
+    // Two looks at health at least.
+    let rounds = || number(&stats(), "/threads/by_role/watchdog/jobs_total");
+    let before = rounds();
+    served.process.until("the watchdog has looked", |_| (rounds() >= before + 10).then_some(()));
+    let events = stats()["events"].clone();
+    let stuck = events.as_array().expect("a list").iter().filter(|event| event["kind"] == "stuck_thread").count();
+    assert_eq!(stuck, 0, "{events:#}");
+    let answer = begun.rest();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
