@@ -31,6 +31,17 @@ impl Planes {
         let admin = Admin::start(gateway, server.admin, Arc::clone(&stats))?;
         Ok(Self { front, stats, admin })
     }
+
+    /// Closes both, after the gateway was shut down; names the threads that did not end by then.
+    pub(super) fn close(self, until: Deadline) -> Vec<String> {
+        let Self { front, stats, admin } = self;
+        let mut stragglers = sole(front, until).map_or_else(Vec::new, |front| front.shutdown(until));
+        stragglers.extend(admin.shutdown(until));
+        if let Some(stats) = sole(stats, until) {
+            stats.stop(until);
+        }
+        stragglers
+    }
 }
 
 /// The value behind the last handle. A thread that has just made another one of a weak one lets go of it at once.

@@ -53,79 +53,8 @@ impl Drop for Office {
     }
 }
 
-/// Every key of the interface's section 5, one line a section: what stands there must be there, `null` or not.
-const DIST: &str = "count mean p50 p90 p99 p999 max";
-const POOL: &str = "acquired_total hits_total misses_total created_total returned_total discarded_total sweeps_total \
-                    evicted_total hit_ratio idle live utilisation acquire_ns reset_ns return_ns bytes_held \
-                    bytes_reused_total alert";
-const SHAPE: &[(&str, &str)] = &[
-    (
-        "",
-        "version uptime_s phase requests errors events providers pools threads locks blocked connections process plugins \
-         alerts",
-    ),
-    (
-        "/requests",
-        "received_total succeeded_total failed_total cancelled_total in_flight throughput_per_s overhead_us total_us",
-    ),
-    ("/requests/overhead_us", DIST),
-    ("/requests/total_us", DIST),
-    ("/events/0", "at_ms kind subject message"),
-    (
-        "/providers/sim",
-        "phase startup_us workers queue jobs breaker health keys scaling optimization connections per_worker",
-    ),
-    ("/providers/sim/startup_us", "spawn channels resources check"),
-    ("/providers/sim/workers", "configured min max active busy idle spawned_total retired_total panics_total"),
-    (
-        "/providers/sim/queue",
-        "policy depth capacity high_water submitted_total accepted_total completed_total blocked_total dropped_total \
-         rejected_total timed_out_total timed_out_space_total timed_out_worker_total abandoned_total wait_us \
-         throughput_per_s",
-    ),
-    ("/providers/sim/queue/wait_us", DIST),
-    (
-        "/providers/sim/jobs",
-        "succeeded_total failed_total timed_out_total cancelled_total retries_total fallbacks_total \
-         results_discarded_total error_rate service_us first_token_us tokens_in_total tokens_out_total correlation",
-    ),
-    ("/providers/sim/jobs/service_us", DIST),
-    ("/providers/sim/jobs/first_token_us", DIST),
-    (
-        "/providers/sim/breaker",
-        "state opened_total half_opened_total closed_total short_circuited_total open_for_ms models",
-    ),
-    ("/providers/sim/health", "state last_check_ms_ago failures_total"),
-    ("/providers/p/keys/0", "name weight state models used_total failed_total"),
-    (
-        "/providers/sim/scaling",
-        "enabled evaluations_total up_total down_total workers_added_total workers_removed_total held_total last",
-    ),
-    (
-        "/providers/sim/optimization",
-        "rate_limit avg_latency error_rate optimal_workers optimal_buffer timeout_config retry_strategy",
-    ),
-    ("/providers/sim/connections", "open idle opened_total reused_total stale_total"),
-    ("/providers/sim/per_worker/0", "id state jobs_total busy_ms current_ms request_id"),
-    ("/pools", "reply_channel job response buffer"),
-    ("/pools/reply_channel", POOL),
-    ("/pools/job", POOL),
-    ("/pools/response", POOL),
-    ("/pools/buffer", POOL),
-    ("/pools/reply_channel/acquire_ns", DIST),
-    ("/threads", "active limit peak spawned_total finished_total panics_total refused_total stuck by_role ended"),
-    ("/threads/by_role", "accept conn worker resolver supervisor stats watchdog watcher admin sim"),
-    ("/threads/by_role/worker", "active jobs_total lifetime_us"),
-    ("/threads/by_role/worker/lifetime_us", DIST),
-    (
-        "/locks",
-        "registered contended_total timed_out_total order_violations_total deadlocks_detected_total \
-         deadlocks_resolved_total waiting held_longest_us patterns",
-    ),
-    ("/blocked", "channel lock io oldest_ms"),
-    ("/connections", "open idle accepted_total refused_total header_timeouts_total bad_requests_total"),
-    ("/process", "rss_bytes cpu_us open_fds threads"),
-];
+/// Every key of the interface's section 5, which the self-test looks for, too.
+const KEYS: &str = include_str!("../../src/cli/selftest/stats.keys");
 
 #[test]
 fn stats_have_every_key_of_the_interface_and_no_other_provider() {
@@ -136,11 +65,14 @@ fn stats_have_every_key_of_the_interface_and_no_other_provider() {
     assert_eq!(client.chat(&[], &chat("sim/echo", false)).answer().status, 200);
     assert!(client.chat(&[], &chat("sim/lorem-3", true)).answer().complete);
     let stats = office.fresh();
-    for (place, keys) in SHAPE {
-        let section = stats.pointer(place).unwrap_or_else(|| panic!("no {place}"));
-        let object = section.as_object().unwrap_or_else(|| panic!("{place} is no object: {section}"));
-        let missing: Vec<_> = keys.split_whitespace().filter(|key| !object.contains_key(*key)).collect();
-        assert!(missing.is_empty(), "{place} lacks {missing:?}");
+    for line in KEYS.lines().filter(|line| !line.starts_with('#')) {
+        let (places, keys) = line.split_once(':').expect("a list of keys");
+        for place in places.split_whitespace() {
+            let section = stats.pointer(place.trim_end_matches('/')).unwrap_or_else(|| panic!("no {place}"));
+            let object = section.as_object().unwrap_or_else(|| panic!("{place} is no object: {section}"));
+            let missing: Vec<_> = keys.split_whitespace().filter(|key| !object.contains_key(*key)).collect();
+            assert!(missing.is_empty(), "{place} lacks {missing:?}");
+        }
     }
     assert_eq!(stats["phase"], "running");
     assert_eq!(stats["providers"]["sim"]["phase"], "ready");

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::held;
 use crate::cli::client::{Answer, Client, WAIT};
 use crate::cli::output::Failure;
-use crate::cli::planes::{self, Planes};
+use crate::cli::planes::Planes;
 use crate::config::Config;
 use crate::gateway::{Gateway, ShutdownReport};
 use crate::sync::Threads;
@@ -124,16 +124,9 @@ impl House {
 
     /// Ends the gateway; names the threads that did not end among the rest.
     pub(super) fn shutdown(self) -> ShutdownReport {
-        let Self { gateway, planes: Planes { front, stats, admin }, .. } = self;
+        let Self { gateway, planes, .. } = self;
         let mut report = gateway.shutdown(CLOSE_WAIT);
-        let until = Deadline::after(CLOSE_WAIT);
-        if let Some(front) = planes::sole(front, until) {
-            report.stragglers.extend(front.shutdown(until));
-        }
-        report.stragglers.extend(admin.shutdown(until));
-        if let Some(stats) = planes::sole(stats, until) {
-            stats.stop(until);
-        }
+        report.stragglers.extend(planes.close(Deadline::after(CLOSE_WAIT)));
         report
     }
 }

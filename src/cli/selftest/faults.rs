@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
-use super::rig::{FUSE, Miss, Verdict, echo, ensure, figures, one, pool, refused, until_figures};
+use super::rig::{FUSE, Miss, NAME, Verdict, echo, ensure, figures, one, pool, refused, until, until_figures};
 use crate::error::Code;
-use crate::sync::threads::{SpawnError, ThreadEvent, Threads};
+use crate::gateway::CallOptions;
+use crate::ids::RequestId;
+use crate::sync::threads::{STEADY, SpawnError, ThreadEvent, Threads};
 use crate::sync::{Role, Thread};
-use crate::time::Deadline;
+use crate::time::{Deadline, now};
 use crate::transport::{MemoryTransport, Outgoing};
+use crate::wire::openai::ChatRequest;
 
 /// Stack of a thread that does next to nothing, in bytes.
-const STACK: usize = 256 << 10;
+pub(super) const STACK: usize = 256 << 10;
 
 pub(super) fn worker_panics() -> Verdict {
     const PANICS: u64 = 5;
@@ -41,7 +44,27 @@ pub(super) fn worker_panics() -> Verdict {
     ))
 }
 
-fn ended(thread: Thread) -> Result<(), Miss> {
+pub(super) fn panics_are_told() -> Verdict {
+    let transport = MemoryTransport::new(|_, _| panic!("asked for by the self-test"));
+    let gateway = one(pool(1, 4, "block"), Arc::new(transport))?;
+    let id = RequestId::from_client("selftest-1").ok_or_else(|| Miss::new("the request's name was refused"))?;
+    let options = CallOptions { request_id: Some(id), ..CallOptions::default() };
+    let outcome = gateway.chat_raw(ChatRequest::new("p/x", "x").to_body(false), &options);
+    ensure(refused(&outcome) == Some(Code::Internal), || format!("the request came to {outcome:?}"))?;
+    let words = ["selftest-1", "asked for by the self-test"];
+    // Whoever asked is answered first.
+    let event = || gateway.events().list().into_iter().find(|event| event.kind == "panic");
+    let notes = || gateway.threads().recent_panics(now(), STEADY);
+    until("it is told", || event().is_some() && !notes().is_empty())?;
+    let (told, notes) = (event().ok_or_else(|| Miss::new("the event is gone"))?, notes());
+    ensure(told.subject == NAME && words.iter().all(|word| told.message.contains(word)), || format!("{told:?}"))?;
+    let [note] = notes.as_slice() else { return Err(Miss::new(format!("{notes:?}"))) };
+    ensure(&*note.name == "p-worker-1" && words.iter().all(|word| note.text.contains(word)), || format!("{note:?}"))?;
+    Ok(format!("{} panicked {}; an event of {} says so, too", note.name, note.text, told.subject))
+}
+
+/// Waits for a thread's end.
+pub(super) fn ended(thread: Thread) -> Result<(), Miss> {
     thread.join(Deadline::after(FUSE)).map_err(|thread| Miss::new(format!("{} did not end", thread.name())))
 }
 

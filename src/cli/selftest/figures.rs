@@ -85,7 +85,7 @@ fn cancelled(gateway: &Gateway) {
 }
 
 pub(super) fn settled() -> Verdict {
-    const CALLS: u64 = 200;
+    const CALLS: u64 = 60;
     let gateway = one(pool(2, 10, "block"), instant())?;
     for call in 1..=CALLS {
         gateway.ask("p/x", "x")?;

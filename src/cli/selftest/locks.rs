@@ -6,9 +6,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::scope;
 use std::time::Duration;
 
+use crossbeam_channel::{bounded, select};
+
 use super::rig::{FUSE, Miss, Verdict, ensure, join, timed, until};
+use crate::events::{Events, LockWatch};
 use crate::sync::locks::{
-    self, ChannelLock, Detector, Leaf, LockErrorKind, LockTimes, Ranked, Wait, classes, lock_all,
+    self, ChannelLock, Detector, LASTING, Leaf, LockErrorKind, LockTimes, Ranked, Wait, classes, lock_all,
 };
 use crate::sync::{CancelReason, CancelToken};
 use crate::time::now;
@@ -87,6 +90,80 @@ pub(super) fn several() -> Verdict {
     ensure(other, || "what was had of them was not given back".to_owned())?;
     ensure(error.lock == "test.inner", || format!("the error names {}", error.lock))?;
     Ok(format!("named inner first, taken outer first; one held: none kept ({error})"))
+}
+
+pub(super) fn default_and_most() -> Verdict {
+    let short = Duration::from_millis(20);
+    let times = LockTimes { default_timeout: short, max_timeout: short * 2 };
+    let lock = Ranked::timed(&classes::TEST_OUTER, times, ());
+    let held = lock.lock(Wait::DEFAULT)?;
+    let waited = |wait: Wait<'static>| {
+        let error = scope(|scope| join(scope.spawn(|| lock.lock(wait).err())))?;
+        Ok::<_, Miss>(error.ok_or_else(|| Miss::new("a held lock was had"))?.waited)
+    };
+    let (by_default, at_most) = (waited(Wait::DEFAULT)?, waited(FUSE.into())?);
+    drop(held);
+    let kept = by_default >= short && at_most >= short * 2 && at_most < FUSE;
+    ensure(kept, || format!("by default {by_default:?}, and at most {at_most:?}"))?;
+    Ok(format!(
+        "default {short:?}, at most {:?}: given up after {by_default:.0?}, and after {at_most:.0?} of {FUSE:?}",
+        short * 2
+    ))
+}
+
+pub(super) fn in_a_select() -> Verdict {
+    let lock = ChannelLock::new(&classes::TEST_OUTER, LockTimes::DEFAULT, 0);
+    let take = || {
+        select! {
+            recv(lock.token()?) -> token => Ok::<_, Miss>(Some(lock.claim(token?))),
+            default => Ok(None),
+        }
+    };
+    let mut first = take()?.ok_or_else(|| Miss::new("a free lock was not had"))?;
+    *first += 1;
+    // From another thread, since a lock asked for twice by one is a violation.
+    let other = scope(|scope| join(scope.spawn(|| lock.try_lock().is_none())))?;
+    ensure(other, || "two had it at once".to_owned())?;
+    drop(first);
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let _held = lock.lock(FUSE);
+        panic!("asked for by the self-test");
+    }));
+    let again = take()?.map(|held| *held);
+    ensure(panicked.is_err() && again == Some(1), || format!("after a panic under it: {again:?}"))?;
+    Ok("taken in a select!, refused at once while held, and given back, by a panic too".to_owned())
+}
+
+pub(super) fn held_for_long() -> Verdict {
+    let (events, leaf) = (Events::new(), Leaf::new(&classes::TEST_LEAF, ()));
+    let mut watch = LockWatch::new(events.clone());
+    let alert = || events.alerts().into_iter().find(|alert| alert.subject == classes::TEST_LEAF.name());
+    let message = scope(|scope| {
+        let (hold, held) = bounded::<()>(0);
+        let (is_held, had) = bounded::<()>(0);
+        let leaf = &leaf;
+        scope.spawn(move || {
+            let _held = leaf.lock();
+            drop(is_held);
+            let _ = held.recv_timeout(FUSE);
+        });
+        let _ = had.recv_timeout(FUSE);
+        scope.spawn(move || drop(leaf.lock()));
+        // As if whoever waits had waited for long.
+        let raised = until("the alert", || {
+            watch.look(now() + LASTING);
+            alert().is_some()
+        });
+        let message = alert().map(|alert| alert.message).unwrap_or_default();
+        drop(hold);
+        raised.map(|()| message)
+    })?;
+    until("the alert is over", || {
+        watch.look(now());
+        alert().is_none()
+    })?;
+    ensure(message.contains("held by"), || format!("the alert says {message:?}"))?;
+    Ok(format!("alerted past {LASTING:?}, and cleared once it was had"))
 }
 
 pub(super) fn cancelled() -> Verdict {

@@ -10,11 +10,19 @@ mod faults;
 mod figures;
 mod locks;
 mod memory;
+mod objects;
+mod optimization;
+mod planes;
 mod queueing;
+mod ranges;
+mod rates;
 mod rig;
 mod scaling;
 mod shedding;
+mod starting;
 mod threads;
+mod waits;
+mod watch;
 mod workers;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,60 +43,116 @@ type Claim = (&'static str, fn() -> Verdict);
 const CLAIMS: &[Claim] = &[
     ("provider isolation: one that hangs with a full queue leaves another's answers alone", workers::isolation),
     ("worker pre-spawning: the pool is ready before its first job", workers::spawned_before_the_first_job),
-    ("job dispatch: jobs are spread evenly over the workers, within 10 %", workers::spread),
+    ("startup: channels, connections and workers are each timed", starting::phases),
+    ("startup: as many workers as min_concurrency says, or all where nothing scales", starting::fewest_first),
+    ("worker counts: configured and actual are told apart where threads run short", starting::short_of_threads),
+    ("ready state: ready once every pool is up, and no longer when it drains", planes::probes),
+    ("job dispatch: jobs are spread evenly over the workers, idle ones and saturated ones", workers::spread),
     ("load balancing: a job goes to whichever worker is idle", workers::availability),
     ("worker lifecycle: listening, API call, listening again, with the request's id", workers::lifecycle),
     ("a worker is busy until its stream ends", workers::busy_until_the_stream_ends),
+    ("per-worker figures: jobs and busy time add up", rates::per_worker),
+    ("worker counts: active = busy + idle at every look, under load", rates::rows_add_up),
     ("resource pools: connections to the provider are used again", workers::connections_are_reused),
     ("overflow: excess jobs are queued, and all are served", queueing::overflow_is_queued),
+    ("queue depth: what waits is told, and the deepest that it was", waits::depth),
     ("backpressure, block: waits for a place, and is served", queueing::block),
     ("backpressure, error: refused exactly past concurrency + buffer", queueing::error),
     ("backpressure, drop: dropped exactly past concurrency + buffer", queueing::drop),
     ("backpressure, drop_oldest: each newcomer sheds the one that has waited longest", shedding::drop_oldest),
     ("backpressure: a refusal says when to come again, by the measured drain rate", shedding::come_again),
     ("backpressure: a place comes back at once when its waiter leaves", shedding::places_come_back),
+    ("backpressure: past max_buffered_bytes a request is refused, and never queued", shedding::byte_budget),
+    (
+        "metrics: accepted, blocked, rejected, dropped and completed are counted under each policy",
+        queueing::counted_by_policy,
+    ),
     ("lanes: batch keeps its share while both wait, and gets what is left", shedding::batch_share),
     ("queue wait limit: ends at wait_timeout, and says in which phase", queueing::wait_limit),
     ("an unknown policy, or a size out of bounds, is a configuration error", queueing::refused_by_configuration),
+    ("job queue buffer: 100 to 1000; outside a warning, beyond 1 to 1,000,000 an error", ranges::buffer_size),
+    ("worker pool size: 10 to 100; outside a warning, beyond the thread limit an error", ranges::concurrency),
+    ("result buffer: 50 to 500; outside a warning, beyond 1 to 65,536 an error", ranges::result_buffer),
+    ("queue wait limits: 1 to 10 s; outside a warning, beyond 10 min an error", ranges::wait_timeout),
+    ("processing time-outs: 30 to 300 s; outside a warning, beyond 10 ms to 24 h an error", ranges::request_timeout),
+    ("shutdown time-outs: 5 to 30 s; outside a warning, beyond 1 h an error", ranges::shutdown_timeout),
     ("processing time-out: an attempt ends at its limit, and so does its upstream request", endings::processing),
+    ("time-outs at work: no answer, no first event and silence are counted by kind", waits::timeouts_by_kind),
     ("context cancellation: reaches the upstream within 100 ms", endings::cancellation),
     ("result channel: buffered, and a reader that stops holds the provider up", endings::result_buffer),
     ("graceful shutdown: current and waiting jobs are completed, new ones refused", endings::graceful),
     ("shutdown time-out: what is left is cut or answered at the deadline", endings::cut_at_the_deadline),
     ("quit and done channels: every worker ends and is joined", endings::quit),
     ("panic isolation: a worker's panic costs one request, and the worker is replaced", faults::worker_panics),
+    ("panic logging: told with the worker, the request, and what was said", faults::panics_are_told),
     ("panic isolation: a thread's panic is caught, counted and told to its owner", faults::thread_panics),
+    ("panic recovery: the gateway's own threads go on, counted and alerted", threads::services_restart),
     ("thread limit: past it a spawn is refused, and the place comes back", faults::thread_limit),
-    ("thread tracking: each has a name and a number, and its end is recorded", faults::tracking),
     ("thread limit: derived from the system's, and a refusal says which one", threads::derived_limit),
+    ("thread limit: connections leave threads to workers, and both to whoever looks after them", threads::kept_free),
+    ("thread limit: being near it is alerted, until there is room again", watch::near_the_limit),
+    ("thread tracking: each has a name and a number, and its end is recorded", faults::tracking),
+    ("thread lifetimes: measured for each, with percentiles by role", threads::lifetimes),
     ("thread states: running, waiting for a channel or a lock, I/O; jobs are counted by role", threads::states),
     ("thread completion: the last 256 that ended are remembered", threads::ended_ring),
-    ("health checks: a thread past its deadline is counted and alerted, until it goes on", threads::stuck),
-    ("blocked operations: idle threads are not counted", threads::idle_is_not_blocked),
-    ("panic recovery: the gateway's own threads go on, counted and alerted", threads::services_restart),
+    ("idle time-outs: a connection's thread that is not needed ends", planes::idle_thread_ends),
+    ("health checks: the watchdog comes round at its interval", watch::comes_round),
+    ("health checks: a thread past its deadline is counted and alerted, until it goes on", watch::stuck),
+    ("blocked operations: who is held up is counted, and for how long", watch::held_up_is_blocked),
+    ("blocked operations: idle threads are not counted", watch::idle_is_not_blocked),
     ("leak prevention: after every outcome threads, places and channels are back", threads::nothing_leaks),
+    ("resource leak prevention: room is acquired under a time-out, and given back", shedding::room_under_a_time_limit),
+    ("object pools: channels, jobs, responses and buffers, each on the way of a request", objects::each_kind),
     (
         "object pools: 85 % hits or more of channels, 80 % of jobs, 70 % of responses and buffers, steady",
         memory::hit_ratios,
     ),
+    ("object pools: acquisitions, hits, misses and returns are counted, and add up", objects::counted),
+    ("object pools: one use in 64 is timed, its acquisition, its reset and its return", objects::timed_one_in_64),
+    ("object pools: each object has a number, and the times of its life", objects::numbered_and_timed),
+    ("object pools: an object marked for one use is discarded", objects::used_once),
+    ("object pools: memory in use, idle and used again is told", objects::memory),
+    ("object pools: no object is with two threads at a time", objects::never_shared),
     ("object pools: an object is reset before its next use, or discarded and counted", memory::reset),
     ("object pools: idle objects are bounded, and swept by age", memory::bounded),
     ("object pools: a starved pool raises its alert, and clears it once the load is steady", memory::starved),
     ("channel pool: a late result is discarded and counted, and never reaches another request", memory::late_results),
-    ("resource leak prevention: room is acquired under a time-out, and given back", shedding::room_under_a_time_limit),
     ("scaling: a burst that finds nobody idle has workers started at once", scaling::grows_on_demand),
-    ("scaling: shrinking begins within 2 s + min_interval after the load ended", scaling::shrinks_when_the_load_ends),
+    ("scaling: never more workers than concurrency says", scaling::never_more_than_the_most),
+    ("scaling: a busy pool grows by up_factor before anybody waits", scaling::grows_before_anybody_waits),
+    ("scaling: min_interval holds growth ahead back, and nobody who needs a worker now", scaling::interval),
+    (
+        "scaling: shrinking begins within 2 s + min_interval after the load ended, a quarter at a time",
+        scaling::shrinks_when_the_load_ends,
+    ),
+    ("scaling: where threads run out growth is held, and says so", scaling::held_by_the_thread_limit),
     ("scaling: every evaluation has its reason", scaling::gives_its_reasons),
-    ("provider optimization: the formula's golden rows", scaling::golden_rows),
+    ("provider optimization: the formula's golden rows", optimization::golden_rows),
+    ("provider optimization: time-out twice the latency, retries by the error rate", optimization::timeout_and_retries),
+    ("provider optimization: what is no rate and no share is refused", optimization::refused),
+    (
+        "provider optimization: rate, latency and error rate are observed, and what follows shown",
+        optimization::observed,
+    ),
+    ("provider optimization: concurrency auto sizes the pool by it", optimization::auto),
     ("lock order: a violation is caught and counted", locks::order),
     ("lock registry: each order of two locks is observed once, with both its sites", locks::registry),
     ("lock time-out: a lock not had in time names its holder", locks::timeout),
+    ("lock time-out: by default default_timeout, and never more than max_timeout", locks::default_and_most),
     ("multi-lock: sorted whatever order is asked for; if one is not had, none is kept", locks::several),
+    ("channel lock: taken in a select without waiting, and given back whatever happens", locks::in_a_select),
     ("channel lock: a cancel ends the wait, and the token comes back", locks::cancelled),
+    ("deadlock detection: a lock that is held for long is alerted", locks::held_for_long),
     ("deadlock: found, ended at the cost of one wait, learned, and refused the third time", locks::deadlock),
+    ("throughput: requests and jobs a second, over the last minute", rates::throughput),
+    ("queue wait: each job's is timed, with percentiles", waits::wait_times),
+    ("response time: each job's is timed, with percentiles", waits::service_times),
+    ("error rate: the share of jobs that failed, over the last minute", rates::error_rate),
+    ("errors: counted by what went wrong", rates::errors_by_kind),
     ("metrics: every submission and every request ends exactly once", figures::balance),
     ("performance correlation: service times by queue wait, and how far the two go together", shedding::correlation),
     ("metrics: counters are settled when an answer arrives", figures::settled),
+    ("JSON export: GET /stats has every key of the interface", planes::every_key),
 ];
 
 /// How one claim came out.

@@ -81,6 +81,49 @@ fn exact(policy: &str, code: Code) -> Verdict {
     })
 }
 
+pub(super) fn counted_by_policy() -> Verdict {
+    let mut words = Vec::new();
+    // Submitted, accepted, blocked, rejected, dropped, completed: of one that runs, two that wait, and two too many.
+    for (policy, expected) in [
+        ("block", [5, 5, 2, 0, 0, 5]),
+        ("error", [5, 3, 0, 2, 0, 3]),
+        ("drop", [5, 3, 0, 0, 2, 3]),
+        ("drop_oldest", [5, 5, 0, 0, 2, 3]),
+    ] {
+        let (gate, transport) = Gate::new(Hearing::Good);
+        let gateway = one(pool(1, 2, policy), transport)?;
+        scope(|scope| {
+            let mut gate = gate;
+            let mut callers = vec![scope.spawn(|| gateway.ask("p/x", "x"))];
+            gate.arrived(1)?;
+            callers.extend((0..2).map(|_| scope.spawn(|| gateway.ask("p/x", "x"))));
+            until_figures(&gateway, "two wait", |figures| figures.queue.depth == 2)?;
+            callers.extend((0..2).map(|_| scope.spawn(|| gateway.ask("p/x", "x"))));
+            until_figures(&gateway, "two were too many", |figures| {
+                let queue = &figures.queue;
+                queue.blocked_total + queue.rejected_total + queue.dropped_total == 2
+            })?;
+            gate.open();
+            callers.into_iter().try_for_each(|caller| join(caller).map(std::mem::drop))
+        })?;
+        let queue = figures(&gateway)?.queue;
+        let counted = [
+            queue.submitted_total,
+            queue.accepted_total,
+            queue.blocked_total,
+            queue.rejected_total,
+            queue.dropped_total,
+            queue.completed_total,
+        ];
+        ensure(counted == expected, || format!("{policy}: {queue:?}"))?;
+        let [_, accepted, blocked, rejected, dropped, completed] = counted;
+        words.push(format!(
+            "{policy}: {accepted} accepted, {blocked} blocked, {rejected} rejected, {dropped} dropped, {completed} completed"
+        ));
+    }
+    Ok(words.join("; "))
+}
+
 pub(super) fn wait_limit() -> Verdict {
     const LIMIT: Duration = Duration::from_millis(100);
     let (gate, transport) = Gate::new(Hearing::Good);

@@ -1,11 +1,11 @@
 //! What the claims are tried on: gateways of one or two small pools, and providers in memory that do as they are told.
 
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::thread::ScopedJoinHandle;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::thread::{ScopedJoinHandle, scope};
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, select, tick};
+use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
 use serde_json::{Map, Value, json};
 
 use crate::config::Config;
@@ -60,6 +60,25 @@ pub(super) fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<(), M
         let _ = ticks.recv();
     }
     Ok(())
+}
+
+/// Waits until so much time has passed since `start`: for what is measured over a time, never for somebody else.
+pub(super) fn pass(start: Instant, time: Duration) -> Result<(), Miss> {
+    until("time passes", || now().saturating_duration_since(start) >= time)
+}
+
+/// An experiment that several claims are read off: the first of them runs it, the others find what it measured, or why it
+/// measured nothing.
+pub(super) struct Shared<T>(OnceLock<Result<T, String>>);
+
+impl<T> Shared<T> {
+    pub(super) const fn new() -> Self {
+        Self(OnceLock::new())
+    }
+
+    pub(super) fn of(&self, run: impl FnOnce() -> Result<T, Miss>) -> Result<&T, Miss> {
+        self.0.get_or_init(|| run().map_err(Miss::into_text)).as_ref().map_err(Miss::new)
+    }
 }
 
 /// What a caller's thread came back with.
@@ -157,6 +176,24 @@ pub(super) fn instant() -> Arc<dyn Transport> {
     Arc::new(MemoryTransport::new(|request, _| Ok(echo(request))))
 }
 
+/// A provider that takes `time` for each answer.
+pub(super) fn taking(time: Duration) -> Arc<dyn Transport> {
+    Arc::new(MemoryTransport::new(move |request: &Outgoing<'_>, _| {
+        let _ = never::<()>().recv_timeout(time);
+        Ok(echo(request))
+    }))
+}
+
+/// Has `callers` ask `calls` times each.
+pub(super) fn load(gateway: &Gateway, callers: u64, calls: u64) -> Result<(), Miss> {
+    scope(|scope| {
+        let callers: Vec<_> = (0..callers)
+            .map(|_| scope.spawn(|| (0..calls).try_for_each(|_| gateway.ask(&format!("{NAME}/x"), "x").map(drop))))
+            .collect();
+        callers.into_iter().try_for_each(|caller| Ok(join(caller)??))
+    })
+}
+
 /// Whether a provider behind a gate hears of a cancel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hearing {
@@ -175,11 +212,11 @@ impl Gate {
     pub(super) fn new(hearing: Hearing) -> (Self, Arc<dyn Transport>) {
         let (arrive, arrivals) = bounded(1024);
         let (closed, opened) = bounded::<Infallible>(0);
-        let never = crossbeam_channel::never();
+        let deaf = never();
         let transport = MemoryTransport::new(move |request: &Outgoing<'_>, control: &Control<'_>| {
             // More than a thousand arrivals that nobody looks at are as good as none.
             let _ = arrive.try_send(());
-            let cancelled = if hearing == Hearing::Good { control.cancel.channel() } else { &never };
+            let cancelled = if hearing == Hearing::Good { control.cancel.channel() } else { &deaf };
             select! {
                 recv(opened) -> _ => Ok(echo(request)),
                 recv(cancelled) -> _ => {

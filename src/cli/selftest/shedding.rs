@@ -158,6 +158,36 @@ pub(super) fn batch_share() -> Verdict {
     })
 }
 
+pub(super) fn byte_budget() -> Verdict {
+    let (gate, behind) = Gate::new(Hearing::Good);
+    let short = MemoryTransport::new(move |request: &Outgoing<'_>, control: &Control<'_>| {
+        behind.send(request, control)?;
+        Ok(Incoming { status: 200, headers: Vec::new(), body: Body::from_bytes("{\"choices\":[]}") })
+    });
+    let mut settings = rooted(vec![("p", pool(2, 4, "block"))]);
+    settings["server"] = json!({ "max_buffered_bytes": 1 << 20, "max_body_bytes": 1 << 20 });
+    let gateway = configured(&settings, vec![("p", Arc::new(short))])?;
+    let held = || gateway.stats().requests.buffered_bytes;
+    let ask = |bytes: usize| {
+        let body = ChatRequest::new("p/x", "x".repeat(bytes)).to_body(false);
+        gateway.chat_raw(body, &CallOptions::default())
+    };
+    scope(|scope| {
+        let mut gate = gate;
+        let running = scope.spawn(|| ask(900_000));
+        gate.arrived(1)?;
+        let bytes = held();
+        let error = ask(200_000).err().ok_or_else(|| Miss::new("1.1 MB were taken into 1 MiB"))?;
+        ensure(error.code() == Code::Overloaded && error.retry_after().is_some(), || format!("{error:?}"))?;
+        let submitted = figures(&gateway)?.queue.submitted_total;
+        ensure(bytes > 900_000 && submitted == 1, || format!("{bytes} bytes held, {submitted} submitted"))?;
+        gate.open();
+        join(running)??;
+        until("all bytes are back", || held() == 0)?;
+        Ok(format!("{bytes} bytes of 1 MiB held: 200 kB more are {}, and not queued; 0 held later", error.code()))
+    })
+}
+
 pub(super) fn room_under_a_time_limit() -> Verdict {
     let transport = MemoryTransport::new(|request: &Outgoing<'_>, _: &Control<'_>| {
         let long = request.body.windows(6).any(|text| text == b"\"long\"");

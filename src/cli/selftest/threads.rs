@@ -6,18 +6,15 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 use serde_json::json;
 
-use super::rig::{FUSE, Hearing, Miss, Verdict, configured, ensure, instant, one, pool, rooted, until};
+use super::faults::{STACK, ended};
+use super::rig::{FUSE, Hearing, Miss, Verdict, configured, ensure, instant, one, pass, pool, rooted, until};
 use crate::events::Events;
 use crate::gateway::{CallOptions, Gateway};
 #[cfg(not(debug_assertions))]
 use crate::sync::Quit;
 use crate::sync::threads::{Threads, count_job};
 use crate::sync::{CancelReason, CancelToken, Role, State, limits, threads};
-use crate::time::Deadline;
-use crate::transport::{MemoryTransport, TransportError, TransportErrorKind};
-
-/// Stack of a thread that does next to nothing, in bytes.
-const STACK: usize = 256 << 10;
+use crate::time::{Deadline, micros_of, now};
 
 /// How many ended threads are remembered.
 const KEPT: usize = 256;
@@ -32,7 +29,7 @@ pub(super) fn derived_limit() -> Verdict {
     let first = threads.spawn(Role::Watchdog, "held", move || _ = held.recv_timeout(FUSE))?;
     let refusal = threads.spawn(Role::Watchdog, "past", || ()).err().map(|error| error.to_string()).unwrap_or_default();
     drop(hold);
-    first.join(Deadline::after(FUSE)).map_err(|thread| Miss::new(format!("{} did not end", thread.name())))?;
+    ended(first)?;
     ensure(refusal.contains(set_by), || format!("a refusal said {refusal:?}"))?;
     Ok(format!("{limit} threads, set by {set_by}, which a refusal names"))
 }
@@ -58,7 +55,7 @@ pub(super) fn states() -> Verdict {
         seen.push(format!("{state:?}"));
         go.send_timeout((), FUSE).map_err(|error| Miss::new(error.to_string()))?;
     }
-    thread.join(Deadline::after(FUSE)).map_err(|thread| Miss::new(format!("{} did not end", thread.name())))?;
+    ended(thread)?;
     let jobs = threads.stats().by_role.get(&Role::Worker).map(|row| row.jobs_total);
     ensure(jobs == Some(4), || format!("{jobs:?} jobs counted"))?;
     Ok(format!("seen as {}; 4 jobs counted, also after its end", seen.join(", ")))
@@ -68,12 +65,61 @@ pub(super) fn ended_ring() -> Verdict {
     let threads = Threads::new(4, STACK);
     for number in 0..KEPT + 10 {
         let thread = threads.spawn(Role::Worker, &format!("worker-{number}"), || ())?;
-        thread.join(Deadline::after(FUSE)).map_err(|thread| Miss::new(format!("{} did not end", thread.name())))?;
+        ended(thread)?;
     }
     let stats = threads.stats();
     let (kept, first) = (stats.ended.len(), stats.ended.first().map(|ended| ended.name.to_string()));
     ensure((kept, first.as_deref()) == (KEPT, Some("worker-10")), || format!("{kept} kept, from {first:?} on"))?;
     Ok(format!("{} ended, the last {KEPT} are remembered", stats.finished_total))
+}
+
+pub(super) fn kept_free() -> Verdict {
+    const LIMIT: u64 = 16;
+    let threads = Threads::new(LIMIT, STACK);
+    let (hold, held) = bounded::<()>(0);
+    let start = |role| {
+        let held = held.clone();
+        threads.spawn(role, "held", move || _ = held.recv_timeout(FUSE))
+    };
+    let mut running = Vec::new();
+    let mut found = Vec::new();
+    // An eighth is kept from connections, half of that from workers.
+    for (role, fit) in [(Role::Conn, LIMIT - 2), (Role::Worker, 1), (Role::Admin, 1)] {
+        let mut had = 0;
+        while let Ok(thread) = start(role) {
+            running.push(thread);
+            had += 1;
+        }
+        found.push((role.as_str(), had, fit));
+    }
+    drop(hold);
+    running.into_iter().try_for_each(ended)?;
+    ensure(found.iter().all(|(_, had, fit)| had == fit), || format!("role, had, expected: {found:?}"))?;
+    Ok(format!("of {LIMIT} threads: connections {}, one more worker, one more for who looks after them", LIMIT - 2))
+}
+
+pub(super) fn lifetimes() -> Verdict {
+    const THREADS: u64 = 8;
+    const HELD: Duration = Duration::from_millis(10);
+    let threads = Threads::new(THREADS, STACK);
+    let (hold, held) = bounded::<()>(0);
+    let begun = now();
+    let mut running = Vec::new();
+    for number in 0..THREADS {
+        let held = held.clone();
+        running.push(threads.spawn(Role::Watchdog, &format!("held-{number}"), move || _ = held.recv_timeout(FUSE))?);
+    }
+    pass(now(), HELD)?;
+    drop(hold);
+    running.into_iter().try_for_each(ended)?;
+    let most = micros_of(now().saturating_duration_since(begun));
+    let stats = threads.stats();
+    let row = stats.by_role.get(&Role::Watchdog).ok_or_else(|| Miss::new("the role has no figures"))?;
+    let lived = row.lifetime_us;
+    let bounds = micros_of(HELD)..=most;
+    ensure(lived.count == THREADS && row.active == 0, || format!("{row:?}"))?;
+    ensure(stats.ended.iter().all(|ended| bounds.contains(&ended.lifetime_us)), || format!("{bounds:?}: {stats:?}"))?;
+    Ok(format!("{THREADS} of a role, held for {HELD:?}: median {} µs, longest {} µs", lived.p50, lived.max))
 }
 
 /// A gateway whose watchdog looks often.
@@ -88,38 +134,6 @@ fn watched(transport: Arc<dyn crate::transport::Transport>) -> Result<Gateway, M
 
 fn has_alert(events: &Events, kind: &str) -> bool {
     events.alerts().iter().any(|alert| alert.kind == kind)
-}
-
-pub(super) fn stuck() -> Verdict {
-    let (hold, held) = bounded::<()>(0);
-    let gateway = watched(Arc::new(MemoryTransport::new(move |_, _| {
-        // It hears neither of its deadline nor of a cancel.
-        let _ = held.recv_timeout(FUSE);
-        Err(TransportError::new(TransportErrorKind::NoAnswer, "let go by the self-test"))
-    })))?;
-    let refused = gateway.ask("p/x", "hang");
-    ensure(refused.is_err(), || format!("the request came to {refused:?}"))?;
-    let counted = || gateway.stats().threads.stuck;
-    until("the stuck thread is seen", || counted() == 1 && has_alert(gateway.events(), "stuck_thread"))?;
-    let alert = gateway.events().alerts().into_iter().find(|alert| alert.kind == "stuck_thread");
-    let message = alert.map(|alert| alert.message).unwrap_or_default();
-    ensure(message.contains("p-worker-1") && message.contains("req_"), || format!("the alert says {message:?}"))?;
-    drop(hold);
-    until("and that it is over", || counted() == 0 && !has_alert(gateway.events(), "stuck_thread"))?;
-    Ok("1 worker past its deadline counted and alerted with its request, and cleared once it went on".to_owned())
-}
-
-pub(super) fn idle_is_not_blocked() -> Verdict {
-    let gateway = one(pool(8, 4, "block"), instant())?;
-    gateway.ask("p/x", "hi")?;
-    let blocked = || gateway.stats().blocked;
-    until("nobody is held up", || {
-        let blocked = blocked();
-        blocked.channel + blocked.lock + blocked.io + blocked.oldest_ms == 0
-    })?;
-    let waiting = gateway.threads().list().iter().filter(|row| row.state == State::WaitingChannel).count();
-    ensure(waiting >= 8, || format!("{waiting} threads wait"))?;
-    Ok(format!("{waiting} threads wait for work, none is blocked"))
 }
 
 pub(super) fn services_restart() -> Verdict {
@@ -167,7 +181,7 @@ fn a_service_restarts() -> Verdict {
     })?;
     let runs = gateway.threads().list().iter().any(|row| &*row.name == "selftest");
     drop(quit);
-    thread.join(Deadline::after(FUSE)).map_err(|thread| Miss::new(format!("{} did not end", thread.name())))?;
+    ended(thread)?;
     ensure(runs, || "it did not go on".to_owned())?;
     Ok(format!("a service went on after {} panics, counted and alerted", PANICS - 1))
 }
