@@ -73,7 +73,7 @@ struct Control {
     sized: Option<Instant>,
     /// Growth on demand that is counted and not yet told: it goes on until the next look.
     untold: Option<Change>,
-    /// No more threads were to be had at the last try, which was logged.
+    /// No more threads were to be had at the last try, which was told.
     refused: bool,
 }
 
@@ -194,7 +194,8 @@ impl Roster {
             Ok(control) => control,
             Err(error) => return log::error!("{}: {error}", self.shared.settings.name),
         };
-        let mut may_hire = is_look || !control.refused;
+        // Also after a refusal: whoever has just ended left a thread, and the bell is not armed again before the next look.
+        let mut may_hire = true;
         if is_look {
             self.look(&mut control, now, &mut may_hire);
         }
