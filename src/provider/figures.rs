@@ -4,12 +4,18 @@
 //! takes becomes a [`Running`], which ends in exactly one of the jobs' outcomes. Both are guards: forgetting to settle one
 //! counts it as abandoned or failed, so the sums of the interface's section 5 hold whatever happens (I2).
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::metrics::{CountGuard, Counter, Gauge, Histogram, Paired};
 use crate::time::micros_of;
+
+thread_local! {
+    /// Whether the panic that unwinds this thread is counted.
+    static PANIC_NOTED: Cell<bool> = const { Cell::new(false) };
+}
 
 /// A provider's counters.
 #[derive(Debug, Default)]
@@ -188,6 +194,9 @@ impl Running {
         if !std::mem::replace(&mut self.open, false) {
             return;
         }
+        if std::thread::panicking() && !PANIC_NOTED.replace(true) {
+            self.figures.panics.inc();
+        }
         match outcome {
             JobOutcome::Succeeded => self.figures.succeeded.inc(),
             JobOutcome::Failed => self.figures.failed.inc(),
@@ -198,12 +207,18 @@ impl Running {
 }
 
 impl Drop for Running {
-    /// A panic is counted here, and not by who catches it: the caller is answered on the way there.
     fn drop(&mut self) {
-        if self.open && std::thread::panicking() {
-            self.figures.panics.inc();
-        }
         self.count(JobOutcome::Failed);
+    }
+}
+
+impl Figures {
+    /// Counts the panic that this thread caught, unless its job's end has: the caller is answered on the way to whoever
+    /// catches it, and is to find it counted.
+    pub(crate) fn note_panic(&self) {
+        if !PANIC_NOTED.take() {
+            self.panics.inc();
+        }
     }
 }
 

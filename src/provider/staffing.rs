@@ -111,7 +111,7 @@ struct Control {
     sized: Option<Instant>,
     /// Growth on demand that is counted and not yet told: it goes on until the next look.
     untold: Option<Change>,
-    /// No more threads were to be had at the last try, which was logged: the bell hires nobody until the next look.
+    /// No more threads were to be had at the last try, which was told.
     refused: bool,
 }
 
@@ -230,15 +230,15 @@ impl Staffing {
             Ok(control) => control,
             Err(error) => return log::error!("{}: {error}", self.name),
         };
-        let mut may_hire = is_look || !control.refused;
+        // Also after a refusal: whoever has just ended left a thread, and the bell is not armed again before the next look.
+        let mut may_hire = true;
         if is_look {
             self.look(crew, &mut control, now, &mut may_hire);
         }
         self.fill(crew, &mut control, &mut may_hire);
         self.meet_demand(crew, &mut control, now, &mut may_hire);
         if is_look {
-            // A look that nobody was refused in ends the refusal, also where it had nobody to hire: the bell would be armed
-            // else, and whoever rings it be left standing until the next look.
+            // A look that nobody was refused in ends the refusal, also where it had nobody to hire: the next one is told.
             control.refused &= !may_hire;
             self.tell(&mut control);
         }

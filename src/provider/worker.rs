@@ -99,6 +99,7 @@ fn serve(shared: &Shared, face: &Face, job: Joint<Job>, payload: Payload, scratc
     let served = catch_unwind(AssertUnwindSafe(|| attempt::run(shared, face, job, payload, taken, scratch)));
     drop(busy);
     if let Err(panic) = served {
+        shared.figures.note_panic();
         let (name, id) = (&shared.settings.name, &call.request_id);
         let text = panic_text(&*panic);
         count_panic(format!("at request {id}: {text}"));

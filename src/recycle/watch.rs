@@ -1,5 +1,9 @@
 //! What is told of a pool: its part of `/stats`, the ratio of hits over the last minute, and when that is too low.
 //!
+//! **Alert.** A miss is nobody's fault while every object is in use: so is each of the first that come after a quiet night,
+//! and each by which a load grows. Only those misses count against a pool that an object would have met which it has lost
+//! in the same minute, because it came back and found no room, did not come back, or stood idle for too long.
+//!
 //! Pure but for its lock: `now` is handed in. Nobody pays for a ratio but whoever tends the pool, about once a second.
 
 use std::collections::VecDeque;
@@ -45,22 +49,31 @@ struct Sample {
     at: Instant,
     acquired: u64,
     hits: u64,
+    lost: u64,
 }
 
 impl Sample {
     fn of(tally: &Tally, at: Instant) -> Self {
-        Self { at, acquired: tally.acquired, hits: tally.hits }
+        Self { at, acquired: tally.acquired, hits: tally.hits, lost: tally.discarded + tally.evicted }
+    }
+
+    /// What has come since `base`, at the time of this one.
+    fn since(self, base: Self) -> Self {
+        Self {
+            at: self.at,
+            acquired: self.acquired.saturating_sub(base.acquired),
+            hits: self.hits.saturating_sub(base.hits),
+            lost: self.lost.saturating_sub(base.lost),
+        }
     }
 }
 
 impl Samples {
-    /// Acquisitions and hits since the oldest sample within the window, or since the last one if all are older.
-    fn since(&self, now: Instant, tally: &Tally) -> (u64, u64) {
+    /// What has come since the oldest sample within the window, or since the last one if all are older.
+    fn recent(&self, now: Instant, tally: &Tally) -> Sample {
         let inside = |sample: &&Sample| now.saturating_duration_since(sample.at) <= WINDOW;
-        match self.past.iter().find(inside).or(self.past.back()) {
-            Some(base) => (tally.acquired.saturating_sub(base.acquired), tally.hits.saturating_sub(base.hits)),
-            None => (tally.acquired, tally.hits),
-        }
+        let (present, base) = (Sample::of(tally, now), self.past.iter().find(inside).or(self.past.back()));
+        base.map_or(present, |base| present.since(*base))
     }
 }
 
@@ -72,29 +85,31 @@ impl Window {
 
     /// Takes a sample and says what is wrong with the ratio of hits.
     pub(super) fn judge(&self, now: Instant, tally: &Tally, alert_below: f64) -> Option<String> {
-        let (acquired, hits, low) = {
+        let (Sample { acquired, hits, lost, .. }, low) = {
             let mut samples = self.0.lock();
             if samples.past.back().is_none_or(|last| now.saturating_duration_since(last.at) >= APART) {
                 samples.past.push_back(Sample::of(tally, now));
             }
             let old = samples.past.partition_point(|sample| now.saturating_duration_since(sample.at) > WINDOW);
             samples.past.drain(..old);
-            let (acquired, hits) = samples.since(now, tally);
+            let recent = samples.recent(now, tally);
             let bound = if samples.low { (alert_below + RECOVERED).min(1.0) } else { alert_below };
-            samples.low = acquired >= FEWEST && (hits as f64) < bound * acquired as f64;
-            (acquired, hits, samples.low)
+            let avoidable = (recent.acquired - recent.hits).min(recent.lost);
+            let good = (recent.acquired - avoidable) as f64;
+            samples.low = recent.acquired >= FEWEST && good < bound * recent.acquired as f64;
+            (recent, samples.low)
         };
         low.then(|| {
             format!(
-                "{hits} of {acquired} acquisitions in the last minute were hits, fewer than alert_below {alert_below}; \
-                 look at max_idle, and at discarded_total for objects that were not given back"
+                "{hits} of {acquired} acquisitions in the last minute were hits, fewer than alert_below {alert_below}, and \
+                 {lost} objects were lost; look at max_idle, idle_max_age, and discarded_total for objects not given back"
             )
         })
     }
 
     fn ratio(&self, now: Instant, tally: &Tally) -> (Option<f64>, bool) {
         let samples = self.0.lock();
-        let (acquired, hits) = samples.since(now, tally);
+        let Sample { acquired, hits, .. } = samples.recent(now, tally);
         (ratio(hits, acquired), samples.low)
     }
 }
@@ -126,7 +141,7 @@ pub struct PoolStats {
     pub return_ns: Dist,
     pub bytes_held: u64,
     pub bytes_reused_total: u64,
-    /// Whether the ratio of hits is below its bound, over at least [`FEWEST`] acquisitions.
+    /// Whether the ratio of hits is below its bound, over at least [`FEWEST`] acquisitions, by objects that were lost.
     pub alert: bool,
 }
 

@@ -13,7 +13,7 @@ use crate::provider::roster::Roster;
 use crate::provider::{AttemptSettings, Provider, Stock};
 use crate::queue::ByteBudget;
 use crate::recycle::Limits;
-use crate::sync::{LockTimes, Threads};
+use crate::sync::{LockTimes, Role, Threads};
 use crate::time::{Deadline, now};
 use crate::transport::{Body, Incoming, MemoryTransport};
 use crate::wire::openai;
@@ -197,6 +197,39 @@ fn a_decision_to_grow_that_leaves_fewer_than_there_were_counts_nobody_as_added()
     let scaling = provider.stats().scaling;
     assert_eq!((scaling.workers_added_total, scaling.up_total), (0, 0), "{scaling:?}");
     assert!(scaling.held_total["thread_limit"] > 0 && roster.staffing.wanted() == 1, "{scaling:?}");
+}
+
+#[test]
+fn a_thread_that_comes_free_after_a_refusal_is_had_at_once_and_not_at_the_next_look() {
+    // Room for the supervisor, a worker and another thread.
+    let threads = Threads::new(3, 512 << 10);
+    let (open, opened) = bounded::<()>(0);
+    let wait = move || assert!(opened.recv_timeout(FUSE).is_err());
+    let provider = provider_with(&threads, LockTimes::DEFAULT, wait);
+    let roster = &provider.pool.roster;
+    let supervisor = provider.pool.supervisor.take().expect("it runs");
+    let other = supervisor.0.watch();
+    let other = threads.spawn(Role::Resolver, "other", move || assert!(other.channel().recv_timeout(FUSE).is_err()));
+    let other = other.expect("there is room");
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..2).map(|_| scope.spawn(|| provider.attempt(&call(), &"m".into(), 1, None))).collect();
+        let fuse = Deadline::after(FUSE);
+        while provider.stats().workers.busy == 0 || roster.shared.lanes.standing() == 0 {
+            assert!(!fuse.passed(), "one runs and one waits");
+            std::thread::yield_now();
+        }
+        roster.tend(now(), false);
+        assert!(provider.stats().scaling.held_total["thread_limit"] > 0 && roster.staffing.wanted() == 1);
+        // Whoever would look by itself ends, and the other thread with it.
+        drop(supervisor.0);
+        for thread in [supervisor.1, other] {
+            thread.join(Deadline::after(FUSE)).expect("it ends");
+        }
+        roster.tend(now(), false);
+        assert_eq!(roster.staffing.wanted(), 2, "{:?}", provider.stats().scaling);
+        drop(open);
+        asked.into_iter().for_each(|asked| assert!(asked.join().expect("no panic").result.is_ok()));
+    });
 }
 
 #[test]

@@ -184,6 +184,20 @@ fn a_few_misses_or_a_silent_pool_are_no_alert() {
 }
 
 #[test]
+fn a_burst_after_a_quiet_night_and_a_load_that_grows_are_no_alert() {
+    let (pool, start) = (pool(100, 1000), now());
+    let at = |s: u64| start + Duration::from_secs(s);
+    assert_eq!(pool.tend(at(100)), None);
+    assert_eq!(pool.stats().idle, 0, "nothing that was made beforehand is left in the morning");
+    let mut out = Vec::new();
+    for second in 200..260 {
+        out.extend((0..10).map(|_| pool.acquire()));
+        assert_eq!(pool.tend(at(second)), None, "each miss finds all others in use");
+    }
+    assert_eq!(pool.stats().hit_ratio, Some(0.0));
+}
+
+#[test]
 fn a_ratio_at_its_bound_does_not_flicker() {
     let (pool, start) = (pool(0, 1), now());
     let at = |s: u64| start + Duration::from_secs(s);
