@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::rig::{
     FUSE, Gate, Hearing, Miss, NAME, Verdict, ensure, figures, fixed, instant, join, one, pool, refused, sim_count,
-    simulated, timed, until, until_figures,
+    simulated, thrice, timed, until, until_figures,
 };
 use crate::error::Code;
 use crate::gateway::{CallOptions, Gateway, Phase};
@@ -18,6 +18,10 @@ use crate::transport::{Body, Incoming, MemoryTransport};
 use crate::wire::openai::ChatRequest;
 
 pub(super) fn processing() -> Verdict {
+    thrice(attempt_limit)
+}
+
+fn attempt_limit() -> Verdict {
     const LIMIT: Duration = Duration::from_millis(200);
     let mut settings = pool(1, 1, "block");
     settings["network_config"] = json!({ "default_request_timeout_in_seconds": "200ms" });
@@ -151,6 +155,10 @@ pub(super) fn graceful() -> Verdict {
 }
 
 pub(super) fn cut_at_the_deadline() -> Verdict {
+    thrice(cut)
+}
+
+fn cut() -> Verdict {
     const PATIENCE: Duration = Duration::from_millis(100);
     let (gate, transport) = Gate::new(Hearing::Good);
     let gateway = one(pool(1, 2, "error"), transport)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{bounded, select};
 
-use super::rig::{FUSE, Miss, Verdict, ensure, join, timed, until};
+use super::rig::{FUSE, Miss, Verdict, ensure, join, thrice, timed, until};
 use crate::events::{Events, LockWatch};
 use crate::sync::locks::{
     self, ChannelLock, Detector, LASTING, Leaf, LockErrorKind, LockTimes, Ranked, Wait, classes, lock_all,
@@ -44,6 +44,10 @@ pub(super) fn order() -> Verdict {
 }
 
 pub(super) fn timeout() -> Verdict {
+    thrice(not_had)
+}
+
+fn not_had() -> Verdict {
     const LIMIT: Duration = Duration::from_millis(50);
     let lock = Ranked::new(&classes::TEST_OUTER, ());
     let holder = std::thread::current().name().map(str::to_owned);

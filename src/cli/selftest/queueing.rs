@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::rig::{Gate, Hearing, Miss, NAME, Verdict, ensure, figures, join, one, pool, refused, timed, until_figures};
+use super::rig::{
+    Gate, Hearing, Miss, NAME, Verdict, ensure, figures, join, one, pool, refused, thrice, timed, until_figures,
+};
 use crate::config::Config;
 use crate::error::{Code, Error};
 
@@ -125,6 +127,10 @@ pub(super) fn counted_by_policy() -> Verdict {
 }
 
 pub(super) fn wait_limit() -> Verdict {
+    thrice(both_waits)
+}
+
+fn both_waits() -> Verdict {
     const LIMIT: Duration = Duration::from_millis(100);
     let (gate, transport) = Gate::new(Hearing::Good);
     let mut settings = pool(1, 1, "block");

@@ -62,6 +62,12 @@ pub(super) fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<(), M
     Ok(())
 }
 
+/// Tries a check that bounds how long something takes: a machine that is busy with something else may spoil one measurement,
+/// but not three.
+pub(super) fn thrice(check: impl Fn() -> Verdict) -> Verdict {
+    check().or_else(|_| check()).or_else(|_| check())
+}
+
 /// Waits until so much time has passed since `start`: for what is measured over a time, never for somebody else.
 pub(super) fn pass(start: Instant, time: Duration) -> Result<(), Miss> {
     until("time passes", || now().saturating_duration_since(start) >= time)

@@ -87,11 +87,11 @@ fn held_up(gateway: &Gateway) -> Result<Blocked, Miss> {
     let body = ChatRequest::new("sim/hang", "x").to_body(false);
     let seen = scope(|scope| {
         let caller = scope.spawn(|| gateway.chat_raw(body, &options));
+        let mut seen = Blocked::default();
         let waits = until("a worker waits for its provider", || {
-            let blocked = blocked();
-            blocked.io > 0 && blocked.oldest_ms >= 20
+            seen = blocked();
+            seen.io > 0 && seen.oldest_ms >= 20
         });
-        let seen = blocked();
         token.cancel(CancelReason::Caller);
         join(caller)?.err().ok_or_else(|| Miss::new("a cancelled request was answered"))?;
         waits.map(|()| seen)
