@@ -183,7 +183,7 @@ impl std::error::Error for SinkError {}
 
 /// Where a stream is relayed to: a client's connection, or a library caller's channel.
 ///
-/// `begin` is called once, then `event` and `keep_alive`, then `finish` once. A sink that is dropped without `finish`
+/// `begin` is called once, then `event`, which brings comments that keep a connection alive as well, then `finish` once. A sink that is dropped without `finish`
 /// ends as [`StreamEnd::Failed`] with an internal error (I1).
 pub trait Sink: Send {
     /// The stream begins: status and headers can go out, with the first event at the latest.

@@ -3,8 +3,8 @@
 //! A worker makes one attempt and nothing else: what comes after a failure is decided on the waiting thread. Whole answers
 //! end here; streams go on in `relay`.
 //!
-//! **Invariants.** I1: the responder is declared first, so that it is dropped last, when a panic's losses are counted. I2. I5: every read
-//! has the attempt's deadline.
+//! **Invariants.** I1: whatever is dropped by a panic, the responder goes behind what counts it (see `Active`). I2. I5: every
+//! read has the attempt's deadline.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

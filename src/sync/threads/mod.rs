@@ -38,7 +38,7 @@ pub use stats::{Ended, RoleRow, ThreadRow, ThreadStats};
 use super::locks::{Leaf, classes};
 use crate::ids::ThreadId;
 use crate::metrics::{CountGuard, Counter, Gauge, Histogram};
-use crate::time::{Backoff, coarse_us, micros_of, now};
+use crate::time::{Backoff, Stamp, micros_of, now};
 use panics::Panics;
 use state::Entry;
 
@@ -312,7 +312,7 @@ impl Threads {
     #[must_use]
     pub fn list(&self) -> Vec<ThreadRow> {
         let live: Vec<_> = self.0.table.lock().live.values().cloned().collect();
-        let now_us = coarse_us();
+        let now_us = Stamp::now().micros();
         live.iter().map(|entry| entry.row(now_us)).collect()
     }
 
@@ -320,7 +320,7 @@ impl Threads {
     #[must_use]
     pub fn stats(&self) -> ThreadStats {
         let registry = &self.0;
-        let (now_us, mut stuck, mut jobs) = (coarse_us(), 0, [0; Role::ALL.len()]);
+        let (now_us, mut stuck, mut jobs) = (Stamp::now().micros(), 0, [0; Role::ALL.len()]);
         let table = registry.table.lock();
         // Under the lock under which an ending thread's jobs go over to its role, so that none is missed or counted twice.
         for entry in table.live.values() {

@@ -22,7 +22,7 @@ use super::panics::Panics;
 use super::role::Role;
 use super::stats::ThreadRow;
 use crate::ids::ThreadId;
-use crate::time::{coarse_us, micros_of, now};
+use crate::time::{Stamp, micros_of, now};
 
 /// What a thread is given beyond what it said it would take: for the end of what ended at its deadline, and for a processor
 /// that is not to be had at once.
@@ -83,10 +83,10 @@ pub(super) struct Entry {
     pub(super) role: Role,
     pub(super) born: Instant,
     pub(super) panics: Arc<Panics>,
-    /// What it does in the low bits, and since when, in coarse microseconds, above them: one word, so that whoever reads
+    /// What it does in the low bits, and since when, as a stamp in microseconds, above them: one word, so that whoever reads
     /// never sees the time of another state.
     at: AtomicU64,
-    /// Until when the present piece of work should be over, in coarse microseconds; 0 for no limit.
+    /// Until when the present piece of work should be over, as a stamp in microseconds; 0 for no limit.
     due_us: AtomicU64,
     jobs: AtomicU64,
 }
@@ -107,7 +107,7 @@ impl Entry {
         entry
     }
 
-    /// The row of `/threads`, at a moment of the coarse clock.
+    /// The row of `/threads`, at a moment by the stamps' clock.
     pub(super) fn row(&self, now_us: u64) -> ThreadRow {
         let at = self.at.load(Ordering::Relaxed);
         let doing = Doing(at & ((1 << Doing::BITS) - 1));
@@ -145,7 +145,7 @@ impl Entry {
     }
 
     fn enter(&self, doing: Doing) -> Doing {
-        self.enter_at(coarse_us(), doing)
+        self.enter_at(Stamp::now().micros(), doing)
     }
 
     fn enter_at(&self, now_us: u64, doing: Doing) -> Doing {
@@ -195,7 +195,7 @@ pub fn enter(state: State) -> StateGuard {
 /// round within `longest` even if there is none. [`Duration::MAX`] is for a thread that waits until it is needed.
 pub fn rest(state: State, longest: Duration) -> Rest {
     let before = with_current(|entry| {
-        let now_us = coarse_us();
+        let now_us = Stamp::now().micros();
         (entry.enter_at(now_us, Doing::new(state, true)), entry.limit(now_us, longest))
     });
     Rest(before, PhantomData)
@@ -205,7 +205,7 @@ pub fn rest(state: State, longest: Duration) -> Rest {
 /// past [`GRACE`], the thread is stuck. A limit that stood already goes on where it was when the guard drops.
 /// [`Duration::MAX`] lifts it.
 pub fn due(within: Duration) -> Due {
-    Due(with_current(|entry| entry.limit(coarse_us(), within)), PhantomData)
+    Due(with_current(|entry| entry.limit(Stamp::now().micros(), within)), PhantomData)
 }
 
 /// Begins a piece of work that is over `within` that time: [`due`], and where a test may ask for a panic.
@@ -240,7 +240,7 @@ impl Drop for Rest {
     fn drop(&mut self) {
         if let Some((before, left)) = self.0 {
             with_current(|entry| {
-                let now_us = coarse_us();
+                let now_us = Stamp::now().micros();
                 entry.enter_at(now_us, before);
                 entry.unlimit(now_us, left);
             });
@@ -255,7 +255,7 @@ pub struct Due(Option<Left>, PhantomData<*const ()>);
 impl Drop for Due {
     fn drop(&mut self) {
         if let Some(left) = self.0 {
-            with_current(|entry| entry.unlimit(coarse_us(), left));
+            with_current(|entry| entry.unlimit(Stamp::now().micros(), left));
         }
     }
 }
