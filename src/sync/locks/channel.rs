@@ -1,10 +1,10 @@
-//! A lock whose value is a token in a channel of one: it may be held across I/O, and is waited for in a `select!`.
+//! A lock whose value is a token in a channel of one: it may be held across I/O, and waited for in a `select!`.
 //!
-//! **Protocol.** Whoever receives the token has the lock; it goes back into the channel when the guard made of it drops.
-//! [`ChannelLock::lock`] waits by one `select!` of {token, cancel, deadlock, deadline}, so that each ends it at once. Its
-//! users are the start of the simulated provider, which opens a listener under it, and a pool's scaler, which starts threads.
+//! **Protocol.** Whoever receives the [`Token`] has the lock; it goes back into the channel when it, or the guard made of
+//! it, drops. [`ChannelLock::lock`] waits by one `select!` of {token, cancel, deadlock, deadline}, so that each ends it at once;
+//! a caller with a `select!` of its own names [`ChannelLock::token`] there and [`claim`](ChannelLock::claim)s what comes.
 //!
-//! **Invariants.** I5: every wait ends at its deadline. I6: it has a rank and is checked like a ranked lock; the
+//! **Invariants.** I5: every wait of `lock` ends at its deadline. I6: it has a rank and is checked like a ranked lock; the
 //! rule against I/O under a lock is what it is exempt from, and the reason for it. The token is in the channel or with one
 //! holder, so that sending it back never finds the channel full.
 //!
@@ -26,7 +26,7 @@ use super::wait::{LockError, LockErrorKind, LockTimes, Patience, Wait};
 use crate::sync::cancel::{CancelReason, CancelToken};
 use crate::time::now;
 
-/// A lock that may be held across I/O, and is waited for in a `select!`.
+/// A lock that may be held across I/O, and waited for in a `select!`.
 pub struct ChannelLock<T>(Arc<Home<T>>);
 
 struct Home<T> {
@@ -38,7 +38,7 @@ struct Home<T> {
 }
 
 /// The right to a [`ChannelLock`]'s value. Dropping it gives it back.
-struct Token<T> {
+pub struct Token<T> {
     /// There until the drop.
     value: Option<T>,
     /// Weak: the channel that a token lies in must not be kept alive by it.
@@ -79,14 +79,27 @@ impl<T> ChannelLock<T> {
         Some(self.hold(token, Location::caller()))
     }
 
-    /// Where the token comes from; to ask for it is to ask for the lock, so it is where the order is checked.
+    /// The channel to name in a `select!`: what is received from it is the lock. To call this is to ask for the lock, so it
+    /// is where the order is checked; a wait that goes by it is bounded by the `select!` and not seen by the detector.
+    ///
+    /// # Errors
+    /// If this order of locks has come to a deadlock twice before.
+    ///
+    /// # Panics
+    /// As [`lock`](Self::lock).
     #[track_caller]
-    fn token(&self) -> Result<&Receiver<Token<T>>, LockError> {
+    pub fn token(&self) -> Result<&Receiver<Token<T>>, LockError> {
         if held::mine(held::Mine::holds_any) {
             order::check(self.0.class, self.id(), Location::caller(), Asked::Alone);
             patterns::check(self.0.class, self.id(), Asked::Alone)?;
         }
         Ok(&self.0.token)
+    }
+
+    /// Holds the lock whose token was received.
+    #[track_caller]
+    pub fn claim(&self, token: Token<T>) -> ChannelGuard<'_, T> {
+        self.hold(token, Location::caller())
     }
 
     fn hold(&self, token: Token<T>, site: Site) -> ChannelGuard<'_, T> {

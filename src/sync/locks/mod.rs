@@ -29,7 +29,7 @@ mod stats;
 mod tests;
 mod wait;
 
-pub use channel::{ChannelGuard, ChannelLock};
+pub use channel::{ChannelGuard, ChannelLock, Token};
 pub use class::{LockClass, classes};
 pub use detector::{Deadlock, Detector, LASTING, Lasting, Look};
 #[cfg(any(test, debug_assertions))]

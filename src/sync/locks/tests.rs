@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;
 use std::time::Duration;
 
-use crossbeam_channel::tick;
+use crossbeam_channel::{never, select, tick};
 
 use super::classes::{ROSTER, SCALING, TEST_INNER, TEST_LEAF, TEST_OUTER, TEST_PEER, TEST_TWIN};
 use super::*;
@@ -191,23 +191,23 @@ fn a_cancel_ends_the_wait_for_either_kind_of_lock() {
 #[test]
 fn a_channel_lock_is_taken_in_a_select_and_given_back_whatever_happens() {
     let lock = ChannelLock::new(&TEST_OUTER, LockTimes::DEFAULT, 1);
-    let mut held = lock.lock(FUSE).expect("free");
-    scope(|scope| {
-        let waiter = scope.spawn(|| lock.lock(FUSE).map(|mut held| *held += 1));
-        eventually("somebody waits", || stats().waiting >= 1);
-        assert!(scope.spawn(|| lock.try_lock().is_none()).join().expect("no panic"), "it is out");
-        *held += 10;
-        drop(held);
-        assert!(waiter.join().expect("no panic").is_ok());
-    });
+    let other = never::<()>();
+    select! {
+        recv(lock.token().expect("not refused")) -> token => *lock.claim(token.expect("a token")) += 1,
+        recv(other) -> _ => panic!("nothing is sent there"),
+        default(FUSE) => panic!("it is free"),
+    }
+    let unclaimed = lock.token().expect("not refused").try_recv().expect("free");
+    assert!(lock.try_lock().is_none(), "it is out");
+    drop(unclaimed);
     assert!(
         panics(|| {
-            let _held = lock.lock(FUSE).expect("given back");
+            let _held = lock.lock(FUSE).expect("free");
             panic!("while it is held");
         })
         .is_some()
     );
-    assert_eq!(*lock.lock(FUSE).expect("given back"), 12);
+    assert_eq!(*lock.lock(FUSE).expect("given back"), 2);
 }
 
 #[test]
