@@ -10,6 +10,10 @@ SHELL := bash
 
 export CLIPPY_CONF_DIR := $(CURDIR)/tests/policy
 
+# Many tests panic on purpose, on many threads; a backtrace of each takes its turn behind one lock, for seconds on a busy
+# machine, and what the tests wait for waits with it. A failed assertion says where it stands without one.
+export RUST_BACKTRACE := 0
+
 .NOTPARALLEL:
 .PHONY: run test begin format lint docs rust models page stress examples build sdk end repeat miri bench clean
 
