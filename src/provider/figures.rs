@@ -216,7 +216,7 @@ impl Figures {
     /// Counts the panic that this thread caught, unless its job's end has: the caller is answered on the way to whoever
     /// catches it, and is to find it counted.
     pub(crate) fn note_panic(&self) {
-        if !PANIC_NOTED.take() {
+        if !PANIC_NOTED.replace(false) {
             self.panics.inc();
         }
     }
