@@ -41,7 +41,7 @@ fn length() -> Duration {
 fn config() -> Value {
     let provider = |name: &str| {
         sim(json!({
-            "concurrency_and_buffer_size": { "concurrency": 3, "buffer_size": 2 },
+            "concurrency_and_buffer_size": { "concurrency": 3, "min_concurrency": 1, "buffer_size": 2 }, "scaling": {"min_interval": "1ms"},
             "network_config": {
                 "default_request_timeout_in_seconds": "400ms", "first_token_timeout": "300ms",
                 "stream_idle_timeout_in_seconds": "300ms", "stream_max_duration": "2s", "idle_connection_timeout": "200ms",

@@ -10,9 +10,8 @@ use crate::gateway::{CallOptions, Gateway};
 use crate::sync::{CancelReason, CancelToken};
 use crate::wire::openai::ChatRequest;
 
-/// Callers at once, and how often each goes through the list of models.
+/// Callers at once, each of which goes through the list of models once.
 const CALLERS: usize = 12;
-const ROUNDS: usize = 2;
 
 /// One of everything that can become of a request.
 const MODELS: [&str; 8] =
@@ -26,7 +25,7 @@ pub(super) fn balance() -> Verdict {
     scope(|scope| {
         for caller in 0..CALLERS {
             let gateway = &gateway;
-            scope.spawn(move || (0..ROUNDS).for_each(|round| storm(gateway, caller + round)));
+            scope.spawn(move || storm(gateway, caller));
         }
     });
     until("nothing is under way", || gateway.stats().requests.in_flight == 0)?;
