@@ -32,14 +32,14 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use sluicegate::config::{Optimization, Policy, Pools, Scaling, Sizing, StreamGarbage};
+use sluicegate::config::Pools;
 use sluicegate::events::Events;
 use sluicegate::gateway::CallOptions;
 use sluicegate::model::Call;
 use sluicegate::provider::{AttemptSettings, PoolSettings, Provider, Reached, Stock};
 use sluicegate::queue::ByteBudget;
 use sluicegate::recycle::Limits;
-use sluicegate::sync::{LockTimes, Threads, limits};
+use sluicegate::sync::{Threads, limits};
 use sluicegate::transport::{Body, Incoming, MemoryTransport};
 use sluicegate::wire::openai;
 
@@ -116,35 +116,12 @@ impl IdlePool {
         let transport = MemoryTransport::new(|_, _| {
             Ok(Incoming { status: 200, headers: Vec::new(), body: Body::from_bytes(ANSWER.to_vec()) })
         });
-        let pool = PoolSettings {
-            name: "pool".into(),
-            concurrency: workers,
-            min_concurrency: workers,
-            sizing: Sizing::Given,
-            scaling: Scaling::default(),
-            optimization: Optimization::default(),
-            buffer_size: 100,
-            policy: Policy::Block,
-            wait_timeout: Duration::from_secs(5),
-            batch_share: 0.125,
-            locks: LockTimes::DEFAULT,
-        };
+        let pool = PoolSettings::fixed("pool", workers, 100);
         let minute = Duration::from_secs(60);
-        let attempt = AttemptSettings {
-            key: None,
-            chat_path: "/v1/chat/completions".to_owned(),
-            headers: Vec::new(),
-            request_timeout: minute,
-            connect_timeout: minute,
-            first_token_timeout: minute,
-            stream_idle_timeout: minute,
-            stream_max_duration: minute,
-            stream_garbage: StreamGarbage::Skip,
-            early_keepalive: false,
-        };
+        let attempt = AttemptSettings::within(minute);
         let threads = Threads::new(workers as u64 + 64, 256 << 10);
         let limits = Limits { initial: 10, max_idle: 64, idle_max_age: minute, alert_below: 0.0 };
-        let stock = Stock::new(&Pools { reply_channel: limits, job: limits, response: limits, buffer: limits });
+        let stock = Stock::new(&Pools::alike(limits));
         let transport = Arc::new(transport);
         let bytes = ByteBudget::new(1 << 20);
         let provider =

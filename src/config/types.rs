@@ -87,6 +87,14 @@ pub struct Pools {
     pub buffer: recycle::Limits,
 }
 
+impl Pools {
+    /// The same `limits` for each of them.
+    #[must_use]
+    pub fn alike(limits: recycle::Limits) -> Self {
+        Self { reply_channel: limits, job: limits, response: limits, buffer: limits }
+    }
+}
+
 /// How long locks are waited for, and how often deadlocks are looked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Locks {

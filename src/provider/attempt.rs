@@ -56,6 +56,25 @@ pub struct AttemptSettings {
     pub early_keepalive: bool,
 }
 
+impl AttemptSettings {
+    /// Attempts that go to `/v1/chat/completions` without a key, each step of them within `limit`.
+    #[must_use]
+    pub fn within(limit: Duration) -> Self {
+        Self {
+            key: None,
+            chat_path: "/v1/chat/completions".to_owned(),
+            headers: Vec::new(),
+            request_timeout: limit,
+            connect_timeout: limit,
+            first_token_timeout: limit,
+            stream_idle_timeout: limit,
+            stream_max_duration: limit,
+            stream_garbage: StreamGarbage::Skip,
+            early_keepalive: false,
+        }
+    }
+}
+
 /// A provider's way upstream.
 pub(crate) struct Attempt {
     pub(crate) settings: AttemptSettings,

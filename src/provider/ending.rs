@@ -142,7 +142,7 @@ mod tests {
 
     use super::super::{AttemptSettings, PoolSettings, Provider, Stock};
     use super::*;
-    use crate::config::{Optimization, Policy, Pools, Scaling, Sizing, StreamGarbage};
+    use crate::config::{Policy, Pools};
     use crate::events::Events;
     use crate::queue::ByteBudget;
     use crate::recycle::Limits;
@@ -155,33 +155,14 @@ mod tests {
     /// A provider that nobody reaches, whose locks are waited for briefly.
     fn provider(name: &str, threads: &Threads) -> Arc<Provider> {
         let pool = PoolSettings {
-            name: name.into(),
-            concurrency: 3,
-            min_concurrency: 3,
-            sizing: Sizing::Given,
-            scaling: Scaling::default(),
-            optimization: Optimization::default(),
-            buffer_size: 1,
             policy: Policy::Error,
-            wait_timeout: FUSE,
-            batch_share: 0.0,
             locks: LockTimes { default_timeout: SHORT, max_timeout: FUSE },
+            ..PoolSettings::fixed(name, 3, 1)
         };
-        let attempt = AttemptSettings {
-            key: None,
-            chat_path: String::new(),
-            headers: Vec::new(),
-            request_timeout: FUSE,
-            connect_timeout: FUSE,
-            first_token_timeout: FUSE,
-            stream_idle_timeout: FUSE,
-            stream_max_duration: FUSE,
-            stream_garbage: StreamGarbage::Skip,
-            early_keepalive: false,
-        };
+        let attempt = AttemptSettings::within(FUSE);
         let nobody = MemoryTransport::new(|_, _| Err(TransportError::new(TransportErrorKind::Connect, "nobody")));
         let limits = Limits { initial: 0, max_idle: 1, idle_max_age: FUSE, alert_below: 0.0 };
-        let stock = Stock::new(&Pools { reply_channel: limits, job: limits, response: limits, buffer: limits });
+        let stock = Stock::new(&Pools::alike(limits));
         let (nobody, bytes) = (Arc::new(nobody), ByteBudget::new(1 << 20));
         let started =
             Provider::start(pool, attempt, None, nobody, threads, Events::new(), stock, bytes, Duration::ZERO);

@@ -91,6 +91,27 @@ pub struct PoolSettings {
     pub locks: LockTimes,
 }
 
+impl PoolSettings {
+    /// A pool that is always `workers` wide, with `buffer_size` places beyond them; whoever finds it full waits for up to
+    /// five seconds. All else is as where a configuration says nothing.
+    #[must_use]
+    pub fn fixed(name: &str, workers: usize, buffer_size: usize) -> Self {
+        Self {
+            name: name.into(),
+            concurrency: workers,
+            min_concurrency: workers,
+            buffer_size,
+            sizing: Sizing::Given,
+            scaling: Scaling::default(),
+            optimization: Optimization::default(),
+            policy: Policy::Block,
+            wait_timeout: Duration::from_secs(5),
+            batch_share: 0.125,
+            locks: LockTimes::DEFAULT,
+        }
+    }
+}
+
 /// How long each step of the start took, in microseconds; `null` for a step that is not built or not done.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]

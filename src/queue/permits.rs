@@ -203,8 +203,11 @@ impl Permits {
         };
         if outcome.is_err() {
             let mut line = self.0.line.lock();
-            line.waiting.remove(&ticket);
+            let left = line.waiting.remove(&ticket);
             self.0.settle(&line);
+            drop(line);
+            // Dropping the sender closes the channel; that, too, happens outside the lock.
+            drop(left);
         }
         outcome
     }

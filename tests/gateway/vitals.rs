@@ -5,14 +5,14 @@ use std::thread::scope;
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
-use sluicegate::config::{Optimization, Policy, Pools, Scaling, Sizing, StreamGarbage};
+use sluicegate::config::Pools;
 use sluicegate::events::Events;
 use sluicegate::gateway::CallOptions;
 use sluicegate::ids::RequestId;
 use sluicegate::provider::{AttemptSettings, PoolSettings, Provider, Stock};
 use sluicegate::queue::ByteBudget;
 use sluicegate::recycle::Limits;
-use sluicegate::sync::{CancelReason, CancelToken, LockTimes, Threads};
+use sluicegate::sync::{CancelReason, CancelToken, Threads};
 use sluicegate::time::{Deadline, now};
 use sluicegate::transport::{Body, Incoming, MemoryTransport};
 use sluicegate::wire::openai;
@@ -21,34 +21,11 @@ use crate::house::{FUSE, chat, eventually, ms, reply};
 
 /// A provider `p` of one worker.
 fn provider(threads: &Threads, transport: MemoryTransport) -> Provider {
-    let pool = PoolSettings {
-        name: "p".into(),
-        concurrency: 1,
-        min_concurrency: 1,
-        sizing: Sizing::Given,
-        scaling: Scaling::default(),
-        optimization: Optimization::default(),
-        buffer_size: 8,
-        policy: Policy::Block,
-        wait_timeout: ms(5000),
-        batch_share: 0.0,
-        locks: LockTimes::DEFAULT,
-    };
+    let pool = PoolSettings::fixed("p", 1, 8);
     let minute = Duration::from_secs(60);
-    let attempt = AttemptSettings {
-        key: None,
-        chat_path: "/chat".to_owned(),
-        headers: Vec::new(),
-        request_timeout: minute,
-        connect_timeout: minute,
-        first_token_timeout: minute,
-        stream_idle_timeout: minute,
-        stream_max_duration: minute,
-        stream_garbage: StreamGarbage::Skip,
-        early_keepalive: false,
-    };
+    let attempt = AttemptSettings::within(minute);
     let limits = Limits { initial: 0, max_idle: 8, idle_max_age: minute, alert_below: 0.0 };
-    let stock = Stock::new(&Pools { reply_channel: limits, job: limits, response: limits, buffer: limits });
+    let stock = Stock::new(&Pools::alike(limits));
     let (transport, bytes) = (Arc::new(transport), ByteBudget::new(1 << 20));
     Provider::start(pool, attempt, None, transport, threads, Events::new(), stock, bytes, ms(0)).expect("it starts")
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::Model;
-use crate::config::{Optimization, Policy, Pools, Scaling, Sizing, StreamGarbage};
+use crate::config::{Policy, Pools};
 use crate::error::Code;
 use crate::events::Events;
 use crate::ids::RequestId;
@@ -17,7 +17,7 @@ use crate::model::{Call, Operation, Priority, Sink, SinkError, StreamEnd, Stream
 use crate::provider::{AttemptSettings, Outcome, PoolSettings, Provider, Reached, Stock};
 use crate::queue::ByteBudget;
 use crate::recycle::Limits;
-use crate::sync::{CancelReason, CancelToken, LockTimes, Threads};
+use crate::sync::{CancelReason, CancelToken, Threads};
 use crate::time::{Deadline, now};
 use crate::transport::{Body, Incoming, MemoryTransport};
 use crate::wire::openai;
@@ -59,31 +59,8 @@ struct House {
 
 impl House {
     fn new(policy: Policy, wait_timeout: Duration) -> Self {
-        let pool = PoolSettings {
-            name: Arc::from("p"),
-            concurrency: 1,
-            min_concurrency: 1,
-            sizing: Sizing::Given,
-            scaling: Scaling::default(),
-            optimization: Optimization::default(),
-            buffer_size: 1,
-            policy,
-            wait_timeout,
-            batch_share: 0.125,
-            locks: LockTimes::DEFAULT,
-        };
-        let attempt = AttemptSettings {
-            key: None,
-            chat_path: "/v1/chat/completions".to_owned(),
-            headers: Vec::new(),
-            request_timeout: LONG,
-            connect_timeout: LONG,
-            first_token_timeout: LONG,
-            stream_idle_timeout: LONG,
-            stream_max_duration: LONG,
-            stream_garbage: StreamGarbage::Skip,
-            early_keepalive: false,
-        };
+        let pool = PoolSettings { policy, wait_timeout, ..PoolSettings::fixed("p", 1, 1) };
+        let attempt = AttemptSettings::within(LONG);
         let transport = MemoryTransport::new(|request, _| {
             thread::yield_now();
             assert!(!request.body.windows(4).any(|bytes| bytes == b"boom"), "asked for by the model");
@@ -98,7 +75,7 @@ impl House {
             Ok(Incoming { status: 200, headers: Vec::new(), body })
         });
         let limits = Limits { initial: 0, max_idle: 4, idle_max_age: LONG, alert_below: 0.0 };
-        let stock = Stock::new(&Pools { reply_channel: limits, job: limits, response: limits, buffer: limits });
+        let stock = Stock::new(&Pools::alike(limits));
         let (threads, transport, bytes) = (Threads::new(64, 1 << 20), Arc::new(transport), ByteBudget::new(1 << 20));
         let (events, own) = (Events::new(), stock.clone());
         let provider = Provider::start(pool, attempt, None, transport, &threads, events, own, bytes, Duration::ZERO)

@@ -10,7 +10,7 @@ use crate::error::{Code, Error};
 use crate::model::Priority;
 use crate::provider::figures::{Entry, Running, Unserved};
 use crate::queue::{Lanes, Permit, Queued, Seat, Shift, Taken};
-use crate::sync::{LockTimes, Quit};
+use crate::sync::Quit;
 use crate::time::now;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -161,17 +161,9 @@ impl World {
         let buffer = random.usize(2..=30);
         let policy = if random.bool() { Policy::Block } else { Policy::Error };
         let settings = PoolSettings {
-            name: "simulated".into(),
-            concurrency: limits.max,
             min_concurrency: limits.min,
-            buffer_size: buffer,
-            sizing: Sizing::Given,
-            scaling: Scaling::default(),
-            optimization: Optimization::default(),
             policy,
-            wait_timeout: Duration::from_secs(10),
-            batch_share: 0.125,
-            locks: LockTimes::DEFAULT,
+            ..PoolSettings::fixed("simulated", limits.max, buffer)
         };
         let (figures, permits) = (Arc::<Figures>::default(), Permits::new(limits.max + buffer));
         let staffing = Staffing::new(&settings, Arc::clone(&figures), permits.clone(), Events::new());
