@@ -108,12 +108,12 @@ fn done_is_supplied_where_the_provider_forgot_it_and_only_after_an_end() {
 #[test]
 fn silence_and_length_end_a_stream_with_their_own_error() {
     let station = Station::sim_with(json!({ "network_config": {
-        "stream_idle_timeout_in_seconds": "200ms", "stream_max_duration": "800ms", "first_token_timeout": "150ms",
+        "stream_idle_timeout_in_seconds": "600ms", "stream_max_duration": "1500ms", "first_token_timeout": "900ms",
     } }));
     for (model, headers, code, least) in [
-        ("sim/lorem-9+stall-3", &[][..], "stream_idle_timeout", 200),
-        ("sim/lorem-1000+gap-20ms", &[], "stream_too_long", 800),
-        ("sim/lorem-1000+gap-20ms", &["x-sluicegate-timeout: 300ms"], "stream_too_long", 300),
+        ("sim/lorem-9+stall-3", &[][..], "stream_idle_timeout", 600),
+        ("sim/lorem-1000+gap-20ms", &[], "stream_too_long", 1500),
+        ("sim/lorem-1000+gap-20ms", &["x-sluicegate-timeout: 1s"], "stream_too_long", 1000),
     ] {
         let (answer, took) = timed(|| station.client().chat(headers, &chat(model, true)).answer());
         assert_eq!((answer.status, answer.complete), (200, false), "{model}");
@@ -124,7 +124,7 @@ fn silence_and_length_end_a_stream_with_their_own_error() {
     // Before its first event a stream can still be answered with a status.
     let answer = station.client().chat(&[], &chat("sim/lorem-9+ttft-30s", true)).answer();
     assert_eq!((answer.status, answer.code().as_str()), (504, "first_token_timeout"));
-    assert!(answer.text().contains("within 150ms (first_token_timeout)"), "{}", answer.text());
+    assert!(answer.text().contains("within 900ms (first_token_timeout)"), "{}", answer.text());
     let answer = station.client().chat(&["x-sluicegate-timeout: 90ms"], &chat("sim/hang", true)).answer();
     assert_eq!((answer.status, answer.code().as_str()), (504, "first_token_timeout"));
     assert!(answer.text().contains("in the time that the request allows"), "{}", answer.text());
