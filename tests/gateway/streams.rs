@@ -82,7 +82,7 @@ fn an_end_that_the_provider_forgot_to_mark_is_an_end_and_a_cut_is_an_error() {
 
 #[test]
 fn what_fails_before_the_first_event_is_an_error_of_the_call() {
-    let (house, gate) = House::gated(provider(json!({ "network_config": { "first_token_timeout": "150ms" } })));
+    let (house, gate) = House::gated(provider(json!({ "network_config": { "first_token_timeout": "800ms" } })));
     let fail = |play: &dyn Fn(crate::house::Arrived)| {
         scope(|scope| {
             let call = scope.spawn(|| house.gateway().chat_stream(&ChatRequest::new("p/m", "hi")));
@@ -205,13 +205,13 @@ fn big_events_reach_a_reader_who_reads() {
 fn silence_and_length_are_bounded_once_a_stream_runs() {
     let house = House::new(
         json!({ "sim": sim(json!({ "network_config": {
-            "stream_idle_timeout_in_seconds": "200ms", "stream_max_duration": "900ms",
+            "stream_idle_timeout_in_seconds": "600ms", "stream_max_duration": "1500ms",
         } })) }),
         &[],
     );
     for (model, wanted, least, most) in [
-        ("sim/lorem-9+stall-3", Code::StreamIdleTimeout, 200, 200 * u64::from(SLACK)),
-        ("sim/lorem-1000+gap-20ms", Code::StreamTooLong, 900, 900 * u64::from(SLACK)),
+        ("sim/lorem-9+stall-3", Code::StreamIdleTimeout, 600, 600 * u64::from(SLACK)),
+        ("sim/lorem-1000+gap-20ms", Code::StreamTooLong, 1500, 1500 * u64::from(SLACK)),
     ] {
         let began = now();
         let stream = house.gateway().chat_stream(&ChatRequest::new(model, "x")).expect("it began");
