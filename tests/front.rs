@@ -19,14 +19,14 @@ use crate::house::{FUSE, Gate, House, eventually, provider, sim};
 use client::Client;
 
 /// A gateway with its data plane. Field order is drop order: the listener holds the gateway.
-struct Station {
+pub(crate) struct Station {
     front: Option<Front>,
-    addr: SocketAddr,
-    house: House,
+    pub(crate) addr: SocketAddr,
+    pub(crate) house: House,
 }
 
 impl Station {
-    fn on(house: House) -> Self {
+    pub(crate) fn on(house: House) -> Self {
         let front = Front::start(house.gateway(), "127.0.0.1:0".parse().expect("an address")).expect("it listens");
         Self { addr: front.addr(), front: Some(front), house }
     }
@@ -48,7 +48,7 @@ impl Station {
         (Self::on(house), gate)
     }
 
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::connect(self.addr)
     }
 
@@ -57,7 +57,7 @@ impl Station {
         self.house.gateway().sim_stats().map_or(0, |stats| stats["aborted_by_peer"].as_u64().expect("a number"))
     }
 
-    fn front(&self) -> &Front {
+    pub(crate) fn front(&self) -> &Front {
         self.front.as_ref().expect("it runs")
     }
 }

@@ -1,9 +1,12 @@
 //! The server machinery of `http`, over real sockets.
 
+mod cases;
+mod floods;
 mod framing;
 mod ledger;
 mod lifecycle;
 mod limits;
+mod raw;
 mod streams;
 mod support;
 mod watching;

@@ -114,10 +114,11 @@ impl Door {
         Ok(Held { _place: place, bytes })
     }
 
-    /// How many bytes of body to count: one that comes in chunks can be as long as any may be, until it is read.
+    /// How many bytes of body to count: one that comes in chunks can be as long as any may be, until it is read. What is
+    /// longer than any may be is refused by the server, unread: it takes none, and is no matter of load.
     fn announced(&self, head: &Head) -> u64 {
         match head.header("content-length") {
-            Some(length) => length.parse().unwrap_or(0),
+            Some(length) => length.parse().ok().filter(|length| *length <= self.max_body).unwrap_or(0),
             None if head.header("transfer-encoding").is_some() => self.max_body,
             None => 0,
         }

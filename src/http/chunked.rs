@@ -1,8 +1,10 @@
 //! The chunked transfer coding of a request's body, decoded strictly (RFC 9112, section 7.1): pure, byte by byte if need be.
 //!
 //! Whatever another server in front of us might read differently is refused: a bare LF, space around a size, a sign, a
-//! prefix. Extensions and trailers are read, bounded and thrown away; a trailer that would speak of framing is refused.
+//! prefix, an extension that is none. Extensions and trailers are read, bounded and thrown away; a trailer that would have
+//! had to be heeded before the body is refused.
 
+use super::head::is_token;
 use super::refusal::Refusal;
 
 /// The most hexadecimal digits of a chunk's size.
@@ -14,13 +16,37 @@ const MAX_EXTENSIONS: usize = 4 << 10;
 /// The most bytes of trailers.
 const MAX_TRAILERS: usize = 8 << 10;
 
-/// Fields that decide framing or routing and so must not come after the body.
-const FORBIDDEN_TRAILERS: [&[u8]; 4] = [b"content-length", b"transfer-encoding", b"host", b"trailer"];
+/// Fields that must not come after the body, since they decide framing, routing, authentication or how the body is to be
+/// read (RFC 9110, section 6.5.1): whoever merged them into the head would read another request.
+const FORBIDDEN_TRAILERS: [&[u8]; 22] = [
+    b"api-key",
+    b"authorization",
+    b"cache-control",
+    b"connection",
+    b"content-encoding",
+    b"content-length",
+    b"content-range",
+    b"content-type",
+    b"cookie",
+    b"expect",
+    b"host",
+    b"keep-alive",
+    b"max-forwards",
+    b"pragma",
+    b"proxy-authorization",
+    b"proxy-connection",
+    b"range",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+    b"x-api-key",
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     Size { value: u64, digits: u8 },
-    Extension { value: u64 },
+    Extension { value: u64, part: Part },
     SizeLf { value: u64 },
     Data { left: u64 },
     DataCr,
@@ -28,6 +54,40 @@ enum At {
     Trailer,
     TrailerLf,
     Done,
+}
+
+/// Where in a chunk's extensions: each is a semicolon and a name, and may have a value, which is a token or quoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    BeforeName,
+    Name,
+    BeforeValue,
+    Value,
+    Quoted,
+    QuotedPair,
+    AfterQuoted,
+}
+
+impl Part {
+    /// What a byte of an extension leads to; `None` if it cannot stand there. White space may stand before a name alone.
+    fn step(self, byte: u8) -> Option<Self> {
+        Some(match (self, byte) {
+            (Self::BeforeName, b' ' | b'\t') => Self::BeforeName,
+            (Self::BeforeName | Self::Name, _) if is_token(byte) => Self::Name,
+            (Self::Name, b'=') => Self::BeforeValue,
+            (Self::Name | Self::Value | Self::AfterQuoted, b';') => Self::BeforeName,
+            (Self::BeforeValue, b'"') => Self::Quoted,
+            (Self::BeforeValue | Self::Value, _) if is_token(byte) => Self::Value,
+            (Self::Quoted, b'\\') => Self::QuotedPair,
+            (Self::Quoted, b'"') => Self::AfterQuoted,
+            (Self::Quoted | Self::QuotedPair, _) if !is_control(byte) => Self::Quoted,
+            _ => return None,
+        })
+    }
+
+    fn may_end(self) -> bool {
+        matches!(self, Self::Name | Self::Value | Self::AfterQuoted)
+    }
 }
 
 /// Where the decoding of one body stands.
@@ -79,18 +139,17 @@ impl Chunked {
                 At::Size { value: value << 4 | u64::from(digit), digits: digits + 1 }
             }
             (At::Size { digits: 0, .. }, _) => return Err(Refusal::malformed("a chunk has no size")),
-            (At::Size { value, .. }, b';') => At::Extension { value },
-            (At::Size { value, .. } | At::Extension { value }, b'\r') => At::SizeLf { value },
+            (At::Size { value, .. }, b';') => At::Extension { value, part: Part::BeforeName },
+            (At::Size { value, .. }, b'\r') => At::SizeLf { value },
             (At::Size { .. }, _) => return Err(Refusal::malformed("a chunk's size is not a hexadecimal number")),
-            (At::Extension { value }, _) => {
+            (At::Extension { value, part }, b'\r') if part.may_end() => At::SizeLf { value },
+            (At::Extension { value, part }, _) => {
                 self.extensions += 1;
-                if is_control(byte) {
-                    return Err(Refusal::malformed("a chunk extension has a control character"));
-                }
                 if self.extensions > MAX_EXTENSIONS {
                     return Err(Refusal::malformed("the chunk extensions are too long"));
                 }
-                At::Extension { value }
+                let part = part.step(byte).ok_or_else(|| Refusal::malformed("a chunk extension is malformed"))?;
+                At::Extension { value, part }
             }
             (At::SizeLf { value: 0 }, b'\n') => At::Trailer,
             (At::SizeLf { value }, b'\n') => {
@@ -133,11 +192,11 @@ fn is_control(byte: u8) -> bool {
 fn check_trailer(line: &[u8]) -> Result<(), Refusal> {
     let colon = memchr::memchr(b':', line).ok_or_else(|| Refusal::malformed("a trailer has no colon"))?;
     let name = &line[..colon];
-    if name.is_empty() || !name.iter().all(|byte| super::head::is_token(*byte)) {
+    if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
         return Err(Refusal::malformed("a trailer's name is not a token"));
     }
     if FORBIDDEN_TRAILERS.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden)) {
-        return Err(Refusal::malformed("a trailer speaks of framing"));
+        return Err(Refusal::malformed("a trailer is of those that must stand in the head"));
     }
     Ok(())
 }
@@ -154,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_body_is_the_same_wherever_it_is_split() {
-        let input = b"5;name=\"v\"\r\nhello\r\n0A\r\n, world! 1\r\n0\r\nX-Sum: 1\r\n\r\nGET ";
+        let input = b"5;name=\"v;\\\"\";b=c; d\r\nhello\r\n0A\r\n, world! 1\r\n0\r\nX-Sum: 1\r\n\r\nGET ";
         for split in 0..input.len() {
             let (mut chunked, mut body) = (Chunked::new(100), Vec::new());
             let mut used = chunked.decode(&input[..split], &mut body).expect("well formed");
@@ -185,11 +244,23 @@ mod tests {
             b"00000000000000005\r\nhello\r\n",
             b"5;a\nb\r\nhello\r\n",
             b"5;\0\r\nhello\r\n",
+            b"5;\r\nhello\r\n",
+            b"5;;a\r\nhello\r\n",
+            b"5;a=\r\nhello\r\n",
+            b"5;a b\r\nhello\r\n",
+            b"5;a[=b\r\nhello\r\n",
+            b"5;a=\"b\r\nhello\r\n",
+            b"5;a=\"b\"c\r\nhello\r\n",
+            b"5;a=\"b\\\r\nhello\r\n",
+            b"5;a\rX\r\nhello\r\n",
+            b"5 ;a\r\nhello\r\n",
             b"0\r\nno colon\r\n\r\n",
             b"0\r\n folded: 1\r\n\r\n",
             b"0\r\nName : 1\r\n\r\n",
             b"0\r\nContent-Length: 1\r\n\r\n",
             b"0\r\ntransfer-encoding: chunked\r\n\r\n",
+            b"0\r\nHost: x\r\n\r\n",
+            b"0\r\nAuthorization: Bearer x\r\n\r\n",
             b"0\r\nA: b\n\r\n",
             b"0\r\n\rX",
         ] {

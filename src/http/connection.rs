@@ -359,10 +359,15 @@ impl Connection {
         }
     }
 
+    /// Whether nothing of a request has come: it needs no thread.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.input.is_empty() && self.head_since.is_none() && peek(&self.socket) == Peek::Nothing
+    }
+
     /// Parks the connection until something comes or its time is over.
     pub(super) fn park(mut self: Box<Self>) {
         let server = Arc::clone(self.server());
-        self.input.release();
+        self.input.compact();
         let limits = server.limits();
         let (wait, expiry) = match self.head_since {
             Some(since) => (Wait::Head, Deadline::from(since, limits.header_timeout)),

@@ -1,7 +1,9 @@
 //! What the header lines say about framing: how long the body is, whether the client waits for leave to send it, whether
 //! the connection goes on. Two lines that could be read in two ways are refused (P9).
 
-use super::head::{Head, Version};
+use std::net::Ipv6Addr;
+
+use super::head::{Head, Version, escaped};
 use super::refusal::Refusal;
 
 /// How a body is delimited.
@@ -111,24 +113,33 @@ fn check_host(head: &Head, host: Option<&[u8]>) -> Result<(), Refusal> {
 
 /// Whether `text` is a host with an optional port: what RFC 3986 allows there, without user names, lists and emptiness.
 fn is_authority(text: &[u8]) -> bool {
-    let (host, port) = match text {
+    let (host_fits, port) = match text {
         [b'[', rest @ ..] => {
             let Some(end) = memchr::memchr(b']', rest) else { return false };
-            let address = &rest[..end];
-            if address.is_empty() || !address.iter().all(|b| b.is_ascii_hexdigit() || b":.".contains(b)) {
-                return false;
-            }
-            (address, &rest[end + 1..])
+            let address = std::str::from_utf8(&rest[..end]).ok().and_then(|text| text.parse::<Ipv6Addr>().ok());
+            (address.is_some(), &rest[end + 1..])
         }
-        _ => text.split_at(memchr::memchr(b':', text).unwrap_or(text.len())),
+        _ => {
+            let (host, port) = text.split_at(memchr::memchr(b':', text).unwrap_or(text.len()));
+            (is_name(host), port)
+        }
     };
-    let name = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:".contains(b);
     let port_fits = match port {
-        [] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        [] | [b':'] => true,
+        [b':', digits @ ..] => {
+            // The number's own parser takes a sign.
+            let plain = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+            plain.is_some_and(|text| text.parse::<u16>().is_ok())
+        }
         _ => false,
     };
-    !host.is_empty() && host.iter().all(name) && port_fits
+    host_fits && port_fits
+}
+
+fn is_name(host: &[u8]) -> bool {
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(byte);
+    let mut escapes = memchr::memchr_iter(b'%', host);
+    !host.is_empty() && host.iter().all(fits) && escapes.all(|at| escaped(&host[at + 1..]).is_some())
 }
 
 fn content_length(value: &[u8]) -> Result<u64, Refusal> {
@@ -190,10 +201,13 @@ mod tests {
 
     #[test]
     fn a_host_is_there_once_and_well_formed() {
-        for good in ["x", "example.com:8080", "127.0.0.1", "[::1]:80", "x:"] {
+        for good in ["x", "example.com:8080", "127.0.0.1", "[::1]:80", "x:", "a%20b", "[::ffff:1.2.3.4]", "x:65535"] {
             assert!(judge("1.1", &format!("Host: {good}\r\n")).is_ok(), "{good:?}");
         }
-        for bad in ["", "a b", "a/b", "u@h", "a,b", "h:port", "h:123456", "[::1", "[]", "[::1]x", ":80", "h:1:2"] {
+        for bad in [
+            "", "a b", "a/b", "u@h", "a,b", "h:port", "h:123456", "h:65536", "h:+1", "[::1", "[]", "[:::]", "[1.2.3.4]",
+            "[::1]x", ":80", "h:1:2", "%zz", "a%2", "a\\b",
+        ] {
             assert_eq!(judge("1.1", &format!("Host: {bad}\r\n")).err(), Some(400), "{bad:?}");
         }
         assert_eq!(judge("1.1", "").err(), Some(400));

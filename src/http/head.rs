@@ -28,6 +28,8 @@ pub(super) struct Scan {
     line: usize,
     searched: usize,
     lines: usize,
+    /// Where the first line ends; 0 once it was looked at.
+    first: usize,
 }
 
 impl Scan {
@@ -53,7 +55,14 @@ impl Scan {
                 return Err(Refusal::malformed("a line begins with white space"));
             } else {
                 self.lines += 1;
+                if self.lines == 1 {
+                    self.first = lf - 1;
+                }
             }
+        }
+        // What begins like no request is refused before the rest of it has come: a client of HTTP/0.9 sends no more.
+        if self.first > 0 {
+            request_line(&bytes[self.begin..std::mem::take(&mut self.first)])?;
         }
         // What is no text is refused at once, not when its head's time is over: a TLS greeting, for one.
         let rest = &bytes[self.searched..];
@@ -245,8 +254,49 @@ impl<'a> Target<'a> {
             Some(at) => (&rest[..at], Some(&rest[at + 1..])),
             None => (rest, None),
         };
+        check_path(path)?;
         Ok(Self { path, query, authority })
     }
+}
+
+/// Refuses a path that another server could take for another one: a character that no path has (RFC 3986, section 3.3; a
+/// backslash is a slash to some), an escape that is none or hides a control character, and segments of dots, escaped or
+/// not, which clients take out before they send and which would lead out of a prefix that is passed on.
+fn check_path(path: &[u8]) -> Result<(), Refusal> {
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/%".contains(byte);
+    if !path.iter().all(fits) {
+        return Err(Refusal::malformed("the path has a character that no path has"));
+    }
+    let escapes_fit = memchr::memchr_iter(b'%', path)
+        .all(|at| escaped(&path[at + 1..]).is_some_and(|byte| byte >= 0x20 && byte != 0x7f));
+    if !escapes_fit {
+        return Err(Refusal::malformed("the path has a malformed escape, or that of a control character"));
+    }
+    if path.split(|byte| *byte == b'/').any(is_dots) {
+        return Err(Refusal::malformed("the path has a segment of dots"));
+    }
+    Ok(())
+}
+
+/// The byte that the two hexadecimal digits at the beginning stand for.
+pub(super) fn escaped(digits: &[u8]) -> Option<u8> {
+    let &[high, low, ..] = digits else { return None };
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    u8::try_from(digit(high)? << 4 | digit(low)?).ok()
+}
+
+/// Whether a segment is `.` or `..`, its dots escaped or not.
+fn is_dots(mut segment: &[u8]) -> bool {
+    let mut dots = 0;
+    while let Some((first, rest)) = segment.split_first() {
+        segment = match first {
+            b'.' => rest,
+            b'%' if escaped(rest) == Some(b'.') => &rest[2..],
+            _ => return false,
+        };
+        dots += 1;
+    }
+    matches!(dots, 1 | 2)
 }
 
 fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
@@ -319,9 +369,36 @@ mod tests {
             ("GET example.com:80 HTTP/1.1", 400),
             ("GET ftp://example.com/ HTTP/1.1", 400),
             ("GET /a#b HTTP/1.1", 400),
+            ("GET /a\\b HTTP/1.1", 400),
+            ("GET /a<b HTTP/1.1", 400),
+            ("GET /a[b HTTP/1.1", 400),
+            ("GET /% HTTP/1.1", 400),
+            ("GET /%2 HTTP/1.1", 400),
+            ("GET /%g0 HTTP/1.1", 400),
+            ("GET /%00 HTTP/1.1", 400),
+            ("GET /%0d%0aA HTTP/1.1", 400),
+            ("GET /%7f HTTP/1.1", 400),
+            ("GET /. HTTP/1.1", 400),
+            ("GET /a/../b HTTP/1.1", 400),
+            ("GET /a/.%2E/b HTTP/1.1", 400),
+            ("GET /a/%2e?b HTTP/1.1", 400),
+            ("GET http://x/.. HTTP/1.1", 400),
             ("GET /\u{e9} HTTP/1.1", 400),
         ] {
             assert_eq!(parse(&format!("{line}\r\nHost: x\r\n\r\n")).err(), Some(status), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_of_any_other_characters_and_any_query_are_taken_as_they_are() {
+        for (target, path) in [
+            ("/a.b/..c/.../%2e%2e%2e", "/a.b/..c/.../%2e%2e%2e"),
+            ("/v1/models/a%2Fb:c@d,e;f=g", "/v1/models/a%2Fb:c@d,e;f=g"),
+            ("//a//", "//a//"),
+            ("/%E2%82%AC", "/%E2%82%AC"),
+            ("/a?b[]=c|d\\%zz/../", "/a"),
+        ] {
+            assert_eq!(parse(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n")).unwrap().path(), path);
         }
     }
 
@@ -365,6 +442,8 @@ mod tests {
         assert_eq!(Scan::default().advance(b"\x16\x03\x01\x02").err().map(|r| r.status), Some(400));
         assert!(Scan::default().advance(b"GET / HTTP/1.1\r").unwrap().is_none());
         assert_eq!(Scan::default().advance(b"GET /\n").err().map(|r| r.status), Some(400));
+        assert_eq!(Scan::default().advance(b"GET /\r\n").err().map(|r| r.status), Some(400), "HTTP/0.9");
+        assert_eq!(Scan::default().advance(b"\r\nPRI * HTTP/2.0\r\n").err().map(|r| r.status), Some(505));
         assert_eq!(Scan::default().advance(b"\r\n\r\n").err().map(|r| r.status), Some(400));
     }
 }

@@ -41,7 +41,7 @@ impl Input {
                 self.end -= self.start;
                 self.start = 0;
             } else {
-                let grown = (self.data.len() * 2).min(most.max(self.data.len() + 1));
+                let grown = (self.data.len() * 2).max(FRESH).min(most.max(self.data.len() + 1));
                 self.data.resize(grown, 0);
             }
         }
@@ -85,6 +85,12 @@ impl Input {
             buffer.resize(buffer.capacity(), 0);
             self.data = buffer;
         }
+    }
+
+    /// Keeps no more memory than what is pending: for a connection that waits in the middle of a head.
+    pub(super) fn compact(&mut self) {
+        self.data = self.pending().to_vec();
+        (self.start, self.end) = (0, self.data.len());
     }
 
     /// Gives the buffer up if nothing is pending in it.
@@ -133,6 +139,20 @@ mod tests {
         assert!(lent.is_empty() && lent.capacity() >= FRESH, "the buffer itself serves for writing");
         input.give(lent);
         assert!(input.space(FRESH).len() >= FRESH, "and for reading again");
+    }
+
+    #[test]
+    fn who_waits_with_a_few_bytes_holds_no_more_than_them_and_reads_on_in_large_steps() {
+        let mut input = Input::default();
+        put(&mut input, b"used GET");
+        input.consume(5);
+        input.compact();
+        assert_eq!((input.pending(), input.data.capacity()), (&b"GET"[..], 3));
+        assert!(input.space(1 << 20).len() >= FRESH - 3);
+        assert_eq!(input.pending(), b"GET");
+        input.consume(3);
+        input.compact();
+        assert_eq!((input.is_empty(), input.data.capacity()), (true, 0));
     }
 
     #[test]

@@ -19,6 +19,10 @@ pub(super) const DRAIN_BYTES: usize = 8 << 20;
 /// How many connections beyond the limit may be kept for the moment that it takes to deliver their refusal.
 pub(super) const MAX_TURNED_AWAY: u64 = 64;
 
+/// The most descriptors that are kept from clients, of a quarter of the process's: for connections to providers, for the
+/// admin plane, and for what the process itself opens.
+pub(super) const DESCRIPTORS_KEPT: i32 = 1024;
+
 /// What a server allows: the `server` section of the configuration.
 #[derive(Clone, Debug)]
 pub struct Limits {

@@ -48,52 +48,125 @@ pub(super) struct Parked {
     pub(super) _idle: Option<CountGuard>,
 }
 
-/// A connection's place among those that could give way: by server, by what it waits for, by how long it is parked.
-type Place = (u64, u8, u64);
+impl Parked {
+    fn group(&self) -> Group {
+        (self.connection.server().number(), self.wait.rank())
+    }
+}
 
 /// The table.
 #[derive(Debug, Default)]
 pub(super) struct Parking {
-    entries: HashMap<u64, (Parked, Place)>,
-    places: BTreeMap<Place, u64>,
-    expiries: BTreeSet<(Instant, u64)>,
-    parked: u64,
+    entries: HashMap<u64, Parked>,
+    order: Order,
 }
 
 impl Parking {
     /// Puts a connection in.
     pub(super) fn insert(&mut self, parked: Parked) {
-        self.parked += 1;
-        let (id, server) = (parked.connection.id(), parked.connection.server().number());
-        let place = (server, parked.wait.rank(), self.parked);
-        self.places.insert(place, id);
-        self.expiries.insert((parked.expiry, id));
-        self.entries.insert(id, (parked, place));
+        let id = parked.connection.id();
+        self.order.insert(parked.group(), parked.expiry, id);
+        self.entries.insert(id, parked);
     }
 
     /// Takes the connection with this number out.
     pub(super) fn take(&mut self, id: u64) -> Option<Parked> {
-        let (parked, place) = self.entries.remove(&id)?;
-        self.places.remove(&place);
-        self.expiries.remove(&(parked.expiry, id));
+        let parked = self.entries.remove(&id)?;
+        self.order.remove(parked.group(), parked.expiry, id);
         Some(parked)
     }
 
     /// Takes out the connection of this server that gives way first; those being closed only if `drains`.
     pub(super) fn take_first(&mut self, server: u64, drains: bool) -> Option<Parked> {
-        let least = if drains { DRAIN } else { DRAIN + 1 };
-        let (_, id) = self.places.range((server, least, 0)..=(server, u8::MAX, u64::MAX)).next()?;
-        self.take(*id)
+        let id = self.order.first(server, if drains { DRAIN } else { DRAIN + 1 })?;
+        self.take(id)
     }
 
     /// Takes out a connection whose time is over.
     pub(super) fn take_expired(&mut self, now: Instant) -> Option<Parked> {
-        let (expiry, id) = *self.expiries.first()?;
+        let (expiry, id) = self.order.next()?;
         if expiry <= now { self.take(id) } else { None }
     }
 
     /// When the next connection's time is over.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
-        self.expiries.first().map(|(expiry, _)| *expiry)
+        self.order.next().map(|(expiry, _)| expiry)
+    }
+}
+
+/// Those that could give way to each other: of one server, and of one rank.
+type Group = (u64, u8);
+
+/// Who gives way first and whose time is over first, which is the same order within a group: what waits for the same has
+/// the same time, so that the one whose time is over first has waited longest. A connection that is parked again without
+/// having been answered in between is no younger for it.
+#[derive(Debug, Default)]
+struct Order(BTreeMap<Group, BTreeSet<(Instant, u64)>>);
+
+impl Order {
+    fn insert(&mut self, group: Group, expiry: Instant, id: u64) {
+        self.0.entry(group).or_default().insert((expiry, id));
+    }
+
+    fn remove(&mut self, group: Group, expiry: Instant, id: u64) {
+        let Some(members) = self.0.get_mut(&group) else { return };
+        members.remove(&(expiry, id));
+        if members.is_empty() {
+            self.0.remove(&group);
+        }
+    }
+
+    /// Who gives way first of this server's, from this rank on.
+    fn first(&self, server: u64, least: u8) -> Option<u64> {
+        let (_, members) = self.0.range((server, least)..=(server, u8::MAX)).next()?;
+        members.first().map(|(_, id)| *id)
+    }
+
+    /// Whose time is over first, of all. There are a few groups, however many are parked.
+    fn next(&self) -> Option<(Instant, u64)> {
+        self.0.values().filter_map(BTreeSet::first).min().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::time::now;
+
+    #[test]
+    fn the_longest_idle_gives_way_first_whenever_it_was_parked_and_after_those_that_close() {
+        let start = now();
+        let at = |s: u64| start + Duration::from_secs(s);
+        let (drain, request, head) = (Wait::Drain { left: 1 }.rank(), Wait::Request.rank(), Wait::Head.rank());
+        let mut order = Order::default();
+        for (group, expiry, id) in [
+            ((1, head), at(1), 1),
+            ((1, request), at(7), 2),
+            ((1, request), at(5), 3),
+            ((2, request), at(4), 4),
+            ((1, request), at(5), 5),
+            ((1, drain), at(9), 6),
+        ] {
+            order.insert(group, expiry, id);
+        }
+        assert_eq!((order.first(1, DRAIN), order.first(1, DRAIN + 1), order.first(3, DRAIN)), (Some(6), Some(3), None));
+        assert_eq!(order.next(), Some((at(1), 1)));
+        let mut gone = Vec::new();
+        for (group, expiry, id) in [
+            ((1, drain), at(9), 6),
+            ((1, request), at(5), 3),
+            ((1, request), at(5), 5),
+            ((1, request), at(7), 2),
+            ((1, head), at(1), 1),
+        ] {
+            gone.push(order.first(1, DRAIN));
+            order.remove(group, expiry, id);
+        }
+        assert_eq!(gone, [6, 3, 5, 2, 1].map(Some));
+        assert_eq!((order.first(1, DRAIN), order.next()), (None, Some((at(4), 4))), "the other server's is still there");
+        order.remove((2, request), at(4), 4);
+        assert!(order.0.is_empty() && order.next().is_none());
     }
 }

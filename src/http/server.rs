@@ -13,19 +13,21 @@ use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
 use super::accept::Acceptor;
 use super::connection::Connection;
 use super::crew::Crew;
 use super::head::Head;
-use super::limits::{Limits, MAX_TURNED_AWAY};
+use super::limits::{DESCRIPTORS_KEPT, Limits, MAX_TURNED_AWAY};
 use super::refusal::Refusal;
 use super::response::Response;
 use super::service::{Hold, Service};
@@ -33,7 +35,7 @@ use super::watcher::Watcher;
 use crate::metrics::{CountGuard, Counter, Gauge};
 use crate::sync::locks::classes;
 use crate::sync::threads::{SpawnError, note_panic, panic_text};
-use crate::sync::{Leaf, Threads};
+use crate::sync::{Leaf, Role, Threads};
 use crate::time::Deadline;
 
 /// How many idle connections are looked at for one that can give way; those that have just got a request cannot.
@@ -127,6 +129,9 @@ pub(super) struct Shared {
     figures: Figures,
     stopping: AtomicBool,
     table: Leaf<Table>,
+    /// The descriptors below this are its connections'; the rest is for those to providers, and the other planes'.
+    descriptors: RawFd,
+    max_turned_away: u64,
 }
 
 impl fmt::Debug for Shared {
@@ -210,20 +215,57 @@ impl Shared {
         if socket.set_nodelay(true).is_err() {
             return;
         }
-        let most = self.limits.max_connections as u64;
-        let slot = self.figures.open.enter_below(most).or_else(|| {
-            self.evict();
-            self.figures.open.enter_below(most)
-        });
-        if let Some(slot) = slot {
-            self.figures.accepted.inc();
-            Self::dispatch(self.connection(socket, peer, slot));
-        } else {
-            self.figures.refused.inc();
-            // Past even these it is cut without a word: the descriptors are for those who have a slot.
-            if let Some(slot) = self.figures.turned_away.enter_below(MAX_TURNED_AWAY) {
-                self.connection(socket, peer, slot).turn_away();
+        let socket = match self.lowered(socket) {
+            Ok(socket) => socket,
+            Err(socket) => return self.turn_away(socket, peer),
+        };
+        match self.slot() {
+            Some(slot) => {
+                self.figures.accepted.inc();
+                Self::dispatch(self.connection(socket, peer, slot));
             }
+            None => self.turn_away(socket, peer),
+        }
+    }
+
+    /// Moves a socket whose descriptor is one of those kept for others to where the longest idle connection was. Hands it
+    /// back if nobody gives way.
+    fn lowered(&self, socket: TcpStream) -> Result<TcpStream, TcpStream> {
+        // The system gives the lowest number that is free: all below it are taken.
+        if self.owns(&socket) {
+            return Ok(socket);
+        }
+        while self.evict() {
+            if let Ok(lower) = socket.try_clone()
+                && self.owns(&lower)
+            {
+                return Ok(lower);
+            }
+        }
+        Err(socket)
+    }
+
+    fn owns(&self, socket: &TcpStream) -> bool {
+        socket.as_raw_fd() < self.descriptors
+    }
+
+    /// A slot, for which the longest idle connection gives way if need be.
+    fn slot(&self) -> Option<CountGuard> {
+        let most = self.limits.max_connections as u64;
+        loop {
+            // Those that were turned away give way first and hold none, so one may not be enough.
+            match self.figures.open.enter_below(most) {
+                None if self.evict() => {}
+                slot => return slot,
+            }
+        }
+    }
+
+    fn turn_away(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr) {
+        self.figures.refused.inc();
+        // Past even these it is cut without a word: the descriptors are for those who have a slot.
+        if let Some(slot) = self.figures.turned_away.enter_below(self.max_turned_away) {
+            self.connection(socket, peer, slot).turn_away();
         }
     }
 
@@ -238,12 +280,17 @@ impl Shared {
         Box::new(Connection::new(socket, id, peer, stay))
     }
 
-    /// Has a connection served; if there is no thread for it, it is answered 503 and closed.
+    /// Has a connection served; if there is no thread for it, it is answered 503 and closed, unless it has sent nothing
+    /// that would need one.
     pub(super) fn dispatch(connection: Box<Connection>) {
         let server = Arc::clone(connection.server());
-        if let Err(connection) = server.crew.serve(connection) {
-            server.figures.refused.inc();
-            connection.turn_away();
+        match server.crew.serve(connection) {
+            Ok(()) => {}
+            Err(connection) if connection.is_quiet() => connection.park(),
+            Err(connection) => {
+                server.figures.refused.inc();
+                connection.turn_away();
+            }
         }
     }
 
@@ -265,6 +312,18 @@ impl Shared {
         }
         self.crew.close();
     }
+}
+
+/// Below which number the descriptors are those of connections of this role, and how many are kept from them: for without
+/// one for a connection to a provider, no request that has come in can be served. The limit is the process's at this
+/// moment; only clients, whom nobody knows, are kept within it.
+fn descriptors(role: Role) -> (RawFd, u64) {
+    let limit = getrlimit(Resource::Nofile).current.filter(|_| role == Role::Conn);
+    let Some(limit) = limit.and_then(|limit| RawFd::try_from(limit).ok()) else {
+        return (RawFd::MAX, u64::MAX);
+    };
+    let reserve = (limit / 4).min(DESCRIPTORS_KEPT);
+    (limit - reserve, u64::from(reserve.unsigned_abs()))
 }
 
 /// A running server. Dropping it stops it, without waiting.
@@ -291,6 +350,8 @@ impl Server {
         name: &str,
     ) -> Result<Self, StartError> {
         let addr = listener.local_addr().map_err(StartError::Io)?;
+        let (descriptors, reserve) = descriptors(limits.role);
+        threads.keep_for(limits.role);
         let (alive, over) = bounded(0);
         let shared = Arc::new(Shared {
             number: SERVERS.fetch_add(1, Ordering::Relaxed),
@@ -301,6 +362,8 @@ impl Server {
             figures: Figures::default(),
             stopping: AtomicBool::new(false),
             table: Leaf::new(&classes::LISTENER, Table { open: HashMap::new(), alive: Some(alive) }),
+            descriptors,
+            max_turned_away: MAX_TURNED_AWAY.min(reserve / 2),
         });
         let acceptor = Acceptor::start(listener, Arc::clone(&shared), &threads, &format!("{name}-accept"))?;
         Ok(Self { shared, acceptor, name: name.to_owned(), addr, over })

@@ -181,6 +181,10 @@ fn bodies_that_cannot_be_read_are_refused_and_counted() {
     let answer =
         station.client().chat(&[], &format!("{{\"model\":\"p/m\",\"messages\":[\"{}\"]}}", "x".repeat(3000))).answer();
     assert_eq!((answer.status, answer.code().as_str()), (413, "body_too_large"));
+    let mut endless = station.client();
+    endless.send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 18446744073709551615\r\n\r\n");
+    let answer = endless.answer();
+    assert_eq!((answer.status, answer.code().as_str()), (413, "body_too_large"), "it is no matter of load");
     let mut slow = station.client();
     slow.send("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{");
     let answer = slow.answer();
@@ -199,6 +203,6 @@ fn bodies_that_cannot_be_read_are_refused_and_counted() {
     let stats = station.house.at_rest();
     assert_eq!(
         stats["errors"],
-        json!({ "body_too_large": 1, "client_closed": 1, "invalid_request": 5, "request_timeout": 1 })
+        json!({ "body_too_large": 2, "client_closed": 1, "invalid_request": 5, "request_timeout": 1 })
     );
 }

@@ -4,7 +4,7 @@
 //! and told to the owner as the thread's end. [`Threads::service`] runs work that must go on: a panic is caught, counted,
 //! and the work is begun again on the same thread, after a pause that grows while it panics again and again. Past the limit
 //! a spawn is an error, never a panic; the last few threads below it are kept for those who replace workers and for those
-//! who look after the gateway.
+//! who look after the gateway, and a few for connections, however many workers there are.
 //!
 //! **Shutdown.** A thread's `done` channel closes when its work is over; joining waits for that under a deadline, so that
 //! a straggler is reported by name instead of blocking the one who waits. A service that pauses after a panic is woken by
@@ -24,7 +24,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
@@ -120,10 +120,23 @@ struct Registry {
     active: Arc<Gauge>,
     table: Leaf<Table>,
     roles: [RoleFigures; Role::ALL.len()],
+    /// Whether some threads are kept for the role.
+    served: [AtomicBool; Role::ALL.len()],
     spawned: Counter,
     finished: Counter,
     refused: Counter,
     panics: Arc<Panics>,
+}
+
+impl Registry {
+    /// How many threads there may be for one more of this role. Read without a lock: of many that start at once, one or
+    /// two may take what others would have kept, for which there is room above them.
+    fn share_of(&self, role: Role) -> u64 {
+        let active = |role: Role| self.roles[role as usize].active.get();
+        let kept = Role::ALL.into_iter().filter(|other| *other != role && self.served[*other as usize].load(Ordering::Relaxed));
+        let kept = kept.map(|other| other.floor(self.limit).saturating_sub(active(other))).sum();
+        role.share_of(self.limit, active(role), kept)
+    }
 }
 
 #[derive(Default)]
@@ -160,6 +173,7 @@ impl Threads {
             active: Arc::default(),
             table: Leaf::new(&classes::THREADS, Table::default()),
             roles: Default::default(),
+            served: Default::default(),
             spawned: Counter::new(),
             finished: Counter::new(),
             refused: Counter::new(),
@@ -194,6 +208,11 @@ impl Threads {
     #[must_use]
     pub fn recent_panics(&self, now: Instant, within: Duration) -> Vec<PanicNote> {
         self.0.panics.recent(now, within)
+    }
+
+    /// Keeps some threads for this role from now on: there is somebody for it to serve.
+    pub fn keep_for(&self, role: Role) {
+        self.0.served[role as usize].store(true, Ordering::Relaxed);
     }
 
     /// Has the next round of a thread of this role panic: for tests of what becomes of it.
@@ -264,7 +283,7 @@ impl Threads {
         work: impl FnOnce() + Send + 'static,
     ) -> Result<Thread, SpawnError> {
         let registry = &self.0;
-        let Some(count) = registry.active.enter_below(role.share_of(registry.limit)) else {
+        let Some(count) = registry.active.enter_below(registry.share_of(role)) else {
             registry.refused.inc();
             return Err(SpawnError::Limit { limit: registry.limit, set_by: registry.set_by });
         };

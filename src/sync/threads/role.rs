@@ -5,6 +5,10 @@ use serde::Serialize;
 /// The most threads that are kept from connections, half of them from workers, too.
 const MAX_RESERVE: u64 = 32;
 
+fn reserve(limit: u64) -> u64 {
+    (limit / 8).min(MAX_RESERVE)
+}
+
 /// What a thread is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -37,15 +41,26 @@ impl Role {
         Self::Sim,
     ];
 
-    /// How many of `limit` threads there may be for one more of this role to start. Connections are the first to be
-    /// refused and workers the second, so that a worker can always be replaced, and whoever looks after the gateway always
-    /// finds a thread.
-    pub(super) fn share_of(self, limit: u64) -> u64 {
-        let reserve = (limit / 8).min(MAX_RESERVE);
+    /// How many of `limit` threads there may be for one more of this role to start, if so many of its own run and so many
+    /// are kept for others that do not. Connections are the first to be refused and workers the second, so that a worker
+    /// can always be replaced, and whoever looks after the gateway always finds a thread.
+    pub(super) fn share_of(self, limit: u64, own: u64, kept: u64) -> u64 {
+        let reserve = reserve(limit);
         match self {
-            Self::Conn | Self::Sim => limit - reserve,
-            Self::Worker => limit - reserve / 2,
+            Self::Conn | Self::Sim if own >= self.floor(limit) => limit - reserve - kept,
+            Self::Conn | Self::Sim => limit - reserve / 2,
+            Self::Worker => limit - reserve / 2 - kept,
             _ => limit,
+        }
+    }
+
+    /// How many threads are kept for this role once it has somebody to serve: workers that stream hold no connection's
+    /// thread, and could else take them all, so that not even a refusal could be said.
+    pub(super) fn floor(self, limit: u64) -> u64 {
+        match self {
+            Self::Conn => reserve(limit),
+            Self::Sim => reserve(limit) / 2,
+            _ => 0,
         }
     }
 

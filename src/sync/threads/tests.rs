@@ -55,24 +55,43 @@ fn an_owner_that_hears_of_an_end_finds_the_thread_done() {
     }
 }
 
-#[test]
-fn connections_leave_threads_to_workers_and_both_to_the_rest() {
-    let threads = threads(16);
+/// Starts threads of each role, one after the other, which must fit exactly; all end afterwards.
+fn fit_exactly(threads: &Threads, roles: &[(Role, usize)]) {
     let (hold, held) = bounded::<Infallible>(0);
     let start = |role| {
         let held = held.clone();
         threads.spawn(role, "held", move || assert!(held.recv().is_err()))
     };
-    let running: Vec<_> = [(Role::Conn, 14), (Role::Worker, 1), (Role::Admin, 1)]
-        .into_iter()
+    let running: Vec<_> = roles
+        .iter()
         .flat_map(|(role, fit)| {
-            let running: Vec<_> = (0..fit).map(|_| start(role).expect("its share")).collect();
-            assert!(matches!(start(role), Err(SpawnError::Limit { limit: 16, .. })), "{role:?}");
+            let running: Vec<_> = (0..*fit).map(|_| start(*role).expect("its share")).collect();
+            assert!(matches!(start(*role), Err(SpawnError::Limit { .. })), "{role:?}");
             running
         })
         .collect();
     drop(hold);
     running.into_iter().for_each(|thread| thread.join(Deadline::after(FUSE)).expect("it ends"));
+}
+
+#[test]
+fn connections_leave_threads_to_workers_and_both_to_the_rest() {
+    let threads = threads(16);
+    for _ in 0..2 {
+        fit_exactly(&threads, &[(Role::Conn, 14), (Role::Worker, 1), (Role::Admin, 1)]);
+        // That somebody is served takes nothing from those who come first.
+        threads.keep_for(Role::Conn);
+    }
+}
+
+#[test]
+fn workers_leave_threads_to_connections_once_somebody_is_served_there() {
+    let threads = threads(32);
+    fit_exactly(&threads, &[(Role::Worker, 30), (Role::Conn, 0), (Role::Admin, 2)]);
+    threads.keep_for(Role::Conn);
+    fit_exactly(&threads, &[(Role::Worker, 26), (Role::Conn, 4), (Role::Worker, 0), (Role::Admin, 2)]);
+    threads.keep_for(Role::Sim);
+    fit_exactly(&threads, &[(Role::Worker, 24), (Role::Conn, 4), (Role::Sim, 2), (Role::Worker, 0), (Role::Admin, 2)]);
 }
 
 #[test]
