@@ -2,6 +2,7 @@
 //! the connection goes on. Two lines that could be read in two ways are refused (P9).
 
 use super::head::{Head, Version};
+use super::limits::DISCARDED_BYTES;
 use super::refusal::Refusal;
 
 /// How a body is delimited.
@@ -78,6 +79,12 @@ impl Framing {
     /// Whether a body follows the head.
     pub(super) fn has_body(&self) -> bool {
         self.body != Body::Length(0)
+    }
+
+    /// How much is to be thrown away for the next request to be found, if the body is not read and that is little. A client
+    /// that waits for leave to send it may send it or not, and a chunked one has no length before it is over.
+    pub(super) fn discardable(&self) -> Option<u64> {
+        self.body.announced().filter(|length| *length <= DISCARDED_BYTES && !self.expects_continue)
     }
 
     /// The refusal of a body that its own length says is longer than `most`.
@@ -211,6 +218,17 @@ mod tests {
         assert_eq!(expects("Expect: 100-continue\r\nExpect: 100-continue\r\n"), Err(417));
         assert_eq!(expects("Expect: a-miracle\r\n"), Err(417));
         assert!(!judge("1.0", "Expect: 100-continue\r\nContent-Length: 5\r\n").unwrap().expects_continue);
+    }
+
+    #[test]
+    fn only_a_short_body_of_known_length_that_is_on_its_way_can_be_thrown_away() {
+        let discardable = |lines: &str| judge("1.1", &format!("Host: x\r\n{lines}\r\n")).unwrap().discardable();
+        assert_eq!(discardable("Content-Length: 262144"), Some(262_144));
+        for kept in
+            ["Content-Length: 262145", "Transfer-Encoding: chunked", "Content-Length: 5\r\nExpect: 100-continue"]
+        {
+            assert_eq!(discardable(kept), None, "{kept}");
+        }
     }
 
     #[test]
