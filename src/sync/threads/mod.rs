@@ -179,6 +179,12 @@ impl Threads {
         self.0.limit
     }
 
+    /// How many may run at a time for one more of this role to start: the rest is kept for others.
+    #[must_use]
+    pub fn share_of(&self, role: Role) -> u64 {
+        role.share_of(self.0.limit)
+    }
+
     /// What sets the limit, and is to be raised for more threads.
     #[must_use]
     pub fn limit_set_by(&self) -> &'static str {
