@@ -5,6 +5,7 @@ mod client;
 mod doors;
 mod leaving;
 mod ledger;
+mod overload;
 mod streaming;
 mod whole;
 
@@ -16,7 +17,7 @@ use sluicegate::front::Front;
 use sluicegate::time::Deadline;
 
 use crate::house::{FUSE, Gate, House, eventually, provider, sim};
-use client::Client;
+use client::{Answer, Client};
 
 /// A gateway with its data plane. Field order is drop order: the listener holds the gateway.
 pub(crate) struct Station {

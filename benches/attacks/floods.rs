@@ -86,7 +86,10 @@ pub(super) fn dripped_heads(gateway: &Gateway, size: &Size) -> Told {
         }
         std::io::copy(&mut socket, &mut std::io::sink()).or_else(is_reset)?;
     }
-    Ok([format!("{} heads, {sent} bytes one by one past their time", size.slow), format!("{refused} x 408, all closed")])
+    Ok([
+        format!("{} heads, {sent} bytes one by one past their time", size.slow),
+        format!("{refused} x 408, all closed"),
+    ])
 }
 
 fn is_reset(error: std::io::Error) -> Result<u64, std::io::Error> {

@@ -122,5 +122,8 @@ pub(super) fn threads(gateway: &Gateway, _: &Size) -> Result<[String; 2], Error>
             other => return Err(format!("a stream was answered {other}").into()),
         }
     }
-    Ok([format!("{STREAMS} streams of 2 s on 32 threads"), format!("{served} x 200, {refused} refused, a probe {probe}")])
+    Ok([
+        format!("{STREAMS} streams of 2 s on 32 threads"),
+        format!("{served} x 200, {refused} refused, a probe {probe}"),
+    ])
 }

@@ -1,27 +1,24 @@
 //! What is refused before a body is read: a wrong key, an overloaded or a draining gateway.
 //!
+//! The limits themselves are the gateway's (`gateway::load`); here stands what of a head they are asked with.
+//!
 //! **Invariants.** I2: what an admitted request holds (its count, its bytes) is guards in one value, which travels with it.
 
-use std::sync::Arc;
-
 use crate::error::{Code, Error};
-use crate::gateway::{Gateway, Phase, RequestGuard};
+use crate::gateway::{Gateway, Phase, Place, RequestGuard};
 use crate::http::Head;
 use crate::ids::RequestId;
-use crate::metrics::{CountGuard, Gauge};
-use crate::queue::Bytes;
+use crate::model::Timing;
 use crate::secret::Digest;
 use crate::time::now;
 
-use super::request_id;
+use super::{priority, request_id};
 
-/// Who may come in, and how many.
+/// Who may come in.
 #[derive(Debug)]
 pub(super) struct Door {
     keys: Vec<Digest>,
-    max_in_flight: u64,
     max_body: u64,
-    in_flight: Arc<Gauge>,
 }
 
 /// What an admitted request holds until it ends.
@@ -31,23 +28,10 @@ pub(super) struct Admitted(Option<Parts>);
 /// The parts of an [`Admitted`]. Field order is drop order: when a request is over, its place is free.
 #[derive(Debug)]
 pub(super) struct Parts {
-    pub(super) held: Held,
+    /// Its place among the requests under way, and its bytes among those held.
+    pub(super) held: Place,
     pub(super) request_id: RequestId,
     pub(super) guard: RequestGuard,
-}
-
-/// Its place among the requests under way, and its bytes among those buffered.
-#[derive(Debug)]
-pub(super) struct Held {
-    _place: CountGuard,
-    bytes: Bytes,
-}
-
-impl Held {
-    /// The body has been read, and is `bytes` long: less than it counted for, if its head did not say how long.
-    pub(super) fn settle(&mut self, bytes: usize) {
-        self.bytes.shrink(bytes as u64);
-    }
 }
 
 impl Admitted {
@@ -77,13 +61,9 @@ impl Drop for Admitted {
 impl Door {
     pub(super) fn new(gateway: &Gateway) -> Self {
         let server = &gateway.config().server;
-        // Each waiting request holds a thread, so more than there may be threads cannot be under way.
-        let derived = gateway.threads().limit();
         Self {
             keys: server.keys.iter().map(|key| key.digest.clone()).collect(),
-            max_in_flight: server.max_in_flight.map_or(derived, |max| max as u64),
             max_body: server.max_body_bytes as u64,
-            in_flight: Arc::default(),
         }
     }
 
@@ -94,24 +74,24 @@ impl Door {
         match self.judge(gateway, head) {
             Ok(held) => Ok(Admitted(Some(Parts { guard, request_id, held }))),
             Err(error) => {
-                let error = error.with_request_id(&request_id);
+                let mut error = error.with_request_id(&request_id);
+                // Not for a wrong key: how long it took is nobody's business then (P7).
+                if error.code() == Code::Overloaded {
+                    error = error.with_spent(Timing::default().spent(guard.arrived(), now()));
+                }
                 guard.fail(&error);
                 Err(error)
             }
         }
     }
 
-    fn judge(&self, gateway: &Gateway, head: &Head) -> Result<Held, Error> {
+    fn judge(&self, gateway: &Gateway, head: &Head) -> Result<Place, Error> {
         self.check_key(head)?;
         if gateway.phase() >= Phase::Draining {
             return Err(Error::new(Code::ShuttingDown, "the gateway is shutting down"));
         }
-        let place = self.in_flight.enter_below(self.max_in_flight).ok_or_else(|| {
-            let text = format!("{} requests are under way already (server.max_in_flight)", self.max_in_flight);
-            Error::new(Code::Overloaded, text)
-        })?;
-        let bytes = gateway.take_bytes(self.announced(head))?;
-        Ok(Held { _place: place, bytes })
+        // A priority that is none is refused with the other headers, once the request is in.
+        gateway.admit(priority(head).unwrap_or_default(), self.announced(head))
     }
 
     /// How many bytes of body to count: one that comes in chunks can be as long as any may be, until it is read. What is

@@ -42,7 +42,14 @@ impl Front {
         })?;
         let config = gateway.config();
         let service = Arc::new(Api { gateway: gateway.clone(), door: Door::new(gateway) });
-        let limits = Limits::of(config, Role::Conn);
+        let mut limits = Limits::of(config, Role::Conn);
+        limits.descriptors = gateway.client_descriptors();
+        let (below, most) = (limits.descriptors.below, limits.max_connections);
+        if below < most as u64 {
+            log::warn!(
+                "at most {below} connections at a time, not {most} (server.max_connections): descriptors run short (ulimit -n)"
+            );
+        }
         let server = Server::start(listener, limits, gateway.threads().clone(), gateway.watcher()?, service, "http")?;
         Ok(Self { server })
     }
@@ -91,7 +98,11 @@ impl Service for Api {
         if route.is_probe() {
             return Ok(Admission { max_body: Some(0), hold: None });
         }
-        let admitted = self.door.admit(&self.gateway, head).map_err(|error| answer::error(&error))?;
+        let admitted = self.door.admit(&self.gateway, head).map_err(|error| {
+            let answer = answer::error(&error);
+            // One who is to come again need not connect again for it.
+            if error.code() == Code::Overloaded { answer.discard_body() } else { answer }
+        })?;
         Ok(Admission { max_body: None, hold: Some(Box::new(admitted)) })
     }
 
@@ -186,6 +197,18 @@ fn request_id(head: &Head) -> RequestId {
     head.header("x-request-id").and_then(RequestId::from_client).unwrap_or_else(RequestId::fresh)
 }
 
+/// Whether somebody waits for the answer, as the request says.
+fn priority(head: &Head) -> Result<Priority, Error> {
+    match head.header("x-sluicegate-priority") {
+        None | Some("interactive") => Ok(Priority::Interactive),
+        Some("batch") => Ok(Priority::Batch),
+        Some(_) => {
+            let text = "the priority is neither \"interactive\" nor \"batch\"";
+            Err(Error::invalid("x-sluicegate-priority", text))
+        }
+    }
+}
+
 /// What the request's own headers ask for.
 fn options(head: &Head, request_id: &RequestId, arrived: std::time::Instant) -> Result<CallOptions, Error> {
     let mut options = CallOptions { request_id: Some(request_id.clone()), ..CallOptions::default() };
@@ -196,14 +219,7 @@ fn options(head: &Head, request_id: &RequestId, arrived: std::time::Instant) -> 
         }
         options.deadline = Some(Deadline::from(arrived, limit));
     }
-    options.priority = match head.header("x-sluicegate-priority") {
-        None | Some("interactive") => Priority::Interactive,
-        Some("batch") => Priority::Batch,
-        Some(_) => {
-            let text = "the priority is neither \"interactive\" nor \"batch\"";
-            return Err(Error::invalid("x-sluicegate-priority", text));
-        }
-    };
+    options.priority = priority(head)?;
     match head.header("x-sluicegate-stream-recovery") {
         None | Some("off") => {}
         Some("buffer") => {

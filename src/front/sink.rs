@@ -7,12 +7,12 @@
 use std::any::Any;
 
 use crate::error::Code;
+use crate::gateway::Place;
 use crate::http::{Exchange, SendError, StreamWriter};
 use crate::ids::RequestId;
 use crate::model::{Sink, SinkError, StreamEnd, StreamHead};
 use crate::wire::openai;
 
-use super::admission::Held;
 use super::answer;
 
 /// The end of a complete stream.
@@ -24,7 +24,7 @@ pub(super) struct ClientSink {
     side: Side,
     request_id: RequestId,
     /// Its place; gone before the stream's last byte is written, so that the client's next request finds it free.
-    held: Option<Held>,
+    held: Option<Place>,
 }
 
 #[derive(Debug)]
@@ -35,7 +35,7 @@ enum Side {
 }
 
 impl ClientSink {
-    pub(super) fn new(exchange: Exchange, request_id: RequestId, held: Held) -> Self {
+    pub(super) fn new(exchange: Exchange, request_id: RequestId, held: Place) -> Self {
         Self { side: Side::Waiting(exchange), request_id, held: Some(held) }
     }
 

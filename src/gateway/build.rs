@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
+use super::load::Load;
 use super::requests::Requests;
 use super::samples::Samples;
 use super::sim::{SimHost, SimTransport};
@@ -156,14 +157,17 @@ impl Builder {
             providers.push(Arc::new(provider));
         }
         let every = Intervals { health: config.threads.health_interval, locks: config.locks.detect_interval };
-        let watchdog = Watchdog::start(&threads, &providers, &stock, &events, every)?;
+        let requests = Arc::new(Requests::default());
+        let load = Arc::new(Load::new(&config, &threads, bytes.clone(), &requests));
+        let watchdog = Watchdog::start(&threads, &providers, &stock, &load, &events, every)?;
         let inner = Inner {
             providers,
             sim,
             stock,
             bytes,
+            load,
             config,
-            requests: Arc::new(Requests::default()),
+            requests,
             samples: Samples::new(),
             events,
             watchdog: Slot::new(&classes::LIFECYCLE, watchdog),

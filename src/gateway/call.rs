@@ -7,13 +7,15 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::load::{self, Place};
 use super::requests::RequestGuard;
+use super::snapshot::open_fds;
 use super::{Gateway, Phase};
 use crate::error::{Attempt, Code, Error, Result};
+use crate::http::Descriptors;
 use crate::ids::RequestId;
 use crate::model::{Answer, BodyFields, Call, Operation, Priority, Sink, SinkError, StreamEnd, StreamHead, Timing};
 use crate::provider::{Outcome, Reached};
-use crate::queue::Bytes;
 use crate::recycle::Buffer;
 use crate::sync::CancelToken;
 use crate::time::{Deadline, now};
@@ -134,15 +136,18 @@ impl Gateway {
         }
     }
 
-    /// `bytes` of the budget, for a body that is to be held.
+    /// Lets a request of the data plane in by what its head says: its priority, and how many bytes its body has at most.
     ///
     /// # Errors
-    /// [`Code::Overloaded`] if there is no room for them.
-    pub fn take_bytes(&self, bytes: u64) -> Result<Bytes> {
-        self.0.bytes.try_take(bytes).ok_or_else(|| {
-            let text = "too many bytes of requests and answers are held already (server.max_buffered_bytes)";
-            Error::new(Code::Overloaded, text)
-        })
+    /// [`Code::Overloaded`] if one of the gateway's own limits is reached.
+    pub fn admit(&self, priority: Priority, announced: u64) -> Result<Place> {
+        self.0.load.admit(priority, announced)
+    }
+
+    /// The descriptors that clients' connections may have: those that leave their requests what they need upstream.
+    #[must_use]
+    pub fn client_descriptors(&self) -> Descriptors {
+        load::descriptors(open_fds().unwrap_or(0), self.config())
     }
 
     /// The call of a library caller's body, which is held until the request ends.
@@ -153,7 +158,7 @@ impl Gateway {
         streamed: bool,
         options: &CallOptions,
     ) -> Result<Arc<Call>> {
-        let parsed = self.take_bytes(body.len() as u64).and_then(|held| {
+        let parsed = self.0.load.take_bytes(options.priority, body.len() as u64).and_then(|held| {
             guard.hold(held);
             parse(&body, streamed)
         });

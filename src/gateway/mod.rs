@@ -4,10 +4,13 @@
 //! that waits for them anyway; what runs on threads of the gateway's own are the providers' workers. It opens no listener:
 //! the data plane is `front`, the admin plane `admin`, and both are put on top of a gateway by whoever wants them.
 //!
-//! Read `call` for a request's way, `requests` for how it is counted, `shutdown` for the end.
+//! Read `call` for a request's way, `load` for whether it comes in at all, `requests` for how it is counted, `shutdown` for
+//! the end.
 
 mod build;
 mod call;
+mod load;
+mod overload;
 mod requests;
 mod samples;
 mod shutdown;
@@ -27,6 +30,7 @@ use serde::Serialize;
 
 pub use build::{Builder, StartError};
 pub use call::{CallOptions, Handled};
+pub use load::Place;
 pub use requests::{RequestGuard, RequestStats};
 pub use shutdown::ShutdownReport;
 pub use snapshot::{Blocked, Process, Snapshot};
@@ -42,6 +46,7 @@ use crate::recycle::Buffer;
 use crate::route;
 use crate::sync::{Slot, Threads};
 use crate::wire::openai::{ChatReply, ChatRequest};
+use load::Load;
 use requests::Requests;
 use samples::Samples;
 use sim::SimHost;
@@ -79,6 +84,7 @@ struct Inner {
     sim: Arc<SimHost>,
     stock: Stock,
     bytes: ByteBudget,
+    load: Arc<Load>,
     config: Config,
     requests: Arc<Requests>,
     samples: Samples,

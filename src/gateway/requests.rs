@@ -34,6 +34,14 @@ impl Requests {
         self.succeeded.get() + self.failed.get() + self.cancelled.get()
     }
 
+    /// Requests that had been let in and have ended: all but those that were turned away at the door.
+    pub(super) fn ended_inside(&self) -> u64 {
+        let door = [Code::Unauthorized, Code::Forbidden, Code::Overloaded, Code::ShuttingDown];
+        let at_the_door = |(code, _): &(&Code, &Counter)| door.contains(code);
+        let turned_away: u64 = Code::ALL.iter().zip(&self.errors).filter(at_the_door).map(|(_, n)| n.get()).sum();
+        self.ended().saturating_sub(turned_away)
+    }
+
     pub(super) fn stats(&self) -> RequestStats {
         RequestStats {
             received_total: self.received.get(),
@@ -41,6 +49,7 @@ impl Requests {
             failed_total: self.failed.get(),
             cancelled_total: self.cancelled.get(),
             in_flight: self.in_flight.get(),
+            max_in_flight: 0,
             buffered_bytes: 0,
             throughput_per_s: None,
             overhead_us: self.overhead_us.dist().unwrap_or_default(),
@@ -144,6 +153,9 @@ pub struct RequestStats {
     pub failed_total: u64,
     pub cancelled_total: u64,
     pub in_flight: u64,
+    /// The most that the data plane lets in at a time: `server.max_in_flight`, or what `"auto"` comes to; filled in by whoever
+    /// has the limits.
+    pub max_in_flight: u64,
     /// Bytes of requests and answers that are held whole, of `server.max_buffered_bytes`; filled in by whoever has the budget.
     pub buffered_bytes: u64,
     /// Filled in from samples over the last 60 s.
@@ -173,5 +185,7 @@ mod tests {
             (3, 1, 1, 1, 0)
         );
         assert_eq!(requests.errors(), BTreeMap::from([("internal", 1), ("client_closed", 1)]));
+        RequestGuard::begin(&requests, now()).fail(&Error::new(Code::Overloaded, "at the door"));
+        assert_eq!((requests.ended(), requests.ended_inside()), (4, 3));
     }
 }

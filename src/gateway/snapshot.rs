@@ -61,6 +61,7 @@ pub struct Process {
 
 pub(super) fn take(inner: &Inner) -> Snapshot {
     let mut requests = inner.requests.stats();
+    requests.max_in_flight = inner.load.most();
     requests.buffered_bytes = inner.bytes.held();
     let mut providers: Vec<(String, ProviderStats)> =
         inner.providers.iter().map(|provider| (provider.name().to_string(), provider.stats())).collect();
@@ -116,11 +117,18 @@ fn process() -> Process {
     let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     let cpu_us = u64::try_from(cpu.tv_sec).ok().zip(u64::try_from(cpu.tv_nsec).ok());
     Process {
-        rss_bytes: field("VmRSS").map(|kib| kib * 1024),
+        rss_bytes: resident(),
         cpu_us: cpu_us.map(|(s, ns)| s * 1_000_000 + ns / 1000),
         open_fds: open_fds(),
         threads: field("Threads"),
     }
+}
+
+/// How much memory of this process is resident, in bytes, if the system tells.
+pub(super) fn resident() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
 }
 
 /// How many descriptors this process has open, if the system tells.

@@ -48,7 +48,7 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    fn new(kind: &'static str, subject: impl Into<String>, message: String) -> Self {
+    pub(super) fn new(kind: &'static str, subject: impl Into<String>, message: String) -> Self {
         Self { kind, subject: subject.into(), message }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! **Protocol.** It waits for {quit, the next duty}. Duties have intervals of their own: threads and jobs are looked at each
 //! `threads.health_interval`, locks each `locks.detect_interval`; once a second the object pools are swept and judged, and
-//! what costs a look into `/proc` is looked at. What is wrong with threads and jobs is judged by `vitals`, which knows no
+//! what costs a look into `/proc` is looked at; twice a second, whether requests are being refused. What is wrong with threads and jobs is judged by `vitals`, which knows no
 //! clock and no thread; here the findings become alerts, and an alert whose finding has gone is cleared.
 //!
 //! **Invariants.** It takes no lock that a request takes but leaves, for moments. I5: it sleeps at most a second.
@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::select;
 
-use super::snapshot::open_fds;
+use super::load::{Load, Sample, nofile};
+use super::overload::Overload;
+use super::snapshot::{open_fds, resident};
 use super::vitals::{self, Finding, Share, View};
 use crate::events::{Events, LockWatch};
 use crate::provider::{Provider, Stock};
@@ -28,6 +30,9 @@ use crate::time::{Deadline, now};
 
 /// How often what a look into `/proc` tells is judged.
 const SLOWLY: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether requests are being refused.
+const REFUSALS: Duration = Duration::from_millis(500);
 
 /// How much later than it meant to the watchdog may wake: what threads are given beyond their times, less the longest that
 /// it sleeps. Past it the process was stopped or frozen, or got no processor, and everybody's times have run out meanwhile:
@@ -51,6 +56,7 @@ impl Watchdog {
         threads: &Threads,
         providers: &[Arc<Provider>],
         stock: &Stock,
+        load: &Arc<Load>,
         events: &Events,
         every: Intervals,
     ) -> Result<Self, SpawnError> {
@@ -63,12 +69,18 @@ impl Watchdog {
             events: events.clone(),
             health: Raised::default(),
             limits: Raised::default(),
+            load: Arc::clone(load),
+            overload: Overload::default(),
+            refusals: Raised::default(),
         };
+        // The first requests are judged by something, too.
+        watch.look_at_limits(now());
         let duty = |every, does| Duty { every, next: now(), does };
         let mut duties = [
             duty(every.health, Watch::look_after_health),
             duty(every.locks, Watch::look_at_locks),
             duty(SLOWLY, Watch::look_at_limits),
+            duty(REFUSALS, Watch::look_at_refusals),
             duty(SLOWLY, Watch::tend_stock),
         ];
         let signal = quit.watch();
@@ -140,6 +152,9 @@ struct Watch {
     events: Events,
     health: Raised,
     limits: Raised,
+    load: Arc<Load>,
+    overload: Overload,
+    refusals: Raised,
 }
 
 impl Watch {
@@ -166,13 +181,24 @@ impl Watch {
             limit: self.threads.limit(),
             stands: self.limits.has(vitals::THREADS_NEAR_LIMIT),
         };
-        let descriptors = open_fds().zip(rustix::process::getrlimit(rustix::process::Resource::Nofile).current);
+        let descriptors = open_fds().zip(nofile());
+        self.load.note(Sample {
+            resident: resident(),
+            descriptors_left: descriptors.map(|(used, limit)| limit.saturating_sub(used)),
+        });
         let descriptors = descriptors.map(|(used, limit)| Share {
             used,
             limit,
             stands: self.limits.has(vitals::DESCRIPTORS_NEAR_LIMIT),
         });
         self.limits.tell(&self.events, vitals::near_limits(threads, self.threads.limit_set_by(), descriptors));
+    }
+
+    fn look_at_refusals(&mut self, now: Instant) {
+        let look = self.overload.look(now, self.load.freed(), self.load.refused());
+        self.load.note_drain(look.per_second, look.refused);
+        let found = look.standing.into_iter().map(|standing| standing.finding(&self.load.explain(standing.limit)));
+        self.refusals.tell(&self.events, found.collect());
     }
 }
 

@@ -75,7 +75,9 @@ pub(super) struct Connection {
     stream: DeadlineStream,
     input: Input,
     scan: Scan,
-    /// When the first byte of the head under way was read.
+    /// How much is still to come of a body that was refused, and is thrown away.
+    discarding: u64,
+    /// When the first byte of the head under way was read, or the refusal of a body that is thrown away was written.
     head_since: Option<Instant>,
     /// When the last answer was over.
     idle_since: Instant,
@@ -95,6 +97,7 @@ impl Connection {
             stream: DeadlineStream::from_shared(Arc::clone(&socket)),
             input: Input::default(),
             scan: Scan::default(),
+            discarding: 0,
             head_since: None,
             idle_since: now(),
             armed: false,
@@ -130,6 +133,11 @@ impl Connection {
 
     /// Waits for the next head: while nothing comes, only as long as a thread lingers.
     pub(super) fn receive(&mut self) -> Received {
+        if self.discarding > 0
+            && let Some(received) = self.discard_more()
+        {
+            return received;
+        }
         let limits = self.stay.server().limits();
         let most = limits.max_header_bytes;
         loop {
@@ -159,6 +167,38 @@ impl Connection {
                 Err(_) => return Received::Over,
             }
         }
+    }
+
+    /// Has the next `length` bytes thrown away, before the next head: a body that nobody wanted. It may take as long as a
+    /// head; while nothing comes the connection is parked, as it is in the middle of one.
+    pub(super) fn discard(&mut self, length: u64) {
+        let there = self.input.pending().len().min(usize::try_from(length).unwrap_or(usize::MAX));
+        self.input.consume(there);
+        self.discarding = length - there as u64;
+        if self.discarding > 0 {
+            self.head_since = Some(now());
+        }
+    }
+
+    /// Goes on with it; `None` when it is done.
+    fn discard_more(&mut self) -> Option<Received> {
+        let within = self.stay.server().limits().header_timeout;
+        let mut waste = [0; 16 << 10];
+        while self.discarding > 0 {
+            // It has its answer: there is nothing more to say to it.
+            if self.head_since.is_some_and(|since| Deadline::from(since, within).passed()) {
+                return Some(Received::Over);
+            }
+            let most = usize::try_from(self.discarding).unwrap_or(usize::MAX).min(waste.len());
+            match self.stream.read_for(&mut waste[..most], LINGER) {
+                Ok(0) => return Some(Received::Over),
+                Ok(n) => self.discarding -= n as u64,
+                Err(error) if error.kind() == ErrorKind::TimedOut => return Some(Received::Quiet),
+                Err(_) => return Some(Received::Over),
+            }
+        }
+        self.head_since = None;
+        None
     }
 
     fn parse(&mut self, place: Range<usize>) -> Received {
@@ -297,6 +337,7 @@ impl Connection {
         self.answered();
         match sent {
             Ok(()) if close => {
+                let unread = unread || self.discarding > 0;
                 self.close(unread);
                 None
             }

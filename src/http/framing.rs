@@ -4,6 +4,7 @@
 use std::net::Ipv6Addr;
 
 use super::head::{Head, Version, escaped};
+use super::limits::DISCARDED_BYTES;
 use super::refusal::Refusal;
 
 /// How a body is delimited.
@@ -80,6 +81,12 @@ impl Framing {
     /// Whether a body follows the head.
     pub(super) fn has_body(&self) -> bool {
         self.body != Body::Length(0)
+    }
+
+    /// How much is to be thrown away for the next request to be found, if the body is not read and that is little. A client
+    /// that waits for leave to send it may send it or not, and a chunked one has no length before it is over.
+    pub(super) fn discardable(&self) -> Option<u64> {
+        self.body.announced().filter(|length| *length <= DISCARDED_BYTES && !self.expects_continue)
     }
 
     /// The refusal of a body that its own length says is longer than `most`.
@@ -205,8 +212,25 @@ mod tests {
             assert!(judge("1.1", &format!("Host: {good}\r\n")).is_ok(), "{good:?}");
         }
         for bad in [
-            "", "a b", "a/b", "u@h", "a,b", "h:port", "h:123456", "h:65536", "h:+1", "[::1", "[]", "[:::]", "[1.2.3.4]",
-            "[::1]x", ":80", "h:1:2", "%zz", "a%2", "a\\b",
+            "",
+            "a b",
+            "a/b",
+            "u@h",
+            "a,b",
+            "h:port",
+            "h:123456",
+            "h:65536",
+            "h:+1",
+            "[::1",
+            "[]",
+            "[:::]",
+            "[1.2.3.4]",
+            "[::1]x",
+            ":80",
+            "h:1:2",
+            "%zz",
+            "a%2",
+            "a\\b",
         ] {
             assert_eq!(judge("1.1", &format!("Host: {bad}\r\n")).err(), Some(400), "{bad:?}");
         }
@@ -225,6 +249,17 @@ mod tests {
         assert_eq!(expects("Expect: 100-continue\r\nExpect: 100-continue\r\n"), Err(417));
         assert_eq!(expects("Expect: a-miracle\r\n"), Err(417));
         assert!(!judge("1.0", "Expect: 100-continue\r\nContent-Length: 5\r\n").unwrap().expects_continue);
+    }
+
+    #[test]
+    fn only_a_short_body_of_known_length_that_is_on_its_way_can_be_thrown_away() {
+        let discardable = |lines: &str| judge("1.1", &format!("Host: x\r\n{lines}\r\n")).unwrap().discardable();
+        assert_eq!(discardable("Content-Length: 262144"), Some(262_144));
+        for kept in
+            ["Content-Length: 262145", "Transfer-Encoding: chunked", "Content-Length: 5\r\nExpect: 100-continue"]
+        {
+            assert_eq!(discardable(kept), None, "{kept}");
+        }
     }
 
     #[test]

@@ -16,12 +16,27 @@ pub(super) const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// its way already; cutting it at once would take the answer from the client with it.
 pub(super) const DRAIN_BYTES: usize = 8 << 20;
 
+/// The longest body that is thrown away behind a refusal, so that the client need not connect again: less than what a new
+/// connection costs both sides, TLS above all.
+pub(super) const DISCARDED_BYTES: u64 = 256 << 10;
+
 /// How many connections beyond the limit may be kept for the moment that it takes to deliver their refusal.
 pub(super) const MAX_TURNED_AWAY: u64 = 64;
 
-/// The most descriptors that are kept from clients, of a quarter of the process's: for connections to providers, for the
-/// admin plane, and for what the process itself opens.
-pub(super) const DESCRIPTORS_KEPT: i32 = 1024;
+/// Which of the process's descriptors may be connections of a server: those numbered below `below`; `kept` are kept from it,
+/// without which no request that has come in could be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Descriptors {
+    /// The first number that is not its connections'.
+    pub below: u64,
+    /// How many there are from there on.
+    pub kept: u64,
+}
+
+impl Descriptors {
+    /// All there are.
+    pub const ALL: Self = Self { below: u64::MAX, kept: u64::MAX };
+}
 
 /// What a server allows: the `server` section of the configuration.
 #[derive(Clone, Debug)]
@@ -30,6 +45,8 @@ pub struct Limits {
     pub role: Role,
     /// The most connections at a time.
     pub max_connections: usize,
+    /// The descriptors that its connections may have.
+    pub descriptors: Descriptors,
     /// The longest body of a request, in bytes.
     pub max_body_bytes: usize,
     /// The longest head of a request, in bytes, its request line and final blank line included.
@@ -54,6 +71,7 @@ impl Limits {
         Self {
             role,
             max_connections: server.max_connections,
+            descriptors: Descriptors::ALL,
             max_body_bytes: server.max_body_bytes,
             max_header_bytes: server.max_header_bytes,
             header_timeout: server.header_timeout,
@@ -70,6 +88,7 @@ impl Default for Limits {
         Self {
             role: Role::Conn,
             max_connections: 8192,
+            descriptors: Descriptors::ALL,
             max_body_bytes: 32 << 20,
             max_header_bytes: 32 << 10,
             header_timeout: Duration::from_secs(10),

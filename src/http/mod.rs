@@ -28,7 +28,7 @@ mod watcher;
 
 pub use exchange::{Exchange, Finished};
 pub use head::{Head, Version};
-pub use limits::Limits;
+pub use limits::{Descriptors, Limits};
 pub use response::Response;
 pub use server::{ConnectionStats, Server, StartError};
 pub use service::{Admission, Hold, Request, Service};

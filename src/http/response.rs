@@ -21,6 +21,7 @@ pub struct Response {
     /// The body; not sent with 204 and 304, nor in answer to `HEAD`.
     pub body: Buffer,
     close: bool,
+    discards: bool,
 }
 
 /// How the end of an answer's body is told.
@@ -38,7 +39,7 @@ impl Response {
     /// An answer without headers and body.
     #[must_use]
     pub fn new(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Buffer::default(), close: false }
+        Self { status, headers: Vec::new(), body: Buffer::default(), close: false, discards: false }
     }
 
     /// Adds a header line.
@@ -60,6 +61,19 @@ impl Response {
     pub fn close(mut self) -> Self {
         self.close = true;
         self
+    }
+
+    /// Has the connection go on after a refusal whose request's body was not read, if its head announced a short one: what
+    /// comes of it is thrown away. Otherwise it closes.
+    #[must_use]
+    pub fn discard_body(mut self) -> Self {
+        self.discards = true;
+        self
+    }
+
+    /// Whether a short body that was not read is to be thrown away.
+    pub(super) fn discards_body(&self) -> bool {
+        self.discards
     }
 
     /// Whether the answer itself asks for the connection's end.

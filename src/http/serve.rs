@@ -51,7 +51,12 @@ fn exchange(server: &Arc<Shared>, mut connection: Box<Connection>, head: Head) -
     let admission = match catch_unwind(AssertUnwindSafe(|| service.admit(&head, peer))) {
         Ok(Ok(admission)) => admission,
         Ok(Err(response)) => {
-            return connection.respond(&response, head.method() == "HEAD", framing.close, framing.has_body());
+            let discardable = framing.discardable().filter(|_| response.discards_body());
+            if let Some(length) = discardable {
+                connection.discard(length);
+            }
+            let unread = framing.has_body() && discardable.is_none();
+            return connection.respond(&response, head.method() == "HEAD", framing.close, unread);
         }
         Err(panic) => {
             note_panic(format!("admitting a request: {}", panic_text(&*panic)));

@@ -13,21 +13,20 @@ use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
 use super::accept::Acceptor;
 use super::connection::Connection;
 use super::crew::Crew;
 use super::head::Head;
-use super::limits::{DESCRIPTORS_KEPT, Limits, MAX_TURNED_AWAY};
+use super::limits::{Limits, MAX_TURNED_AWAY};
 use super::refusal::Refusal;
 use super::response::Response;
 use super::service::{Hold, Service};
@@ -35,7 +34,7 @@ use super::watcher::Watcher;
 use crate::metrics::{CountGuard, Counter, Gauge};
 use crate::sync::locks::classes;
 use crate::sync::threads::{SpawnError, note_panic, panic_text};
-use crate::sync::{Leaf, Role, Threads};
+use crate::sync::{Leaf, Threads};
 use crate::time::Deadline;
 
 /// How many idle connections are looked at for one that can give way; those that have just got a request cannot.
@@ -129,8 +128,6 @@ pub(super) struct Shared {
     figures: Figures,
     stopping: AtomicBool,
     table: Leaf<Table>,
-    /// The descriptors below this are its connections'; the rest is for those to providers, and the other planes'.
-    descriptors: RawFd,
     max_turned_away: u64,
 }
 
@@ -246,7 +243,7 @@ impl Shared {
     }
 
     fn owns(&self, socket: &TcpStream) -> bool {
-        socket.as_raw_fd() < self.descriptors
+        u64::try_from(socket.as_raw_fd()).is_ok_and(|number| number < self.limits.descriptors.below)
     }
 
     /// A slot, for which the longest idle connection gives way if need be.
@@ -314,18 +311,6 @@ impl Shared {
     }
 }
 
-/// Below which number the descriptors are those of connections of this role, and how many are kept from them: for without
-/// one for a connection to a provider, no request that has come in can be served. The limit is the process's at this
-/// moment; only clients, whom nobody knows, are kept within it.
-fn descriptors(role: Role) -> (RawFd, u64) {
-    let limit = getrlimit(Resource::Nofile).current.filter(|_| role == Role::Conn);
-    let Some(limit) = limit.and_then(|limit| RawFd::try_from(limit).ok()) else {
-        return (RawFd::MAX, u64::MAX);
-    };
-    let reserve = (limit / 4).min(DESCRIPTORS_KEPT);
-    (limit - reserve, u64::from(reserve.unsigned_abs()))
-}
-
 /// A running server. Dropping it stops it, without waiting.
 #[derive(Debug)]
 pub struct Server {
@@ -350,7 +335,7 @@ impl Server {
         name: &str,
     ) -> Result<Self, StartError> {
         let addr = listener.local_addr().map_err(StartError::Io)?;
-        let (descriptors, reserve) = descriptors(limits.role);
+        let max_turned_away = MAX_TURNED_AWAY.min(limits.descriptors.kept / 2);
         threads.keep_for(limits.role);
         let (alive, over) = bounded(0);
         let shared = Arc::new(Shared {
@@ -362,8 +347,7 @@ impl Server {
             figures: Figures::default(),
             stopping: AtomicBool::new(false),
             table: Leaf::new(&classes::LISTENER, Table { open: HashMap::new(), alive: Some(alive) }),
-            descriptors,
-            max_turned_away: MAX_TURNED_AWAY.min(reserve / 2),
+            max_turned_away,
         });
         let acceptor = Acceptor::start(listener, Arc::clone(&shared), &threads, &format!("{name}-accept"))?;
         Ok(Self { shared, acceptor, name: name.to_owned(), addr, over })

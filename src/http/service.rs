@@ -16,7 +16,8 @@ pub trait Service: Send + Sync + 'static {
     /// Judges a request by its head, before its body is read or a `100 Continue` sent: route, method, key, load.
     ///
     /// # Errors
-    /// The answer, if it is refused. The body is not read then: if there is one, the connection closes after the answer.
+    /// The answer, if it is refused. The body is not read then: if there is one, the connection closes after the answer,
+    /// unless the answer says that a short one is to be thrown away ([`Response::discard_body`]).
     fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Admission, Response>;
 
     /// The memory that an admitted request's body is read into, of `announced` bytes if its head says how many.

@@ -3,9 +3,11 @@
 //! Nothing here knows what is counted. A count of something under way is a [`Gauge`] raised through a [`CountGuard`]
 //! (I2), so that a panic or an early return cannot leave it standing.
 
+mod drain;
 mod histogram;
 mod paired;
 
+pub use drain::{Drain, DrainRate, retry_after};
 pub use histogram::{Dist, Histogram};
 pub use paired::{Bucket, Paired, PairedStats};
 

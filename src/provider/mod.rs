@@ -7,7 +7,6 @@
 //! `scaler` (when), `staffing` (how), `roster` (who) and `supervisor` (whose thread).
 
 mod attempt;
-mod drain;
 mod ending;
 mod face;
 mod figures;

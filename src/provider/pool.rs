@@ -17,7 +17,6 @@ use crossbeam_channel::bounded;
 use serde::Serialize;
 
 use super::attempt::Attempt;
-use super::drain::{self, Drain, DrainRate};
 use super::face::{Face, WorkerState};
 use super::figures::{Entry, Figures, Unserved};
 use super::job::{Job, Payload};
@@ -30,6 +29,7 @@ use super::{ending, supervisor};
 use crate::config::{Optimization, Policy, Scaling, Sizing};
 use crate::error::{Code, Error};
 use crate::events::Events;
+use crate::metrics::{Drain, DrainRate, retry_after};
 use crate::model::{Call, Sink, Timing};
 use crate::queue::{Lanes, Permits, TakeError};
 use crate::recycle::Joint;
@@ -153,7 +153,7 @@ impl Shared {
 
     /// When one who finds the house full should come again.
     pub(super) fn come_again(&self) -> Duration {
-        drain::retry_after(self.figures.waiting.get(), self.drain_rate.get())
+        retry_after(self.figures.waiting.get(), self.drain_rate.get())
     }
 
     /// The error of one whose time to wait is over; `phase` is what it waited for, `space` or `worker`.

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, select_biased};
 
-use super::drain::Drain;
 use super::roster::Roster;
+use crate::metrics::Drain;
 use crate::sync::threads::ThreadEvent;
 use crate::sync::{QuitSignal, State, threads};
 use crate::time::{Deadline, now};

@@ -60,10 +60,24 @@ impl ByteBudget {
         self.0.held.load(SeqCst)
     }
 
+    /// The most that may be held.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.0.limit
+    }
+
     /// `bytes` of them, if they are free.
     #[must_use]
     pub fn try_take(&self, bytes: u64) -> Option<Bytes> {
-        let fits = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= self.0.limit);
+        self.try_take_below(bytes, self.0.limit)
+    }
+
+    /// `bytes` of them, if no more than `most` are held then: for those who leave the rest to others. What alone is more
+    /// than `most` is to be had while nothing is held.
+    #[must_use]
+    pub fn try_take_below(&self, bytes: u64, most: u64) -> Option<Bytes> {
+        let most = most.max(bytes).min(self.0.limit);
+        let fits = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= most);
         self.0.held.fetch_update(SeqCst, SeqCst, fits).ok()?;
         Some(Bytes { of: self.clone(), bytes })
     }
@@ -215,6 +229,18 @@ mod tests {
         drop((first, second));
         assert_eq!(budget.held(), 0);
         assert!(budget.try_take(100).is_some());
+    }
+
+    #[test]
+    fn who_leaves_room_to_others_gets_less_but_never_nothing() {
+        let budget = ByteBudget::new(100);
+        let first = budget.try_take_below(60, 75).expect("room");
+        assert!(budget.try_take_below(16, 75).is_none());
+        assert!(budget.try_take_below(90, 75).is_none(), "not beside another");
+        drop((budget.try_take_below(15, 75).expect("room"), budget.try_take(40).is_none()));
+        drop(first);
+        assert!(budget.try_take_below(101, 75).is_none());
+        assert_eq!(budget.try_take_below(100, 75).map(|bytes| bytes.count()), Some(100), "alone it may have all");
     }
 
     #[test]

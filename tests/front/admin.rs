@@ -239,7 +239,10 @@ fn it_answers_when_the_data_plane_has_no_thread_left() {
     let settings = crate::house::provider(json!({
         "concurrency_and_buffer_size": { "concurrency": 4, "buffer_size": 100 },
     }));
-    let config = json!({ "threads": { "max": 64, "idle_timeout": "100ms" }, "providers": { "p": settings } });
+    // More than there are threads for: what is derived from them ends before they do.
+    let server = json!({ "max_in_flight": 1000 });
+    let threads = json!({ "max": 64, "idle_timeout": "100ms" });
+    let config = json!({ "server": server, "threads": threads, "providers": { "p": settings } });
     let office = Office::on(Station::on(crate::house::House::with(config, &[("p", &gate)])));
     let mut waiting = Vec::new();
     let refused = loop {

@@ -1,7 +1,8 @@
-//! How fast a full pool drains, and from that when to come again. Pure: times and counts are handed in.
+//! How fast what is full drains, and from that when to come again. Pure: times and counts are handed in.
 //!
-//! The supervisor looks at each tick, so no request pays for it. Only the time in which jobs waited counts: what an idle
-//! pool lets through says nothing of what it could.
+//! Whoever looks after it looks at each of his ticks, so no request pays for it: a pool's supervisor, and the watchdog for
+//! the gateway as a whole. Only the time in which somebody waited, or was refused, counts: what an idle house lets through
+//! says nothing of what it could.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,15 +41,15 @@ struct Look {
 
 /// Looks back over the last ten seconds.
 #[derive(Debug, Default)]
-pub(super) struct Drain {
+pub struct Drain {
     last: Option<Look>,
     spans: VecDeque<Span>,
 }
 
 impl Drain {
-    /// Takes note of how many places have come free so far and how many jobs wait; how many a second come free while jobs
-    /// wait, if that is known.
-    pub(super) fn look(&mut self, now: Instant, freed: u64, waiting: u64) -> Option<f64> {
+    /// Takes note of how many places have come free so far and how many want one; how many a second come free while
+    /// somebody does, if that is known.
+    pub fn look(&mut self, now: Instant, freed: u64, waiting: u64) -> Option<f64> {
         let look = Look { at: now, freed, waiting: waiting > 0 };
         match self.last {
             Some(last) if now.saturating_duration_since(last.at) < APART => {}
@@ -72,8 +73,9 @@ impl Drain {
     }
 }
 
-/// When a place may be had: the jobs that wait, at least one, over the places that come free a second.
-pub(super) fn retry_after(waiting: u64, per_second: Option<f64>) -> Duration {
+/// When a place may be had: those that want one, at least one, over the places that come free a second; 1 to 60 s.
+#[must_use]
+pub fn retry_after(waiting: u64, per_second: Option<f64>) -> Duration {
     let Some(rate) = per_second else { return SOONEST };
     let seconds = waiting.max(1) as f64 / rate;
     // Nothing comes free: infinite, which is no duration.
@@ -82,14 +84,17 @@ pub(super) fn retry_after(waiting: u64, per_second: Option<f64>) -> Duration {
 
 /// The last rate measured, for those who refuse.
 #[derive(Debug)]
-pub(super) struct DrainRate(AtomicU64);
+pub struct DrainRate(AtomicU64);
 
 impl DrainRate {
-    pub(super) fn set(&self, per_second: Option<f64>) {
+    /// Sets it; `None` if it is not known.
+    pub fn set(&self, per_second: Option<f64>) {
         self.0.store(per_second.unwrap_or(f64::NAN).to_bits(), Ordering::Relaxed);
     }
 
-    pub(super) fn get(&self) -> Option<f64> {
+    /// Places that come free a second, if that is known.
+    #[must_use]
+    pub fn get(&self) -> Option<f64> {
         Some(f64::from_bits(self.0.load(Ordering::Relaxed))).filter(|rate| !rate.is_nan())
     }
 }
