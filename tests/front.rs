@@ -2,9 +2,12 @@
 
 mod admin;
 mod client;
+mod cors;
 mod doors;
+mod keys;
 mod leaving;
 mod ledger;
+mod passing;
 mod streaming;
 mod whole;
 
@@ -16,7 +19,7 @@ use sluicegate::front::Front;
 use sluicegate::time::Deadline;
 
 use crate::house::{FUSE, Gate, House, eventually, provider, sim};
-use client::Client;
+use client::{Answer, Client};
 
 /// A gateway with its data plane. Field order is drop order: the listener holds the gateway.
 struct Station {

@@ -2,23 +2,25 @@
 //!
 //! **Invariants.** I2: what an admitted request holds (its count, its bytes) is guards in one value, which travels with it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::config::Scope;
 use crate::error::{Code, Error};
 use crate::gateway::{Gateway, Phase, RequestGuard};
 use crate::http::Head;
 use crate::ids::RequestId;
 use crate::metrics::{CountGuard, Gauge};
 use crate::queue::Bytes;
-use crate::secret::Digest;
 use crate::time::now;
 
+use super::keys::Keys;
 use super::request_id;
 
 /// Who may come in, and how many.
 #[derive(Debug)]
 pub(super) struct Door {
-    keys: Vec<Digest>,
+    keys: Keys,
     max_in_flight: u64,
     max_body: u64,
     in_flight: Arc<Gauge>,
@@ -33,6 +35,8 @@ pub(super) struct Admitted(Option<Parts>);
 pub(super) struct Parts {
     pub(super) held: Held,
     pub(super) request_id: RequestId,
+    /// Which models its key may name.
+    pub(super) scope: Scope,
     pub(super) guard: RequestGuard,
 }
 
@@ -80,7 +84,7 @@ impl Door {
         // Each waiting request holds a thread, so more than there may be threads cannot be under way.
         let derived = gateway.threads().limit();
         Self {
-            keys: server.keys.iter().map(|key| key.digest.clone()).collect(),
+            keys: Keys::new(server, gateway.strangers().clone()),
             max_in_flight: server.max_in_flight.map_or(derived, |max| max as u64),
             max_body: server.max_body_bytes as u64,
             in_flight: Arc::default(),
@@ -88,11 +92,11 @@ impl Door {
     }
 
     /// Lets a request in, or says why not. It is counted either way.
-    pub(super) fn admit(&self, gateway: &Gateway, head: &Head) -> Result<Admitted, Error> {
+    pub(super) fn admit(&self, gateway: &Gateway, head: &Head, peer: SocketAddr) -> Result<Admitted, Error> {
         let mut guard = gateway.begin(now());
         let request_id = request_id(head);
-        match self.judge(gateway, head) {
-            Ok(held) => Ok(Admitted(Some(Parts { guard, request_id, held }))),
+        match self.keys.check(head, peer).and_then(|scope| Ok((scope, self.judge(gateway, head)?))) {
+            Ok((scope, held)) => Ok(Admitted(Some(Parts { guard, scope, request_id, held }))),
             Err(error) => {
                 let error = error.with_request_id(&request_id);
                 guard.fail(&error);
@@ -102,7 +106,6 @@ impl Door {
     }
 
     fn judge(&self, gateway: &Gateway, head: &Head) -> Result<Held, Error> {
-        self.check_key(head)?;
         if gateway.phase() >= Phase::Draining {
             return Err(Error::new(Code::ShuttingDown, "the gateway is shutting down"));
         }
@@ -120,25 +123,6 @@ impl Door {
             Some(length) => length.parse().unwrap_or(0),
             None if head.header("transfer-encoding").is_some() => self.max_body,
             None => 0,
-        }
-    }
-
-    /// One answer for a key that is wrong, malformed or missing: nothing tells them apart (P7).
-    fn check_key(&self, head: &Head) -> Result<(), Error> {
-        if self.keys.is_empty() {
-            return Ok(());
-        }
-        let bearer = head.header("authorization").and_then(|value| {
-            let (scheme, key) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
-        });
-        let sent = bearer.or_else(|| head.header("x-api-key")).or_else(|| head.header("api-key")).unwrap_or("");
-        match Digest::of(sent.as_bytes()).find_in(&self.keys) {
-            Some(_) => Ok(()),
-            None => {
-                let text = "the gateway key is missing or wrong; send it as Authorization: Bearer <key>";
-                Err(Error::new(Code::Unauthorized, text))
-            }
         }
     }
 }

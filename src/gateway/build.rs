@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU8;
 use super::requests::Requests;
 use super::samples::Samples;
 use super::sim::{SimHost, SimTransport};
+use super::strangers::Strangers;
 use super::watchdog::{Intervals, Watchdog};
 use super::{Gateway, Inner, Phase};
 use crate::config::{self, Config, ConfigError, Kind, Sizing};
@@ -165,6 +166,7 @@ impl Builder {
             config,
             requests: Arc::new(Requests::default()),
             samples: Samples::new(),
+            strangers: Strangers::new(events.clone()),
             events,
             watchdog: Slot::new(&classes::LIFECYCLE, watchdog),
             phase: AtomicU8::new(Phase::Starting as u8),

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::requests::RequestGuard;
 use super::{Gateway, Phase};
+use crate::config::Scope;
 use crate::error::{Attempt, Code, Error, Result};
 use crate::ids::RequestId;
 use crate::model::{Answer, BodyFields, Call, Operation, Priority, Sink, SinkError, StreamEnd, StreamHead, Timing};
@@ -34,7 +35,8 @@ pub struct CallOptions {
 }
 
 impl CallOptions {
-    /// The call for `body`, whose fields were parsed already.
+    /// The call for `body`, whose fields were parsed already: with no header lines of a client's, and free to name any
+    /// model.
     #[must_use]
     pub fn call(&self, body: impl Into<Buffer>, fields: BodyFields, arrived: Instant) -> Call {
         Call {
@@ -42,6 +44,8 @@ impl CallOptions {
             operation: Operation::ChatCompletions,
             body: body.into(),
             fields,
+            headers: Vec::new(),
+            scope: Scope::default(),
             priority: self.priority,
             arrived,
             deadline: self.deadline,
@@ -174,7 +178,7 @@ impl Gateway {
             let text = "fallbacks are not built yet in this version; leave the field out or empty";
             return Err(Error::new(Code::Unsupported, text).with_param("fallbacks"));
         }
-        let (provider, model) = self.target(&call.fields.model)?;
+        let (provider, model) = self.permitted(&call.fields.model, &call.scope)?;
         Ok((provider, model.into()))
     }
 }
