@@ -20,7 +20,7 @@ use super::request_id;
 /// Who may come in, and how many.
 #[derive(Debug)]
 pub(super) struct Door {
-    keys: Keys,
+    pub(super) keys: Keys,
     max_in_flight: u64,
     max_body: u64,
     in_flight: Arc<Gauge>,

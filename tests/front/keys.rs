@@ -8,6 +8,7 @@ use crate::house::{chat, number};
 /// How many failures of an address are answered without more ado.
 const LIMIT: usize = 60;
 
+/// One failure more than that; what each was answered.
 fn failures(station: &Station, lines: &[&str]) -> Vec<(u16, Option<u64>)> {
     (0..=LIMIT).map(|_| knock(&mut station.client(), lines)).collect()
 }
