@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::config::Scope;
 use crate::error::{Error, Spent};
 use crate::ids::RequestId;
 use crate::recycle::Buffer;
@@ -43,6 +44,10 @@ pub struct Call {
     pub body: Buffer,
     /// What routing and encoding need of the body.
     pub fields: BodyFields,
+    /// What goes upstream of the client's header lines, names in lower case.
+    pub headers: Vec<(&'static str, String)>,
+    /// Which models it may name.
+    pub scope: Scope,
     /// Which lane it waits in.
     pub priority: Priority,
     /// When it arrived: every limit runs from here.

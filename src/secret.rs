@@ -65,9 +65,9 @@ impl Digest {
 
     /// The index of this digest in `known`, looking at every entry whatever the answer.
     #[must_use]
-    pub fn find_in(&self, known: &[Self]) -> Option<usize> {
+    pub fn find_in<'a>(&self, known: impl IntoIterator<Item = &'a Self>) -> Option<usize> {
         let mut found = None;
-        for (index, other) in known.iter().enumerate() {
+        for (index, other) in known.into_iter().enumerate() {
             if bool::from(self.0.ct_eq(&other.0)) {
                 found = Some(index);
             }

@@ -196,10 +196,7 @@ fn a_part_that_is_not_built_is_refused_by_name() {
     let server = |value: Value| json!({"server": value, "providers": {"sim": {}}});
     let cases = [
         ("server.tls", server(json!({"tls": {"cert": "a"}}))),
-        ("server.trusted_proxies", server(json!({"trusted_proxies": ["10.0.0.0/8"]}))),
-        ("server.cors_origins", server(json!({"cors_origins": ["*"]}))),
-        ("server.keys[0].models", server(json!({"keys": [{"value": "a", "models": ["m"]}]}))),
-        ("server.keys[0].models", server(json!({"keys": [{"value": "a", "models": []}]}))),
+        ("server.keys[0].models[0]", server(json!({"keys": [{"value": "a", "models": ["m"]}]}))),
         ("aliases", json!({"aliases": {"fast": "openai/gpt-4o-mini"}})),
         ("plugins[0]", json!({"plugins": [{"name": "request_log"}]})),
         ("providers.anthropic.kind", json!({"providers": {"anthropic": {"keys": [{"value": "a"}]}}})),
@@ -247,6 +244,74 @@ fn a_value_that_asks_for_nothing_is_always_taken() {
         "plugins": [{"name": "request_log", "enabled": false}],
     }));
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+#[test]
+fn a_client_can_be_kept_to_models_and_every_wrong_entry_is_told() {
+    let keys = |keys: Value| json!({"server": {"keys": keys}, "providers": {"sim": {}}});
+    let config = taken(keys(json!([
+        "env.CANARY",
+        {"name": "team", "value": "b", "models": ["openai/gpt-4o", "sim/*"]},
+        {"value": "c", "models": ["*", "sim/echo"]},
+        {"value": "d", "models": null},
+    ])));
+    let may = |at: usize, name: &str| config.server.keys[at].scope.lists(name);
+    for (name, within) in [("openai/gpt-4o", true), ("sim/echo", true), ("openai/gpt-4", false)] {
+        assert_eq!((may(0, name), may(1, name), may(2, name), may(3, name)), (true, within, true, true), "{name}");
+    }
+    let shown = config.effective_json();
+    assert_eq!(shown["server"]["keys"][1]["models"], json!(["openai/gpt-4o", "sim/*"]));
+    assert_eq!(shown["server"]["keys"][0]["models"], json!(["*"]));
+    assert!(!shown.to_string().contains("canary"));
+    let found = problems(keys(json!([
+        {"value": "a", "models": ["sim/ec*", "sim/", 5, "sim/echo"]},
+        {"value": "b", "models": []},
+        {"value": "c", "models": "*"},
+        {"name": "again", "value": "b"},
+    ])));
+    let expected = [
+        "server.keys[0].models[0]: found \"sim/ec*\"; write \"provider/model\"",
+        "server.keys[0].models[1]: found \"sim/\"; write",
+        "server.keys[0].models[2]: found 5; write",
+        "server.keys[1].models: an empty list names no model",
+        "server.keys[2].models: found \"*\"; write a list",
+        "server.keys: \"key-2\" and \"again\" have the same value",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for start in expected {
+        assert!(found.iter().any(|problem| problem.starts_with(start)), "{start} is missing in {found:#?}");
+    }
+}
+
+#[test]
+fn proxies_and_origins_are_taken_as_written_and_checked() {
+    let server = |server: Value| json!({"server": server, "providers": {"sim": {}}});
+    let document = json!({
+        "trusted_proxies": ["127.0.0.1", "10.0.0.0/8", "fd00::/8", "${PROXY:-::1}"],
+        "cors_origins": ["https://app.example", "http://localhost:3000"],
+    });
+    let config = taken(server(document));
+    assert_eq!((config.server.trusted_proxies.len(), config.server.cors_origins.len()), (4, 2));
+    let shown = config.effective_json();
+    assert_eq!(shown["server"]["trusted_proxies"], json!(["127.0.0.1", "10.0.0.0/8", "fd00::/8", "::1"]));
+    assert_eq!(shown["server"]["cors_origins"], json!(["https://app.example", "http://localhost:3000"]));
+    assert_eq!(taken(server(json!({}))).effective_json()["server"]["cors_origins"], json!([]));
+    let found = problems(server(json!({
+        "trusted_proxies": ["10.0.0.1/8", "proxy.example", 5],
+        "cors_origins": ["https://app.example/", "null", "*"],
+    })));
+    let expected = [
+        "server.trusted_proxies[0]: found \"10.0.0.1/8\"; write an address or a range",
+        "server.trusted_proxies[1]: found \"proxy.example\"; write an address or a range",
+        "server.trusted_proxies[2]: found 5; write an address or a range",
+        "server.cors_origins[0]: found \"https://app.example/\"; write an origin",
+        "server.cors_origins[1]: found \"null\"; write an origin",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for start in expected {
+        assert!(found.iter().any(|problem| problem.starts_with(start)), "{start} is missing in {found:#?}");
+    }
+    assert!(problem(server(json!({"trusted_proxies": "10.0.0.0/8"}))).contains("write a list"));
 }
 
 #[test]

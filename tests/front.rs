@@ -2,10 +2,13 @@
 
 mod admin;
 mod client;
+mod cors;
 mod doors;
+mod keys;
 mod leaving;
 mod ledger;
 mod overload;
+mod passing;
 mod streaming;
 mod whole;
 

@@ -1,20 +1,24 @@
 //! The guard of the admin plane: checks a request whole, then hands it to the pages and passes their answer back.
 //!
 //! What is refused here never reaches the pages: a foreign `Host` (a page on the web that rebinds its name to loopback), a
-//! request that another site's page sent, a POST without our own header, a wrong key.
+//! request that another site's page sent, a POST without our own header, a wrong key. A line that a browser sends once is
+//! judged each time that it stands there, and one that is no text is foreign.
 
 use std::io::{Read as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
 
+use crate::config::{self, AddressRange};
 use crate::error::Error;
-use crate::http::{Admission, Exchange, Finished, Head, Request, Response, Service};
-use crate::secret::{Digest, Secret};
+use crate::gateway::Strangers;
+use crate::http::{Admission, Exchange, Finished, Head, Request, Response, Service, client_address, sent_key};
+use crate::secret::Digest;
 use crate::sync::{State, threads};
+use crate::time::now;
 
 /// How long the pages may take for an answer.
 const PAGES_WAIT: Duration = Duration::from_secs(5);
@@ -25,6 +29,9 @@ const MAX_ANSWER: u64 = 64 << 20;
 /// Lines of a head that the pages send.
 const MAX_HEADERS: usize = 16;
 
+/// The header without which a POST is refused: no page can send it without a browser's asking first.
+const ASKED: &str = "x-sluicegate-admin";
+
 /// The methods that any page takes.
 const METHODS: &str = "GET, HEAD, POST";
 
@@ -33,51 +40,82 @@ pub(super) struct Guard {
     socket: PathBuf,
     own: SocketAddr,
     key: Option<Digest>,
+    trusted_proxies: Vec<AddressRange>,
+    strangers: Strangers,
+}
+
+/// Why a request is not handed on.
+#[derive(Debug)]
+struct Refused {
+    status: u16,
+    text: &'static str,
+    /// When to come again, for an address that fails too often.
+    after: Option<Duration>,
+}
+
+impl Refused {
+    fn new(status: u16, text: &'static str) -> Self {
+        Self { status, text, after: None }
+    }
 }
 
 impl Guard {
-    pub(super) fn new(socket: PathBuf, own: SocketAddr, key: Option<&Secret>) -> Self {
-        Self { socket, own, key: key.map(|key| Digest::of(key.expose().as_bytes())) }
+    pub(super) fn new(socket: PathBuf, own: SocketAddr, server: &config::Server, strangers: Strangers) -> Self {
+        let key = server.admin_key.as_ref().map(|key| Digest::of(key.expose().as_bytes()));
+        Self { socket, own, key, trusted_proxies: server.trusted_proxies.clone(), strangers }
     }
 
-    fn check(&self, head: &Head) -> Result<(), (u16, &'static str)> {
-        if !head.header("host").is_none_or(|host| self.is_own(host)) {
-            return Err((403, "the Host header names neither this listener nor loopback"));
+    fn check(&self, head: &Head, peer: SocketAddr) -> Result<(), Refused> {
+        let every = |name: &str, fits: &dyn Fn(&str) -> bool| {
+            let mut lines = head.headers().filter(|(own, _)| own.eq_ignore_ascii_case(name));
+            lines.all(|(_, value)| std::str::from_utf8(value).is_ok_and(fits))
+        };
+        if !every("host", &|host| self.is_own(host)) {
+            return Err(Refused::new(403, "the Host header names neither this listener nor loopback"));
         }
-        if !head.header("origin").is_none_or(|origin| self.is_own_origin(origin)) {
-            return Err((403, "the request comes from another site's page (Origin)"));
+        if !every("origin", &|origin| self.is_own_origin(origin)) {
+            return Err(Refused::new(403, "the request comes from another site's page (Origin)"));
         }
-        if !matches!(head.header("sec-fetch-site"), None | Some("same-origin" | "none")) {
-            return Err((403, "the request comes from another site's page (Sec-Fetch-Site)"));
+        if !every("sec-fetch-site", &|site| matches!(site, "same-origin" | "none")) {
+            return Err(Refused::new(403, "the request comes from another site's page (Sec-Fetch-Site)"));
         }
-        if let Some(key) = &self.key {
-            let sent = head.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
-            let sent = sent.or_else(|| head.header("x-api-key")).unwrap_or("");
-            if Digest::of(sent.as_bytes()).find_in(std::slice::from_ref(key)).is_none() {
-                return Err((401, "the admin key is missing or wrong; send it as Authorization: Bearer <key>"));
-            }
+        if let Some(key) = &self.key
+            && sent_key(head).find_in([key]).is_none()
+        {
+            let after = self.strangers.failed(client_address(head, peer, &self.trusted_proxies), now());
+            let text = "the admin key is missing or wrong; send it as Authorization: Bearer <key>";
+            return Err(Refused { after, ..Refused::new(401, text) });
         }
         match head.method() {
             "GET" | "HEAD" => Ok(()),
-            "POST" if head.header("x-sluicegate-admin") == Some("1") => Ok(()),
-            "POST" => Err((403, "a POST to the admin plane needs the header x-sluicegate-admin: 1")),
-            _ => Err((405, "the admin plane takes GET, HEAD and POST")),
+            "POST" if head.header(ASKED).is_some() && every(ASKED, &|value| value == "1") => Ok(()),
+            "POST" => Err(Refused::new(403, "a POST to the admin plane needs the header x-sluicegate-admin: 1")),
+            _ => Err(Refused::new(405, "the admin plane takes GET, HEAD and POST")),
         }
     }
 
+    /// Whether a `Host` is this listener, or loopback.
     fn is_own(&self, host: &str) -> bool {
         let (name, port) = match host.rsplit_once(':') {
-            Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !port.is_empty() => (name, Some(port)),
+            // A colon within brackets is the address' own.
+            Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
             _ => (host, None),
         };
-        let name = name.trim_start_matches('[').trim_end_matches(']');
-        let port_fits = port.is_none_or(|port| port == self.own.port().to_string());
-        let own = !self.own.ip().is_unspecified() && name == self.own.ip().to_string();
+        let port_fits = |wanted: u16| port.is_none_or(|port| port == wanted.to_string());
+        let is_port = port.is_none_or(|port| port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok());
         // Any loopback name with any port: a tunnel changes the port and nothing else.
-        let loopback = name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        // Bound to every address, it is reached by addresses that it cannot know; a key is asked for there.
-        let literal = self.own.ip().is_unspecified() && name.parse::<std::net::IpAddr>().is_ok();
-        loopback || ((own || literal) && port_fits)
+        if name.eq_ignore_ascii_case("localhost") {
+            return is_port;
+        }
+        let address: Option<IpAddr> = match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+            Some(v6) => v6.parse().ok().map(IpAddr::V6),
+            None => name.parse().ok().map(IpAddr::V4),
+        };
+        address.is_some_and(|address| {
+            // Bound to every address, it is reached by addresses that it cannot know; a key is asked for there.
+            let own = self.own.ip().is_unspecified() || address == self.own.ip();
+            (address.is_loopback() && is_port) || (own && port_fits(self.own.port()))
+        })
     }
 
     fn is_own_origin(&self, origin: &str) -> bool {
@@ -136,10 +174,19 @@ fn error(status: u16, message: &str) -> Response {
 }
 
 impl Service for Guard {
-    fn admit(&self, head: &Head, _peer: SocketAddr) -> Result<Admission, Response> {
-        self.check(head).map(|()| Admission::default()).map_err(|(status, text)| match status {
-            405 => error(status, text).header("allow", METHODS),
-            _ => error(status, text),
+    fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Admission, Response> {
+        self.check(head, peer).map(|()| Admission::default()).map_err(|Refused { status, text, after }| {
+            let response = error(status, text);
+            let response = match status {
+                401 => response.header("www-authenticate", "Bearer"),
+                405 => response.header("allow", METHODS),
+                _ => response,
+            };
+            match after {
+                // Each further guess pays for a connection of its own.
+                Some(after) => response.header("retry-after", after.as_secs().to_string()).close(),
+                None => response,
+            }
         })
     }
 
@@ -166,27 +213,72 @@ mod tests {
     use super::*;
 
     fn guard(own: &str) -> Guard {
-        Guard::new(PathBuf::new(), own.parse().expect("an address"), None)
+        let document = r#"{ "providers": {} }"#;
+        let config = config::Config::from_json(document, &|_: &str| None).expect("a configuration");
+        let gateway = crate::Gateway::builder().config(config.clone()).build().expect("it starts");
+        let own = own.parse().expect("an address");
+        Guard::new(PathBuf::new(), own, &config.server, gateway.strangers().clone())
     }
 
     #[test]
     fn a_name_that_was_rebound_to_loopback_is_foreign() {
         let guard = guard("127.0.0.1:8081");
-        for own in ["127.0.0.1:8081", "localhost:8081", "localhost", "[::1]:9000", "127.0.0.1:9000"] {
+        for own in [
+            "127.0.0.1:8081",
+            "localhost:8081",
+            "localhost",
+            "LocalHost:8081",
+            "[::1]:9000",
+            "[::1]",
+            "127.0.0.1:9000",
+            "127.9.9.9",
+        ] {
             assert!(guard.is_own(own), "{own}");
         }
-        for foreign in ["evil.example", "evil.example:8081", "localhost.evil.example", "10.0.0.1:8081", ""] {
+        for foreign in [
+            "evil.example",
+            "evil.example:8081",
+            "localhost.evil.example",
+            "evil.localhost:8081",
+            "localhost.",
+            "localhost:",
+            "localhost:x",
+            "localhost:99999",
+            "127.0.0.1.evil.example:8081",
+            "127.0.0.1:8081@evil.example",
+            "127.1:8081",
+            "2130706433",
+            "0x7f.0.0.1",
+            "0.0.0.0:8081",
+            "[::]:8081",
+            "[::ffff:127.0.0.1]:8081",
+            "::1",
+            "::1:8081",
+            "[::1",
+            "[[::1]]",
+            "[127.0.0.1]",
+            "[::1]x",
+            "10.0.0.1:8081",
+            "",
+            ":8081",
+        ] {
             assert!(!guard.is_own(foreign), "{foreign}");
         }
         assert!(guard.is_own_origin("http://localhost:8081") && !guard.is_own_origin("https://evil.example"));
+        assert!(!guard.is_own_origin("null") && !guard.is_own_origin("") && !guard.is_own_origin("http://"));
     }
 
     #[test]
     fn beyond_loopback_its_own_address_counts() {
         assert!(guard("192.0.2.7:8081").is_own("192.0.2.7:8081"));
         assert!(!guard("192.0.2.7:8081").is_own("192.0.2.7:1"));
+        assert!(guard("[2001:db8::7]:8081").is_own("[2001:db8::7]:8081"));
+        assert!(guard("[2001:db8::7]:8081").is_own("[2001:db8:0:0::7]"));
+        assert!(!guard("[2001:db8::7]:8081").is_own("[2001:db8::8]:8081"));
         assert!(guard("0.0.0.0:8081").is_own("192.0.2.9:8081"));
+        assert!(!guard("0.0.0.0:8081").is_own("192.0.2.9:80"));
         assert!(!guard("0.0.0.0:8081").is_own("evil.example:8081"));
+        assert!(guard("[::]:8081").is_own("[2001:db8::7]:8081"));
     }
 
     #[test]

@@ -14,8 +14,11 @@ mod expand;
 mod kinds;
 mod known;
 mod near;
+mod origin;
 mod provider;
+mod range;
 mod raw;
+mod scope;
 mod section;
 mod server;
 mod types;
@@ -30,6 +33,9 @@ pub use error::{ConfigError, Problem};
 pub use expand::Env;
 pub use kinds::parse_address;
 pub use near::nearest;
+pub use origin::Origin;
+pub use range::AddressRange;
+pub use scope::Scope;
 pub use types::{
     Client, GatewayKey, Key, Kind, Locks, Network, Optimization, Policy, Pools, Provider, Queue, Scaling, Server,
     Sizing, StreamGarbage, ThreadLimits,

@@ -30,7 +30,8 @@ const FEWEST: usize = 10;
 const DAY: u64 = 86_400;
 
 /// Headers that are the transport's own business.
-const RESERVED_HEADERS: [&str; 10] = [
+const RESERVED_HEADERS: [&str; 11] = [
+    "accept-encoding",
     "connection",
     "content-length",
     "content-type",

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::Problem;
 use super::expand::{Env, Expanded, expand};
-use super::kinds::{Hidden, Kind, Refusal};
+use super::kinds::{Hidden, Kind, Parsed, Refusal};
 use super::known::{Foreign, first_set};
 use super::near::nearest;
 use super::raw::join;
@@ -205,6 +205,32 @@ impl<'a> Section<'a> {
         }
         self.effective.insert(key.to_owned(), Value::Array(effective));
         items.map(|_| out)
+    }
+
+    /// A list of texts, each of `kind`; `default` stands for an absent one, which is none. What is wrong with one is told
+    /// of it alone.
+    pub(super) fn texts<T: std::fmt::Display>(
+        &mut self,
+        key: &'static str,
+        kind: &Parsed<T>,
+        default: &Value,
+    ) -> Option<Vec<T>> {
+        let schema = json!({"type": "array", "items": kind.schema(key), "default": default});
+        let raw = self.by_hand(key, schema);
+        self.show(key, default.clone());
+        let Some(items) = raw?.as_array() else {
+            self.problem(key, format!("found {}; write a list of texts", raw.map_or(String::new(), describe)));
+            return None;
+        };
+        let mut out = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            match self.walk.read(kind, key, item) {
+                Ok(value) => out.extend(value),
+                Err(message) => self.walk.problem(format!("{}[{index}]", self.path_of(key)), message),
+            }
+        }
+        self.show(key, out.iter().map(|value| Value::from(value.to_string())).collect());
+        Some(out)
     }
 
     /// Keys of Bifrost's that are not supported: each that is there is named in a warning.

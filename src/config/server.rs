@@ -4,8 +4,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use serde_json::json;
 
-use super::kinds::{Address, Bytes, Count, Flag, Hidden, Limits as _, Number, OrAuto, Span, Text, millis, secs};
+use super::kinds::{
+    Address, Bytes, Count, Flag, Hidden, Limits as _, Number, OrAuto, Parsed, Span, Text, millis, secs,
+};
 use super::known;
+use super::origin::Origin;
+use super::range::AddressRange;
+use super::scope::{Entry, Scope};
 use super::section::{Section, Walk, asks_nothing};
 use super::types::{Client, GatewayKey, Locks, Pools, Server, ThreadLimits};
 use crate::recycle::Limits;
@@ -22,6 +27,17 @@ const MAX_IDLE: usize = 4096;
 const fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
+
+const RANGE: Parsed<AddressRange> = Parsed(|text| {
+    let expects = "an address or a range of addresses, such as \"127.0.0.1\", \"10.0.0.0/8\" or \"fd00::/8\"";
+    AddressRange::parse(text).ok_or_else(|| expects.into())
+});
+
+const ORIGIN: Parsed<Origin> = Parsed(|text| {
+    let expects = "an origin as a browser sends it, such as \"https://app.example\" or \"http://localhost:3000\" (in \
+                   lower case, no path, no slash at its end, no usual port), or \"*\"";
+    Origin::parse(text).ok_or_else(|| expects.into())
+});
 
 /// Reads `server`.
 pub(super) fn server(s: &mut Section<'_>) -> Server {
@@ -40,10 +56,10 @@ pub(super) fn server(s: &mut Section<'_>) -> Server {
         idle_timeout: s.get("idle_timeout", Span(secs(75)).hard(millis(1), secs(86_400))),
         write_timeout: s.get("write_timeout", Span(secs(30)).hard(millis(1), secs(3600))),
         shutdown_timeout: s.get("shutdown_timeout", Span(secs(30)).hard(secs(0), secs(3600)).page(secs(5), secs(30))),
+        trusted_proxies: s.texts("trusted_proxies", &RANGE, &json!([])).unwrap_or_default(),
+        cors_origins: s.texts("cors_origins", &ORIGIN, &json!([])).unwrap_or_default(),
     };
     s.absent("tls", json!(null), "TLS on the data plane");
-    s.absent("trusted_proxies", json!([]), "trusting proxies' headers");
-    s.absent("cors_origins", json!([]), "answering browsers of other origins (CORS)");
     s.foreign(known::SERVER);
 
     if server.max_body_bytes > server.max_buffered_bytes {
@@ -76,19 +92,22 @@ fn gateway_keys(s: &mut Section<'_>) -> Vec<GatewayKey> {
     let read = |index: usize, s: &mut Section<'_>| {
         let name = s.get("name", Text(format!("key-{}", index + 1)));
         let value = required_value(s);
-        // An empty list could be read as "no model": what restricts a client is never ignored.
-        if let Some(models) = s.by_hand("models", json!({"const": ["*"]}))
-            && *models != json!(["*"])
-        {
-            s.not_built("models", "restricting a client to models");
+        let models = s.texts("models", &Parsed(Entry::parse), &json!(["*"]));
+        // An empty list could be read as "no model" and as "no restriction": what restricts a client is never guessed.
+        if models.is_some() && s.raw("models").and_then(serde_json::Value::as_array).is_some_and(Vec::is_empty) {
+            s.problem("models", "an empty list names no model; write [\"*\"] for all of them, or leave it out");
         }
-        s.show("models", json!(["*"]));
-        value.map(|value| GatewayKey { name, digest: Digest::of(value.expose().as_bytes()) })
+        let scope = models.map(Scope::of).unwrap_or_default();
+        value.map(|value| GatewayKey { name, digest: Digest::of(value.expose().as_bytes()), scope })
     };
     let keys: Vec<_> = s.list("keys", read).unwrap_or_default().into_iter().flatten().collect();
     for (index, key) in keys.iter().enumerate() {
         if keys[..index].iter().any(|other| other.name == key.name) {
             s.problem("keys", format!("two keys have the name {:?}; names tell them apart in logs", key.name));
+        }
+        // Which of the two would say what the client may use?
+        if let Some(other) = keys[..index].iter().find(|other| key.digest.find_in([&other.digest]).is_some()) {
+            s.problem("keys", format!("{:?} and {:?} have the same value; write it once", other.name, key.name));
         }
     }
     keys

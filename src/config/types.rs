@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::origin::Origin;
+use super::range::AddressRange;
+use super::scope::Scope;
 use crate::recycle;
 use crate::secret::{Digest, REDACTED, Secret};
 use crate::sync::LockTimes;
@@ -41,6 +44,10 @@ pub struct Server {
     pub write_timeout: Duration,
     /// How long requests under way are waited for at the end.
     pub shutdown_timeout: Duration,
+    /// Whose word on the client's address is taken.
+    pub trusted_proxies: Vec<AddressRange>,
+    /// Whose pages a browser lets read answers.
+    pub cors_origins: Vec<Origin>,
 }
 
 /// A client that is let in.
@@ -50,6 +57,8 @@ pub struct GatewayKey {
     pub name: String,
     /// What the key that it sends must hash to.
     pub digest: Digest,
+    /// Which models it may use.
+    pub scope: Scope,
 }
 
 /// What goes for every provider.

@@ -4,20 +4,23 @@
 //!
 //! **Invariants.** I2: what an admitted request holds (its count, its bytes) is guards in one value, which travels with it.
 
+use std::net::SocketAddr;
+
+use crate::config::Scope;
 use crate::error::{Code, Error};
 use crate::gateway::{Gateway, Phase, Place, RequestGuard};
 use crate::http::Head;
 use crate::ids::RequestId;
 use crate::model::Timing;
-use crate::secret::Digest;
 use crate::time::now;
 
+use super::keys::Keys;
 use super::{priority, request_id};
 
 /// Who may come in.
 #[derive(Debug)]
 pub(super) struct Door {
-    keys: Vec<Digest>,
+    pub(super) keys: Keys,
     max_body: u64,
 }
 
@@ -31,6 +34,8 @@ pub(super) struct Parts {
     /// Its place among the requests under way, and its bytes among those held.
     pub(super) held: Place,
     pub(super) request_id: RequestId,
+    /// Which models its key may name.
+    pub(super) scope: Scope,
     pub(super) guard: RequestGuard,
 }
 
@@ -61,18 +66,15 @@ impl Drop for Admitted {
 impl Door {
     pub(super) fn new(gateway: &Gateway) -> Self {
         let server = &gateway.config().server;
-        Self {
-            keys: server.keys.iter().map(|key| key.digest.clone()).collect(),
-            max_body: server.max_body_bytes as u64,
-        }
+        Self { keys: Keys::new(server, gateway.strangers().clone()), max_body: server.max_body_bytes as u64 }
     }
 
     /// Lets a request in, or says why not. It is counted either way.
-    pub(super) fn admit(&self, gateway: &Gateway, head: &Head) -> Result<Admitted, Error> {
+    pub(super) fn admit(&self, gateway: &Gateway, head: &Head, peer: SocketAddr) -> Result<Admitted, Error> {
         let mut guard = gateway.begin(now());
         let request_id = request_id(head);
-        match self.judge(gateway, head) {
-            Ok(held) => Ok(Admitted(Some(Parts { guard, request_id, held }))),
+        match self.keys.check(head, peer).and_then(|scope| Ok((scope, self.judge(gateway, head)?))) {
+            Ok((scope, held)) => Ok(Admitted(Some(Parts { guard, scope, request_id, held }))),
             Err(error) => {
                 let mut error = error.with_request_id(&request_id);
                 // Not for a wrong key: how long it took is nobody's business then (P7).
@@ -86,7 +88,6 @@ impl Door {
     }
 
     fn judge(&self, gateway: &Gateway, head: &Head) -> Result<Place, Error> {
-        self.check_key(head)?;
         if gateway.phase() >= Phase::Draining {
             return Err(Error::new(Code::ShuttingDown, "the gateway is shutting down"));
         }
@@ -101,25 +102,6 @@ impl Door {
             Some(length) => length.parse().ok().filter(|length| *length <= self.max_body).unwrap_or(0),
             None if head.header("transfer-encoding").is_some() => self.max_body,
             None => 0,
-        }
-    }
-
-    /// One answer for a key that is wrong, malformed or missing: nothing tells them apart (P7).
-    fn check_key(&self, head: &Head) -> Result<(), Error> {
-        if self.keys.is_empty() {
-            return Ok(());
-        }
-        let bearer = head.header("authorization").and_then(|value| {
-            let (scheme, key) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
-        });
-        let sent = bearer.or_else(|| head.header("x-api-key")).or_else(|| head.header("api-key")).unwrap_or("");
-        match Digest::of(sent.as_bytes()).find_in(&self.keys) {
-            Some(_) => Ok(()),
-            None => {
-                let text = "the gateway key is missing or wrong; send it as Authorization: Bearer <key>";
-                Err(Error::new(Code::Unauthorized, text))
-            }
         }
     }
 }

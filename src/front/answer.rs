@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::{Attempt, Error, Spent};
+use crate::error::{Attempt, Code, Error, Spent};
 use crate::gateway::Gateway;
 use crate::http::Response;
 use crate::ids::RequestId;
@@ -56,6 +56,11 @@ pub(super) fn error(error: &Error) -> Response {
     }
     if let Some(Spent { queue, upstream, overhead }) = error.spent() {
         response = timing_headers(response, queue, upstream, overhead);
+    }
+    if error.code() == Code::Unauthorized {
+        // Asked for by RFC 9110, section 11.6.1; where an address fails too often, each further guess pays for a connection.
+        response = response.header("www-authenticate", "Bearer");
+        response = if error.retry_after().is_some() { response.close() } else { response };
     }
     let response = upstream_headers(response, error.upstream_headers().to_vec());
     with_retry_after(response, error.retry_after())

@@ -2,10 +2,12 @@
 //!
 //! [`Front`] judges a request by its head (route, key, load), parses its body, and has the gateway handle it; it writes
 //! answers and errors in the shape of the route. It knows nothing of framing, pools or providers. Read `admission` for what
-//! is refused before a body is read, `sink` for how a stream reaches its client.
+//! is refused before a body is read, `keys` and `cors` for whom the gateway answers, `sink` for how a stream reaches its client.
 
 mod admission;
 mod answer;
+mod cors;
+mod keys;
 mod routes;
 mod sink;
 
@@ -17,12 +19,13 @@ use crate::error::{Code, Error};
 use crate::gateway::{CallOptions, Gateway, Handled, StartError};
 use crate::http::{Admission, ConnectionStats, Exchange, Finished, Head, Limits, Request, Response, Server, Service};
 use crate::ids::RequestId;
-use crate::model::{Priority, Sink, Timing};
+use crate::model::{Call, Priority, Sink, Timing};
 use crate::recycle::Buffer;
 use crate::sync::Role;
 use crate::time::{Deadline, now, parse_duration};
-use crate::wire::openai;
+use crate::wire::{openai, passing};
 use admission::{Admitted, Door, Parts};
+use cors::Cors;
 use sink::ClientSink;
 
 /// The data plane of a gateway: its listener and what answers there.
@@ -41,7 +44,8 @@ impl Front {
             StartError::Listen(std::io::Error::new(error.kind(), format!("{listen} (server.listen): {error}")))
         })?;
         let config = gateway.config();
-        let service = Arc::new(Api { gateway: gateway.clone(), door: Door::new(gateway) });
+        let cors = Cors::new(&config.server.cors_origins);
+        let service = Arc::new(Api { gateway: gateway.clone(), door: Door::new(gateway), cors });
         let mut limits = Limits::of(config, Role::Conn);
         limits.descriptors = gateway.client_descriptors();
         let (below, most) = (limits.descriptors.below, limits.max_connections);
@@ -81,37 +85,24 @@ impl Front {
 struct Api {
     gateway: Gateway,
     door: Door,
+    cors: Cors,
 }
 
 impl Service for Api {
-    fn admit(&self, head: &Head, _peer: SocketAddr) -> Result<Admission, Response> {
-        let route = match routes::find(head) {
-            Ok(route) => route,
-            Err(refused) => {
-                if head.method() == "POST" && refused.is_unbuilt() {
-                    // A request all the same, on a route of the API.
-                    self.gateway.begin(now()).fail(refused.error());
-                }
-                return Err(refused.response(&request_id(head)));
-            }
-        };
-        if route.is_probe() {
-            return Ok(Admission { max_body: Some(0), hold: None });
+    fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Admission, Response> {
+        match self.cors.preflight(head) {
+            Some(leave) => Err(leave),
+            None => self.judge(head, peer).map_err(|refused| self.cors.dress(head, refused)),
         }
-        let admitted = self.door.admit(&self.gateway, head).map_err(|error| {
-            let answer = answer::error(&error);
-            // One who is to come again need not connect again for it.
-            if error.code() == Code::Overloaded { answer.discard_body() } else { answer }
-        })?;
-        Ok(Admission { max_body: None, hold: Some(Box::new(admitted)) })
     }
 
     fn buffer(&self, announced: Option<u64>) -> Buffer {
         self.gateway.buffer(announced)
     }
 
-    fn serve(&self, request: Request, exchange: Exchange) -> Finished {
+    fn serve(&self, request: Request, mut exchange: Exchange) -> Finished {
         let Request { head, body, hold, .. } = request;
+        exchange.also(self.cors.lines(&head));
         match hold.and_then(|hold| hold.downcast::<Admitted>().ok()) {
             Some(admitted) => self.chat(&head, body, *admitted, exchange),
             None => exchange.respond(self.probe(&head)),
@@ -129,11 +120,38 @@ impl Service for Api {
             Some(admitted) => admitted.refuse(error),
             None => head.map_or_else(RequestId::fresh, request_id),
         };
-        answer::refusal(status, error, &id)
+        let refusal = answer::refusal(status, error, &id);
+        match head {
+            Some(head) => self.cors.dress(head, refusal),
+            None => refusal,
+        }
     }
 }
 
 impl Api {
+    /// Whether a request is served, by its head.
+    fn judge(&self, head: &Head, peer: SocketAddr) -> Result<Admission, Response> {
+        let route = match routes::find(head) {
+            Ok(route) => route,
+            Err(refused) => {
+                if head.method() == "POST" && refused.is_unbuilt() {
+                    // A request all the same, on a route of the API.
+                    self.gateway.begin(now()).fail(refused.error());
+                }
+                return Err(refused.response(&request_id(head)));
+            }
+        };
+        if route.is_probe() {
+            return Ok(Admission { max_body: Some(0), hold: None });
+        }
+        let admitted = self.door.admit(&self.gateway, head, peer).map_err(|error| {
+            let answer = answer::error(&error);
+            // One who is to come again need not connect again for it.
+            if error.code() == Code::Overloaded { answer.discard_body() } else { answer }
+        })?;
+        Ok(Admission { max_body: None, hold: Some(Box::new(admitted)) })
+    }
+
     fn probe(&self, head: &Head) -> Response {
         match head.path() {
             "/livez" => answer::text(200, "ok\n"),
@@ -145,12 +163,14 @@ impl Api {
 
     /// A chat completion, streamed or not.
     fn chat(&self, head: &Head, body: Buffer, admitted: Admitted, mut exchange: Exchange) -> Finished {
-        let Parts { mut guard, request_id, mut held } = admitted.open();
+        let Parts { mut guard, scope, request_id, mut held } = admitted.open();
         held.settle(body.len());
         let call = match options(head, &request_id, guard.arrived())
-            .and_then(|options| Ok((openai::parse_chat(&body)?, options)))
+            .and_then(|options| Ok((openai::parse_chat(&body)?, options, passing::upstream(head.headers())?)))
         {
-            Ok((fields, options)) => Arc::new(options.call(body, fields, guard.arrived())),
+            Ok((fields, options, headers)) => {
+                Arc::new(Call { headers, scope, ..options.call(body, fields, guard.arrived()) })
+            }
             Err(error) => {
                 let spent = Timing::default().spent(guard.arrived(), now());
                 let error = error.with_request_id(&request_id).with_spent(spent);

@@ -9,6 +9,7 @@ use super::load::Load;
 use super::requests::Requests;
 use super::samples::Samples;
 use super::sim::{SimHost, SimTransport};
+use super::strangers::Strangers;
 use super::watchdog::{Intervals, Watchdog};
 use super::{Gateway, Inner, Phase};
 use crate::config::{self, Config, ConfigError, Kind, Sizing};
@@ -169,6 +170,7 @@ impl Builder {
             config,
             requests,
             samples: Samples::new(),
+            strangers: Strangers::new(events.clone()),
             events,
             watchdog: Slot::new(&classes::LIFECYCLE, watchdog),
             phase: AtomicU8::new(Phase::Starting as u8),

@@ -11,6 +11,7 @@ use super::load::{self, Place};
 use super::requests::RequestGuard;
 use super::snapshot::open_fds;
 use super::{Gateway, Phase};
+use crate::config::Scope;
 use crate::error::{Attempt, Code, Error, Result};
 use crate::http::Descriptors;
 use crate::ids::RequestId;
@@ -36,7 +37,8 @@ pub struct CallOptions {
 }
 
 impl CallOptions {
-    /// The call for `body`, whose fields were parsed already.
+    /// The call for `body`, whose fields were parsed already: with no header lines of a client's, and free to name any
+    /// model.
     #[must_use]
     pub fn call(&self, body: impl Into<Buffer>, fields: BodyFields, arrived: Instant) -> Call {
         Call {
@@ -44,6 +46,8 @@ impl CallOptions {
             operation: Operation::ChatCompletions,
             body: body.into(),
             fields,
+            headers: Vec::new(),
+            scope: Scope::default(),
             priority: self.priority,
             arrived,
             deadline: self.deadline,
@@ -179,7 +183,7 @@ impl Gateway {
             let text = "fallbacks are not built yet in this version; leave the field out or empty";
             return Err(Error::new(Code::Unsupported, text).with_param("fallbacks"));
         }
-        let (provider, model) = self.target(&call.fields.model)?;
+        let (provider, model) = self.permitted(&call.fields.model, &call.scope)?;
         Ok((provider, model.into()))
     }
 }

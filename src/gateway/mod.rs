@@ -16,6 +16,7 @@ mod samples;
 mod shutdown;
 mod sim;
 mod snapshot;
+mod strangers;
 mod stream;
 mod vitals;
 mod watchdog;
@@ -34,9 +35,10 @@ pub use load::Place;
 pub use requests::{RequestGuard, RequestStats};
 pub use shutdown::ShutdownReport;
 pub use snapshot::{Blocked, Process, Snapshot};
+pub use strangers::Strangers;
 pub use stream::ChatStream;
 
-use crate::config::Config;
+use crate::config::{Config, Scope};
 use crate::error::{Code, Error, Result};
 use crate::events::Events;
 use crate::http::Watcher;
@@ -89,6 +91,7 @@ struct Inner {
     requests: Arc<Requests>,
     samples: Samples,
     events: Events,
+    strangers: Strangers,
     watchdog: Slot<Watchdog>,
     phase: AtomicU8,
     started: Instant,
@@ -173,6 +176,12 @@ impl Gateway {
         &self.0.events
     }
 
+    /// Counts failed keys by address, for every listener on this gateway.
+    #[must_use]
+    pub fn strangers(&self) -> &Strangers {
+        &self.0.strangers
+    }
+
     /// The watcher of client connections, shared by every listener on this gateway; started when first asked for.
     ///
     /// # Errors
@@ -238,6 +247,16 @@ impl Gateway {
     #[must_use]
     pub fn stats(&self) -> Snapshot {
         snapshot::take(&self.0)
+    }
+
+    /// Finds what `name` leads to, if `scope` has it. One that leads nowhere is forbidden, too, where there is a
+    /// restriction: nobody learns what there is beyond it.
+    fn permitted<'a>(&self, name: &'a str, scope: &Scope) -> Result<(&Arc<Provider>, &'a str)> {
+        match self.target(name) {
+            Ok((provider, model)) if scope.allows(provider.name(), model) => Ok((provider, model)),
+            Err(error) if scope.is_any() => Err(error),
+            _ => Err(scope.forbidden(name)),
+        }
     }
 
     /// Finds the provider that serves `name`, and the model's name there. Under a prefix route a bare name means the

@@ -7,6 +7,7 @@
 //! **Invariants.** I1: an exchange dropped unanswered answers 500 and closes. I9: the watch is undone before the answer is
 //! written, so before the connection can be used again.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use super::connection::Connection;
@@ -26,11 +27,13 @@ pub struct Exchange {
     close: bool,
     arrived: Instant,
     watch: Option<Watch>,
+    /// What the answer's head says beside its own lines.
+    also: Vec<(Cow<'static, str>, String)>,
 }
 
 impl Exchange {
     pub(super) fn new(connection: Box<Connection>, head: Head, close: bool, arrived: Instant) -> Self {
-        Self { connection: Some(connection), head, close, arrived, watch: None }
+        Self { connection: Some(connection), head, close, arrived, watch: None, also: Vec::new() }
     }
 
     /// Has `token` cancelled when the client leaves: within 100 ms of it, or 150 ms after the request's arrival. The
@@ -51,9 +54,15 @@ impl Exchange {
         }
     }
 
+    /// Has the answer's head say `lines` beside its own, whatever the answer will be.
+    pub fn also(&mut self, lines: Vec<(Cow<'static, str>, String)>) {
+        self.also = lines;
+    }
+
     /// Answers: head and body in one write.
-    pub fn respond(mut self, response: Response) -> Finished {
+    pub fn respond(mut self, mut response: Response) -> Finished {
         self.watch = None;
+        response.headers.append(&mut self.also);
         let Some(connection) = self.connection.take() else { return Finished::moved() };
         Finished(connection.respond(&response, self.head_only(), self.close, false))
     }
@@ -70,7 +79,8 @@ impl Exchange {
     /// Begins an answer whose length is not known: chunked, or until the connection's end to a client of HTTP/1.0. The
     /// head goes out with the first bytes. The body of `head` is not sent.
     #[must_use = "a stream that is dropped is aborted"]
-    pub fn stream(mut self, head: Response) -> StreamWriter {
+    pub fn stream(mut self, mut head: Response) -> StreamWriter {
+        head.headers.append(&mut self.also);
         let close = self.close
             || head.wants_close()
             || self.connection.as_ref().is_none_or(|connection| connection.server().is_stopping());

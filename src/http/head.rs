@@ -183,7 +183,7 @@ impl Head {
     }
 
     /// Every header line, as sent: its name, and its value without the white space around it.
-    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> + Clone {
         self.0.headers.iter().map(|(name, value)| (self.text(*name), value.get(&self.0.bytes)))
     }
 

@@ -8,6 +8,7 @@
 //! watcher also notices the clients that leave while their requests run. Read `connection` first, then `watcher`.
 
 mod accept;
+mod caller;
 mod chunked;
 mod connection;
 mod crew;
@@ -26,6 +27,7 @@ mod service;
 mod stream;
 mod watcher;
 
+pub use caller::{client_address, sent_key};
 pub use exchange::{Exchange, Finished};
 pub use head::{Head, Version};
 pub use limits::{Descriptors, Limits};

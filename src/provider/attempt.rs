@@ -23,7 +23,7 @@ use crate::recycle::{Buffer, Joint};
 use crate::secret::Secret;
 use crate::time::{Deadline, format_duration, now};
 use crate::transport::{Control, Incoming, Outgoing, Transport, TransportError, TransportErrorKind};
-use crate::wire::openai;
+use crate::wire::{openai, passing};
 
 /// The largest answer held whole, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
@@ -224,9 +224,14 @@ fn open(
     scratch.body = shared.stock.buffers.buffer_for(Some(call.body.len() as u64));
     openai::encode_chat(&call.body, &call.fields, &active.model, &mut scratch.body);
     let accept = if call.fields.stream { "text/event-stream" } else { "application/json" };
-    let mut headers = Vec::with_capacity(settings.headers.len() + 2);
-    headers.extend([("content-type", "application/json"), ("accept", accept)]);
+    let mut headers = Vec::with_capacity(settings.headers.len() + call.headers.len() + 3);
+    // Whoever says nothing of codings takes any (RFC 9110, section 12.5.3), and bytes that pass through are not unpacked.
+    headers.extend([("content-type", "application/json"), ("accept", accept), ("accept-encoding", "identity")]);
     headers.extend(settings.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    // What the configuration says goes before what a client says.
+    let configured = |wanted: &str| settings.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted));
+    let passing = call.headers.iter().filter(|(name, _)| !configured(name));
+    headers.extend(passing.map(|(name, value)| (*name, value.as_str())));
     let outgoing = Outgoing { method: "POST", path: &settings.chat_path, headers: &headers, body: &scratch.body };
     let control = Control { cancel: &call.cancel, deadline: until, connect_timeout: settings.connect_timeout };
     face.enter(WorkerState::ApiCall);
@@ -268,7 +273,7 @@ fn read_whole(
     if let Some(usage) = decoded.usage {
         count_tokens(shared, usage);
     }
-    let headers = headers::for_client(incoming.headers);
+    let headers = passing::downstream(incoming.headers);
     let answer = Answer {
         status: incoming.status,
         headers,

@@ -1,29 +1,19 @@
-//! Which of a provider's headers a client may see.
+//! What a provider's headers say: when to come again, how many requests it takes, and what of an error's a client may see.
 
 use std::time::Duration;
 
 use crate::error::Error;
 use crate::time::{parse_duration, unix_ms};
-
-/// Names that pass, in lower case.
-const PASSED: [&str; 5] = ["content-type", "retry-after", "retry-after-ms", "openai-processing-ms", "openai-version"];
-
-/// What names begin with that pass.
-const PASSED_PREFIX: &str = "x-ratelimit-";
+use crate::wire::passing;
 
 /// The longest `Retry-After` of a provider that is passed on.
 const LONGEST_RETRY: Duration = Duration::from_secs(24 * 3600);
-
-/// The headers that a client may see.
-pub(super) fn for_client(headers: Vec<(String, String)>) -> Vec<(String, String)> {
-    headers.into_iter().filter(|(name, _)| PASSED.contains(&name.as_str()) || name.starts_with(PASSED_PREFIX)).collect()
-}
 
 /// The error with what a client may see of the headers that came with it, and with the provider's own word on when to come
 /// again, if it gave one: in milliseconds, in seconds, or as a date.
 pub(super) fn with_upstream(error: Error, headers: Vec<(String, String)>) -> Error {
     let error = retry_at(error, &headers, unix_ms());
-    let mut headers = for_client(headers);
+    let mut headers = passing::downstream(headers);
     // The body is written anew, and when to come again is told of the error.
     headers.retain(|(name, _)| !matches!(name.as_str(), "content-type" | "retry-after" | "retry-after-ms"));
     error.with_upstream_headers(headers)
@@ -103,14 +93,6 @@ fn http_date(text: &str) -> Option<i64> {
 mod tests {
     use super::*;
     use crate::error::Code;
-
-    #[test]
-    fn cookies_and_servers_stay_behind_and_limits_pass() {
-        let all = ["content-type", "set-cookie", "server", "x-ratelimit-remaining-requests", "openai-organization"];
-        let headers = all.map(|name| (name.to_owned(), "v".to_owned())).to_vec();
-        let passed: Vec<_> = for_client(headers).into_iter().map(|(name, _)| name).collect();
-        assert_eq!(passed, ["content-type", "x-ratelimit-remaining-requests"]);
-    }
 
     #[test]
     fn a_rate_limit_is_told_by_what_comes_back_or_by_its_reset() {

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use super::attempt::{Active, Scratch, count_tokens, mask, transport_error};
 use super::face::{Face, WorkerState};
 use super::figures::Running;
-use super::headers;
+use super::headers::with_upstream;
 use super::job::{Reached, Reply};
 use super::pool::{Shared, cancelled};
 use crate::config::StreamGarbage;
@@ -29,7 +29,7 @@ use crate::sync::{CancelReason, threads};
 use crate::time::{Deadline, now};
 use crate::transport::{Body, Incoming, TransportError, TransportErrorKind};
 use crate::wire::openai::{ChatStream, Step};
-use crate::wire::sse;
+use crate::wire::{passing, sse};
 
 /// The largest single event, in bytes.
 const MAX_EVENT: usize = 4 << 20;
@@ -163,7 +163,7 @@ pub(super) fn run(
     let opened = match open(&mut source, &active, scratch, first_until, settings.early_keepalive) {
         Ok(opened) => opened,
         Err(error) => {
-            let error = headers::with_upstream(error, incoming.headers);
+            let error = with_upstream(error, incoming.headers);
             return active.end(shared, Err(error));
         }
     };
@@ -174,7 +174,7 @@ pub(super) fn run(
     };
     face.enter(WorkerState::Responding);
     let timing = active.timing();
-    let head = StreamHead { headers: headers::for_client(incoming.headers), served: active.served(shared, timing) };
+    let head = StreamHead { headers: passing::downstream(incoming.headers), served: active.served(shared, timing) };
     let Active { permit, running, responder, call, model, taken, queue, .. } = active;
     let streaming = Streaming { permit, running, call, model, queue, taken, began: now(), sink };
     responder.answer(Reply { result: Ok(Reached::Streaming), timing });

@@ -5,6 +5,7 @@
 //! strict scan. Read `json` first (the scanner), then `sse`, then a shape.
 
 pub(crate) mod json;
+pub mod passing;
 pub mod sse;
 
 pub mod openai;

@@ -218,6 +218,129 @@ fn foreign_pages_are_kept_out() {
     assert!(office.station.house.gateway().is_ready());
 }
 
+/// A line that a browser sends once is judged each time that it stands there, and one that is no text is foreign.
+#[test]
+fn what_says_a_second_thing_or_nothing_readable_is_foreign() {
+    let office = Office::on(Station::sim());
+    let own = format!("Host: {}", office.addr);
+    let (port, evil) = (office.addr.port(), "Origin: http://evil.example");
+    for (lines, status) in [
+        (vec![own.clone(), "Origin: http://localhost".to_owned(), evil.to_owned()], 403),
+        (vec![own.clone(), "Sec-Fetch-Site: none".to_owned(), "Sec-Fetch-Site: cross-site".to_owned()], 403),
+        (vec![own.clone(), "x-sluicegate-admin: 1".to_owned(), "x-sluicegate-admin: 0".to_owned()], 403),
+        (vec![own.clone(), "x-sluicegate-admin: 1".to_owned(), "Origin: http://localhost\u{e9}".to_owned()], 403),
+        (vec![own.clone(), "x-sluicegate-admin: 1".to_owned(), "Sec-Fetch-Site: \u{e9}".to_owned()], 403),
+        (vec![own.clone(), "x-sluicegate-admin: 1".to_owned(), "Sec-Fetch-Site: cross-site".to_owned()], 403),
+        (
+            vec![
+                format!("Host: [::1]:{port}"),
+                "x-sluicegate-admin: 1".to_owned(),
+                "Origin: http://[::1]:1".to_owned(),
+            ],
+            404,
+        ),
+        (
+            vec![
+                format!("Host: [::1]:{port}"),
+                "x-sluicegate-admin: 1".to_owned(),
+                "Origin: https://[::1]:1".to_owned(),
+            ],
+            403,
+        ),
+        (vec![format!("Host: evil.example:{port}"), "x-sluicegate-admin: 1".to_owned()], 403),
+        (vec![format!("Host: 127.0.0.1.evil.example:{port}"), "x-sluicegate-admin: 1".to_owned()], 403),
+        (vec![format!("Host: 0.0.0.0:{port}"), "x-sluicegate-admin: 1".to_owned()], 403),
+        (vec![own.clone(), "x-sluicegate-admin:".to_owned()], 403),
+        (vec![own.clone(), "x-sluicegate-admin: 1, 1".to_owned()], 403),
+        (vec![own, "x-sluicegate-admin: 1".to_owned()], 404),
+    ] {
+        let mut client = office.client();
+        client.send(format!("POST /nowhere HTTP/1.1\r\n{}\r\nContent-Length: 0\r\n\r\n", lines.join("\r\n")));
+        assert_eq!(client.answer().status, status, "{lines:?}");
+    }
+    // A browser asks first whether it may send our header, and is not given leave.
+    let asked = ["Origin: http://evil.example", "Access-Control-Request-Method: POST"];
+    let answer = office.client().ask("OPTIONS", "/drain", &asked, "").answer();
+    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (403, None));
+    let answer = office.client().ask("OPTIONS", "/drain", &asked[1..], "").answer();
+    assert_eq!((answer.status, answer.header("access-control-allow-headers")), (405, None));
+}
+
+/// A key is asked for wherever one is configured, whatever the address failed before, and both planes count together.
+#[test]
+fn the_admin_key_is_asked_for_on_every_page_and_failures_are_counted() {
+    let (station, _gate) = Station::gated(json!({}), json!({ "keys": ["gateway"], "admin_key": "right" }));
+    let office = Office::on(station);
+    for path in
+        ["/", "/stats", "/config", "/threads", "/events", "/livez", "/readyz", "/health", "/sim/stats", "/nowhere"]
+    {
+        let seen: Vec<_> =
+            [&[][..], &["Authorization: Bearer wrong"], &["api-key: gateway"], &["x-api-key: right", "api-key: no"]]
+                .into_iter()
+                .map(|lines| office.client().ask("GET", path, lines, "").answer())
+                .collect();
+        assert!(seen[0].status == 401 && seen.iter().all(|answer| *answer == seen[0]), "{path}: {seen:?}");
+        assert_eq!(seen[0].header("www-authenticate"), Some("Bearer"));
+    }
+    let answer = office.client().ask("POST", "/drain", &["x-sluicegate-admin: 1"], "").answer();
+    assert_eq!(answer.status, 401);
+    assert!(office.station.client().chat(&[], &chat("p/m", false)).answer().header("retry-after").is_none());
+    let mut tries = 0;
+    let mut client = loop {
+        let mut client = office.client();
+        let answer = client.ask("GET", "/stats", &[], "").answer();
+        tries += 1;
+        assert!(answer.status == 401 && tries < 100);
+        if answer.header("retry-after").is_some() {
+            break client;
+        }
+    };
+    assert!(client.is_closed());
+    assert_eq!(tries, 60 - 42 + 1, "one on the data plane among them");
+    let answer = office.station.client().chat(&[], &chat("p/m", false)).answer();
+    assert!(answer.status == 401 && answer.header("retry-after").is_some(), "{}", answer.head);
+    for line in ["Authorization: bearer right", "x-api-key: right", "api-key: right"] {
+        assert_eq!(office.client().ask("GET", "/stats", &[line], "").answer().status, 200, "{line}");
+    }
+}
+
+/// Wrong keys in a flood, on top of a data plane that takes nothing more.
+#[test]
+fn it_answers_at_once_whoever_knocks_at_the_data_plane() {
+    let (station, gate) = Station::gated(json!({}), json!({ "keys": ["right"], "max_in_flight": 2 }));
+    let office = Office::on(station);
+    let mut inside = [office.station.client(), office.station.client()];
+    for client in &mut inside {
+        client.chat(&["api-key: right"], &chat("p/m", false));
+    }
+    eventually("both are in", || office.station.house.stats()["requests"]["in_flight"] == 2);
+    let (over, flood) = crossbeam_channel::bounded::<()>(0);
+    scope(|scope| {
+        for number in 0..4 {
+            let (flood, office) = (flood.clone(), &office);
+            scope.spawn(move || {
+                let key = if number == 0 { "api-key: right" } else { "api-key: wrong" };
+                let status = if number == 0 { 503 } else { 401 };
+                while flood.try_recv() == Err(crossbeam_channel::TryRecvError::Empty) {
+                    assert_eq!(office.station.client().chat(&[key], &chat("p/m", false)).answer().status, status);
+                }
+            });
+        }
+        let slowest = (0..20)
+            .flat_map(|_| ["/stats?fresh=1", "/livez", "/threads"])
+            .map(|path| {
+                let (answer, took) = timed(|| office.client().get(path));
+                assert_eq!(answer.status, 200, "{path}");
+                took
+            })
+            .max();
+        drop(over);
+        assert!(slowest < Some(ms(50) * SLACK), "{slowest:?}");
+    });
+    (0..2).for_each(|_| gate.next().answer());
+    inside.iter_mut().for_each(|client| assert_eq!(client.answer().status, 200));
+}
+
 #[test]
 fn a_drain_is_begun_by_a_post_and_seen_by_probes() {
     let office = Office::on(Station::sim());

@@ -27,7 +27,7 @@ const LAYERS: [&[&str]; 9] = [
 ];
 
 /// Who may use a module beside it: "none beside it unless said", and here it is said.
-const SAID: [(&str, &str); 7] = [
+const SAID: [(&str, &str); 8] = [
     // An error names the request that it belongs to; a histogram knows what a microsecond is.
     ("error", "ids"),
     ("metrics", "time"),
@@ -38,6 +38,8 @@ const SAID: [(&str, &str); 7] = [
     // A body's memory is a pool's; a pool's limits are read from the configuration as they are.
     ("model", "recycle"),
     ("config", "recycle"),
+    // What a caller may ask for goes with each call, and is what its key's configuration says.
+    ("model", "config"),
     // The admin plane answers with snapshots.
     ("admin", "stats"),
 ];

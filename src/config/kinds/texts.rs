@@ -1,5 +1,6 @@
 //! Kinds of value that are written as text: names, secrets, certificates, addresses, URLs, words.
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use serde_json::{Value, json};
@@ -194,6 +195,30 @@ impl<T: Copy + PartialEq> Kind for Choice<T> {
     fn schema(&self, key: &str) -> Value {
         let words: Vec<_> = self.built.iter().map(|(name, _)| *name).collect();
         json!({"enum": words, "default": self.show(key, &self.default)})
+    }
+}
+
+/// A text that something is made of, which prints as it was written; none if there is no text.
+pub(in crate::config) struct Parsed<T>(pub(in crate::config) fn(&str) -> Result<T, Refusal>);
+
+impl<T: fmt::Display> Kind for Parsed<T> {
+    type Out = Option<T>;
+    const TEXT: bool = true;
+
+    fn read(&self, _: &str, value: &Value) -> Result<Option<T>, Refusal> {
+        (self.0)(value.as_str().unwrap_or_default()).map(Some)
+    }
+
+    fn fallback(&self) -> Option<T> {
+        None
+    }
+
+    fn show(&self, _: &str, out: &Option<T>) -> Value {
+        out.as_ref().map_or(Value::Null, |out| out.to_string().into())
+    }
+
+    fn schema(&self, _: &str) -> Value {
+        json!({"type": "string", "minLength": 1})
     }
 }
 

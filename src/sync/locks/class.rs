@@ -111,6 +111,8 @@ pub mod classes {
         EVENTS = leaf("stats.events");
         /// What is wrong now.
         ALERTS = leaf("events.alerts");
+        /// Failed keys, by address.
+        STRANGERS = leaf("gateway.strangers");
         /// The last snapshots.
         STATS = leaf("stats.samples");
         /// The simulated provider's figures.

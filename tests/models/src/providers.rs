@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::Model;
-use crate::config::{Policy, Pools};
+use crate::config::{Policy, Pools, Scope};
 use crate::error::Code;
 use crate::events::Events;
 use crate::ids::RequestId;
@@ -96,6 +96,8 @@ impl House {
             operation: Operation::ChatCompletions,
             fields: openai::parse_chat(&body).expect("a request"),
             body: body.into(),
+            headers: Vec::new(),
+            scope: Scope::default(),
             priority: Priority::Interactive,
             arrived: now(),
             deadline: None,

@@ -1,0 +1,156 @@
+//! What a caller may ask for: the models that a gateway key names, judged by provider and model as they were resolved.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::kinds::Refusal;
+use crate::error::{Code, Error};
+
+/// The most of a model's name that an error shows, in characters.
+const SHOWN: usize = 120;
+
+/// What a caller may ask for; everything by default. Cheap to clone.
+///
+/// The judgement stands on what a name was resolved to, so that no spelling of it and no route with a provider of its own
+/// leads past it.
+#[derive(Clone, Debug, Default)]
+pub struct Scope(Option<Arc<[Entry]>>);
+
+/// One line of a key's `models`. Prints as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// `*`
+    Any,
+    /// `provider/*`
+    Provider(String),
+    /// `provider/model`
+    Model(String, String),
+}
+
+impl Entry {
+    /// Reads an entry.
+    pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
+        let expects = || Refusal::from("\"provider/model\", \"provider/*\" or \"*\"");
+        match text.split_once('/') {
+            _ if text == "*" => Ok(Self::Any),
+            Some((provider, model)) if provider.is_empty() || model.is_empty() || provider.contains('*') => {
+                Err(expects())
+            }
+            Some((provider, "*")) => Ok(Self::Provider(provider.to_owned())),
+            // A pattern within a name would be taken for the name itself, and let nobody in.
+            Some((_, model)) if model.contains('*') => Err(expects()),
+            Some((provider, model)) => Ok(Self::Model(provider.to_owned(), model.to_owned())),
+            None if text.is_empty() || text.contains('*') => Err(expects()),
+            None => Err(Refusal::NotBuilt("restricting a client to an alias")),
+        }
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Provider(provider) => write!(f, "{provider}/*"),
+            Self::Model(provider, model) => write!(f, "{provider}/{model}"),
+        }
+    }
+}
+
+impl Scope {
+    /// What `entries` name; everything if `*` is among them.
+    pub(super) fn of(entries: Vec<Entry>) -> Self {
+        Self((!entries.contains(&Entry::Any)).then(|| entries.into()))
+    }
+
+    /// Whether it restricts nothing.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Whether `model` of `provider` is within it.
+    #[must_use]
+    pub fn allows(&self, provider: &str, model: &str) -> bool {
+        self.0.as_ref().is_none_or(|entries| {
+            entries.iter().any(|entry| match entry {
+                Entry::Any => true,
+                Entry::Provider(own) => own == provider,
+                Entry::Model(own, name) => own == provider && name == model,
+            })
+        })
+    }
+
+    /// Whether `name`, in the form `provider/model`, is within it: what a list of models shows.
+    #[must_use]
+    pub fn lists(&self, name: &str) -> bool {
+        self.is_any() || name.split_once('/').is_some_and(|(provider, model)| self.allows(provider, model))
+    }
+
+    /// The refusal of `name`, as the caller wrote it.
+    #[must_use]
+    pub fn forbidden(&self, name: &str) -> Error {
+        let shown: String = name.chars().take(SHOWN).collect();
+        Error::new(Code::Forbidden, format!("this gateway key may not use the model {shown:?}")).with_param("model")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope(entries: &[&str]) -> Scope {
+        Scope::of(
+            entries.iter().map(|entry| Entry::parse(entry).unwrap_or_else(|e| panic!("{entry}: {e:?}"))).collect(),
+        )
+    }
+
+    #[test]
+    fn a_scope_lets_through_what_it_names_and_nothing_else() {
+        let some = scope(&["openai/gpt-4o", "sim/*", "x/org/model:free"]);
+        for (name, within) in [
+            ("openai/gpt-4o", true),
+            ("openai/gpt-4o-mini", false),
+            ("openai/GPT-4o", false),
+            ("openai/gpt-4", false),
+            ("openai/*", false),
+            ("sim/echo", true),
+            ("sim/a/b", true),
+            ("simulated/echo", false),
+            ("x/org/model:free", true),
+            ("x/org", false),
+            ("gpt-4o", false),
+            ("sim", false),
+            ("", false),
+            ("*", false),
+        ] {
+            assert_eq!(some.lists(name), within, "{name:?}");
+        }
+        assert!(!some.is_any());
+    }
+
+    #[test]
+    fn everything_is_within_a_star_and_within_no_restriction() {
+        for any in [Scope::default(), scope(&["*"]), scope(&["openai/gpt-4o", "*"])] {
+            assert!(any.is_any() && any.lists("a/b") && any.lists("alias") && any.allows("a", "b"));
+        }
+        assert!(!scope(&[]).lists("a/b"), "no entry is no model");
+    }
+
+    #[test]
+    fn an_entry_is_a_model_a_provider_or_everything() {
+        for wrong in ["", "/", "a/", "/b", "*/b", "a/b*", "a/*/c", "a*", "**", "*/*"] {
+            assert!(matches!(Entry::parse(wrong), Err(Refusal::Expects(_))), "{wrong:?}");
+        }
+        assert!(matches!(Entry::parse("fast"), Err(Refusal::NotBuilt(_))));
+        for right in ["*", "a/*", "a/b", "a/b/c"] {
+            assert_eq!(Entry::parse(right).map(|entry| entry.to_string()), Ok(right.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_model_and_no_more_than_fits() {
+        let error = scope(&["a/b"]).forbidden(&"m".repeat(5000));
+        assert_eq!((error.code(), error.param()), (Code::Forbidden, Some("model")));
+        assert!(error.message().contains(&"m".repeat(SHOWN)) && error.message().len() < 200);
+    }
+}
