@@ -23,10 +23,11 @@ pub fn url(bytes: &[u8]) {
     }
     let Ok((network, shown)) = read(text) else { return };
     let whole = format!("{}{}", network.base_url, network.api_prefix);
-    assert!(whole.bytes().all(|byte| byte.is_ascii_graphic()) && !whole.contains(['@', '?', '#']), "{whole}");
+    assert!(whole.bytes().all(|byte| byte.is_ascii_graphic()) && !whole.contains(['?', '#']), "{whole}");
     let (scheme, rest) = whole.split_once("://").expect("a scheme");
     assert!(matches!(scheme, "http" | "https"));
     let authority = rest.split('/').next().unwrap_or_default();
+    assert!(!authority.contains('@'), "{text} has a user");
     let after_scheme = text.split_once("://").expect("a scheme").1;
     assert!(after_scheme.to_ascii_lowercase().starts_with(authority), "{text} leads to {authority}");
     // Consent to a private place is never read into a public name or address.
