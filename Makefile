@@ -15,13 +15,13 @@ export CLIPPY_CONF_DIR := $(CURDIR)/tests/policy
 export RUST_BACKTRACE := 0
 
 .NOTPARALLEL:
-.PHONY: run test begin format lint docs rust models page stress examples build sdk end repeat miri bench clean
+.PHONY: run test begin format lint docs rust models seeds page stress examples build sdk quick end repeat miri fuzz outside bench clean
 
 # A release gateway on the simulated provider: no key, no network beyond this machine.
 run:
 	cargo run --release --locked -- serve --config examples/simulated.json
 
-test: begin format lint docs rust models page stress examples build sdk end
+test: begin format lint docs rust models seeds page stress examples build sdk quick end
 
 begin:
 	@mkdir -p target && : > $(LEFT_OUT)
@@ -45,6 +45,10 @@ models:
 	cargo build --quiet --locked --manifest-path tests/models/Cargo.toml --target-dir target/models
 	RUST_BACKTRACE=0 target/models/debug/models --times $(if $(filter command line,$(origin TIMES)),$(TIMES),1) --seed $(or $(SEED),2026) \
 	  2> target/models.err | tee target/models.log || { cat target/models.err; exit 1; }
+
+# The properties that `make fuzz` tries at random, for the committed seeds and each of their beginnings: no libFuzzer, stable.
+seeds:
+	cargo test --quiet --locked --manifest-path tests/fuzz/Cargo.toml --no-default-features --target-dir target
 
 # Each claim of the concurrency page names tests: all of them ran, and passed.
 page:
@@ -79,10 +83,30 @@ sdk: build
 	  echo "the openai SDK tests: python3 could not make $(VENV) (see above)" >> $(LEFT_OUT); \
 	fi
 
+# curl's odd flags, and nginx in front with the openai SDK through it. Both are Debian's; root has what is missing installed.
+quick: build
+	@for tool in curl nginx; do \
+	  command -v $$tool /usr/sbin/$$tool > /dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null \
+	    || { apt-get update -qq && apt-get install -y -qq $${tool/nginx/nginx-light}; } > /dev/null 2>&1 || true; \
+	done
+	@if $(MAKE) --no-print-directory $(VENV)/made; then \
+	  SLUICEGATE_BIN=$(BIN) LEFT_OUT=$(LEFT_OUT) $(VENV)/bin/python tests/outside/run.py --quick; \
+	elif [ "$(CI)" = true ]; then \
+	  echo "the environment for what others wrote could not be made, and CI leaves nothing out" >&2; exit 1; \
+	else \
+	  echo "curl, nginx and the SDK in front: python3 could not make $(VENV) (see above)" >> $(LEFT_OUT); \
+	fi
+
+# All of what others wrote: those two, h2load, wrk, ab, oha, slowhttptest. Some minutes; ends with a table.
+# `apt-get install curl nginx-light nghttp2-client wrk apache2-utils slowhttptest`, `cargo install oha --locked`.
+outside: build $(VENV)/made
+	SLUICEGATE_BIN=$(BIN) $(VENV)/bin/python tests/outside/run.py $(CASES)
+
 $(VENV)/made: tests/sdk/requirements.txt
 	rm -rf $(VENV)
 	python3 -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --requirement $<
+	$(VENV)/bin/pip check --quiet --disable-pip-version-check
 	touch $@
 
 end:
@@ -108,6 +132,25 @@ miri:
 	  echo "make miri: no nightly toolchain with miri here: rustup toolchain install nightly --component miri,rust-src" >&2; exit 1; }
 	MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-permissive-provenance" PROPTEST_CASES=4 PROPTEST_FAILURE_PERSISTENCE=off \
 	  cargo +nightly miri test --locked --no-default-features --lib --target-dir target/miri -- $(MIRI)
+
+# Whatever reads a stranger's bytes, under libFuzzer, each for FUZZ_SECS; outside `make test`, since it needs a nightly
+# toolchain and `cargo install cargo-fuzz --locked`. What it finds lies in target/fuzz/artifacts; run the target on it to see
+# it again. FUZZ names the targets.
+FUZZ_SECS ?= 60
+FUZZ ?= head chunked sse stream config url hygiene
+FUZZED := target/fuzz/$(shell rustc -vV | sed -n 's/^host: //p')/release
+
+fuzz:
+	@cargo +nightly --version > /dev/null 2>&1 || { echo "make fuzz: no nightly toolchain here: rustup toolchain install nightly" >&2; exit 1; }
+	@cargo fuzz --version > /dev/null 2>&1 || { echo "make fuzz: no cargo-fuzz here: cargo install cargo-fuzz --locked" >&2; exit 1; }
+	cargo +nightly fuzz build --fuzz-dir tests/fuzz --target-dir target/fuzz
+	@for target in $(FUZZ); do \
+	  mkdir -p target/fuzz/corpus/$$target target/fuzz/artifacts; \
+	  $(FUZZED)/$$target -max_total_time=$(FUZZ_SECS) -timeout=10 -rss_limit_mb=2048 -max_len=4096 -dict=tests/fuzz/seeds/$$target.dict \
+	    -artifact_prefix=target/fuzz/artifacts/$$target- target/fuzz/corpus/$$target tests/fuzz/seeds/$$target \
+	    > target/fuzz/$$target.log 2>&1 || { tail -40 target/fuzz/$$target.log; echo "fuzz $$target: found something" >&2; exit 1; }; \
+	  echo "fuzz $$target: $$(tail -1 target/fuzz/$$target.log), nothing found"; \
+	done
 
 # The gateway beside nginx and the direct path, a submit beside a raw ping-pong, our locks beside a plain one, the object
 # pools beside none, one provider beside another that hangs: JSON on standard output, a table on

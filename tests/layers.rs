@@ -35,7 +35,6 @@ fn the_tree_keeps_to_its_architecture() {
     for folder in ["tests", "benches", "examples"] {
         collect(root, folder, &mut tree.others);
     }
-    tree.lock = std::fs::read_to_string(root.join("Cargo.lock")).expect("a lock file");
     let found = findings(&tree);
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
@@ -133,15 +132,4 @@ fn a_crate_that_has_one_home_is_found_in_a_second() {
     for second in ["mod ureq;\npub use ureq::UreqTransport;", "use self::ureq::UreqTransport;", "// ureq::Agent"] {
         assert!(findings(&tree(second)).is_empty(), "{second}");
     }
-}
-
-#[test]
-fn an_async_runtime_in_the_lock_file_is_found() {
-    let lock =
-        |name: &str| format!("[[package]]\nname = \"log\"\nversion = \"0.4\"\n\n[[package]]\nname = \"{name}\"\n");
-    for name in ["tokio", "async-std", "smol"] {
-        let found = findings(&Tree { lock: lock(name), ..Tree::default() });
-        assert!(found.len() == 1 && found[0].contains(name), "{found:?}");
-    }
-    assert!(findings(&Tree { lock: lock("tokio-like-but-not"), ..Tree::default() }).is_empty());
 }

@@ -13,5 +13,6 @@ mod scaling;
 mod sim;
 mod storm;
 mod stress;
+mod supply;
 mod threads;
 mod transport;

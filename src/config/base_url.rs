@@ -40,17 +40,22 @@ pub(super) fn parse(text: &str) -> Result<BaseUrl, &'static str> {
         return Err("a URL without user and password; a key goes into keys[].value");
     }
     let (host, port) = split_port(authority).ok_or(FORM)?;
-    let port = port.map_or(Some(default_port), |port| port.parse().ok().filter(|port| *port != 0)).ok_or(FORM)?;
-    let ip: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
-    let named = host
-        .split('.')
-        .all(|label| !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)));
-    if ip.is_none() && !named {
+    let number = |port: &str| {
+        // `parse` would take a sign, too.
+        let digits = port.bytes().all(|b| b.is_ascii_digit());
+        port.parse().ok().filter(|port| digits && *port != 0)
+    };
+    let port = port.map_or(Some(default_port), number).ok_or(FORM)?;
+    let ip = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(inner) => inner.parse().ok().map(IpAddr::V6),
+        None => host.parse().ok().map(IpAddr::V4),
+    };
+    if (ip.is_none() && !is_name(host)) || !is_path(path) {
         return Err(FORM);
     }
     let path = path.trim_end_matches('/');
     let (path, api_prefix) = match path.strip_suffix("/v1") {
-        Some(before) => (before, "/v1"),
+        Some(before) => (before.trim_end_matches('/'), "/v1"),
         None if path.split('/').any(is_version) => (path, ""),
         None => (path, "/v1"),
     };
@@ -59,6 +64,37 @@ pub(super) fn parse(text: &str) -> Result<BaseUrl, &'static str> {
     let private = scheme == "http" || local_name || ip.is_some_and(is_private);
     let authority = authority.to_ascii_lowercase();
     Ok(BaseUrl { url: format!("{scheme}://{authority}{path}"), api_prefix, private, host, port })
+}
+
+impl BaseUrl {
+    /// A text that leads to the same place when it is read: without `/v1`, unless reading would then cut or add another.
+    pub(super) fn shown(&self) -> String {
+        match parse(&self.url) {
+            Ok(again) if again == *self => self.url.clone(),
+            _ => format!("{}{}", self.url, self.api_prefix),
+        }
+    }
+}
+
+/// Whether `host` is a name as the DNS and certificates have them. One whose last label is a number is none: resolvers take
+/// `127.1` and `2130706433` for addresses.
+fn is_name(host: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
+    };
+    let number = |label: &str| {
+        let hex = label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"));
+        hex.map_or_else(|| label.chars().all(|c| c.is_ascii_digit()), |hex| hex.chars().all(|c| c.is_ascii_hexdigit()))
+    };
+    host.len() <= 253 && host.split('.').all(label) && !host.rsplit('.').next().is_some_and(number)
+}
+
+/// Whether `path` has only what RFC 3986 allows in one.
+fn is_path(path: &str) -> bool {
+    path.chars().all(|c| c.is_ascii_alphanumeric() || "/-._~!$&'()*+,;=:@%".contains(c))
 }
 
 fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
@@ -133,6 +169,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_shown_leads_to_the_same_place() {
+        for (text, shown) in [
+            ("https://a.example/v1", "https://a.example"),
+            ("https://a.example//v1//", "https://a.example"),
+            ("https://a.example/v1/v1", "https://a.example/v1/v1"),
+            ("https://a.example/v1beta/v1", "https://a.example/v1beta/v1"),
+            ("https://a.example/v4", "https://a.example/v4"),
+        ] {
+            let base = parse(text).unwrap_or_else(|expected| panic!("{text}: {expected}"));
+            assert_eq!(base.shown(), shown, "{text}");
+            assert_eq!(parse(shown).as_ref(), Ok(&base), "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_no_plain_base_url_is_refused() {
         for text in [
             "",
@@ -152,6 +203,16 @@ mod tests {
             "https://ho\r\nst",
             "https://a..b",
             "https://::1",
+            "https://127.1",
+            "https://2130706433",
+            "https://0x7f.0x1",
+            "https://[127.0.0.1]",
+            "https://-a.example",
+            "https://a-.example",
+            "https://host/<a>",
+            "https://host/a\\b",
+            "https://host:+80",
+            &format!("https://{}.example", "a".repeat(64)),
         ] {
             assert!(parse(text).is_err(), "{text:?} must be refused");
         }

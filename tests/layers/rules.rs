@@ -9,8 +9,6 @@ pub(super) struct Tree {
     pub(super) files: Vec<(String, String)>,
     /// Tests, benchmarks, examples: only their length is looked at.
     pub(super) others: Vec<(String, String)>,
-    /// `Cargo.lock`.
-    pub(super) lock: String,
 }
 
 /// The architecture's table: a module uses only those of lower layers.
@@ -47,25 +45,6 @@ const SAID: [(&str, &str); 8] = [
 /// Crates that are named in one file each, because they are to be replaceable.
 const ONE_HOME: [&str; 2] = ["ureq", "tiny_http"];
 
-/// Async runtimes, and crates that are of no use without one.
-const RUNTIMES: [&str; 15] = [
-    "actix-rt",
-    "async-executor",
-    "async-global-executor",
-    "async-io",
-    "async-std",
-    "bastion",
-    "compio",
-    "embassy-executor",
-    "futures-executor",
-    "glommio",
-    "hyper",
-    "monoio",
-    "smol",
-    "tokio",
-    "tokio-util",
-];
-
 const MOST_LINES: usize = 800;
 
 /// Everything that is wrong with a tree, a line each.
@@ -92,9 +71,6 @@ pub(super) fn findings(tree: &Tree) -> Vec<String> {
         if homes.len() > 1 {
             found.push(format!("{name} is named in {} files, and has one home: {}", homes.len(), homes.join(", ")));
         }
-    }
-    for runtime in RUNTIMES.iter().filter(|name| tree.lock.lines().any(|line| line == format!("name = {name:?}"))) {
-        found.push(format!("Cargo.lock: {runtime} is an async runtime, or needs one"));
     }
     found
 }

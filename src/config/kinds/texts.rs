@@ -146,7 +146,7 @@ impl Kind for Url {
     }
 
     fn show(&self, _: &str, out: &Option<BaseUrl>) -> Value {
-        out.as_ref().map_or(Value::Null, |base| base.url.as_str().into())
+        out.as_ref().map_or(Value::Null, |base| base.shown().into())
     }
 
     fn schema(&self, _: &str) -> Value {
