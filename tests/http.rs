@@ -6,4 +6,5 @@ mod lifecycle;
 mod limits;
 mod streams;
 mod support;
+mod tls;
 mod watching;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 
 use super::args::LogFormat;
 use super::output::{json_line, speak_json};
@@ -29,6 +29,17 @@ pub(super) fn start_logging(format: LogFormat) {
         }));
     }
     let _ = builder.try_init();
+}
+
+/// Keeps what is in memory, keys among it, out of core dumps, and out of reach of other processes of the same user: the
+/// kernel then lets only root look into `/proc/PID/mem`, `environ`, `fd` and `maps`, or attach a debugger. The process itself
+/// goes on reading its own.
+pub(super) fn keep_memory_private() {
+    let no_core = Rlimit { current: Some(0), maximum: Some(0) };
+    let done = setrlimit(Resource::Core, no_core).and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable));
+    if let Err(error) = done {
+        log::warn!("core dumps cannot be turned off: {error}");
+    }
 }
 
 /// Raises the limit on open descriptors to what the system allows: one per connection, on both sides.

@@ -18,6 +18,7 @@ mod provider;
 mod raw;
 mod section;
 mod server;
+mod tls;
 mod types;
 
 use std::io::Read as _;
@@ -30,6 +31,7 @@ pub use error::{ConfigError, Problem};
 pub use expand::Env;
 pub use kinds::parse_address;
 pub use near::nearest;
+pub use tls::{LoadedTls, Tls, TlsVersion};
 pub use types::{
     Client, GatewayKey, Key, Kind, Locks, Network, Optimization, Policy, Pools, Provider, Queue, Scaling, Server,
     Sizing, StreamGarbage, ThreadLimits,

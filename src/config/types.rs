@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::tls::Tls;
 use crate::recycle;
 use crate::secret::{Digest, REDACTED, Secret};
 use crate::sync::LockTimes;
@@ -41,6 +42,8 @@ pub struct Server {
     pub write_timeout: Duration,
     /// How long requests under way are waited for at the end.
     pub shutdown_timeout: Duration,
+    /// TLS on the data plane; plain HTTP without it.
+    pub tls: Option<Tls>,
 }
 
 /// A client that is let in.

@@ -43,7 +43,8 @@ impl Front {
         let config = gateway.config();
         let service = Arc::new(Api { gateway: gateway.clone(), door: Door::new(gateway) });
         let limits = Limits::of(config, Role::Conn);
-        let server = Server::start(listener, limits, gateway.threads().clone(), gateway.watcher()?, service, "http")?;
+        let (threads, watcher) = (gateway.threads().clone(), gateway.watcher()?);
+        let server = Server::secured(listener, limits, gateway.certificates(), threads, watcher, service, "http")?;
         Ok(Self { server })
     }
 

@@ -12,8 +12,10 @@ use super::watchdog::{Intervals, Watchdog};
 use super::{Gateway, Inner, Phase};
 use crate::config::{self, Config, ConfigError, Kind, Sizing};
 use crate::events::Events;
+use crate::http::Certificates;
 use crate::provider::{AttemptSettings, PoolSettings, Provider, Stock};
 use crate::queue::ByteBudget;
+use crate::secret::{Mask, Secret};
 use crate::sync::locks::classes;
 use crate::sync::threads::SpawnError;
 use crate::sync::{LockTimes, Slot, Threads, limits};
@@ -156,7 +158,9 @@ impl Builder {
             providers.push(Arc::new(provider));
         }
         let every = Intervals { health: config.threads.health_interval, locks: config.locks.detect_interval };
-        let watchdog = Watchdog::start(&threads, &providers, &stock, &events, every)?;
+        let tls = config.server.tls.as_ref();
+        let certificates = tls.map(|tls| Certificates::load(tls).map(Arc::new)).transpose()?;
+        let watchdog = Watchdog::start(&threads, &providers, &stock, certificates.clone(), &events, every)?;
         let inner = Inner {
             providers,
             sim,
@@ -166,6 +170,7 @@ impl Builder {
             requests: Arc::new(Requests::default()),
             samples: Samples::new(),
             events,
+            certificates,
             watchdog: Slot::new(&classes::LIFECYCLE, watchdog),
             phase: AtomicU8::new(Phase::Starting as u8),
             started,
@@ -228,12 +233,12 @@ fn pool_settings(provider: &config::Provider, locks: LockTimes) -> PoolSettings 
 
 fn attempt_settings(provider: &config::Provider) -> AttemptSettings {
     let network = &provider.network;
-    let key = provider.key.as_ref().map(|key| key.value.clone());
-    let bearer = key.as_ref().map(|key| ("authorization".to_owned(), format!("Bearer {}", key.expose())));
+    let key = provider.key.as_ref().map(|key| &key.value);
+    let bearer = key.map(|key| ("authorization".to_owned(), format!("Bearer {}", key.expose())));
     AttemptSettings {
         chat_path: format!("{}/chat/completions", network.api_prefix),
         headers: bearer.into_iter().chain(network.extra_headers.iter().cloned()).collect(),
-        key,
+        mask: Mask::of(key.cloned().into_iter().chain(secrets_in(&network.extra_headers))),
         request_timeout: network.request_timeout,
         connect_timeout: network.connect_timeout,
         first_token_timeout: network.first_token_timeout,
@@ -242,4 +247,13 @@ fn attempt_settings(provider: &config::Provider) -> AttemptSettings {
         stream_garbage: provider.stream_garbage,
         early_keepalive: provider.early_keepalive,
     }
+}
+
+/// A header's value that is shorter is no secret but a word, such as a team's name, and words stand in errors.
+const LEAST_SECRET: usize = 8;
+
+/// What counts as secret in headers: each value, and what stands in it behind a scheme such as `Bearer`.
+fn secrets_in(headers: &[(String, String)]) -> impl Iterator<Item = Secret> {
+    let texts = headers.iter().flat_map(|(_, value)| [value.as_str(), value.rsplit(' ').next().unwrap_or_default()]);
+    texts.filter(|text| text.len() >= LEAST_SECRET).map(Secret::new)
 }

@@ -5,9 +5,11 @@
 //! the other: `head` and `framing` judge the head, strictly, [`Service::admit`] whether its body is wanted, `connection`
 //! reads the body, [`Service::serve`] answers through an [`Exchange`], which may move to another thread as a
 //! [`StreamWriter`]. A connection that falls quiet is parked with the `watcher` and holds neither thread nor buffer; the
-//! watcher also notices the clients that leave while their requests run. Read `connection` first, then `watcher`.
+//! watcher also notices the clients that leave while their requests run. Read `connection` first, then `watcher`; `link` for
+//! where TLS stands.
 
 mod accept;
+mod certificates;
 mod chunked;
 mod connection;
 mod crew;
@@ -16,6 +18,7 @@ mod framing;
 mod head;
 mod input;
 mod limits;
+mod link;
 mod parking;
 mod refusal;
 mod response;
@@ -26,6 +29,7 @@ mod service;
 mod stream;
 mod watcher;
 
+pub use certificates::{Certificates, Look};
 pub use exchange::{Exchange, Finished};
 pub use head::{Head, Version};
 pub use limits::Limits;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::secret::Mask;
 use crate::time::{parse_duration, unix_ms};
 
 /// Names that pass, in lower case.
@@ -14,16 +15,19 @@ const PASSED_PREFIX: &str = "x-ratelimit-";
 /// The longest `Retry-After` of a provider that is passed on.
 const LONGEST_RETRY: Duration = Duration::from_secs(24 * 3600);
 
-/// The headers that a client may see.
-pub(super) fn for_client(headers: Vec<(String, String)>) -> Vec<(String, String)> {
-    headers.into_iter().filter(|(name, _)| PASSED.contains(&name.as_str()) || name.starts_with(PASSED_PREFIX)).collect()
+/// The headers that a client may see, without secrets. A value shorter than any of them is not searched, so that this costs
+/// most answers a comparison.
+pub(super) fn for_client(headers: Vec<(String, String)>, mask: &Mask) -> Vec<(String, String)> {
+    let passes = |name: &str| PASSED.contains(&name) || name.starts_with(PASSED_PREFIX);
+    let passed = headers.into_iter().filter(|(name, _)| passes(name));
+    passed.map(|(name, value)| (name, mask.apply(value))).collect()
 }
 
 /// The error with what a client may see of the headers that came with it, and with the provider's own word on when to come
 /// again, if it gave one: in milliseconds, in seconds, or as a date.
-pub(super) fn with_upstream(error: Error, headers: Vec<(String, String)>) -> Error {
+pub(super) fn with_upstream(error: Error, headers: Vec<(String, String)>, mask: &Mask) -> Error {
     let error = retry_at(error, &headers, unix_ms());
-    let mut headers = for_client(headers);
+    let mut headers = for_client(headers, mask);
     // The body is written anew, and when to come again is told of the error.
     headers.retain(|(name, _)| !matches!(name.as_str(), "content-type" | "retry-after" | "retry-after-ms"));
     error.with_upstream_headers(headers)
@@ -108,7 +112,7 @@ mod tests {
     fn cookies_and_servers_stay_behind_and_limits_pass() {
         let all = ["content-type", "set-cookie", "server", "x-ratelimit-remaining-requests", "openai-organization"];
         let headers = all.map(|name| (name.to_owned(), "v".to_owned())).to_vec();
-        let passed: Vec<_> = for_client(headers).into_iter().map(|(name, _)| name).collect();
+        let passed: Vec<_> = for_client(headers, &Mask::default()).into_iter().map(|(name, _)| name).collect();
         assert_eq!(passed, ["content-type", "x-ratelimit-remaining-requests"]);
     }
 
@@ -143,7 +147,7 @@ mod tests {
         let headers =
             [("content-type", "text/html"), ("retry-after", "3"), ("x-ratelimit-reset", "9s"), ("server", "x")];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        let error = with_upstream(Error::new(Code::UpstreamError, "x"), headers);
+        let error = with_upstream(Error::new(Code::UpstreamError, "x"), headers, &Mask::default());
         assert_eq!(error.upstream_headers(), [("x-ratelimit-reset".to_owned(), "9s".to_owned())]);
         assert_eq!(error.retry_after(), Some(Duration::from_secs(3)));
     }
