@@ -29,6 +29,7 @@ pub(super) fn run(command: &Serve) -> Result<(), Failure> {
     let mut config = Config::discover(command.config.as_deref(), &config::process_env)?;
     config.listen_on(command.listen, command.admin)?;
     config.warnings.iter().for_each(|text| warning(text));
+    process::mask_logs(&config);
     let gateway = Gateway::builder().config(config).build()?;
     let signals = Signals::listen(gateway.threads())?;
     let Planes { front, stats, admin } = Planes::start(&gateway)?;

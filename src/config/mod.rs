@@ -37,6 +37,7 @@ pub use types::{
     Sizing, StreamGarbage, ThreadLimits,
 };
 
+use crate::secret::Secret;
 use section::{Outcome, Section, Walk};
 
 /// The file that is read when none is named.
@@ -135,6 +136,11 @@ impl Config {
         self.warnings.retain(|warning| !warning.starts_with("server.listen:"));
         self.warnings.extend(warnings);
         if problems.is_empty() { Ok(()) } else { Err(ConfigError { file: None, problems }) }
+    }
+
+    /// Every secret in it that is kept as it is: of clients' keys there are digests alone.
+    pub fn secrets(&self) -> impl Iterator<Item = Secret> {
+        self.server.admin_key.iter().cloned().chain(self.providers.iter().flat_map(Provider::secrets))
     }
 
     /// The provider of this name.

@@ -257,6 +257,25 @@ pub struct Key {
     pub value: Secret,
 }
 
+/// A header's value that is shorter is no secret but a word, such as a team's name, and words stand in errors.
+const LEAST_SECRET: usize = 8;
+
+impl Network {
+    /// What counts as secret in the headers that are added: each value, and what stands in it behind a scheme such as `Bearer`.
+    fn secrets(&self) -> impl Iterator<Item = Secret> {
+        let values = self.extra_headers.iter().map(|(_, value)| value.as_str());
+        let texts = values.flat_map(|value| [value, value.rsplit(' ').next().unwrap_or_default()]);
+        texts.filter(|text| text.len() >= LEAST_SECRET).map(Secret::new)
+    }
+}
+
+impl Provider {
+    /// Whatever the provider is sent that nobody else should see.
+    pub fn secrets(&self) -> impl Iterator<Item = Secret> {
+        self.key.iter().map(|key| key.value.clone()).chain(self.network.secrets())
+    }
+}
+
 /// Where a provider lives, and the limits of talking to it.
 #[derive(Clone)]
 pub struct Network {

@@ -15,7 +15,7 @@ use crate::events::Events;
 use crate::http::Certificates;
 use crate::provider::{AttemptSettings, PoolSettings, Provider, Stock};
 use crate::queue::ByteBudget;
-use crate::secret::{Mask, Secret};
+use crate::secret::Mask;
 use crate::sync::locks::classes;
 use crate::sync::threads::SpawnError;
 use crate::sync::{LockTimes, Slot, Threads, limits};
@@ -238,7 +238,7 @@ fn attempt_settings(provider: &config::Provider) -> AttemptSettings {
     AttemptSettings {
         chat_path: format!("{}/chat/completions", network.api_prefix),
         headers: bearer.into_iter().chain(network.extra_headers.iter().cloned()).collect(),
-        mask: Mask::of(key.cloned().into_iter().chain(secrets_in(&network.extra_headers))),
+        mask: Mask::of(provider.secrets()),
         request_timeout: network.request_timeout,
         connect_timeout: network.connect_timeout,
         first_token_timeout: network.first_token_timeout,
@@ -247,13 +247,4 @@ fn attempt_settings(provider: &config::Provider) -> AttemptSettings {
         stream_garbage: provider.stream_garbage,
         early_keepalive: provider.early_keepalive,
     }
-}
-
-/// A header's value that is shorter is no secret but a word, such as a team's name, and words stand in errors.
-const LEAST_SECRET: usize = 8;
-
-/// What counts as secret in headers: each value, and what stands in it behind a scheme such as `Bearer`.
-fn secrets_in(headers: &[(String, String)]) -> impl Iterator<Item = Secret> {
-    let texts = headers.iter().flat_map(|(_, value)| [value.as_str(), value.rsplit(' ').next().unwrap_or_default()]);
-    texts.filter(|text| text.len() >= LEAST_SECRET).map(Secret::new)
 }
