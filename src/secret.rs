@@ -1,34 +1,38 @@
-//! Secrets that cannot be printed, and digests that are compared in constant time (I10).
+//! Secrets that cannot be printed, masks that take them out of other people's words, and digests that are compared in
+//! constant time (I10).
+//!
+//! A secret's own memory is written over when it drops. That is all that is promised: a key that is sent stands in the
+//! headers of each request, in buffers of the HTTP library and of TLS, and in the kernel's. What keeps those from others is that
+//! the binary leaves no core dump and lets no other process of its user look into it.
+
+mod mask;
+
+pub use mask::Mask;
 
 use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
 
 /// What stands where a secret was.
 pub const REDACTED: &str = "[redacted]";
 
 /// A key or password. `Debug`, `Display` and serialisation show [`REDACTED`]; only [`Secret::expose`] gives the text.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// Takes the text in.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self(Zeroizing::new(text.into()))
     }
 
     /// The text itself: for the one header that carries it, and nothing else.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
-    }
-
-    /// Replaces every occurrence of the secret in `text`, for answers of providers that echo a key back.
-    #[must_use]
-    pub fn mask(&self, text: &str) -> String {
-        if self.0.len() < 4 { text.to_owned() } else { text.replace(&self.0, REDACTED) }
     }
 }
 
@@ -92,7 +96,6 @@ mod tests {
         let printed =
             format!("{secret} {secret:?} {:?} {}", Digest::of(b"sk-canary"), serde_json::to_string(&secret).unwrap());
         assert!(!printed.contains("canary"), "{printed}");
-        assert_eq!(secret.mask("bad key sk-canary!"), "bad key [redacted]!");
     }
 
     #[test]

@@ -3,4 +3,5 @@
 mod commands;
 mod leaks;
 pub(crate) mod process;
+mod secrets;
 mod serve;

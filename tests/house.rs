@@ -14,6 +14,8 @@ use sluicegate::time::Deadline;
 use sluicegate::transport::{Body, Incoming, MemoryTransport, Transport, TransportError, TransportErrorKind};
 use sluicegate::{Code, Result};
 
+use crate::canary;
+
 /// No test waits longer for what must come.
 pub(crate) const FUSE: Duration = Duration::from_secs(10);
 
@@ -21,7 +23,7 @@ pub(crate) const FUSE: Duration = Duration::from_secs(10);
 pub(crate) const SLACK: u32 = 5;
 
 /// The key that must show up nowhere but upstream.
-pub(crate) const CANARY: &str = "sk-canary-7f3a9";
+pub(crate) use crate::canary::PROVIDER as CANARY;
 
 pub(crate) fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -280,6 +282,7 @@ impl House {
 
     /// A gateway of a whole configuration.
     pub(crate) fn with(config: Value, gates: &[(&str, &Gate)]) -> Self {
+        canary::watch();
         let config = Config::from_json(&config.to_string(), &|_: &str| None).unwrap_or_else(|error| panic!("{error}"));
         let builder = Gateway::builder().config(config);
         let builder = gates.iter().fold(builder, |b, (name, gate)| b.transport(name, Arc::clone(&gate.transport)));

@@ -9,4 +9,5 @@ mod limits;
 mod raw;
 mod streams;
 mod support;
+mod tls;
 mod watching;

@@ -1,5 +1,7 @@
 //! The integration tests: one binary, a module for each concern.
 
+mod canary;
+mod certificates;
 mod cli;
 mod client;
 mod config;

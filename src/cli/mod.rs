@@ -36,6 +36,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     process::start_logging(args.log_format);
+    process::keep_memory_private();
     let outcome = match args.command {
         Command::Serve(command) => serve::run(&command),
         Command::Chat(command) => chat::run(&command),

@@ -29,6 +29,7 @@ pub(super) fn run(command: &Serve) -> Result<(), Failure> {
     let mut config = Config::discover(command.config.as_deref(), &config::process_env)?;
     config.listen_on(command.listen, command.admin)?;
     config.warnings.iter().for_each(|text| warning(text));
+    process::mask_logs(&config);
     let gateway = Gateway::builder().config(config).build()?;
     let signals = Signals::listen(gateway.threads())?;
     let Planes { front, stats, admin } = Planes::start(&gateway)?;
@@ -81,13 +82,20 @@ fn banner(gateway: &Gateway, front: &Front, admin: &Admin) -> String {
         let _ = writeln!(text, "  {source}");
     }
     let _ = writeln!(text, "providers    {}", gateway.provider_names().join(", "));
-    let _ = writeln!(text, "data plane   http://{}", front.addr());
+    let scheme = if config.server.tls.is_some() { "https" } else { "http" };
+    let _ = writeln!(text, "data plane   {scheme}://{}", front.addr());
     let _ = writeln!(text, "admin plane  http://{}", admin.addr());
     let key = if config.server.keys.is_empty() { "" } else { " -H \"authorization: Bearer $SLUICEGATE_KEY\"" };
+    // The line is for this machine, whose address few certificates bear.
+    let tls = match &config.server.tls {
+        None => "",
+        Some(tls) if tls.client_ca_file.is_none() => " --insecure",
+        Some(_) => " --insecure --cert CLIENT.pem --key CLIENT.key",
+    };
     let model = if gateway.provider_names().contains(&"sim") { "sim/lorem-40+gap-50ms" } else { "PROVIDER/MODEL" };
     let _ = writeln!(
         text,
-        "\ncurl -N http://{}/v1/chat/completions{key} -H 'content-type: application/json' \
+        "\ncurl -N{tls} {scheme}://{}/v1/chat/completions{key} -H 'content-type: application/json' \
          -d '{{\"model\":\"{model}\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'\n",
         front.addr(),
     );

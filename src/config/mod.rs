@@ -21,6 +21,7 @@ mod raw;
 mod scope;
 mod section;
 mod server;
+mod tls;
 mod types;
 
 use std::io::Read as _;
@@ -36,11 +37,13 @@ pub use near::nearest;
 pub use origin::Origin;
 pub use range::AddressRange;
 pub use scope::Scope;
+pub use tls::{LoadedTls, Tls, TlsVersion};
 pub use types::{
     Client, GatewayKey, Key, Kind, Locks, Network, Optimization, Policy, Pools, Provider, Queue, Scaling, Server,
     Sizing, StreamGarbage, ThreadLimits,
 };
 
+use crate::secret::Secret;
 use section::{Outcome, Section, Walk};
 
 /// The file that is read when none is named.
@@ -139,6 +142,11 @@ impl Config {
         self.warnings.retain(|warning| !warning.starts_with("server.listen:"));
         self.warnings.extend(warnings);
         if problems.is_empty() { Ok(()) } else { Err(ConfigError { file: None, problems }) }
+    }
+
+    /// Every secret in it that is kept as it is: of clients' keys there are digests alone.
+    pub fn secrets(&self) -> impl Iterator<Item = Secret> {
+        self.server.admin_key.iter().cloned().chain(self.providers.iter().flat_map(Provider::secrets))
     }
 
     /// The provider of this name.

@@ -174,6 +174,21 @@ impl<'a> Section<'a> {
         out
     }
 
+    /// An object within that is `null` unless it asks for something; none then.
+    pub(super) fn section_if_asked<T>(
+        &mut self,
+        key: &'static str,
+        body: impl FnOnce(&mut Section<'a>) -> T,
+    ) -> Option<T> {
+        let asked = self.raw(key).is_some_and(|value| !asks_nothing(value));
+        let object = if asked { self.object_at(key) } else { None };
+        let (out, mut outcome) = Section::read(self.walk, self.path_of(key), object, body);
+        outcome.schema["type"] = json!(["object", "null"]);
+        self.declare(key, outcome.schema);
+        self.effective.insert(key.to_owned(), object.map_or(Value::Null, |_| outcome.effective));
+        object.map(|_| out)
+    }
+
     /// A list of objects within; none if it is absent.
     pub(super) fn list<T>(&mut self, key: &'static str, body: impl Fn(usize, &mut Section<'a>) -> T) -> Option<Vec<T>> {
         let (walk, path) = (self.walk, self.path_of(key));

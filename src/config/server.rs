@@ -5,13 +5,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use serde_json::json;
 
 use super::kinds::{
-    Address, Bytes, Count, Flag, Hidden, Limits as _, Number, OrAuto, Parsed, Span, Text, millis, secs,
+    Address, Bytes, Choice, Count, FilePath, Flag, Hidden, Kind as _, Limits as _, Number, OrAuto, Parsed, Span, Text,
+    millis, secs,
 };
 use super::known;
 use super::origin::Origin;
 use super::range::AddressRange;
 use super::scope::{Entry, Scope};
 use super::section::{Section, Walk, asks_nothing};
+use super::tls::{Tls, TlsVersion};
 use super::types::{Client, GatewayKey, Locks, Pools, Server, ThreadLimits};
 use crate::recycle::Limits;
 use crate::secret::{Digest, Secret};
@@ -58,8 +60,8 @@ pub(super) fn server(s: &mut Section<'_>) -> Server {
         shutdown_timeout: s.get("shutdown_timeout", Span(secs(30)).hard(secs(0), secs(3600)).page(secs(5), secs(30))),
         trusted_proxies: s.texts("trusted_proxies", &RANGE, &json!([])).unwrap_or_default(),
         cors_origins: s.texts("cors_origins", &ORIGIN, &json!([])).unwrap_or_default(),
+        tls: tls(s),
     };
-    s.absent("tls", json!(null), "TLS on the data plane");
     s.foreign(known::SERVER);
 
     if server.max_body_bytes > server.max_buffered_bytes {
@@ -86,6 +88,46 @@ pub(super) fn check_addresses(server: &Server, walk: &Walk<'_>) {
             "it is beyond loopback and server.keys is empty: whoever reaches it can use your providers",
         );
     }
+}
+
+/// Reads `tls`, and its files: a gateway that could not shake hands with anybody is told so before it starts.
+fn tls(s: &mut Section<'_>) -> Option<Tls> {
+    let min_version = Choice {
+        built: &[("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)],
+        unbuilt: &[],
+        default: Some(TlsVersion::Tls12),
+    };
+    let asked = s.section_if_asked("tls", |s| {
+        let [cert_file, key_file, client_ca_file] = ["cert_file", "key_file", "client_ca_file"].map(|key| {
+            if s.raw(key).and_then(serde_json::Value::as_str).is_some_and(|text| text.starts_with("file:")) {
+                // It would stand for what is in the file, which is no path; and a message might show it.
+                s.problem(key, "it begins with file:, which stands for what is in the file; write the path alone");
+                s.declare(key, FilePath.schema(key));
+                s.show(key, serde_json::Value::Null);
+                return None;
+            }
+            s.get(key, FilePath)
+        });
+        (cert_file, key_file, client_ca_file, s.get("min_version", min_version))
+    });
+    let (cert_file, key_file, client_ca_file, min_version) = asked?;
+    let wrote = |key: &str| s.object_at("tls").is_some_and(|tls| tls.get(key).is_some_and(|value| !value.is_null()));
+    for key in ["cert_file", "key_file"] {
+        if !wrote(key) {
+            s.walk().problem(format!("server.tls.{key}"), "it is missing; write the path of a file in PEM");
+        }
+    }
+    let (cert_file, key_file) = cert_file.zip(key_file)?;
+    let tls = Tls { cert_file, key_file, client_ca_file, min_version: min_version.unwrap_or(TlsVersion::Tls12) };
+    match tls.load() {
+        Ok(loaded) => {
+            if let Some(remark) = loaded.remark() {
+                s.walk().warn("server.tls.cert_file", &remark);
+            }
+        }
+        Err(problems) => problems.into_iter().for_each(|problem| s.walk().problem(problem.path, problem.message)),
+    }
+    Some(tls)
 }
 
 fn gateway_keys(s: &mut Section<'_>) -> Vec<GatewayKey> {

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::origin::Origin;
 use super::range::AddressRange;
 use super::scope::Scope;
+use super::tls::Tls;
 use crate::recycle;
 use crate::secret::{Digest, REDACTED, Secret};
 use crate::sync::LockTimes;
@@ -48,6 +49,8 @@ pub struct Server {
     pub trusted_proxies: Vec<AddressRange>,
     /// Whose pages a browser lets read answers.
     pub cors_origins: Vec<Origin>,
+    /// TLS on the data plane; plain HTTP without it.
+    pub tls: Option<Tls>,
 }
 
 /// A client that is let in.
@@ -261,6 +264,25 @@ pub struct Key {
     pub name: String,
     /// What is sent.
     pub value: Secret,
+}
+
+/// A header's value that is shorter is no secret but a word, such as a team's name, and words stand in errors.
+const LEAST_SECRET: usize = 8;
+
+impl Network {
+    /// What counts as secret in the headers that are added: each value, and what stands in it behind a scheme such as `Bearer`.
+    fn secrets(&self) -> impl Iterator<Item = Secret> {
+        let values = self.extra_headers.iter().map(|(_, value)| value.as_str());
+        let texts = values.flat_map(|value| [value, value.rsplit(' ').next().unwrap_or_default()]);
+        texts.filter(|text| text.len() >= LEAST_SECRET).map(Secret::new)
+    }
+}
+
+impl Provider {
+    /// Whatever the provider is sent that nobody else should see.
+    pub fn secrets(&self) -> impl Iterator<Item = Secret> {
+        self.key.iter().map(|key| key.value.clone()).chain(self.network.secrets())
+    }
 }
 
 /// Where a provider lives, and the limits of talking to it.

@@ -54,7 +54,8 @@ impl Front {
                 "at most {below} connections at a time, not {most} (server.max_connections): descriptors run short (ulimit -n)"
             );
         }
-        let server = Server::start(listener, limits, gateway.threads().clone(), gateway.watcher()?, service, "http")?;
+        let (threads, watcher) = (gateway.threads().clone(), gateway.watcher()?);
+        let server = Server::secured(listener, limits, gateway.certificates(), threads, watcher, service, "http")?;
         Ok(Self { server })
     }
 

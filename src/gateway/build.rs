@@ -14,8 +14,10 @@ use super::watchdog::{Intervals, Watchdog};
 use super::{Gateway, Inner, Phase};
 use crate::config::{self, Config, ConfigError, Kind, Sizing};
 use crate::events::Events;
+use crate::http::Certificates;
 use crate::provider::{AttemptSettings, PoolSettings, Provider, Stock};
 use crate::queue::ByteBudget;
+use crate::secret::Mask;
 use crate::sync::locks::classes;
 use crate::sync::threads::SpawnError;
 use crate::sync::{LockTimes, Slot, Threads, limits};
@@ -160,7 +162,9 @@ impl Builder {
         let every = Intervals { health: config.threads.health_interval, locks: config.locks.detect_interval };
         let requests = Arc::new(Requests::default());
         let load = Arc::new(Load::new(&config, &threads, bytes.clone(), &requests));
-        let watchdog = Watchdog::start(&threads, &providers, &stock, &load, &events, every)?;
+        let tls = config.server.tls.as_ref();
+        let certificates = tls.map(|tls| Certificates::load(tls).map(Arc::new)).transpose()?;
+        let watchdog = Watchdog::start(&threads, &providers, &stock, &load, certificates.clone(), &events, every)?;
         let inner = Inner {
             providers,
             sim,
@@ -172,6 +176,7 @@ impl Builder {
             samples: Samples::new(),
             strangers: Strangers::new(events.clone()),
             events,
+            certificates,
             watchdog: Slot::new(&classes::LIFECYCLE, watchdog),
             phase: AtomicU8::new(Phase::Starting as u8),
             started,
@@ -234,12 +239,12 @@ fn pool_settings(provider: &config::Provider, locks: LockTimes) -> PoolSettings 
 
 fn attempt_settings(provider: &config::Provider) -> AttemptSettings {
     let network = &provider.network;
-    let key = provider.key.as_ref().map(|key| key.value.clone());
-    let bearer = key.as_ref().map(|key| ("authorization".to_owned(), format!("Bearer {}", key.expose())));
+    let key = provider.key.as_ref().map(|key| &key.value);
+    let bearer = key.map(|key| ("authorization".to_owned(), format!("Bearer {}", key.expose())));
     AttemptSettings {
         chat_path: format!("{}/chat/completions", network.api_prefix),
         headers: bearer.into_iter().chain(network.extra_headers.iter().cloned()).collect(),
-        key,
+        mask: Mask::of(provider.secrets()),
         request_timeout: network.request_timeout,
         connect_timeout: network.connect_timeout,
         first_token_timeout: network.first_token_timeout,

@@ -41,7 +41,7 @@ pub use stream::ChatStream;
 use crate::config::{Config, Scope};
 use crate::error::{Code, Error, Result};
 use crate::events::Events;
-use crate::http::Watcher;
+use crate::http::{Certificates, Watcher};
 use crate::provider::{Provider, Stock};
 use crate::queue::ByteBudget;
 use crate::recycle::Buffer;
@@ -92,6 +92,7 @@ struct Inner {
     samples: Samples,
     events: Events,
     strangers: Strangers,
+    certificates: Option<Arc<Certificates>>,
     watchdog: Slot<Watchdog>,
     phase: AtomicU8,
     started: Instant,
@@ -188,6 +189,12 @@ impl Gateway {
     /// If its thread cannot be started.
     pub fn watcher(&self) -> std::result::Result<Arc<Watcher>, StartError> {
         self.0.sim.watcher()
+    }
+
+    /// The certificate of the data plane, if `server.tls` names one; kept up to date as long as the gateway lives.
+    #[must_use]
+    pub fn certificates(&self) -> Option<Arc<Certificates>> {
+        self.0.certificates.clone()
     }
 
     /// Where the gateway stands in its life.

@@ -23,6 +23,7 @@ use super::overload::Overload;
 use super::snapshot::{open_fds, resident};
 use super::vitals::{self, Finding, Share, View};
 use crate::events::{Events, LockWatch};
+use crate::http::{Certificates, Look};
 use crate::provider::{Provider, Stock};
 use crate::sync::threads::{GRACE, STEADY, SpawnError};
 use crate::sync::{Quit, QuitSignal, Role, State, Thread, Threads, threads};
@@ -33,6 +34,14 @@ const SLOWLY: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether requests are being refused.
 const REFUSALS: Duration = Duration::from_millis(500);
+/// Whom the events and alerts of the certificate concern.
+const TLS: &str = "server.tls";
+
+/// The alert that new files cannot be used.
+const CERTIFICATE_REFUSED: &str = "certificate_refused";
+
+/// The alert that the certificate in force has expired, or is not valid yet.
+const CERTIFICATE_INVALID: &str = "certificate_invalid";
 
 /// How much later than it meant to the watchdog may wake: what threads are given beyond their times, less the longest that
 /// it sleeps. Past it the process was stopped or frozen, or got no processor, and everybody's times have run out meanwhile:
@@ -57,6 +66,7 @@ impl Watchdog {
         providers: &[Arc<Provider>],
         stock: &Stock,
         load: &Arc<Load>,
+        certificates: Option<Arc<Certificates>>,
         events: &Events,
         every: Intervals,
     ) -> Result<Self, SpawnError> {
@@ -65,6 +75,7 @@ impl Watchdog {
             threads: threads.clone(),
             providers: providers.iter().map(Arc::downgrade).collect(),
             stock: stock.clone(),
+            certificates,
             locks: LockWatch::new(events.clone()),
             events: events.clone(),
             health: Raised::default(),
@@ -82,6 +93,7 @@ impl Watchdog {
             duty(SLOWLY, Watch::look_at_limits),
             duty(REFUSALS, Watch::look_at_refusals),
             duty(SLOWLY, Watch::tend_stock),
+            duty(SLOWLY, Watch::look_at_certificates),
         ];
         let signal = quit.watch();
         let thread = threads.service(Role::Watchdog, "watchdog", move || run(&mut watch, &mut duties, &signal))?;
@@ -148,6 +160,7 @@ struct Watch {
     threads: Threads,
     providers: Vec<Weak<Provider>>,
     stock: Stock,
+    certificates: Option<Arc<Certificates>>,
     locks: LockWatch,
     events: Events,
     health: Raised,
@@ -173,6 +186,23 @@ impl Watch {
 
     fn tend_stock(&mut self, now: Instant) {
         self.stock.tend(now, &self.events);
+    }
+
+    fn look_at_certificates(&mut self, _now: Instant) {
+        let Some(certificates) = &self.certificates else { return };
+        match certificates.look() {
+            Look::Same => {}
+            Look::Taken => {
+                log::info!("the files of server.tls have changed and are in force");
+                self.events.push("reload", TLS, "the files have changed and are in force for new connections");
+                self.events.clear(CERTIFICATE_REFUSED, TLS);
+            }
+            Look::Refused(why) => {
+                let message = format!("the files have changed and cannot be used; the old certificate stays: {why}");
+                self.events.raise(CERTIFICATE_REFUSED, TLS, message);
+            }
+        }
+        self.events.set(CERTIFICATE_INVALID, TLS, certificates.remark());
     }
 
     fn look_at_limits(&mut self, _now: Instant) {

@@ -1,6 +1,6 @@
 //! One client's connection: reading requests off it, writing answers to it, and every way in which it ends.
 //!
-//! All bytes go in and out through `read` and `send` here, which is where TLS will stand.
+//! All bytes go in and out through the [`Link`], which is where TLS stands; what is parked, drained and reset is the socket.
 //!
 //! **Protocol.** A connection is owned by exactly one: the thread that serves it, an exchange, a stream, or the watcher's
 //! table. It moves whole, as a box. Whoever is done with it and is not its thread calls [`Connection::resume`] (served
@@ -13,27 +13,27 @@
 //! A keep-alive request in one segment costs one `recv` and one `send`. Both use the time-out that lingering has set: a
 //! longer wait first goes through a short one, so that a body in a second segment sets no other.
 
-use std::io::{ErrorKind, IoSlice};
+use std::io::ErrorKind;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use rustix::net::RecvFlags;
 
 use super::chunked::Chunked;
 use super::framing::Body;
 use super::head::{Head, Scan};
 use super::input::Input;
 use super::limits::{DRAIN_BYTES, DRAIN_TIME, LINGER};
+use super::link::{Link, Shake};
 use super::parking::Wait;
 use super::refusal::Refusal;
 use super::response::{Ending, Response};
 use super::server::{Shared, Stay};
 use super::service::Hold;
 use super::stream::SendError;
-use crate::net::DeadlineStream;
 use crate::time::{Deadline, now};
 
 /// The longest body that is copied behind its head; a longer one goes out beside it, in the same call.
@@ -56,6 +56,8 @@ pub(super) enum Received {
     Over,
     /// Something that is no request.
     Refused(Refusal),
+    /// No TLS was agreed upon, which the client has been told.
+    Failed,
 }
 
 /// Why a body was not had.
@@ -72,18 +74,18 @@ pub(super) enum BodyError {
 pub(super) struct Connection {
     id: u64,
     peer: SocketAddr,
-    stream: DeadlineStream,
+    link: Link,
     input: Input,
     scan: Scan,
     /// How much is still to come of a body that was refused, and is thrown away.
     discarding: u64,
-    /// When the first byte of the head under way was read, or the refusal of a body that is thrown away was written.
+    /// When the first byte of the head under way was read, or the refusal of a body that is thrown away was written. A
+    /// handshake counts as part of the first head, and begins with the connection.
     head_since: Option<Instant>,
     /// When the last answer was over.
     idle_since: Instant,
     /// Whether epoll has seen it.
     armed: bool,
-    socket: Arc<TcpStream>,
     /// Last: its slot and its place in the server's table end when the descriptor is closed.
     stay: Stay,
 }
@@ -91,17 +93,17 @@ pub(super) struct Connection {
 impl Connection {
     /// Takes an accepted socket.
     pub(super) fn new(socket: Arc<TcpStream>, id: u64, peer: SocketAddr, stay: Stay) -> Self {
+        let (link, idle_since) = (Link::new(socket, stay.server().certificates()), now());
         Self {
             id,
             peer,
-            stream: DeadlineStream::from_shared(Arc::clone(&socket)),
+            head_since: link.is_shaking().then_some(idle_since),
+            link,
             input: Input::default(),
             scan: Scan::default(),
             discarding: 0,
-            head_since: None,
-            idle_since: now(),
+            idle_since,
             armed: false,
-            socket,
             stay,
         }
     }
@@ -123,7 +125,7 @@ impl Connection {
 
     /// Its socket.
     pub(super) fn socket(&self) -> &Arc<TcpStream> {
-        &self.socket
+        self.link.socket()
     }
 
     /// Whether epoll has seen it; from now on it has.
@@ -133,6 +135,9 @@ impl Connection {
 
     /// Waits for the next head: while nothing comes, only as long as a thread lingers.
     pub(super) fn receive(&mut self) -> Received {
+        if let Some(ended) = self.shake_hands() {
+            return ended;
+        }
         if self.discarding > 0
             && let Some(received) = self.discard_more()
         {
@@ -152,7 +157,8 @@ impl Connection {
                     Ok(_) => return Received::Refused(Refusal::head_too_large("the head is too long")),
                     Err(refusal) => return Received::Refused(refusal),
                 }
-            } else if self.stay.server().is_stopping() && peek(&self.socket) != Peek::Bytes {
+            } else if self.stay.server().is_stopping() && !self.link.has_input() && !self.has_bytes() {
+                self.link.say_end();
                 return Received::Over;
             }
             // Looked at before each read: one that always finds a byte never runs out of time by itself.
@@ -160,11 +166,21 @@ impl Connection {
                 self.stay.server().count_header_timeout();
                 return Received::Refused(Refusal::too_slow("the head did not come in time"));
             }
-            match self.stream.read_for(self.input.space(most + 1), LINGER) {
-                Ok(0) => return Received::Over,
+            match self.link.read_for(self.input.space(most + 1), LINGER) {
+                Ok(0) => {
+                    self.link.say_end();
+                    return Received::Over;
+                }
                 Ok(n) => self.input.filled(n),
                 Err(error) if error.kind() == ErrorKind::TimedOut => return Received::Quiet,
-                Err(_) => return Received::Over,
+                // Part of a record of TLS is part of a head: its time runs.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.head_since.get_or_insert_with(now);
+                }
+                Err(error) => {
+                    self.count_if_malformed(&error);
+                    return Received::Over;
+                }
             }
         }
     }
@@ -190,15 +206,61 @@ impl Connection {
                 return Some(Received::Over);
             }
             let most = usize::try_from(self.discarding).unwrap_or(usize::MAX).min(waste.len());
-            match self.stream.read_for(&mut waste[..most], LINGER) {
+            match self.link.read_for(&mut waste[..most], LINGER) {
                 Ok(0) => return Some(Received::Over),
                 Ok(n) => self.discarding -= n as u64,
                 Err(error) if error.kind() == ErrorKind::TimedOut => return Some(Received::Quiet),
+                // A piece of a record of TLS.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => return Some(Received::Over),
             }
         }
         self.head_since = None;
         None
+    }
+
+    /// Shakes hands, if that is to be done: a piece of it at a time, like a head. Gives what keeps a request from coming.
+    fn shake_hands(&mut self) -> Option<Received> {
+        if !self.link.is_shaking() {
+            return None;
+        }
+        let server = Arc::clone(self.server());
+        let deadline = Deadline::from(self.head_since.unwrap_or(self.idle_since), server.limits().header_timeout);
+        loop {
+            if deadline.passed() {
+                // Nothing can be said to it, so its slot is free at once.
+                server.count_header_timeout();
+                return Some(Received::Over);
+            }
+            match self.link.shake(LINGER, deadline) {
+                Shake::Done => break,
+                Shake::More => {}
+                Shake::Quiet if server.is_stopping() => return Some(Received::Over),
+                Shake::Quiet => return Some(Received::Quiet),
+                Shake::Over => return Some(Received::Over),
+                Shake::Plain => return Some(Received::Refused(Refusal::plain_on_tls())),
+                Shake::Failed(error) => {
+                    log::debug!("{} and the gateway agreed on no TLS: {error}", self.peer);
+                    server.count_bad_request();
+                    return Some(Received::Failed);
+                }
+            }
+        }
+        self.head_since = None;
+        self.idle_since = now();
+        None
+    }
+
+    /// Counts what a client sent that is no TLS.
+    fn count_if_malformed(&self, error: &std::io::Error) {
+        if error.kind() == ErrorKind::InvalidData {
+            self.server().count_bad_request();
+        }
+    }
+
+    /// Whether bytes lie in the socket.
+    fn has_bytes(&self) -> bool {
+        peek(self.link.socket()) == Peek::Bytes
     }
 
     fn parse(&mut self, place: Range<usize>) -> Received {
@@ -220,7 +282,7 @@ impl Connection {
 
     /// Tells a client that waits for it to go on, unless its body is coming already.
     pub(super) fn send_continue(&mut self) -> Result<(), SendError> {
-        if !self.input.is_empty() {
+        if !self.input.is_empty() || self.link.has_input() {
             return Ok(());
         }
         let mut patience = self.stay.server().limits().write_timeout;
@@ -247,7 +309,7 @@ impl Connection {
             if filled == body.len() {
                 body.resize(length.min(filled + filled.max(BODY_STEP)), 0);
             }
-            filled += read_within(&mut self.stream, &mut body[filled..], deadline)?;
+            filled += read_within(&mut self.link, &mut body[filled..], deadline)?;
         }
         Ok(())
     }
@@ -263,7 +325,7 @@ impl Connection {
             if body.len() > BODY_STEP {
                 self.input.enlarge(BODY_STEP);
             }
-            let read = read_within(&mut self.stream, self.input.space(BODY_STEP), deadline)?;
+            let read = read_within(&mut self.link, self.input.space(BODY_STEP), deadline)?;
             self.input.filled(read);
         }
     }
@@ -271,40 +333,7 @@ impl Connection {
     /// Writes `first` and then `second`, in one call if the socket takes them. What the client stalls it is taken off
     /// `patience`.
     pub(super) fn send(&mut self, first: &[u8], second: &[u8], patience: &mut Duration) -> Result<(), SendError> {
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let sent = loop {
-            let sent = if second.is_empty() {
-                rustix::net::send(&*self.socket, first, flags)
-            } else {
-                let mut control = SendAncillaryBuffer::new(&mut []);
-                rustix::net::sendmsg(&*self.socket, &[IoSlice::new(first), IoSlice::new(second)], &mut control, flags)
-            };
-            match sent {
-                Ok(sent) => break sent,
-                Err(Errno::AGAIN) => break 0,
-                Err(Errno::INTR) => {}
-                Err(_) => return Err(SendError::Gone),
-            }
-        };
-        for part in [first.get(sent..), second.get(sent.saturating_sub(first.len())..)] {
-            self.send_stalled(part.unwrap_or_default(), patience)?;
-        }
-        Ok(())
-    }
-
-    fn send_stalled(&mut self, mut part: &[u8], patience: &mut Duration) -> Result<(), SendError> {
-        while !part.is_empty() {
-            let start = now();
-            let sent = self.stream.write_some(part, Deadline::from(start, *patience));
-            *patience = patience.saturating_sub(now().saturating_duration_since(start));
-            match sent {
-                Ok(0) => return Err(SendError::Gone),
-                Ok(sent) => part = &part[sent..],
-                Err(error) if error.kind() == ErrorKind::TimedOut => return Err(SendError::TooSlow),
-                Err(_) => return Err(SendError::Gone),
-            }
-        }
-        Ok(())
+        self.link.send(first, second, patience)
     }
 
     /// An empty vector to write into; `give_back` returns it.
@@ -393,7 +422,7 @@ impl Connection {
 
     /// Hands the connection back to its server, from whatever thread: to be served if bytes are there, else to be parked.
     pub(super) fn resume(self: Box<Self>) {
-        if self.input.is_empty() {
+        if self.input.is_empty() && !self.link.has_input() {
             self.park();
         } else {
             Shared::dispatch(self);
@@ -402,7 +431,8 @@ impl Connection {
 
     /// Whether nothing of a request has come: it needs no thread.
     pub(super) fn is_quiet(&self) -> bool {
-        self.input.is_empty() && self.head_since.is_none() && peek(&self.socket) == Peek::Nothing
+        let has_begun = self.head_since.is_some() && !self.link.is_due();
+        self.input.is_empty() && !has_begun && !self.link.has_input() && peek(self.link.socket()) == Peek::Nothing
     }
 
     /// Parks the connection until something comes or its time is over.
@@ -434,7 +464,7 @@ impl Connection {
         match wait {
             Wait::Drain { left } => self.drain(left, expiry),
             // Without bytes there is nothing to serve, and no thread needed to see it.
-            Wait::Request | Wait::Head if gone && peek(&self.socket) != Peek::Bytes => {}
+            Wait::Request | Wait::Head if gone && !self.has_bytes() => {}
             Wait::Request | Wait::Head => Shared::dispatch(self),
         }
     }
@@ -451,20 +481,23 @@ impl Connection {
     }
 
     /// Closes a parked connection, unless a request has just come on it: that is served. `true` if it closed.
-    pub(super) fn give_way(self: Box<Self>, wait: Wait) -> bool {
-        let wanted = !matches!(wait, Wait::Drain { .. }) && peek(&self.socket) == Peek::Bytes;
+    pub(super) fn give_way(mut self: Box<Self>, wait: Wait) -> bool {
+        let wanted = !matches!(wait, Wait::Drain { .. }) && self.has_bytes();
         if wanted {
             Shared::dispatch(self);
+        } else {
+            self.link.say_end();
         }
         !wanted
     }
 
     /// Closes so that what was sent arrives. `unread` says that the client may still be sending.
-    pub(super) fn close(self: Box<Self>, unread: bool) {
-        if !unread && self.input.is_empty() && peek(&self.socket) != Peek::Bytes {
+    pub(super) fn close(mut self: Box<Self>, unread: bool) {
+        self.link.say_end();
+        if !unread && self.input.is_empty() && !self.link.has_input() && !self.has_bytes() {
             return;
         }
-        if self.socket.shutdown(Shutdown::Write).is_ok() {
+        if self.link.socket().shutdown(Shutdown::Write).is_ok() {
             self.drain(DRAIN_BYTES, Deadline::after(DRAIN_TIME).instant());
         }
     }
@@ -472,7 +505,7 @@ impl Connection {
     /// Closes so that the client sees an error whatever it received, and the kernel keeps nothing for it.
     pub(super) fn reset(self: Box<Self>) {
         // If it fails, the socket is dead already.
-        let _ = socket2::SockRef::from(&*self.socket).set_linger(Some(Duration::ZERO));
+        let _ = socket2::SockRef::from(&**self.link.socket()).set_linger(Some(Duration::ZERO));
     }
 
     /// Throws away what has come; parks until more comes, the client closes, or the bounds are reached.
@@ -481,7 +514,7 @@ impl Connection {
         let mut step = DRAIN_STEP;
         let mut waste = [0; 16 << 10];
         while step > 0 && left > 0 {
-            match rustix::net::recv(&*self.socket, &mut waste, RecvFlags::DONTWAIT) {
+            match rustix::net::recv(&**self.link.socket(), &mut waste, RecvFlags::DONTWAIT) {
                 Ok((_, 0)) => return,
                 Ok((_, n)) => (left, step) = (left.saturating_sub(n), step.saturating_sub(n)),
                 Err(Errno::INTR) => {}
@@ -497,10 +530,10 @@ impl Connection {
 }
 
 /// Reads what is there, waiting for it until `deadline`; first for a moment, with the time-out that is set anyway.
-fn read_within(stream: &mut DeadlineStream, into: &mut [u8], deadline: Deadline) -> Result<usize, BodyError> {
-    let at_once = if deadline.passed() { Err(ErrorKind::TimedOut.into()) } else { stream.read_for(into, LINGER) };
+fn read_within(link: &mut Link, into: &mut [u8], deadline: Deadline) -> Result<usize, BodyError> {
+    let at_once = if deadline.passed() { Err(ErrorKind::TimedOut.into()) } else { link.read_for(into, LINGER) };
     let read = match at_once {
-        Err(error) if error.kind() == ErrorKind::TimedOut => stream.read(into, deadline),
+        Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => link.read(into, deadline),
         read => read,
     };
     match read {

@@ -5,10 +5,12 @@
 //! the other: `head` and `framing` judge the head, strictly, [`Service::admit`] whether its body is wanted, `connection`
 //! reads the body, [`Service::serve`] answers through an [`Exchange`], which may move to another thread as a
 //! [`StreamWriter`]. A connection that falls quiet is parked with the `watcher` and holds neither thread nor buffer; the
-//! watcher also notices the clients that leave while their requests run. Read `connection` first, then `watcher`.
+//! watcher also notices the clients that leave while their requests run. Read `connection` first, then `watcher`; `link` for
+//! where TLS stands.
 
 mod accept;
 mod caller;
+mod certificates;
 mod chunked;
 mod connection;
 mod crew;
@@ -17,6 +19,7 @@ mod framing;
 mod head;
 mod input;
 mod limits;
+mod link;
 mod parking;
 mod refusal;
 mod response;
@@ -28,6 +31,7 @@ mod stream;
 mod watcher;
 
 pub use caller::{client_address, sent_key};
+pub use certificates::{Certificates, Look};
 pub use exchange::{Exchange, Finished};
 pub use head::{Head, Version};
 pub use limits::{Descriptors, Limits};

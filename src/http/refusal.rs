@@ -21,6 +21,11 @@ impl Refusal {
         Self::new(400, Code::InvalidRequest, message)
     }
 
+    /// Plain HTTP where TLS is spoken.
+    pub(super) fn plain_on_tls() -> Self {
+        Self::malformed("this port speaks TLS, and this is plain HTTP: use https")
+    }
+
     /// A head longer than allowed.
     pub(super) fn head_too_large(message: &'static str) -> Self {
         Self::new(431, Code::HeaderTooLarge, message)

@@ -23,6 +23,7 @@ pub(super) fn serve(server: &Arc<Shared>, mut connection: Box<Connection>, spare
                 return connection.park();
             }
             Received::Over => return,
+            Received::Failed => return connection.close(true),
             Received::Refused(refusal) => return connection.refuse(None, &refusal, None),
         };
         match exchange(server, connection, head) {

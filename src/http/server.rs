@@ -23,6 +23,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde::Serialize;
 
 use super::accept::Acceptor;
+use super::certificates::Certificates;
 use super::connection::Connection;
 use super::crew::Crew;
 use super::head::Head;
@@ -94,9 +95,10 @@ pub struct ConnectionStats {
     pub accepted_total: u64,
     /// Connections turned away for want of a slot or a thread.
     pub refused_total: u64,
-    /// Heads that did not come in time.
+    /// Heads that did not come in time, or handshakes of TLS.
     pub header_timeouts_total: u64,
-    /// Requests refused for what they are: malformed, too long, of an unknown version or method.
+    /// Requests refused for what they are: malformed, too long, of an unknown version or method; handshakes of TLS that
+    /// failed.
     pub bad_requests_total: u64,
 }
 
@@ -122,6 +124,8 @@ struct Table {
 pub(super) struct Shared {
     number: u64,
     limits: Limits,
+    /// TLS is spoken if there are any.
+    certificates: Option<Arc<Certificates>>,
     watcher: Arc<Watcher>,
     service: Arc<dyn Service>,
     crew: Crew,
@@ -167,6 +171,10 @@ impl Shared {
 
     pub(super) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    pub(super) fn certificates(&self) -> Option<&Arc<Certificates>> {
+        self.certificates.as_ref()
     }
 
     pub(super) fn watcher(&self) -> &Watcher {
@@ -322,13 +330,30 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `service` on `listener`. `name` begins the names of its threads.
+    /// Serves `service` on `listener`, in plain HTTP. `name` begins the names of its threads.
     ///
     /// # Errors
     /// If the listener is of no use, the system refuses a descriptor, or `threads` a thread.
     pub fn start(
         listener: TcpListener,
         limits: Limits,
+        threads: Threads,
+        watcher: Arc<Watcher>,
+        service: Arc<dyn Service>,
+        name: &str,
+    ) -> Result<Self, StartError> {
+        Self::secured(listener, limits, None, threads, watcher, service, name)
+    }
+
+    /// The same in TLS, if there are `certificates`. A handshake counts as a part of its connection's first head: it has the
+    /// time of one, and holds a thread only while something comes.
+    ///
+    /// # Errors
+    /// If the listener is of no use, the system refuses a descriptor, or `threads` a thread.
+    pub fn secured(
+        listener: TcpListener,
+        limits: Limits,
+        certificates: Option<Arc<Certificates>>,
         threads: Threads,
         watcher: Arc<Watcher>,
         service: Arc<dyn Service>,
@@ -342,6 +367,7 @@ impl Server {
             number: SERVERS.fetch_add(1, Ordering::Relaxed),
             crew: Crew::new(&format!("{name}-conn"), limits.role, threads.clone(), limits.thread_idle_timeout),
             limits,
+            certificates,
             watcher,
             service,
             figures: Figures::default(),

@@ -6,6 +6,7 @@
 //! **Invariants.** I1: whatever is dropped by a panic, the responder goes behind what counts it (see `Active`). I2. I5: every
 //! read has the attempt's deadline.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,10 +21,10 @@ use crate::error::{Code, Error};
 use crate::model::{Answer, Call, Served, Timing, Usage};
 use crate::queue::{ByteBudget, Bytes, Permit};
 use crate::recycle::{Buffer, Joint};
-use crate::secret::Secret;
+use crate::secret::{Mask, REDACTED};
 use crate::time::{Deadline, format_duration, now};
 use crate::transport::{Control, Incoming, Outgoing, Transport, TransportError, TransportErrorKind};
-use crate::wire::{openai, passing};
+use crate::wire::openai;
 
 /// The largest answer held whole, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
@@ -32,10 +33,10 @@ const MAX_ANSWER: usize = 64 << 20;
 const MAX_ERROR_ANSWER: usize = 1 << 20;
 
 /// What an attempt needs to know of its provider.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AttemptSettings {
-    /// The provider's key, masked out of whatever it answers.
-    pub key: Option<Secret>,
+    /// What is masked out of the provider's errors: its key, and the values of headers that the configuration adds.
+    pub mask: Mask,
     /// Where chat completions live, behind the base URL.
     pub chat_path: String,
     /// Sent with every request, the key's header among them.
@@ -56,12 +57,23 @@ pub struct AttemptSettings {
     pub early_keepalive: bool,
 }
 
+impl fmt::Debug for AttemptSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.headers.iter().map(|(name, _)| (name, REDACTED)).collect();
+        f.debug_struct("AttemptSettings")
+            .field("chat_path", &self.chat_path)
+            .field("headers", &names)
+            .field("request_timeout", &self.request_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
 impl AttemptSettings {
     /// Attempts that go to `/v1/chat/completions` without a key, each step of them within `limit`.
     #[must_use]
     pub fn within(limit: Duration) -> Self {
         Self {
-            key: None,
+            mask: Mask::default(),
             chat_path: "/v1/chat/completions".to_owned(),
             headers: Vec::new(),
             request_timeout: limit,
@@ -266,14 +278,14 @@ fn read_whole(
     let decoded = match openai::decode_chat(incoming.status, &body) {
         Ok(decoded) => decoded,
         Err(error) => {
-            let masked = mask(error, shared.attempt.settings.key.as_ref());
-            return Err(headers::with_upstream(masked, incoming.headers));
+            let mask = &shared.attempt.settings.mask;
+            return Err(headers::with_upstream(masked(error, mask), incoming.headers, mask));
         }
     };
     if let Some(usage) = decoded.usage {
         count_tokens(shared, usage);
     }
-    let headers = passing::downstream(incoming.headers);
+    let headers = headers::for_client(incoming.headers, &shared.attempt.settings.mask);
     let answer = Answer {
         status: incoming.status,
         headers,
@@ -289,13 +301,13 @@ pub(super) fn count_tokens(shared: &Shared, usage: Usage) {
     shared.figures.tokens_out.add(usage.output);
 }
 
-/// The provider's words without the key, should it echo it.
-pub(super) fn mask(error: Error, key: Option<&Secret>) -> Error {
-    let Some((key, answer)) = key.zip(error.upstream_answer()) else { return error };
+/// The provider's words without the secrets that it was sent, should it echo them.
+pub(super) fn masked(error: Error, mask: &Mask) -> Error {
+    let Some(answer) = error.upstream_answer() else { return error };
     let mut masked = answer.clone();
-    masked.message = key.mask(&masked.message);
+    masked.message = mask.apply(masked.message);
     for text in [&mut masked.kind, &mut masked.param, &mut masked.code] {
-        *text = text.take().map(|text| key.mask(&text));
+        *text = text.take().map(|text| mask.apply(text));
     }
     Error::upstream(masked)
 }

@@ -3,17 +3,24 @@
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::secret::Mask;
 use crate::time::{parse_duration, unix_ms};
 use crate::wire::passing;
 
 /// The longest `Retry-After` of a provider that is passed on.
 const LONGEST_RETRY: Duration = Duration::from_secs(24 * 3600);
 
+/// The headers that a client may see, without secrets. A value shorter than any of them is not searched, so that this costs
+/// most answers a comparison.
+pub(super) fn for_client(headers: Vec<(String, String)>, mask: &Mask) -> Vec<(String, String)> {
+    passing::downstream(headers).into_iter().map(|(name, value)| (name, mask.apply(value))).collect()
+}
+
 /// The error with what a client may see of the headers that came with it, and with the provider's own word on when to come
 /// again, if it gave one: in milliseconds, in seconds, or as a date.
-pub(super) fn with_upstream(error: Error, headers: Vec<(String, String)>) -> Error {
+pub(super) fn with_upstream(error: Error, headers: Vec<(String, String)>, mask: &Mask) -> Error {
     let error = retry_at(error, &headers, unix_ms());
-    let mut headers = passing::downstream(headers);
+    let mut headers = for_client(headers, mask);
     // The body is written anew, and when to come again is told of the error.
     headers.retain(|(name, _)| !matches!(name.as_str(), "content-type" | "retry-after" | "retry-after-ms"));
     error.with_upstream_headers(headers)
@@ -125,7 +132,7 @@ mod tests {
         let headers =
             [("content-type", "text/html"), ("retry-after", "3"), ("x-ratelimit-reset", "9s"), ("server", "x")];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        let error = with_upstream(Error::new(Code::UpstreamError, "x"), headers);
+        let error = with_upstream(Error::new(Code::UpstreamError, "x"), headers, &Mask::default());
         assert_eq!(error.upstream_headers(), [("x-ratelimit-reset".to_owned(), "9s".to_owned())]);
         assert_eq!(error.retry_after(), Some(Duration::from_secs(3)));
     }

@@ -15,10 +15,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::attempt::{Active, Scratch, count_tokens, mask, transport_error};
+use super::attempt::{Active, Scratch, count_tokens, masked, transport_error};
 use super::face::{Face, WorkerState};
 use super::figures::Running;
-use super::headers::with_upstream;
+use super::headers;
 use super::job::{Reached, Reply};
 use super::pool::{Shared, cancelled};
 use crate::config::StreamGarbage;
@@ -29,7 +29,7 @@ use crate::sync::{CancelReason, threads};
 use crate::time::{Deadline, now};
 use crate::transport::{Body, Incoming, TransportError, TransportErrorKind};
 use crate::wire::openai::{ChatStream, Step};
-use crate::wire::{passing, sse};
+use crate::wire::sse;
 
 /// The largest single event, in bytes.
 const MAX_EVENT: usize = 4 << 20;
@@ -97,8 +97,7 @@ impl Source<'_> {
                 Step::Omit => {}
                 Step::Done => return Ok(Batch::Done),
                 Step::Error(error) => {
-                    let key = self.shared.attempt.settings.key.as_ref();
-                    return Err(Fault::Answer(mask(error, key)));
+                    return Err(Fault::Answer(masked(error, &self.shared.attempt.settings.mask)));
                 }
                 Step::Garbage => {
                     self.shared.figures.garbage_events.inc();
@@ -163,7 +162,7 @@ pub(super) fn run(
     let opened = match open(&mut source, &active, scratch, first_until, settings.early_keepalive) {
         Ok(opened) => opened,
         Err(error) => {
-            let error = with_upstream(error, incoming.headers);
+            let error = headers::with_upstream(error, incoming.headers, &settings.mask);
             return active.end(shared, Err(error));
         }
     };
@@ -174,7 +173,10 @@ pub(super) fn run(
     };
     face.enter(WorkerState::Responding);
     let timing = active.timing();
-    let head = StreamHead { headers: passing::downstream(incoming.headers), served: active.served(shared, timing) };
+    let head = StreamHead {
+        headers: headers::for_client(incoming.headers, &settings.mask),
+        served: active.served(shared, timing),
+    };
     let Active { permit, running, responder, call, model, taken, queue, .. } = active;
     let streaming = Streaming { permit, running, call, model, queue, taken, began: now(), sink };
     responder.answer(Reply { result: Ok(Reached::Streaming), timing });

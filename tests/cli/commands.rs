@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::process::{FUSE, sluicegate};
 
 /// A secret that must not be seen anywhere.
-const CANARY: &str = "sk-canary-5d1f0a77";
+use crate::canary::UPSTREAM as CANARY;
 
 #[test]
 fn bad_usage_exits_with_2_and_prints_nothing_to_stdout() {

@@ -13,6 +13,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use sluicegate::time::{Deadline, now};
 use tempfile::TempDir;
 
+use crate::canary::Search;
+
 /// How long a process may take in all.
 pub(crate) const FUSE: Duration = Duration::from_secs(20);
 
@@ -94,16 +96,30 @@ impl Setup {
         self
     }
 
-    pub(crate) fn start(mut self) -> Process {
+    /// Runs it as somebody else, who can read its folder then.
+    pub(crate) fn of_user(mut self, user: u32) -> Self {
+        use std::os::unix::fs::chown;
+        use std::os::unix::process::CommandExt as _;
+        let folder = self.folder.path();
+        let files = std::fs::read_dir(folder).expect("a folder").flatten().map(|file| file.path());
+        files.chain([folder.to_owned()]).for_each(|path| chown(path, Some(user), None).expect("root may"));
+        self.command.uid(user);
+        self
+    }
+
+    pub(crate) fn start(self) -> Process {
+        self.try_start().expect("the binary starts")
+    }
+
+    pub(crate) fn try_start(mut self) -> std::io::Result<Process> {
         let create = |name: &str| Stdio::from(File::create(self.folder.path().join(name)).expect("a file"));
         let child = self
             .command
             .stdin(self.input.take().map_or_else(Stdio::null, Stdio::from))
             .stdout(self.output.take().unwrap_or_else(|| create("stdout")))
             .stderr(create("stderr"))
-            .spawn()
-            .expect("the binary starts");
-        Process { child, folder: self.folder, fuse: Deadline::after(self.fuse) }
+            .spawn()?;
+        Ok(Process { child, folder: self.folder, fuse: Deadline::after(self.fuse) })
     }
 
     pub(crate) fn run(self) -> Done {
@@ -112,6 +128,24 @@ impl Setup {
 }
 
 impl Process {
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where `serve` listens: the data plane and the admin plane.
+    pub(crate) fn addresses(&self) -> (SocketAddr, SocketAddr) {
+        let address = |text: &str, plane: &str| -> Option<SocketAddr> {
+            let line = text.lines().find(|line| line.starts_with(plane))?;
+            line.rsplit_once("://")?.1.trim().parse().ok()
+        };
+        self.until("the banner", |process| {
+            let text = process.stdout();
+            // The curl line is the banner's last.
+            text.contains("curl ").then_some(())?;
+            Some((address(&text, "data plane")?, address(&text, "admin plane")?))
+        })
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
@@ -124,7 +158,10 @@ impl Process {
             assert!(!self.fuse.passed(), "it still runs though its time is over: {}", self.stderr());
             pause();
         };
-        Done { code: status.code(), stdout: self.stdout(), stderr: self.stderr() }
+        let done = Done { code: status.code(), stdout: self.stdout(), stderr: self.stderr() };
+        Search::known().assert_clean("its stdout", &done.stdout);
+        Search::known().assert_clean("its stderr", &done.stderr);
+        done
     }
 
     pub(crate) fn stdout(&self) -> String {
@@ -181,16 +218,7 @@ pub(crate) fn serve_for(config: &str, fuse: Duration) -> Served {
         .file("sluicegate.json", config)
         .fuse(fuse)
         .start();
-    let address = |text: &str, plane: &str| -> Option<SocketAddr> {
-        let line = text.lines().find(|line| line.starts_with(plane))?;
-        line.rsplit_once("http://")?.1.trim().parse().ok()
-    };
-    let (data, admin) = process.until("the banner", |process| {
-        let text = process.stdout();
-        // The curl line is the banner's last.
-        text.contains("curl ").then_some(())?;
-        Some((address(&text, "data plane")?, address(&text, "admin plane")?))
-    });
+    let (data, admin) = process.addresses();
     Served { process, data, admin }
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 pub(super) use around::{ElseAuto, Limits, Maybe, OrAuto};
 pub(super) use numbers::{Bytes, Count, Number, Span, millis, secs};
 pub use texts::parse_address;
-pub(super) use texts::{Address, Certificates, Choice, Hidden, Parsed, Text, Url};
+pub(super) use texts::{Address, Certificates, Choice, FilePath, Hidden, Parsed, Text, Url};
 
 /// Why a value is not taken.
 #[derive(Debug, PartialEq, Eq)]

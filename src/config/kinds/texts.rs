@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
@@ -91,6 +92,34 @@ impl Kind for Certificates {
 
     fn schema(&self, _: &str) -> Value {
         json!({"type": ["string", "null"]})
+    }
+}
+
+/// Where a file lies, or none.
+pub(in crate::config) struct FilePath;
+
+impl Kind for FilePath {
+    type Out = Option<PathBuf>;
+    // A key that stands where its file's path should is not shown.
+    const SECRET: bool = true;
+    const TEXT: bool = true;
+
+    fn read(&self, _: &str, value: &Value) -> Result<Option<PathBuf>, Refusal> {
+        let text = value.as_str().filter(|text| !text.is_empty() && !text.contains(char::is_control));
+        text.map(|text| Some(text.into()))
+            .ok_or_else(|| "the path of a file, such as \"/etc/sluicegate/cert.pem\"".into())
+    }
+
+    fn fallback(&self) -> Option<PathBuf> {
+        None
+    }
+
+    fn show(&self, _: &str, out: &Option<PathBuf>) -> Value {
+        out.as_ref().map_or(Value::Null, |path| path.display().to_string().into())
+    }
+
+    fn schema(&self, _: &str) -> Value {
+        json!({"type": ["string", "null"], "minLength": 1})
     }
 }
 
