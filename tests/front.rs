@@ -2,10 +2,13 @@
 
 mod admin;
 mod client;
+mod coding;
 mod doors;
 mod leaving;
 mod ledger;
+mod openai;
 mod streaming;
+mod surface;
 mod whole;
 
 use std::net::SocketAddr;

@@ -48,6 +48,11 @@ impl Held {
     pub(super) fn settle(&mut self, bytes: usize) {
         self.bytes.shrink(bytes as u64);
     }
+
+    /// The body was compressed, and takes `more` than what was read.
+    pub(super) fn absorb(&mut self, more: Bytes) {
+        self.bytes.absorb(more);
+    }
 }
 
 impl Admitted {
@@ -124,7 +129,7 @@ impl Door {
     }
 
     /// One answer for a key that is wrong, malformed or missing: nothing tells them apart (P7).
-    fn check_key(&self, head: &Head) -> Result<(), Error> {
+    pub(super) fn check_key(&self, head: &Head) -> Result<(), Error> {
         if self.keys.is_empty() {
             return Ok(());
         }

@@ -2,10 +2,12 @@
 //!
 //! [`Front`] judges a request by its head (route, key, load), parses its body, and has the gateway handle it; it writes
 //! answers and errors in the shape of the route. It knows nothing of framing, pools or providers. Read `admission` for what
-//! is refused before a body is read, `sink` for how a stream reaches its client.
+//! is refused before a body is read, `coding` for compressed bodies, `sink` for how a stream reaches its client.
 
 mod admission;
 mod answer;
+mod coding;
+mod models;
 mod routes;
 mod sink;
 
@@ -14,15 +16,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Code, Error};
-use crate::gateway::{CallOptions, Gateway, Handled, StartError};
+use crate::gateway::{CallOptions, Gateway, Handled, ModelName, RequestGuard, StartError};
 use crate::http::{Admission, ConnectionStats, Exchange, Finished, Head, Limits, Request, Response, Server, Service};
 use crate::ids::RequestId;
-use crate::model::{Priority, Sink, Timing};
+use crate::model::{Call, Operation, Priority, Sink, Timing};
 use crate::recycle::Buffer;
 use crate::sync::Role;
 use crate::time::{Deadline, now, parse_duration};
 use crate::wire::openai;
-use admission::{Admitted, Door, Parts};
+use admission::{Admitted, Door, Held, Parts};
+use coding::Compressors;
+use routes::Route;
 use sink::ClientSink;
 
 /// The data plane of a gateway: its listener and what answers there.
@@ -41,7 +45,8 @@ impl Front {
             StartError::Listen(std::io::Error::new(error.kind(), format!("{listen} (server.listen): {error}")))
         })?;
         let config = gateway.config();
-        let service = Arc::new(Api { gateway: gateway.clone(), door: Door::new(gateway) });
+        let service =
+            Arc::new(Api { gateway: gateway.clone(), door: Door::new(gateway), compressors: Compressors::new() });
         let limits = Limits::of(config, Role::Conn);
         let server = Server::start(listener, limits, gateway.threads().clone(), gateway.watcher()?, service, "http")?;
         Ok(Self { server })
@@ -74,25 +79,23 @@ impl Front {
 struct Api {
     gateway: Gateway,
     door: Door,
+    compressors: Compressors,
 }
 
 impl Service for Api {
     fn admit(&self, head: &Head, _peer: SocketAddr) -> Result<Admission, Response> {
-        let route = match routes::find(head) {
-            Ok(route) => route,
-            Err(refused) => {
-                if head.method() == "POST" && refused.is_unbuilt() {
-                    // A request all the same, on a route of the API.
-                    self.gateway.begin(now()).fail(refused.error());
-                }
-                return Err(refused.response(&request_id(head)));
+        let route = routes::find(head).map_err(|refused| refused.response(&request_id(head)))?;
+        let bodiless = Admission { max_body: Some(0), hold: None };
+        match route {
+            Route::Probe => Ok(bodiless),
+            // No request to a provider: it is judged by its key, and not counted.
+            Route::Models | Route::Model(_) => self.known(head).map(|()| bodiless),
+            Route::Unbuilt(name) => Err(self.unbuilt(head, name)),
+            Route::Call(..) => {
+                let admitted = self.door.admit(&self.gateway, head).map_err(|error| answer::error(&error))?;
+                Ok(Admission { max_body: None, hold: Some(Box::new(admitted)) })
             }
-        };
-        if route.is_probe() {
-            return Ok(Admission { max_body: Some(0), hold: None });
         }
-        let admitted = self.door.admit(&self.gateway, head).map_err(|error| answer::error(&error))?;
-        Ok(Admission { max_body: None, hold: Some(Box::new(admitted)) })
     }
 
     fn buffer(&self, announced: Option<u64>) -> Buffer {
@@ -101,9 +104,20 @@ impl Service for Api {
 
     fn serve(&self, request: Request, exchange: Exchange) -> Finished {
         let Request { head, body, hold, .. } = request;
-        match hold.and_then(|hold| hold.downcast::<Admitted>().ok()) {
-            Some(admitted) => self.chat(&head, body, *admitted, exchange),
-            None => exchange.respond(self.probe(&head)),
+        let admitted = hold.and_then(|hold| hold.downcast::<Admitted>().ok());
+        match (routes::find(&head), admitted) {
+            (Ok(Route::Call(operation, prefix)), Some(admitted)) => {
+                self.call(&head, operation, prefix, body, *admitted, exchange)
+            }
+            (Ok(Route::Models), _) => {
+                let response = models::list(&self.gateway, |model| Self::may_use(model));
+                exchange.respond(self.compressors.encode(&head, response))
+            }
+            (Ok(Route::Model(id)), _) => {
+                let found = models::one(&self.gateway, id.as_deref(), |model| Self::may_use(model));
+                exchange.respond(found.unwrap_or_else(|e| answer::error(&e.with_request_id(&request_id(&head)))))
+            }
+            _ => exchange.respond(self.probe(&head)),
         }
     }
 
@@ -132,14 +146,46 @@ impl Api {
         }
     }
 
-    /// A chat completion, streamed or not.
-    fn chat(&self, head: &Head, body: Buffer, admitted: Admitted, mut exchange: Exchange) -> Finished {
+    /// Whether the caller may use a model, and see that it is there. Without keys kept to some models, everybody may.
+    fn may_use(_model: &ModelName) -> bool {
+        true
+    }
+
+    /// Whether a request that is not counted comes with a key that is let in.
+    fn known(&self, head: &Head) -> Result<(), Response> {
+        self.door.check_key(head).map_err(|error| answer::error(&error.with_request_id(&request_id(head))))
+    }
+
+    /// What a route that is to come is told: that it is, to whoever is let in. On a POST it is a request all the same.
+    fn unbuilt(&self, head: &Head, name: &str) -> Response {
+        let error = Error::new(Code::Unsupported, format!("{name} is not built yet in this version"));
+        if head.method() != "POST" {
+            return self.known(head).err().unwrap_or_else(|| answer::error(&error.with_request_id(&request_id(head))));
+        }
+        match self.door.admit(&self.gateway, head) {
+            Ok(admitted) => {
+                let id = admitted.refuse(&error);
+                answer::error(&error.with_request_id(&id))
+            }
+            Err(refused) => answer::error(&refused),
+        }
+    }
+
+    /// A request for a provider, streamed or not.
+    fn call(
+        &self,
+        head: &Head,
+        operation: Operation,
+        prefix: Option<&'static str>,
+        body: Buffer,
+        admitted: Admitted,
+        mut exchange: Exchange,
+    ) -> Finished {
         let Parts { mut guard, request_id, mut held } = admitted.open();
         held.settle(body.len());
-        let call = match options(head, &request_id, guard.arrived())
-            .and_then(|options| Ok((openai::parse_chat(&body)?, options)))
-        {
-            Ok((fields, options)) => Arc::new(options.call(body, fields, guard.arrived())),
+        let forwarded = matches!(operation, Operation::Forward(_));
+        let call = match self.read(head, operation, prefix, body, &request_id, &guard, &mut held) {
+            Ok(call) => Arc::new(call),
             Err(error) => {
                 let spent = Timing::default().spent(guard.arrived(), now());
                 let error = error.with_request_id(&request_id).with_spent(spent);
@@ -149,12 +195,13 @@ impl Api {
             }
         };
         exchange.watch(&call.cancel);
-        if !call.fields.stream {
+        if !call.fields.stream && !forwarded {
             let handled = self.gateway.handle(&call, guard, None);
             drop(held);
             return match handled {
-                Handled::Answer(whole, guard) => {
-                    let finished = exchange.respond(answer::whole(whole, &call));
+                Handled::Answer(whole, guard, _) => {
+                    let response = self.compressors.encode(head, answer::whole(whole, &call));
+                    let finished = exchange.respond(response);
                     // A drain waits until the answer is written, however slowly its client reads.
                     drop(guard);
                     finished
@@ -171,9 +218,52 @@ impl Api {
                 // The worker that had the sink panicked: the sink's own drop has answered.
                 None => Finished::moved(),
             },
-            // The sink went with the job, and its drop has answered.
-            Handled::Answer(..) => Finished::moved(),
+            // What was forwarded was answered briefly.
+            Handled::Answer(whole, guard, sink) => match sink.and_then(ClientSink::exchange) {
+                Some(exchange) => {
+                    let finished = exchange.respond(answer::whole(whole, &call));
+                    drop(guard);
+                    finished
+                }
+                // The sink went with the job, and its drop has answered.
+                None => Finished::moved(),
+            },
         }
+    }
+
+    /// What a request asks for, its body decompressed and parsed.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the one request, taken apart by its only caller")]
+    fn read(
+        &self,
+        head: &Head,
+        operation: Operation,
+        prefix: Option<&'static str>,
+        body: Buffer,
+        request_id: &RequestId,
+        guard: &RequestGuard,
+        held: &mut Held,
+    ) -> Result<Call, Error> {
+        let options = options(head, request_id, guard.arrived())?;
+        let body = if coding::is_gzip(head)? {
+            let most = self.gateway.config().server.max_body_bytes;
+            let plain = coding::gunzip(&body, most, |more| {
+                held.absorb(self.gateway.take_bytes(more)?);
+                Ok(())
+            })?;
+            drop(body);
+            held.settle(plain.len());
+            plain.into()
+        } else {
+            body
+        };
+        if let Operation::Forward(forward) = &operation
+            && matches!(forward.method, "GET" | "DELETE")
+            && !body.is_empty()
+        {
+            return Err(Error::new(Code::InvalidRequest, format!("a {} is forwarded without a body", forward.method)));
+        }
+        let fields = openai::parse(&operation, &body)?;
+        Ok(Call { operation, prefix, ..options.call(body, fields, guard.arrived()) })
     }
 }
 
@@ -215,13 +305,7 @@ fn options(head: &Head, request_id: &RequestId, arrived: std::time::Instant) -> 
             return Err(Error::invalid("x-sluicegate-stream-recovery", text));
         }
     }
-    match head.header("content-encoding").map(str::trim) {
-        None | Some("" | "identity") => Ok(options),
-        Some(_) => {
-            let text = "compressed request bodies are not built yet in this version; send it as it is";
-            Err(Error::new(Code::Unsupported, text).with_param("content-encoding"))
-        }
-    }
+    Ok(options)
 }
 
 impl ClientSink {

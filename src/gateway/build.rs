@@ -12,7 +12,7 @@ use super::watchdog::{Intervals, Watchdog};
 use super::{Gateway, Inner, Phase};
 use crate::config::{self, Config, ConfigError, Kind, Sizing};
 use crate::events::Events;
-use crate::provider::{AttemptSettings, PoolSettings, Provider, Stock};
+use crate::provider::{AttemptSettings, Paths, PoolSettings, Provider, Stock};
 use crate::queue::ByteBudget;
 use crate::sync::locks::classes;
 use crate::sync::threads::SpawnError;
@@ -231,7 +231,7 @@ fn attempt_settings(provider: &config::Provider) -> AttemptSettings {
     let key = provider.key.as_ref().map(|key| key.value.clone());
     let bearer = key.as_ref().map(|key| ("authorization".to_owned(), format!("Bearer {}", key.expose())));
     AttemptSettings {
-        chat_path: format!("{}/chat/completions", network.api_prefix),
+        paths: Paths::under(network.api_prefix),
         headers: bearer.into_iter().chain(network.extra_headers.iter().cloned()).collect(),
         key,
         request_timeout: network.request_timeout,

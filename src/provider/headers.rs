@@ -8,22 +8,33 @@ use crate::time::{parse_duration, unix_ms};
 /// Names that pass, in lower case.
 const PASSED: [&str; 5] = ["content-type", "retry-after", "retry-after-ms", "openai-processing-ms", "openai-version"];
 
+/// What passes besides with an answer that is handed on unread: what a client needs to read it.
+const OF_BYTES: [&str; 2] = ["content-encoding", "content-disposition"];
+
 /// What names begin with that pass.
 const PASSED_PREFIX: &str = "x-ratelimit-";
 
 /// The longest `Retry-After` of a provider that is passed on.
 const LONGEST_RETRY: Duration = Duration::from_secs(24 * 3600);
 
-/// The headers that a client may see.
-pub(super) fn for_client(headers: Vec<(String, String)>) -> Vec<(String, String)> {
-    headers.into_iter().filter(|(name, _)| PASSED.contains(&name.as_str()) || name.starts_with(PASSED_PREFIX)).collect()
+/// The headers that a client may see, with an answer that is handed on unread or another.
+pub(super) fn for_client(headers: Vec<(String, String)>, unread: bool) -> Vec<(String, String)> {
+    let passes =
+        |name: &str| PASSED.contains(&name) || name.starts_with(PASSED_PREFIX) || (unread && OF_BYTES.contains(&name));
+    headers.into_iter().filter(|(name, _)| passes(name)).collect()
+}
+
+/// The content coding of an answer, if it has one.
+pub(super) fn coding(headers: &[(String, String)]) -> Option<&str> {
+    let found = headers.iter().find(|(name, _)| name == "content-encoding").map(|(_, value)| value.trim());
+    found.filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity"))
 }
 
 /// The error with what a client may see of the headers that came with it, and with the provider's own word on when to come
 /// again, if it gave one: in milliseconds, in seconds, or as a date.
 pub(super) fn with_upstream(error: Error, headers: Vec<(String, String)>) -> Error {
     let error = retry_at(error, &headers, unix_ms());
-    let mut headers = for_client(headers);
+    let mut headers = for_client(headers, false);
     // The body is written anew, and when to come again is told of the error.
     headers.retain(|(name, _)| !matches!(name.as_str(), "content-type" | "retry-after" | "retry-after-ms"));
     error.with_upstream_headers(headers)
@@ -108,7 +119,7 @@ mod tests {
     fn cookies_and_servers_stay_behind_and_limits_pass() {
         let all = ["content-type", "set-cookie", "server", "x-ratelimit-remaining-requests", "openai-organization"];
         let headers = all.map(|name| (name.to_owned(), "v".to_owned())).to_vec();
-        let passed: Vec<_> = for_client(headers).into_iter().map(|(name, _)| name).collect();
+        let passed: Vec<_> = for_client(headers, false).into_iter().map(|(name, _)| name).collect();
         assert_eq!(passed, ["content-type", "x-ratelimit-remaining-requests"]);
     }
 
