@@ -110,11 +110,11 @@ impl Service for Api {
                 self.call(&head, operation, prefix, body, *admitted, exchange)
             }
             (Ok(Route::Models), _) => {
-                let response = models::list(&self.gateway, |model| Self::may_use(model));
+                let response = models::list(&self.gateway, Self::may_use);
                 exchange.respond(self.compressors.encode(&head, response))
             }
             (Ok(Route::Model(id)), _) => {
-                let found = models::one(&self.gateway, id.as_deref(), |model| Self::may_use(model));
+                let found = models::one(&self.gateway, id.as_deref(), Self::may_use);
                 exchange.respond(found.unwrap_or_else(|e| answer::error(&e.with_request_id(&request_id(&head)))))
             }
             _ => exchange.respond(self.probe(&head)),

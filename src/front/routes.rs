@@ -126,8 +126,16 @@ fn forward(head: &Head, rest: &str) -> Result<Forward, Refused> {
         let text = "the path or the query has a character that has to be percent-encoded";
         return Err(Error::new(Code::InvalidRequest, text).into());
     }
-    let header = |name| head.header(name).map(str::to_owned);
-    Ok(Forward { method, path, content_type: header("content-type"), accept: header("accept") })
+    let header = |name: &'static str| match head.headers().find(|(own, _)| own.eq_ignore_ascii_case(name)) {
+        None => Ok(None),
+        Some((_, value)) => match std::str::from_utf8(value) {
+            Ok(text) if text.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte)) => {
+                Ok(Some(text.to_owned()))
+            }
+            _ => Err(Error::invalid(name, "the header has a character that is not printable ASCII")),
+        },
+    };
+    Ok(Forward { method, path, content_type: header("content-type")?, accept: header("accept")? })
 }
 
 /// Whether a path has a dot segment, however it is written: what is percent-decoded on the way must not lead to another

@@ -208,6 +208,7 @@ fn what_cannot_be_forwarded_is_refused_before_it_is() {
     ] {
         refused(send(&mut station.client(), &format!("GET {path}"), &[], b"").answer(), path);
     }
+    refused(send(&mut station.client(), "GET /openai/v1/files", &["Accept: \u{e9}"], b"").answer(), "no header for it");
     refused(send(&mut station.client(), "DELETE /openai/v1/files/f", &[], b"x").answer(), "a body where none is");
     assert!(gate.is_empty());
 

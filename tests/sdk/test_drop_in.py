@@ -49,6 +49,11 @@ def test_sound_in_both_directions(dropped_in):
     assert heard.text == "heard"
 
 
+def test_a_post_without_a_body_passes(dropped_in, upstream):
+    assert dropped_in.batches.cancel("b-1").status == "cancelling"
+    assert upstream.last()[2] == b""
+
+
 def test_the_providers_own_list_of_models(dropped_in):
     assert [model.id for model in dropped_in.models.list()] == ["bare"]
 

@@ -28,6 +28,7 @@ OTHERS = {
     ("GET", "/v1/files"): ("application/json", json.dumps({"object": "list", "data": [FILE], "has_more": False}).encode()),
     ("GET", "/v1/files/file-1/content"): ("application/octet-stream", SOUND),
     ("DELETE", "/v1/files/file-1"): ("application/json", b'{"id":"file-1","object":"file","deleted":true}'),
+    ("POST", "/v1/batches/b-1/cancel"): ("application/json", b'{"id":"b-1","object":"batch","status":"cancelling"}'),
     ("POST", "/v1/audio/speech"): ("audio/mpeg", SOUND),
     ("POST", "/v1/audio/transcriptions"): ("application/json", b'{"text":"heard","usage":{"type":"tokens","input_tokens":4,"output_tokens":2,"total_tokens":6}}'),
     ("POST", "/v1/images/generations"): ("application/json", b'{"created":1,"data":[{"b64_json":"aGk="}]}'),
