@@ -61,8 +61,8 @@ fn a_body_that_is_not_what_it_says_is_refused_and_a_bomb_too() {
         assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"));
         assert_eq!(answer.json()["error"]["param"], "content-encoding");
     }
-    let bomb = gzip(&vec![b' '; 50_000_000]);
-    assert!(bomb.len() < 60_000);
+    let bomb = gzip(&vec![b' '; 5_000_000]);
+    assert!(bomb.len() < 6000);
     let answer = refusal(&station, gzip_line, &bomb);
     assert_eq!((answer.status, answer.code().as_str()), (413, "body_too_large"));
     for lines in [
