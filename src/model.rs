@@ -15,12 +15,41 @@ use crate::recycle::Buffer;
 use crate::sync::CancelToken;
 use crate::time::Deadline;
 
-/// What a request asks a provider to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// What a request asks a provider to do: which route it goes to, and in which shape body, answer and stream are.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Operation {
     /// A chat completion in OpenAI's shape.
     ChatCompletions,
+    /// A text completion in OpenAI's shape.
+    Completions,
+    /// Embeddings in OpenAI's shape.
+    Embeddings,
+    /// A response in the shape of OpenAI's API of that name.
+    Responses,
+    /// Any other route, whose bytes nobody looks at.
+    Forward(Forward),
+}
+
+/// A request that goes to a provider as it came.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// The method, in capitals.
+    pub method: &'static str,
+    /// What follows the provider's version prefix: path and query as they were sent, with a leading slash.
+    pub path: String,
+    /// What the body says it is.
+    pub content_type: Option<String>,
+    /// What the caller takes.
+    pub accept: Option<String>,
+}
+
+/// Shows no query: it may hold a key (I10).
+impl fmt::Debug for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.split('?').next().unwrap_or_default();
+        f.debug_struct("Forward").field("method", &self.method).field("path", &path).finish_non_exhaustive()
+    }
 }
 
 /// Which lane a job waits in.
@@ -40,6 +69,8 @@ pub struct Call {
     pub request_id: RequestId,
     /// What is asked for.
     pub operation: Operation,
+    /// The provider that a bare model name means: that of a drop-in route, which bears its name.
+    pub prefix: Option<&'static str>,
     /// The client's body, byte for byte.
     pub body: Buffer,
     /// What routing and encoding need of the body.
@@ -72,8 +103,10 @@ pub struct BodyFields {
     pub stream: bool,
     /// Where the value of `stream_options` stands, if the client sent one.
     pub stream_options_span: Option<Range<usize>>,
-    /// Whether the client itself asked for usage in the stream.
+    /// Whether usage in the stream is the client's to see: it asked for it, or its shape always has it.
     pub include_usage: bool,
+    /// How many answers it asks for at once; 0 stands for the usual one.
+    pub choices: u32,
     /// Our own `fallbacks`, which never go upstream.
     pub fallbacks: Vec<String>,
     /// What is to be cut out of the body for that: key, value and one comma.
@@ -148,9 +181,23 @@ pub struct Answer {
     pub served: Served,
 }
 
+/// What a stream is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamKind {
+    /// Events, whose complete end the sink tells.
+    Events,
+    /// Bytes as they came, of an answer with this status: nothing is put among them, and their end says nothing more.
+    Bytes {
+        /// The upstream's status.
+        status: u16,
+    },
+}
+
 /// How a stream begins.
 #[derive(Debug)]
 pub struct StreamHead {
+    /// What it is made of.
+    pub kind: StreamKind,
     /// The upstream's headers that a client may see.
     pub headers: Vec<(String, String)>,
     /// Who answers, and where the time went until the first event.
@@ -198,7 +245,8 @@ pub trait Sink: Send {
     fn begin(&mut self, head: StreamHead) -> Result<(), SinkError>;
 
     /// One event or several that came together, each framed as SSE with its final blank line; on their way before this
-    /// returns. `[DONE]` is not among them: it is the sink's to send, at a [`StreamEnd::Complete`].
+    /// returns. `[DONE]` is not among them: it is the sink's to send, at a [`StreamEnd::Complete`]. Of a stream of
+    /// [`StreamKind::Bytes`], some of these.
     ///
     /// # Errors
     /// If whoever reads has gone or is too slow.

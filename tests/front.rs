@@ -2,14 +2,17 @@
 
 mod admin;
 mod client;
+mod coding;
 mod cors;
 mod doors;
 mod keys;
 mod leaving;
 mod ledger;
+mod openai;
 mod overload;
 mod passing;
 mod streaming;
+mod surface;
 mod whole;
 
 use std::net::SocketAddr;

@@ -113,7 +113,7 @@ pub(crate) const DONE: &str = "data: [DONE]\n\n";
 /// What a request that arrived at the gate is answered with.
 enum Play {
     Respond(u16, Vec<(String, String)>, Vec<u8>),
-    Stream(Receiver<Piece>),
+    Stream(Vec<(String, String)>, Receiver<Piece>),
     Fail(TransportErrorKind),
     Panic,
 }
@@ -129,6 +129,7 @@ pub(crate) enum Piece {
 pub(crate) struct Arrived {
     pub(crate) body: Vec<u8>,
     pub(crate) headers: Vec<(String, String)>,
+    pub(crate) method: &'static str,
     pub(crate) path: String,
     /// Closes when the worker stops waiting here, by an answer or not.
     pub(crate) over: Receiver<Infallible>,
@@ -160,9 +161,23 @@ impl Arrived {
 
     /// Begins a stream, whose pieces are sent through what this gives; dropping it is the clean end of the bytes.
     pub(crate) fn stream(self) -> Sender<Piece> {
+        self.pieces(&[("content-type", "text/event-stream")])
+    }
+
+    /// The same under other headers.
+    pub(crate) fn pieces(self, headers: &[(&str, &str)]) -> Sender<Piece> {
         let (feed, pieces) = bounded(0);
-        let _ = self.play.send(Play::Stream(pieces));
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let _ = self.play.send(Play::Stream(headers, pieces));
         feed
+    }
+
+    /// The value of a header, which must have come once.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut found = self.headers.iter().filter(|(known, _)| known == name);
+        let value = found.next().map(|(_, value)| value.as_str());
+        assert!(found.next().is_none(), "{name} came twice");
+        value
     }
 
     /// Waits until the worker has left the gate.
@@ -201,15 +216,15 @@ impl Gate {
             let (play, played) = bounded(1);
             let (_held, over) = bounded::<Infallible>(0);
             let headers = request.headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-            let arrived = Arrived { body: request.body.to_vec(), headers, path: request.path.to_owned(), over, play };
+            let (method, path) = (request.method, request.path.to_owned());
+            let arrived = Arrived { body: request.body.to_vec(), headers, method, path, over, play };
             arrive.try_send(arrived).map_err(drop).expect("the test takes arrivals");
             select! {
                 recv(played) -> play => match play {
                     Ok(Play::Respond(status, headers, body)) => {
                         Ok(Incoming { status, headers, body: Body::from_bytes(body) })
                     }
-                    Ok(Play::Stream(pieces)) => {
-                        let headers = vec![("content-type".to_owned(), "text/event-stream".to_owned())];
+                    Ok(Play::Stream(headers, pieces)) => {
                         let pieces = Pieces { pieces, cancel: control.cancel.clone() };
                         Ok(Incoming { status: 200, headers, body: Body::from_pieces(pieces) })
                     }

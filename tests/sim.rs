@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sluicegate::http::Watcher;
+use sluicegate::model::{BodyFields, Operation};
 use sluicegate::sim::Sim;
 use sluicegate::sync::Threads;
 use sluicegate::time::{Deadline, now};
-use sluicegate::wire::openai::{ChatStream, Step};
+use sluicegate::wire::openai::{EventStream, Step};
 use sluicegate::wire::sse::Decoder;
 
 /// How long anything may take before a test gives up.
@@ -117,7 +118,9 @@ impl Answer {
 
     /// What the gateway would make of the stream: one letter an event, and whether it is complete.
     fn judged(&self) -> (String, bool) {
-        let (mut decoder, mut stream, mut letters) = (Decoder::new(1 << 20), ChatStream::new(true), String::new());
+        let fields = BodyFields { include_usage: true, ..BodyFields::default() };
+        let judge = EventStream::new(&Operation::ChatCompletions, &fields);
+        let (mut decoder, mut stream, mut letters) = (Decoder::new(1 << 20), judge, String::new());
         decoder.push(&self.body);
         while let Some(event) = decoder.next() {
             letters.push(match stream.next(&event.expect("short")) {

@@ -10,30 +10,92 @@ pub(super) struct WellKnown {
     pub(super) base_url: &'static str,
     /// The variable that holds its key; none for one that runs on the user's own machine.
     pub(super) key_variable: Option<&'static str>,
+    /// Models of its that are most asked for, under its own names; none for one that serves what its user put on it.
+    pub(super) models: &'static [&'static str],
 }
 
-const fn cloud(name: &'static str, base_url: &'static str, key_variable: &'static str) -> WellKnown {
-    WellKnown { name, base_url, key_variable: Some(key_variable) }
+const fn cloud(
+    name: &'static str,
+    base_url: &'static str,
+    key_variable: &'static str,
+    models: &'static [&'static str],
+) -> WellKnown {
+    WellKnown { name, base_url, key_variable: Some(key_variable), models }
 }
 
 const fn local(name: &'static str, base_url: &'static str) -> WellKnown {
-    WellKnown { name, base_url, key_variable: None }
+    WellKnown { name, base_url, key_variable: None, models: &[] }
 }
 
-/// Providers that speak OpenAI's chat protocol, from each one's own documentation.
+/// Providers that speak OpenAI's chat protocol, with some of their models, from each one's own documentation. The lists of
+/// models are for people who look at `/v1/models`: nothing is refused because it does not stand there.
 pub(super) const WELL_KNOWN: &[WellKnown] = &[
-    cloud("openai", "https://api.openai.com", "OPENAI_API_KEY"),
-    cloud("groq", "https://api.groq.com/openai", "GROQ_API_KEY"),
-    cloud("mistral", "https://api.mistral.ai", "MISTRAL_API_KEY"),
-    cloud("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY"),
-    cloud("deepseek", "https://api.deepseek.com", "DEEPSEEK_API_KEY"),
-    cloud("together", "https://api.together.xyz", "TOGETHER_API_KEY"),
-    cloud("openrouter", "https://openrouter.ai/api", "OPENROUTER_API_KEY"),
-    cloud("xai", "https://api.x.ai", "XAI_API_KEY"),
-    cloud("fireworks", "https://api.fireworks.ai/inference", "FIREWORKS_API_KEY"),
-    cloud("cerebras", "https://api.cerebras.ai", "CEREBRAS_API_KEY"),
-    cloud("nebius", "https://api.studio.nebius.com", "NEBIUS_API_KEY"),
-    cloud("parasail", "https://api.parasail.io", "PARASAIL_API_KEY"),
+    cloud(
+        "openai",
+        "https://api.openai.com",
+        "OPENAI_API_KEY",
+        &[
+            "gpt-4.1",
+            "gpt-4.1-mini",
+            "gpt-4.1-nano",
+            "gpt-4o",
+            "gpt-4o-mini",
+            "gpt-5",
+            "gpt-5-mini",
+            "gpt-5-nano",
+            "gpt-3.5-turbo-instruct",
+            "o3",
+            "o4-mini",
+            "text-embedding-3-small",
+            "text-embedding-3-large",
+        ],
+    ),
+    cloud(
+        "groq",
+        "https://api.groq.com/openai",
+        "GROQ_API_KEY",
+        &["llama-3.1-8b-instant", "llama-3.3-70b-versatile", "openai/gpt-oss-20b", "openai/gpt-oss-120b"],
+    ),
+    cloud(
+        "mistral",
+        "https://api.mistral.ai",
+        "MISTRAL_API_KEY",
+        &["mistral-large-latest", "mistral-medium-latest", "mistral-small-latest", "codestral-latest", "mistral-embed"],
+    ),
+    cloud(
+        "gemini",
+        "https://generativelanguage.googleapis.com/v1beta/openai",
+        "GEMINI_API_KEY",
+        &["gemini-2.5-pro", "gemini-2.5-flash", "gemini-2.5-flash-lite", "gemini-embedding-001"],
+    ),
+    cloud("deepseek", "https://api.deepseek.com", "DEEPSEEK_API_KEY", &["deepseek-chat", "deepseek-reasoner"]),
+    cloud(
+        "together",
+        "https://api.together.xyz",
+        "TOGETHER_API_KEY",
+        &["meta-llama/Llama-3.3-70B-Instruct-Turbo", "deepseek-ai/DeepSeek-V3", "Qwen/Qwen2.5-72B-Instruct-Turbo"],
+    ),
+    cloud(
+        "openrouter",
+        "https://openrouter.ai/api",
+        "OPENROUTER_API_KEY",
+        &["openrouter/auto", "openai/gpt-4o-mini", "anthropic/claude-sonnet-4.5", "google/gemini-2.5-flash"],
+    ),
+    cloud("xai", "https://api.x.ai", "XAI_API_KEY", &["grok-4", "grok-3", "grok-3-mini"]),
+    cloud(
+        "fireworks",
+        "https://api.fireworks.ai/inference",
+        "FIREWORKS_API_KEY",
+        &["accounts/fireworks/models/deepseek-v3", "accounts/fireworks/models/llama-v3p3-70b-instruct"],
+    ),
+    cloud("cerebras", "https://api.cerebras.ai", "CEREBRAS_API_KEY", &["llama3.1-8b", "llama-3.3-70b", "gpt-oss-120b"]),
+    cloud(
+        "nebius",
+        "https://api.studio.nebius.com",
+        "NEBIUS_API_KEY",
+        &["meta-llama/Llama-3.3-70B-Instruct", "deepseek-ai/DeepSeek-V3"],
+    ),
+    cloud("parasail", "https://api.parasail.io", "PARASAIL_API_KEY", &["parasail-llama-33-70b-fp8"]),
     local("ollama", "http://localhost:11434"),
     local("vllm", "http://localhost:8000"),
     local("sgl", "http://localhost:30000"),

@@ -93,6 +93,7 @@ pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> 
         name: name.to_owned(),
         kind: kind?,
         key,
+        models: well_known.map_or(&[], |known| known.models),
         network: network?,
         concurrency: sizes.concurrency,
         min_concurrency: sizes.min_concurrency,

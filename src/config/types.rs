@@ -171,6 +171,8 @@ pub struct Provider {
     pub kind: Kind,
     /// The key that is sent; none for a provider that asks for none.
     pub key: Option<Key>,
+    /// The models that it is known to have, if it is one known by name: its key goes for any.
+    pub models: &'static [&'static str],
     /// Where it lives, and the limits of talking to it.
     pub network: Network,
     /// The most workers it has; with [`Sizing::Auto`] what it begins with, until something is known of it.

@@ -6,7 +6,7 @@ use crate::error::{Attempt, Code, Error, Spent};
 use crate::gateway::Gateway;
 use crate::http::Response;
 use crate::ids::RequestId;
-use crate::model::{Answer, Call, Served};
+use crate::model::{Answer, Call, Served, StreamKind};
 use crate::time::micros_of;
 use crate::wire::openai;
 
@@ -18,6 +18,11 @@ const LONGEST_MODEL: usize = 256;
 /// Room for the header lines of our own, so that the list of them is made once.
 const OWN_HEADERS: usize = 12;
 
+/// A value as an answer of our own.
+pub(super) fn json(value: &serde_json::Value) -> Response {
+    Response::new(200).body(value.to_string(), JSON)
+}
+
 /// A complete answer: the upstream's bytes, and who gave them.
 pub(super) fn whole(answer: Answer, call: &Call) -> Response {
     let Answer { status, headers, body, served, .. } = answer;
@@ -27,8 +32,16 @@ pub(super) fn whole(answer: Answer, call: &Call) -> Response {
     served_headers(response, &served, &call.request_id)
 }
 
-/// The head of a stream.
-pub(super) fn stream_head(headers: Vec<(String, String)>, served: &Served, id: &RequestId) -> Response {
+/// The head of a stream: of events, or of bytes that keep their status and type.
+pub(super) fn stream_head(
+    kind: StreamKind,
+    headers: Vec<(String, String)>,
+    served: &Served,
+    id: &RequestId,
+) -> Response {
+    if let StreamKind::Bytes { status } = kind {
+        return served_headers(upstream_headers(Response::new(status), headers), served, id);
+    }
     let headers = headers.into_iter().filter(|(name, _)| name != "content-type").collect();
     let response = upstream_headers(Response::new(200), headers)
         .header("content-type", "text/event-stream; charset=utf-8")
@@ -97,10 +110,12 @@ fn upstream_headers(mut response: Response, headers: Vec<(String, String)>) -> R
 
 fn served_headers(response: Response, served: &Served, id: &RequestId) -> Response {
     let timing = &served.timing;
+    let mut response = response.header("x-request-id", id.as_str()).header("x-sluicegate-provider", &*served.provider);
+    // What is forwarded names none that anybody looked at.
+    if !served.model.is_empty() {
+        response = response.header("x-sluicegate-model", model_of(&served.model));
+    }
     let response = response
-        .header("x-request-id", id.as_str())
-        .header("x-sluicegate-provider", &*served.provider)
-        .header("x-sluicegate-model", model_of(&served.model))
         .header("x-sluicegate-attempts", served.attempts.to_string())
         .header("x-sluicegate-fallbacks", served.fallbacks.to_string());
     timing_headers(response, timing.queue, timing.upstream, served.overhead)

@@ -2,12 +2,15 @@
 //!
 //! [`Front`] judges a request by its head (route, key, load), parses its body, and has the gateway handle it; it writes
 //! answers and errors in the shape of the route. It knows nothing of framing, pools or providers. Read `admission` for what
-//! is refused before a body is read, `keys` and `cors` for whom the gateway answers, `sink` for how a stream reaches its client.
+//! is refused before a body is read, `keys` and `cors` for whom the gateway answers, `coding` for compressed bodies, `sink` for
+//! how a stream reaches its client.
 
 mod admission;
 mod answer;
+mod coding;
 mod cors;
 mod keys;
+mod models;
 mod routes;
 mod sink;
 
@@ -15,17 +18,20 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::Scope;
 use crate::error::{Code, Error};
-use crate::gateway::{CallOptions, Gateway, Handled, StartError};
+use crate::gateway::{CallOptions, Gateway, Handled, ModelName, Place, RequestGuard, StartError};
 use crate::http::{Admission, ConnectionStats, Exchange, Finished, Head, Limits, Request, Response, Server, Service};
 use crate::ids::RequestId;
-use crate::model::{Call, Priority, Sink, Timing};
+use crate::model::{Call, Operation, Priority, Sink, Timing};
 use crate::recycle::Buffer;
 use crate::sync::Role;
 use crate::time::{Deadline, now, parse_duration};
 use crate::wire::{openai, passing};
 use admission::{Admitted, Door, Parts};
+use coding::Compressors;
 use cors::Cors;
+use routes::Route;
 use sink::ClientSink;
 
 /// The data plane of a gateway: its listener and what answers there.
@@ -44,8 +50,8 @@ impl Front {
             StartError::Listen(std::io::Error::new(error.kind(), format!("{listen} (server.listen): {error}")))
         })?;
         let config = gateway.config();
-        let cors = Cors::new(&config.server.cors_origins);
-        let service = Arc::new(Api { gateway: gateway.clone(), door: Door::new(gateway), cors });
+        let (cors, compressors) = (Cors::new(&config.server.cors_origins), Compressors::new());
+        let service = Arc::new(Api { gateway: gateway.clone(), door: Door::new(gateway), cors, compressors });
         let mut limits = Limits::of(config, Role::Conn);
         limits.descriptors = gateway.client_descriptors();
         let (below, most) = (limits.descriptors.below, limits.max_connections);
@@ -87,6 +93,7 @@ struct Api {
     gateway: Gateway,
     door: Door,
     cors: Cors,
+    compressors: Compressors,
 }
 
 impl Service for Api {
@@ -104,9 +111,25 @@ impl Service for Api {
     fn serve(&self, request: Request, mut exchange: Exchange) -> Finished {
         let Request { head, body, hold, .. } = request;
         exchange.also(self.cors.lines(&head));
-        match hold.and_then(|hold| hold.downcast::<Admitted>().ok()) {
-            Some(admitted) => self.chat(&head, body, *admitted, exchange),
-            None => exchange.respond(self.probe(&head)),
+        let (admitted, scope) = match hold.map(|hold| hold.downcast::<Admitted>()) {
+            Some(Ok(admitted)) => (Some(admitted), None),
+            Some(Err(other)) => (None, other.downcast::<Scope>().ok()),
+            None => (None, None),
+        };
+        let may_use = |model: &ModelName| scope.as_ref().is_some_and(|scope| scope.lists(&model.to_string()));
+        match (routes::find(&head), admitted) {
+            (Ok(Route::Call(operation, prefix)), Some(admitted)) => {
+                self.call(&head, operation, prefix, body, *admitted, exchange)
+            }
+            (Ok(Route::Models), _) => {
+                let response = models::list(&self.gateway, may_use);
+                exchange.respond(self.compressors.encode(&head, response))
+            }
+            (Ok(Route::Model(id)), _) => {
+                let found = models::one(&self.gateway, id.as_deref(), may_use);
+                exchange.respond(found.unwrap_or_else(|e| answer::error(&e.with_request_id(&request_id(&head)))))
+            }
+            _ => exchange.respond(self.probe(&head)),
         }
     }
 
@@ -132,25 +155,24 @@ impl Service for Api {
 impl Api {
     /// Whether a request is served, by its head.
     fn judge(&self, head: &Head, peer: SocketAddr) -> Result<Admission, Response> {
-        let route = match routes::find(head) {
-            Ok(route) => route,
-            Err(refused) => {
-                if head.method() == "POST" && refused.is_unbuilt() {
-                    // A request all the same, on a route of the API.
-                    self.gateway.begin(now()).fail(refused.error());
-                }
-                return Err(refused.response(&request_id(head)));
+        let route = routes::find(head).map_err(|refused| refused.response(&request_id(head)))?;
+        match route {
+            Route::Probe => Ok(Admission { max_body: Some(0), hold: None }),
+            // No request to a provider: it is judged by its key, and not counted.
+            Route::Models | Route::Model(_) => {
+                let scope = self.known(head, peer)?;
+                Ok(Admission { max_body: Some(0), hold: Some(Box::new(scope)) })
             }
-        };
-        if route.is_probe() {
-            return Ok(Admission { max_body: Some(0), hold: None });
+            Route::Unbuilt(name) => Err(self.unbuilt(head, peer, name)),
+            Route::Call(..) => {
+                let admitted = self.door.admit(&self.gateway, head, peer).map_err(|error| {
+                    let answer = answer::error(&error);
+                    // One who is to come again need not connect again for it.
+                    if error.code() == Code::Overloaded { answer.discard_body() } else { answer }
+                })?;
+                Ok(Admission { max_body: None, hold: Some(Box::new(admitted)) })
+            }
         }
-        let admitted = self.door.admit(&self.gateway, head, peer).map_err(|error| {
-            let answer = answer::error(&error);
-            // One who is to come again need not connect again for it.
-            if error.code() == Code::Overloaded { answer.discard_body() } else { answer }
-        })?;
-        Ok(Admission { max_body: None, hold: Some(Box::new(admitted)) })
     }
 
     fn probe(&self, head: &Head) -> Response {
@@ -162,16 +184,42 @@ impl Api {
         }
     }
 
-    /// A chat completion, streamed or not.
-    fn chat(&self, head: &Head, body: Buffer, admitted: Admitted, mut exchange: Exchange) -> Finished {
+    /// What a caller may use whose request is not counted.
+    fn known(&self, head: &Head, peer: SocketAddr) -> Result<Scope, Response> {
+        self.door.keys.check(head, peer).map_err(|error| answer::error(&error.with_request_id(&request_id(head))))
+    }
+
+    /// What a route that is to come is told: that it is, to whoever is let in. On a POST it is a request all the same.
+    fn unbuilt(&self, head: &Head, peer: SocketAddr, name: &str) -> Response {
+        let error = Error::new(Code::Unsupported, format!("{name} is not built yet in this version"));
+        if head.method() != "POST" {
+            let known = self.known(head, peer);
+            return known.err().unwrap_or_else(|| answer::error(&error.with_request_id(&request_id(head))));
+        }
+        match self.door.admit(&self.gateway, head, peer) {
+            Ok(admitted) => {
+                let id = admitted.refuse(&error);
+                answer::error(&error.with_request_id(&id))
+            }
+            Err(refused) => answer::error(&refused),
+        }
+    }
+
+    /// A request for a provider, streamed or not.
+    fn call(
+        &self,
+        head: &Head,
+        operation: Operation,
+        prefix: Option<&'static str>,
+        body: Buffer,
+        admitted: Admitted,
+        mut exchange: Exchange,
+    ) -> Finished {
         let Parts { mut guard, scope, request_id, mut held } = admitted.open();
         held.settle(body.len());
-        let call = match options(head, &request_id, guard.arrived())
-            .and_then(|options| Ok((openai::parse_chat(&body)?, options, passing::upstream(head.headers())?)))
-        {
-            Ok((fields, options, headers)) => {
-                Arc::new(Call { headers, scope, ..options.call(body, fields, guard.arrived()) })
-            }
+        let forwarded = matches!(operation, Operation::Forward(_));
+        let call = match self.read(head, operation, prefix, body, &request_id, &guard, &mut held) {
+            Ok(call) => Arc::new(Call { scope, ..call }),
             Err(error) => {
                 let spent = Timing::default().spent(guard.arrived(), now());
                 let error = error.with_request_id(&request_id).with_spent(spent);
@@ -181,12 +229,13 @@ impl Api {
             }
         };
         exchange.watch(&call.cancel);
-        if !call.fields.stream {
+        if !call.fields.stream && !forwarded {
             let handled = self.gateway.handle(&call, guard, None);
             drop(held);
             return match handled {
-                Handled::Answer(whole, guard) => {
-                    let finished = exchange.respond(answer::whole(whole, &call));
+                Handled::Answer(whole, guard, _) => {
+                    let response = self.compressors.encode(head, answer::whole(whole, &call));
+                    let finished = exchange.respond(response);
                     // A drain waits until the answer is written, however slowly its client reads.
                     drop(guard);
                     finished
@@ -203,9 +252,53 @@ impl Api {
                 // The worker that had the sink panicked: the sink's own drop has answered.
                 None => Finished::moved(),
             },
-            // The sink went with the job, and its drop has answered.
-            Handled::Answer(..) => Finished::moved(),
+            // What was forwarded was answered briefly.
+            Handled::Answer(whole, guard, sink) => match sink.and_then(ClientSink::exchange) {
+                Some(exchange) => {
+                    let finished = exchange.respond(answer::whole(whole, &call));
+                    drop(guard);
+                    finished
+                }
+                // The sink went with the job, and its drop has answered.
+                None => Finished::moved(),
+            },
         }
+    }
+
+    /// What a request asks for, its body decompressed and parsed.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the one request, taken apart by its only caller")]
+    fn read(
+        &self,
+        head: &Head,
+        operation: Operation,
+        prefix: Option<&'static str>,
+        body: Buffer,
+        request_id: &RequestId,
+        guard: &RequestGuard,
+        held: &mut Place,
+    ) -> Result<Call, Error> {
+        let options = options(head, request_id, guard.arrived())?;
+        let body = if coding::is_gzip(head)? {
+            let most = self.gateway.config().server.max_body_bytes;
+            let plain = coding::gunzip(&body, most, |more| {
+                held.absorb(self.gateway.take_bytes(options.priority, more)?);
+                Ok(())
+            })?;
+            drop(body);
+            held.settle(plain.len());
+            plain.into()
+        } else {
+            body
+        };
+        if let Operation::Forward(forward) = &operation
+            && matches!(forward.method, "GET" | "DELETE")
+            && !body.is_empty()
+        {
+            return Err(Error::new(Code::InvalidRequest, format!("a {} is forwarded without a body", forward.method)));
+        }
+        let fields = openai::parse(&operation, &body)?;
+        let headers = passing::upstream(head.headers())?;
+        Ok(Call { operation, prefix, headers, ..options.call(body, fields, guard.arrived()) })
     }
 }
 
@@ -252,13 +345,7 @@ fn options(head: &Head, request_id: &RequestId, arrived: std::time::Instant) -> 
             return Err(Error::invalid("x-sluicegate-stream-recovery", text));
         }
     }
-    match head.header("content-encoding").map(str::trim) {
-        None | Some("" | "identity") => Ok(options),
-        Some(_) => {
-            let text = "compressed request bodies are not built yet in this version; send it as it is";
-            Err(Error::new(Code::Unsupported, text).with_param("content-encoding"))
-        }
-    }
+    Ok(options)
 }
 
 impl ClientSink {

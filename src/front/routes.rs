@@ -3,22 +3,24 @@
 use crate::error::{Code, Error};
 use crate::http::{Head, Response};
 use crate::ids::RequestId;
+use crate::model::{Forward, Operation};
+use crate::wire::openai;
 
 use super::answer;
 
 /// A route that is served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
-    /// `POST /v1/chat/completions`.
-    Chat,
+    /// A request for a provider; under a drop-in prefix, a bare model name means the provider of that name.
+    Call(Operation, Option<&'static str>),
+    /// `GET /v1/models`.
+    Models,
+    /// `GET /v1/models/{id}`, percent-decoded; `None` if there is nothing that it could stand for.
+    Model(Option<String>),
     /// `GET /livez`, `/readyz` or `/health`.
     Probe,
-}
-
-impl Route {
-    pub(super) fn is_probe(self) -> bool {
-        self == Self::Probe
-    }
+    /// One of the interface's whose part is not built yet, and what it is called there.
+    Unbuilt(&'static str),
 }
 
 /// Why there is no route.
@@ -29,15 +31,6 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    pub(super) fn error(&self) -> &Error {
-        &self.error
-    }
-
-    /// Whether the route is one of the interface's that is to come.
-    pub(super) fn is_unbuilt(&self) -> bool {
-        self.error.code() == Code::Unsupported
-    }
-
     pub(super) fn response(self, id: &RequestId) -> Response {
         let response = answer::error(&self.error.with_request_id(id));
         match self.allow {
@@ -47,40 +40,164 @@ impl Refused {
     }
 }
 
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self { error, allow: None }
+    }
+}
+
 /// Routes of the interface whose part is not built yet, and what it is called there.
-const UNBUILT: [(&str, &str); 8] = [
-    ("/v1/completions", "the completions route"),
-    ("/v1/embeddings", "the embeddings route"),
-    ("/v1/responses", "the responses route"),
+const UNBUILT: [(&str, &str); 3] = [
     ("/v1/messages", "the Anthropic messages route"),
-    ("/v1/models", "the list of models"),
-    ("/openai", "the drop-in prefix /openai"),
     ("/anthropic", "the drop-in prefix /anthropic"),
     ("/bedrock", "the drop-in prefix /bedrock"),
 ];
+
+/// What a client of OpenAI's puts in front of its routes to reach the provider that bears its name.
+const OPENAI: &str = "openai";
+
+/// The methods that are forwarded. `HEAD` asks OpenAI for nothing, and `OPTIONS` is a browser's business with the gateway.
+const FORWARDED: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
 /// The route of a request.
 pub(super) fn find(head: &Head) -> Result<Route, Refused> {
     let (method, path) = (head.method(), head.path());
     let (route, allow) = match path {
-        "/v1/chat/completions" => (Route::Chat, "POST"),
         "/livez" | "/readyz" | "/health" => (Route::Probe, "GET, HEAD"),
-        _ => return Err(Refused { error: unknown(path), allow: None }),
+        "/v1/models" => (Route::Models, "GET, HEAD"),
+        _ => match path.strip_prefix("/v1").and_then(operation) {
+            Some(operation) => (Route::Call(operation, None), "POST"),
+            None => match path.strip_prefix("/v1/models/") {
+                Some(id) => (Route::Model(decode(id)), "GET, HEAD"),
+                None => return other(head),
+            },
+        },
     };
-    if allow.split(", ").any(|allowed| allowed == method) {
-        return Ok(route);
-    }
-    let text = format!("{method} is not allowed on {path}; it takes {allow}");
-    Err(Refused { error: Error::new(Code::MethodNotAllowed, text), allow: Some(allow) })
+    if allow.split(", ").any(|allowed| allowed == method) { Ok(route) } else { Err(wrong_method(head, allow)) }
 }
 
-fn unknown(path: &str) -> Error {
+/// The operation of a path behind the version.
+fn operation(path: &str) -> Option<Operation> {
+    let all = [Operation::ChatCompletions, Operation::Completions, Operation::Embeddings, Operation::Responses];
+    all.into_iter().find(|operation| openai::route(operation) == Some(path))
+}
+
+/// A route that is not under `/v1`, or none.
+fn other(head: &Head) -> Result<Route, Refused> {
+    let path = head.path();
+    if let Some(rest) = path.strip_prefix("/openai/v1").filter(|rest| rest.starts_with('/') && rest.len() > 1) {
+        if head.method() == "POST"
+            && let Some(operation) = operation(rest)
+        {
+            return Ok(Route::Call(operation, Some(OPENAI)));
+        }
+        return Ok(Route::Call(Operation::Forward(forward(head, rest)?), Some(OPENAI)));
+    }
     let under = |route: &str| path.strip_prefix(route).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     match UNBUILT.iter().find(|(route, _)| under(route)) {
-        Some((_, name)) => Error::new(Code::Unsupported, format!("{name} is not built yet in this version")),
+        Some((_, name)) => Ok(Route::Unbuilt(name)),
         None => {
             let shown: String = path.chars().take(120).collect();
-            Error::new(Code::NotFound, format!("there is no route {shown}; chat is at POST /v1/chat/completions"))
+            let text = format!("there is no route {shown}; chat is at POST /v1/chat/completions");
+            Err(Error::new(Code::NotFound, text).into())
+        }
+    }
+}
+
+fn wrong_method(head: &Head, allow: &'static str) -> Refused {
+    let text = format!("{} is not allowed on {}; it takes {allow}", head.method(), head.path());
+    Refused { error: Error::new(Code::MethodNotAllowed, text), allow: Some(allow) }
+}
+
+/// What is forwarded to the provider, of a request whose path behind the version is `rest`.
+fn forward(head: &Head, rest: &str) -> Result<Forward, Refused> {
+    let Some(method) = FORWARDED.into_iter().find(|method| *method == head.method()) else {
+        return Err(wrong_method(head, "GET, POST, PUT, PATCH, DELETE"));
+    };
+    let path = match head.query() {
+        Some(query) => format!("{rest}?{query}"),
+        None => rest.to_owned(),
+    };
+    if leaves(rest) {
+        let text = "the path has a segment that leads out of it (\"..\") or nowhere (\".\")";
+        return Err(Error::new(Code::InvalidRequest, text).into());
+    }
+    if path.contains(['<', '>', '"', '`', '\\']) {
+        let text = "the path or the query has a character that has to be percent-encoded";
+        return Err(Error::new(Code::InvalidRequest, text).into());
+    }
+    let header = |name: &'static str| match head.headers().find(|(own, _)| own.eq_ignore_ascii_case(name)) {
+        None => Ok(None),
+        Some((_, value)) => match std::str::from_utf8(value) {
+            Ok(text) if text.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte)) => {
+                Ok(Some(text.to_owned()))
+            }
+            _ => Err(Error::invalid(name, "the header has a character that is not printable ASCII")),
+        },
+    };
+    Ok(Forward { method, path, content_type: header("content-type")?, accept: header("accept")? })
+}
+
+/// Whether a path has a dot segment, however it is written: what is percent-decoded on the way must not lead to another
+/// route of the provider's than the one that was judged here.
+fn leaves(path: &str) -> bool {
+    let decoded = percent_decoded(path);
+    decoded.split(|byte| matches!(byte, b'/' | b'\\')).any(|segment| matches!(segment, b"." | b".."))
+}
+
+/// A model's id as a path has it; `None` if it is no text.
+fn decode(id: &str) -> Option<String> {
+    String::from_utf8(percent_decoded(id)).ok()
+}
+
+/// The bytes that a part of a path stands for; a `%` without two digits stands for itself.
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let digit = |offset: usize| bytes.get(at + offset).and_then(|digit| char::from(*digit).to_digit(16));
+        match (byte, digit(1), digit(2)) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push((high * 16 + low) as u8);
+                at += 3;
+            }
+            _ => {
+                decoded.push(byte);
+                at += 1;
+            }
+        }
+    }
+    decoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_id_is_percent_decoded_and_must_be_text() {
+        for (id, wanted) in [
+            ("sim/echo", Some("sim/echo")),
+            ("sim%2Fecho", Some("sim/echo")),
+            ("sim%2fecho%2Bslow-1s", Some("sim/echo+slow-1s")),
+            ("a%2", Some("a%2")),
+            ("a%zz%", Some("a%zz%")),
+            ("", Some("")),
+            ("%ff", None),
+        ] {
+            assert_eq!(decode(id).as_deref(), wanted, "{id}");
+        }
+    }
+
+    #[test]
+    fn dot_segments_are_seen_however_they_are_written() {
+        for path in ["/..", "/a/../b", "/a/.", "/./a", "/%2e%2E/b", "/a/.%2e", "/a%2f..%2fb", "/a/..%5cb", "/a\\..\\b"]
+        {
+            assert!(leaves(path), "{path}");
+        }
+        for path in ["/files", "/a..b/c.d", "/...", "/files/%2e%2e%2e", "/%252e%252e", "/a/%2E.txt"] {
+            assert!(!leaves(path), "{path}");
         }
     }
 }

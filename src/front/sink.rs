@@ -2,7 +2,9 @@
 //!
 //! **Protocol.** Until the stream begins, the exchange can still be answered with a status of its own. From then on it is
 //! SSE: whole events, `data: [DONE]` at a complete end and only there, and at a failure one error event and a connection
-//! that closes without its last chunk (P5).
+//! that closes without its last chunk (P5). That goes for the Responses API, too, whose streams have no `[DONE]` of their
+//! own: one rule for all, and the SDKs stop at it as at any other's. A stream of bytes gets no word of ours, but for the
+//! error event where they are events.
 
 use std::any::Any;
 
@@ -10,13 +12,10 @@ use crate::error::Code;
 use crate::gateway::Place;
 use crate::http::{Exchange, SendError, StreamWriter};
 use crate::ids::RequestId;
-use crate::model::{Sink, SinkError, StreamEnd, StreamHead};
+use crate::model::{Sink, SinkError, StreamEnd, StreamHead, StreamKind};
 use crate::wire::openai;
 
 use super::answer;
-
-/// The end of a complete stream.
-const DONE: &[u8] = b"data: [DONE]\n\n";
 
 /// A client that waits for a stream.
 #[derive(Debug)]
@@ -30,8 +29,19 @@ pub(super) struct ClientSink {
 #[derive(Debug)]
 enum Side {
     Waiting(Exchange),
-    Streaming(StreamWriter),
+    Streaming(StreamWriter, Words),
     Over,
+}
+
+/// What of ours can stand at a stream's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Words {
+    /// `[DONE]`, or an error event.
+    DoneOrError,
+    /// An error event, behind what may be the middle of another.
+    Error,
+    /// Nothing.
+    None,
 }
 
 impl ClientSink {
@@ -43,7 +53,7 @@ impl ClientSink {
     pub(super) fn into_exchange(self) -> Option<Exchange> {
         match self.side {
             Side::Waiting(exchange) => Some(exchange),
-            Side::Streaming(_) | Side::Over => None,
+            Side::Streaming(..) | Side::Over => None,
         }
     }
 }
@@ -53,8 +63,17 @@ impl Sink for ClientSink {
         self.side = match std::mem::replace(&mut self.side, Side::Over) {
             Side::Waiting(mut exchange) => {
                 exchange.watch_now();
-                let head = answer::stream_head(head.headers, &head.served, &self.request_id);
-                Side::Streaming(exchange.stream(head))
+                let StreamHead { kind, headers, served } = head;
+                let events = |(name, value): &(String, String)| {
+                    name == "content-type" && value.to_ascii_lowercase().starts_with("text/event-stream")
+                };
+                let words = match kind {
+                    StreamKind::Events => Words::DoneOrError,
+                    StreamKind::Bytes { .. } if headers.iter().any(events) => Words::Error,
+                    StreamKind::Bytes { .. } => Words::None,
+                };
+                let head = answer::stream_head(kind, headers, &served, &self.request_id);
+                Side::Streaming(exchange.stream(head), words)
             }
             begun => begun,
         };
@@ -63,7 +82,7 @@ impl Sink for ClientSink {
 
     fn event(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
         match &mut self.side {
-            Side::Streaming(writer) => writer.send(bytes).map_err(|error| match error {
+            Side::Streaming(writer, _) => writer.send(bytes).map_err(|error| match error {
                 SendError::Gone => SinkError::Gone,
                 SendError::TooSlow => SinkError::TooSlow,
             }),
@@ -72,15 +91,18 @@ impl Sink for ClientSink {
     }
 
     fn finish(mut self: Box<Self>, end: StreamEnd) {
-        let Side::Streaming(mut writer) = std::mem::replace(&mut self.side, Side::Over) else { return };
+        let Side::Streaming(mut writer, words) = std::mem::replace(&mut self.side, Side::Over) else { return };
         self.held = None;
         match end {
-            StreamEnd::Complete => writer.finish_with(DONE),
+            StreamEnd::Complete if words == Words::DoneOrError => writer.finish_with(openai::DONE),
+            StreamEnd::Complete => writer.finish(),
             StreamEnd::Failed(error) => {
-                if !matches!(error.code(), Code::ClientClosed | Code::ClientTooSlow) {
-                    let error = error.with_request_id(&self.request_id);
+                let gone = matches!(error.code(), Code::ClientClosed | Code::ClientTooSlow);
+                if !gone && words != Words::None {
+                    let event = openai::error_event(&error.with_request_id(&self.request_id));
+                    let before: &[u8] = if words == Words::Error { b"\n\n" } else { b"" };
                     // If the client has gone meanwhile, there is nobody left to tell.
-                    let _ = writer.send(&openai::error_event(&error));
+                    let _ = writer.send(&[before, &event].concat());
                 }
                 writer.abort();
             }

@@ -15,7 +15,7 @@ use super::{Gateway, Inner, Phase};
 use crate::config::{self, Config, ConfigError, Kind, Sizing};
 use crate::events::Events;
 use crate::http::Certificates;
-use crate::provider::{AttemptSettings, PoolSettings, Provider, Stock};
+use crate::provider::{AttemptSettings, Paths, PoolSettings, Provider, Stock};
 use crate::queue::ByteBudget;
 use crate::secret::Mask;
 use crate::sync::locks::classes;
@@ -242,7 +242,7 @@ fn attempt_settings(provider: &config::Provider) -> AttemptSettings {
     let key = provider.key.as_ref().map(|key| &key.value);
     let bearer = key.map(|key| ("authorization".to_owned(), format!("Bearer {}", key.expose())));
     AttemptSettings {
-        chat_path: format!("{}/chat/completions", network.api_prefix),
+        paths: Paths::under(network.api_prefix),
         headers: bearer.into_iter().chain(network.extra_headers.iter().cloned()).collect(),
         mask: Mask::of(provider.secrets()),
         request_timeout: network.request_timeout,

@@ -17,6 +17,7 @@ use crate::http::Descriptors;
 use crate::ids::RequestId;
 use crate::model::{Answer, BodyFields, Call, Operation, Priority, Sink, SinkError, StreamEnd, StreamHead, Timing};
 use crate::provider::{Outcome, Reached};
+use crate::queue::Bytes;
 use crate::recycle::Buffer;
 use crate::sync::CancelToken;
 use crate::time::{Deadline, now};
@@ -37,13 +38,14 @@ pub struct CallOptions {
 }
 
 impl CallOptions {
-    /// The call for `body`, whose fields were parsed already: with no header lines of a client's, and free to name any
-    /// model.
+    /// The chat call for `body`, whose fields were parsed already: with no header lines of a client's, and free to name any
+    /// model. Another operation is put in by whoever asks for it.
     #[must_use]
     pub fn call(&self, body: impl Into<Buffer>, fields: BodyFields, arrived: Instant) -> Call {
         Call {
             request_id: self.request_id.clone().unwrap_or_else(RequestId::fresh),
             operation: Operation::ChatCompletions,
+            prefix: None,
             body: body.into(),
             fields,
             headers: Vec::new(),
@@ -60,8 +62,9 @@ impl CallOptions {
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one a request, taken apart as soon as it is made")]
 pub enum Handled {
-    /// A complete answer, counted already; the request is under way until its guard drops, when the answer is written.
-    Answer(Answer, RequestGuard),
+    /// A complete answer, counted already; the request is under way until its guard drops, when the answer is written. If
+    /// there was a sink, it comes back unused.
+    Answer(Answer, RequestGuard, Option<Box<dyn Sink>>),
     /// A worker relays into the sink.
     Streaming,
     /// It failed; the sink comes back unused.
@@ -103,14 +106,14 @@ impl Gateway {
                 answer.served.overhead = timing.overhead(call.arrived, now());
                 let Some(mut guard) = guard else {
                     let error = Error::new(Code::Internal, "a whole answer came where a stream was asked for");
-                    return Handled::Failed(error.with_request_id(&call.request_id), None);
+                    return Handled::Failed(error.with_request_id(&call.request_id), sink);
                 };
                 if let Some(held) = held {
                     guard.hold(held);
                 }
                 guard.note_overhead(answer.served.overhead);
                 guard.succeed();
-                Handled::Answer(answer, guard)
+                Handled::Answer(answer, guard, sink)
             }
             Err(error) => {
                 let attempt =
@@ -131,10 +134,28 @@ impl Gateway {
     /// # Errors
     /// Whatever ends a request, a body that asks for a stream among it.
     pub fn chat_raw(&self, body: Vec<u8>, options: &CallOptions) -> Result<Answer> {
+        self.raw(Operation::ChatCompletions, body, options)
+    }
+
+    /// Sends a raw body of any of the operations that name a model, and waits for its whole answer.
+    ///
+    /// ```
+    /// use sluicegate::model::Operation;
+    ///
+    /// let gateway = sluicegate::Gateway::from_env()?;
+    /// let body = br#"{"model":"sim/echo","input":["one","two"]}"#.to_vec();
+    /// let answer = gateway.raw(Operation::Embeddings, body, &Default::default())?;
+    /// assert!(answer.body.starts_with(b"{\"object\":\"list\""));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Whatever ends a request, a body that asks for a stream among it.
+    pub fn raw(&self, operation: Operation, body: Vec<u8>, options: &CallOptions) -> Result<Answer> {
         let mut guard = self.begin(now());
-        let call = self.own_call(&mut guard, body, false, options)?;
+        let call = self.own_call(&mut guard, operation, body, false, options)?;
         match self.handle(&call, guard, None) {
-            Handled::Answer(answer, _) => Ok(answer),
+            Handled::Answer(answer, ..) => Ok(answer),
             Handled::Failed(error, _) => Err(error),
             Handled::Streaming => Err(Error::new(Code::Internal, "a stream began that was not asked for")),
         }
@@ -148,6 +169,14 @@ impl Gateway {
         self.0.load.admit(priority, announced)
     }
 
+    /// `bytes` more of the budget, for a body that turned out longer than its head said.
+    ///
+    /// # Errors
+    /// [`Code::Overloaded`] if there is no room for them.
+    pub fn take_bytes(&self, priority: Priority, bytes: u64) -> Result<Bytes> {
+        self.0.load.take_bytes(priority, bytes)
+    }
+
     /// The descriptors that clients' connections may have: those that leave their requests what they need upstream.
     #[must_use]
     pub fn client_descriptors(&self) -> Descriptors {
@@ -158,16 +187,17 @@ impl Gateway {
     pub(super) fn own_call(
         &self,
         guard: &mut RequestGuard,
+        operation: Operation,
         body: Vec<u8>,
         streamed: bool,
         options: &CallOptions,
     ) -> Result<Arc<Call>> {
         let parsed = self.0.load.take_bytes(options.priority, body.len() as u64).and_then(|held| {
             guard.hold(held);
-            parse(&body, streamed)
+            parse(&operation, &body, streamed)
         });
         match parsed {
-            Ok(fields) => Ok(Arc::new(options.call(body, fields, guard.arrived()))),
+            Ok(fields) => Ok(Arc::new(Call { operation, ..options.call(body, fields, guard.arrived()) })),
             Err(error) => {
                 guard.fail(&error);
                 Err(error)
@@ -183,14 +213,14 @@ impl Gateway {
             let text = "fallbacks are not built yet in this version; leave the field out or empty";
             return Err(Error::new(Code::Unsupported, text).with_param("fallbacks"));
         }
-        let (provider, model) = self.permitted(&call.fields.model, &call.scope)?;
+        let (provider, model) = self.permitted(&call.fields.model, call.prefix, &call.scope)?;
         Ok((provider, model.into()))
     }
 }
 
-/// Parses a chat body and checks that it asks for what its caller can take.
-fn parse(body: &[u8], streamed: bool) -> Result<BodyFields> {
-    let fields = openai::parse_chat(body)?;
+/// Parses a body and checks that it asks for what its caller can take.
+fn parse(operation: &Operation, body: &[u8], streamed: bool) -> Result<BodyFields> {
+    let fields = openai::parse(operation, body)?;
     if fields.stream != streamed {
         let text = if streamed { "this call needs \"stream\": true" } else { "this call takes no stream" };
         return Err(Error::invalid("stream", text));

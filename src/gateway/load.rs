@@ -98,6 +98,11 @@ impl Place {
     pub fn settle(&mut self, bytes: usize) {
         self.bytes.shrink(bytes as u64);
     }
+
+    /// The body was compressed, and takes `more` than what was read.
+    pub fn absorb(&mut self, more: Bytes) {
+        self.bytes.absorb(more);
+    }
 }
 
 /// The limits and what is taken of them.

@@ -38,7 +38,7 @@ pub use snapshot::{Blocked, Process, Snapshot};
 pub use strangers::Strangers;
 pub use stream::ChatStream;
 
-use crate::config::{Config, Scope};
+use crate::config::{self, Config, Kind, Scope};
 use crate::error::{Code, Error, Result};
 use crate::events::Events;
 use crate::http::{Certificates, Watcher};
@@ -46,6 +46,7 @@ use crate::provider::{Provider, Stock};
 use crate::queue::ByteBudget;
 use crate::recycle::Buffer;
 use crate::route;
+use crate::sim::Sim;
 use crate::sync::{Slot, Threads};
 use crate::wire::openai::{ChatReply, ChatRequest};
 use load::Load;
@@ -97,6 +98,27 @@ struct Inner {
     phase: AtomicU8,
     started: Instant,
     threads: Threads,
+}
+
+/// A model that a provider has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelName {
+    /// The provider's name.
+    pub provider: String,
+    /// The model as the provider knows it.
+    pub model: String,
+}
+
+impl ModelName {
+    fn is(&self, name: &str) -> bool {
+        name.split_once('/').is_some_and(|(provider, model)| provider == self.provider && model == self.model)
+    }
+}
+
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.provider, self.model)
+    }
 }
 
 /// A handle that keeps no gateway alive: for threads that serve one.
@@ -239,6 +261,31 @@ impl Gateway {
         self.0.sim.stats()
     }
 
+    /// The models that are known beforehand, as `provider/model` in the order of the configuration: a provider's built-in
+    /// list, since its key goes for any model. There may be more; the provider knows.
+    #[must_use]
+    pub fn models(&self) -> Vec<ModelName> {
+        let named = |provider: &config::Provider| {
+            let models = if provider.kind == Kind::Sim { Sim::MODELS } else { provider.models };
+            let name = provider.name.clone();
+            models.iter().map(move |model| ModelName { provider: name.clone(), model: (*model).to_owned() })
+        };
+        self.config().providers.iter().flat_map(named).collect()
+    }
+
+    /// The model of this name, if it is known that there is one.
+    #[must_use]
+    pub fn model(&self, name: &str) -> Option<ModelName> {
+        let found = self.models().into_iter().find(|model| model.is(name));
+        found.or_else(|| {
+            // The simulated provider has more models than a list can hold.
+            let (provider, model) = name.split_once('/')?;
+            let is_sim = self.config().provider(provider).is_some_and(|provider| provider.kind == Kind::Sim);
+            let known = is_sim && Sim::has_model(model);
+            known.then(|| ModelName { provider: provider.to_owned(), model: model.to_owned() })
+        })
+    }
+
     /// Memory for a request's body, of so many bytes if that is known; it goes back to its pool when it is dropped.
     #[must_use]
     pub fn buffer(&self, announced: Option<u64>) -> Buffer {
@@ -258,8 +305,13 @@ impl Gateway {
 
     /// Finds what `name` leads to, if `scope` has it. One that leads nowhere is forbidden, too, where there is a
     /// restriction: nobody learns what there is beyond it.
-    fn permitted<'a>(&self, name: &'a str, scope: &Scope) -> Result<(&Arc<Provider>, &'a str)> {
-        match self.target(name) {
+    fn permitted<'a>(
+        &self,
+        name: &'a str,
+        prefix: Option<&'a str>,
+        scope: &Scope,
+    ) -> Result<(&Arc<Provider>, &'a str)> {
+        match self.target(name, prefix) {
             Ok((provider, model)) if scope.allows(provider.name(), model) => Ok((provider, model)),
             Err(error) if scope.is_any() => Err(error),
             _ => Err(scope.forbidden(name)),
@@ -268,9 +320,9 @@ impl Gateway {
 
     /// Finds the provider that serves `name`, and the model's name there. Under a prefix route a bare name means the
     /// provider of that `prefix`.
-    fn target<'a>(&self, name: &'a str) -> Result<(&Arc<Provider>, &'a str)> {
+    fn target<'a>(&self, name: &'a str, prefix: Option<&'a str>) -> Result<(&Arc<Provider>, &'a str)> {
         let names = self.provider_names();
-        let target = route::resolve(name, &names)?;
+        let target = route::resolve(name, prefix, &names)?;
         let found = self.0.providers.iter().find(|provider| &**provider.name() == target.provider);
         let provider = found.ok_or_else(|| Error::new(Code::Internal, "a routed provider is gone"))?;
         Ok((provider, target.model))

@@ -19,7 +19,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bo
 use super::Gateway;
 use super::call::{CallOptions, Handled};
 use crate::error::{Code, Error, Result};
-use crate::model::{Served, Sink, SinkError, StreamEnd, StreamHead};
+use crate::model::{Operation, Served, Sink, SinkError, StreamEnd, StreamHead};
 use crate::sync::{CancelReason, CancelToken};
 use crate::time::now;
 use crate::wire::openai::ChatChunk;
@@ -118,7 +118,7 @@ pub struct ChatStream {
 /// Opens a stream for `body`.
 pub(super) fn open(gateway: &Gateway, body: Vec<u8>, options: &CallOptions) -> Result<ChatStream> {
     let mut guard = gateway.begin(now());
-    let call = gateway.own_call(&mut guard, body, true, options)?;
+    let call = gateway.own_call(&mut guard, Operation::ChatCompletions, body, true, options)?;
     let config = gateway.config();
     let depth = call.fields.model.split_once('/').and_then(|(name, _)| config.provider(name)).map(|p| p.result_buffer);
     let (sender, receiver) = bounded(depth.unwrap_or(1).max(1));

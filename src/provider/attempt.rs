@@ -6,6 +6,7 @@
 //! **Invariants.** I1: whatever is dropped by a panic, the responder goes behind what counts it (see `Active`). I2. I5: every
 //! read has the attempt's deadline.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use super::pool::{Shared, cancelled};
 use super::{relay, whole};
 use crate::config::StreamGarbage;
 use crate::error::{Code, Error};
-use crate::model::{Answer, Call, Served, Timing, Usage};
+use crate::model::{Answer, Call, Operation, Served, Timing, Usage};
 use crate::queue::{ByteBudget, Bytes, Permit};
 use crate::recycle::{Buffer, Joint};
 use crate::secret::{Mask, REDACTED};
@@ -32,13 +33,48 @@ const MAX_ANSWER: usize = 64 << 20;
 /// The largest error answer read, in bytes: its words are cut shorter still.
 const MAX_ERROR_ANSWER: usize = 1 << 20;
 
+/// Where a provider's routes live, behind its base URL; put together once, not for each request.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    prefix: String,
+    chat: String,
+    completions: String,
+    embeddings: String,
+    responses: String,
+}
+
+impl Paths {
+    /// The routes behind `prefix`, which is `/v1`, or empty where the base URL names its version itself.
+    #[must_use]
+    pub fn under(prefix: &str) -> Self {
+        let path = |operation| format!("{prefix}{}", openai::route(&operation).unwrap_or_default());
+        Self {
+            prefix: prefix.to_owned(),
+            chat: path(Operation::ChatCompletions),
+            completions: path(Operation::Completions),
+            embeddings: path(Operation::Embeddings),
+            responses: path(Operation::Responses),
+        }
+    }
+
+    fn of(&self, operation: &Operation) -> Cow<'_, str> {
+        Cow::Borrowed(match operation {
+            Operation::ChatCompletions => &self.chat,
+            Operation::Completions => &self.completions,
+            Operation::Embeddings => &self.embeddings,
+            Operation::Responses => &self.responses,
+            Operation::Forward(forward) => return Cow::Owned(format!("{}{}", self.prefix, forward.path)),
+        })
+    }
+}
+
 /// What an attempt needs to know of its provider.
 #[derive(Clone)]
 pub struct AttemptSettings {
     /// What is masked out of the provider's errors: its key, and the values of headers that the configuration adds.
     pub mask: Mask,
-    /// Where chat completions live, behind the base URL.
-    pub chat_path: String,
+    /// Where its routes live, behind the base URL.
+    pub paths: Paths,
     /// Sent with every request, the key's header among them.
     pub headers: Vec<(String, String)>,
     /// Limit of one attempt that is not streamed.
@@ -61,7 +97,7 @@ impl fmt::Debug for AttemptSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.headers.iter().map(|(name, _)| (name, REDACTED)).collect();
         f.debug_struct("AttemptSettings")
-            .field("chat_path", &self.chat_path)
+            .field("paths", &self.paths)
             .field("headers", &names)
             .field("request_timeout", &self.request_timeout)
             .finish_non_exhaustive()
@@ -74,7 +110,7 @@ impl AttemptSettings {
     pub fn within(limit: Duration) -> Self {
         Self {
             mask: Mask::default(),
-            chat_path: "/v1/chat/completions".to_owned(),
+            paths: Paths::under("/v1"),
             headers: Vec::new(),
             request_timeout: limit,
             connect_timeout: limit,
@@ -206,12 +242,16 @@ pub(crate) fn run(
     let queue = taken.saturating_duration_since(submitted);
     let running = entry.taken();
     let streamed = call.fields.stream;
-    let job = streamed.then_some(job);
+    let forwarded = matches!(call.operation, Operation::Forward(_));
+    // What is forwarded brings its sink, too: whether its answer is relayed is known by the answer's head.
+    let job = (streamed || forwarded).then_some(job);
     let active = Active { permit, running, job, responder, call, model, attempt, taken, queue };
     let limit = Deadline::from(taken, shared.attempt.limit(streamed));
     let until = active.call.deadline.map_or(limit, |deadline| deadline.earlier(limit));
     match open(shared, face, &active, until, scratch) {
-        Ok(incoming) if streamed && openai::is_success(incoming.status) => {
+        Ok(incoming)
+            if openai::is_success(incoming.status) && (streamed || (forwarded && is_relayed(&active, &incoming))) =>
+        {
             relay::run(shared, face, active, incoming, until, scratch);
         }
         Ok(incoming) => {
@@ -224,6 +264,15 @@ pub(crate) fn run(
     scratch.empty();
 }
 
+/// Whether an answer to what was forwarded goes on as it comes: events, and what is long or of unknown length. A short
+/// one is read whole, and so is JSON whose length is not told, which most often is short.
+fn is_relayed(active: &Active, incoming: &Incoming) -> bool {
+    let is = |kind| incoming.header("content-type").is_some_and(|found| media_type(found).eq_ignore_ascii_case(kind));
+    let unknown = if is("application/json") { 0 } else { u64::MAX };
+    let long = incoming.body.content_length().unwrap_or(unknown) > whole::OWN as u64;
+    (long || is("text/event-stream")) && active.job.as_ref().is_some_and(|job| job.sink.is_held())
+}
+
 /// Sends the request and reads the answer's head.
 fn open(
     shared: &Shared,
@@ -233,18 +282,28 @@ fn open(
     scratch: &mut Scratch,
 ) -> Result<Incoming, Error> {
     let (settings, call) = (&shared.attempt.settings, &active.call);
-    scratch.body = shared.stock.buffers.buffer_for(Some(call.body.len() as u64));
-    openai::encode_chat(&call.body, &call.fields, &active.model, &mut scratch.body);
-    let accept = if call.fields.stream { "text/event-stream" } else { "application/json" };
+    let (method, body, content_type, accept) = match &call.operation {
+        Operation::Forward(forward) => {
+            let accept = forward.accept.as_deref().unwrap_or("*/*");
+            (forward.method, &*call.body, forward.content_type.as_deref(), accept)
+        }
+        _ => {
+            scratch.body = shared.stock.buffers.buffer_for(Some(call.body.len() as u64));
+            openai::encode(&call.body, &call.fields, &active.model, &mut scratch.body);
+            let accept = if call.fields.stream { "text/event-stream" } else { "application/json" };
+            ("POST", &*scratch.body, Some("application/json"), accept)
+        }
+    };
     let mut headers = Vec::with_capacity(settings.headers.len() + call.headers.len() + 3);
+    headers.extend(content_type.map(|content_type| ("content-type", content_type)));
     // Whoever says nothing of codings takes any (RFC 9110, section 12.5.3), and bytes that pass through are not unpacked.
-    headers.extend([("content-type", "application/json"), ("accept", accept), ("accept-encoding", "identity")]);
+    headers.extend([("accept", accept), ("accept-encoding", "identity")]);
     headers.extend(settings.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     // What the configuration says goes before what a client says.
     let configured = |wanted: &str| settings.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted));
     let passing = call.headers.iter().filter(|(name, _)| !configured(name));
     headers.extend(passing.map(|(name, value)| (*name, value.as_str())));
-    let outgoing = Outgoing { method: "POST", path: &settings.chat_path, headers: &headers, body: &scratch.body };
+    let outgoing = Outgoing { method, path: &settings.paths.of(&call.operation), headers: &headers, body };
     let control = Control { cancel: &call.cancel, deadline: until, connect_timeout: settings.connect_timeout };
     face.enter(WorkerState::ApiCall);
     shared.figures.key_used.inc();
@@ -275,25 +334,39 @@ fn read_whole(
     let limit = if openai::is_success(incoming.status) { MAX_ANSWER } else { MAX_ERROR_ANSWER };
     let mut body = shared.stock.responses.buffer_for(incoming.body.content_length());
     let held = whole::read(shared, active, &mut incoming.body, limit, until, &mut body)?;
-    let decoded = match openai::decode_chat(incoming.status, &body) {
-        Ok(decoded) => decoded,
+    let forwarded = matches!(active.call.operation, Operation::Forward(_));
+    let coding = if forwarded { None } else { headers::coding(&incoming.headers) };
+    let decoded = match coding {
+        Some(coding) if incoming.status < 400 => Err(coded(coding)),
+        // Its words cannot be read; its status can.
+        Some(_) => openai::decode(&active.call.operation, incoming.status, b""),
+        None => openai::decode(&active.call.operation, incoming.status, &body),
+    };
+    let usage = match decoded {
+        Ok(usage) => usage,
         Err(error) => {
             let mask = &shared.attempt.settings.mask;
             return Err(headers::with_upstream(masked(error, mask), incoming.headers, mask));
         }
     };
-    if let Some(usage) = decoded.usage {
+    if let Some(usage) = usage {
         count_tokens(shared, usage);
     }
-    let headers = headers::for_client(incoming.headers, &shared.attempt.settings.mask);
-    let answer = Answer {
-        status: incoming.status,
-        headers,
-        body,
-        usage: decoded.usage,
-        served: active.served(shared, active.timing()),
-    };
+    let headers = headers::for_client(incoming.headers, &shared.attempt.settings.mask, forwarded);
+    let answer =
+        Answer { status: incoming.status, headers, body, usage, served: active.served(shared, active.timing()) };
     Ok((answer, held))
+}
+
+/// The provider was asked for an answer as it is, and sent one in a content coding: what is not read is not passed on.
+pub(super) fn coded(coding: &str) -> Error {
+    let text = format!("the provider's answer has the content coding {coding:?}, and was asked for in none");
+    Error::new(Code::UpstreamBadResponse, text)
+}
+
+/// A content type without its parameters.
+pub(super) fn media_type(content_type: &str) -> &str {
+    content_type.split(';').next().unwrap_or_default().trim()
 }
 
 pub(super) fn count_tokens(shared: &Shared, usage: Usage) {

@@ -10,17 +10,23 @@ use crate::wire::passing;
 /// The longest `Retry-After` of a provider that is passed on.
 const LONGEST_RETRY: Duration = Duration::from_secs(24 * 3600);
 
-/// The headers that a client may see, without secrets. A value shorter than any of them is not searched, so that this costs
-/// most answers a comparison.
-pub(super) fn for_client(headers: Vec<(String, String)>, mask: &Mask) -> Vec<(String, String)> {
-    passing::downstream(headers).into_iter().map(|(name, value)| (name, mask.apply(value))).collect()
+/// The headers that a client may see, without secrets, with an answer that is handed on unread or another. A value shorter
+/// than any secret is not searched, so that this costs most answers a comparison.
+pub(super) fn for_client(headers: Vec<(String, String)>, mask: &Mask, unread: bool) -> Vec<(String, String)> {
+    passing::downstream(headers, unread).into_iter().map(|(name, value)| (name, mask.apply(value))).collect()
+}
+
+/// The content coding of an answer, if it has one.
+pub(super) fn coding(headers: &[(String, String)]) -> Option<&str> {
+    let found = headers.iter().find(|(name, _)| name == "content-encoding").map(|(_, value)| value.trim());
+    found.filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity"))
 }
 
 /// The error with what a client may see of the headers that came with it, and with the provider's own word on when to come
 /// again, if it gave one: in milliseconds, in seconds, or as a date.
 pub(super) fn with_upstream(error: Error, headers: Vec<(String, String)>, mask: &Mask) -> Error {
     let error = retry_at(error, &headers, unix_ms());
-    let mut headers = for_client(headers, mask);
+    let mut headers = for_client(headers, mask, false);
     // The body is written anew, and when to come again is told of the error.
     headers.retain(|(name, _)| !matches!(name.as_str(), "content-type" | "retry-after" | "retry-after-ms"));
     error.with_upstream_headers(headers)

@@ -30,7 +30,7 @@ mod worker;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use attempt::AttemptSettings;
+pub use attempt::{AttemptSettings, Paths};
 pub use ending::PoolEnd;
 pub use face::{WorkerRow, WorkerState};
 pub use job::{Job, Reached, ReplyChannel};
@@ -125,10 +125,12 @@ impl Provider {
         let shared = self.pool.shared();
         // What is waited for a place and a worker, and then for the worker's answer.
         let limit = shared.attempt.limit(call.fields.stream);
+        let has_sink = sink.is_some();
         let _due = threads::due(shared.settings.wait_timeout.saturating_add(limit));
         match self.pool.submit(call, model, number, sink) {
             Ok(ticket) => {
-                let Waited { result, timing, sink } = ticket.wait(&call.cancel, call.deadline, call.fields.stream);
+                let Waited { result, timing, sink } =
+                    ticket.wait(&call.cancel, call.deadline, call.fields.stream, has_sink);
                 Outcome { result, timing, sink }
             }
             Err(Refused { error, sink, timing }) => Outcome { result: Err(error), timing, sink },

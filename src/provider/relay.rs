@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::attempt::{Active, Scratch, count_tokens, masked, transport_error};
+use super::attempt::{Active, Scratch, coded, count_tokens, masked, transport_error};
 use super::face::{Face, WorkerState};
 use super::figures::Running;
 use super::headers;
@@ -23,12 +23,12 @@ use super::job::{Reached, Reply};
 use super::pool::{Shared, cancelled};
 use crate::config::StreamGarbage;
 use crate::error::{Attempt, Code, Error};
-use crate::model::{Call, Sink, SinkError, StreamEnd, StreamHead};
+use crate::model::{Call, Operation, Sink, SinkError, StreamEnd, StreamHead, StreamKind};
 use crate::queue::Permit;
 use crate::sync::{CancelReason, threads};
 use crate::time::{Deadline, now};
 use crate::transport::{Body, Incoming, TransportError, TransportErrorKind};
-use crate::wire::openai::{ChatStream, Step};
+use crate::wire::openai::{EventStream, Step};
 use crate::wire::sse;
 
 /// The largest single event, in bytes.
@@ -56,7 +56,8 @@ const CLEAN_END: Duration = Duration::from_millis(50);
 struct Source<'a> {
     body: Body,
     decoder: sse::Decoder,
-    judge: ChatStream,
+    /// `None` for bytes that nobody reads on their way: their end is that of their framing.
+    judge: Option<EventStream>,
     garbage: StreamGarbage,
     shared: &'a Shared,
     first_content: Option<Instant>,
@@ -78,6 +79,10 @@ impl Source<'_> {
     /// Reads once, if nothing is left of the last read, and puts whole events that a client should see into `out`.
     fn next(&mut self, read: &mut [u8], out: &mut Vec<u8>, until: Deadline) -> Result<Batch, Fault> {
         let n = self.body.read(read, until).map_err(Fault::Transport)?;
+        let Some(judge) = &mut self.judge else {
+            out.extend_from_slice(&read[..n]);
+            return Ok(if n == 0 { Batch::Done } else { Batch::More });
+        };
         if n > 0 {
             self.decoder.push(&read[..n]);
         }
@@ -86,7 +91,7 @@ impl Source<'_> {
             let event = if n == 0 { self.decoder.finish() } else { self.decoder.next() };
             let Some(event) = event else { return Ok(if n == 0 { Batch::End } else { Batch::More }) };
             let event = event.map_err(|error| Fault::Answer(bad(error.to_string())))?;
-            match self.judge.next(&event) {
+            match judge.next(&event) {
                 Step::Forward { first_content } => {
                     if first_content {
                         self.first_content = Some(now());
@@ -94,6 +99,10 @@ impl Source<'_> {
                     out.extend_from_slice(event.raw);
                 }
                 Step::Comment => out.extend_from_slice(event.raw),
+                Step::Last => {
+                    out.extend_from_slice(event.raw);
+                    return Ok(Batch::Done);
+                }
                 Step::Omit => {}
                 Step::Done => return Ok(Batch::Done),
                 Step::Error(error) => {
@@ -109,6 +118,13 @@ impl Source<'_> {
                 }
             }
         }
+    }
+}
+
+impl Source<'_> {
+    /// Whether the shape's end was seen. Bytes have none.
+    fn is_complete(&self) -> bool {
+        self.judge.as_ref().is_some_and(EventStream::is_complete)
     }
 }
 
@@ -148,10 +164,16 @@ pub(super) fn run(
     scratch: &mut Scratch,
 ) {
     let settings = &shared.attempt.settings;
+    let call = &active.call;
+    let forwarded = matches!(call.operation, Operation::Forward(_));
+    if let Some(coding) = headers::coding(&incoming.headers).filter(|_| !forwarded) {
+        let error = coded(coding);
+        return active.end(shared, Err(error));
+    }
     let mut source = Source {
         body: incoming.body,
         decoder: sse::Decoder::new(MAX_EVENT),
-        judge: ChatStream::new(active.call.fields.include_usage),
+        judge: (!forwarded).then(|| EventStream::new(&call.operation, &call.fields)),
         garbage: settings.stream_garbage,
         shared,
         first_content: None,
@@ -159,7 +181,11 @@ pub(super) fn run(
     };
     (scratch.read, scratch.out) = (shared.stock.buffers.buffer(), shared.stock.buffers.buffer());
     scratch.read.resize(READ, 0);
-    let opened = match open(&mut source, &active, scratch, first_until, settings.early_keepalive) {
+    let opened = match &source.judge {
+        None => Ok(Opened::More),
+        Some(_) => open(&mut source, &active, scratch, first_until, settings.early_keepalive),
+    };
+    let opened = match opened {
         Ok(opened) => opened,
         Err(error) => {
             let error = headers::with_upstream(error, incoming.headers, &settings.mask);
@@ -173,10 +199,9 @@ pub(super) fn run(
     };
     face.enter(WorkerState::Responding);
     let timing = active.timing();
-    let head = StreamHead {
-        headers: headers::for_client(incoming.headers, &settings.mask),
-        served: active.served(shared, timing),
-    };
+    let kind = if forwarded { StreamKind::Bytes { status: incoming.status } } else { StreamKind::Events };
+    let headers = headers::for_client(incoming.headers, &settings.mask, forwarded);
+    let head = StreamHead { kind, headers, served: active.served(shared, timing) };
     let Active { permit, running, responder, call, model, taken, queue, .. } = active;
     let streaming = Streaming { permit, running, call, model, queue, taken, began: now(), sink };
     responder.answer(Reply { result: Ok(Reached::Streaming), timing });
@@ -217,7 +242,7 @@ fn open(
                 }
             }
             Ok(Batch::Done) => return Ok(Opened::Done),
-            Ok(Batch::End) if source.judge.is_complete() => return Ok(Opened::Done),
+            Ok(Batch::End) if source.is_complete() => return Ok(Opened::Done),
             Ok(Batch::End) if has_event(&scratch.out) => return Ok(Opened::More),
             Ok(Batch::End) => return Err(bad("the stream ended before its first event".to_owned())),
             Err(Fault::Transport(error))
@@ -268,7 +293,7 @@ impl Streaming {
             Ok(result) => (result, None),
             Err(panic) => (Err(panicked()), Some(panic)),
         };
-        if let Some(usage) = source.judge.usage() {
+        if let Some(usage) = source.judge.as_ref().and_then(EventStream::usage) {
             count_tokens(shared, usage);
         }
         if let Some(first) = source.first_content {
@@ -321,10 +346,11 @@ impl Streaming {
         };
         loop {
             // Once its end was seen, only the usage and `[DONE]` are to come: not worth a long wait.
-            let patience = if source.judge.is_complete() { AFTER_END } else { settings.stream_idle_timeout };
+            let patience = if source.is_complete() { AFTER_END } else { settings.stream_idle_timeout };
             let patience = patience.min(settings.stream_idle_timeout);
             let silence = first_until.unwrap_or_else(|| Deadline::from(heard, patience));
-            let speak = Deadline::from(spoke, KEEP_ALIVE_EVERY);
+            // Among bytes that nobody reads there is no place for a word of ours.
+            let speak = if source.judge.is_some() { Deadline::from(spoke, KEEP_ALIVE_EVERY) } else { whole };
             let batch = source.next(&mut scratch.read, &mut scratch.out, silence.earlier(whole).earlier(speak));
             match batch {
                 Ok(Batch::More) => {
@@ -340,15 +366,20 @@ impl Streaming {
                         return Err(too_long());
                     }
                 }
-                Ok(Batch::Done) => return self.send(&mut scratch.out),
+                Ok(Batch::Done) => {
+                    self.send(&mut scratch.out)?;
+                    // A body that ends with its connection ends cleanly by a cancel, too; only a shape knows better.
+                    let cut = self.call.cancel.reason().filter(|_| source.judge.is_none());
+                    return cut.map_or(Ok(()), |reason| Err(cancelled(reason)));
+                }
                 Ok(Batch::End) => {
                     self.send(&mut scratch.out)?;
-                    return if source.judge.is_complete() { Ok(()) } else { Err(cut("ended before its end was seen")) };
+                    return if source.is_complete() { Ok(()) } else { Err(cut("ended before its end was seen")) };
                 }
                 Err(fault) => {
                     self.send(&mut scratch.out)?;
                     let late = if first_until.is_some() { no_first_event } else { silent };
-                    match self.fault(fault, source.judge.is_complete(), silence, late, whole)? {
+                    match self.fault(fault, source.is_complete(), silence, late, whole)? {
                         Onward::Complete => return Ok(()),
                         Onward::Speak => {
                             scratch.out.extend_from_slice(sse::KEEP_ALIVE);

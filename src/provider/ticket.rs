@@ -66,24 +66,30 @@ impl Ticket {
     }
 
     /// Waits for the job's answer, at most until `deadline` if there is one, and in any case no longer than the queue's
-    /// and the attempt's limits together.
-    pub(crate) fn wait(self, cancel: &CancelToken, deadline: Option<Deadline>, streamed: bool) -> Waited {
+    /// and the attempt's limits together. `has_sink` says that a sink was handed in, which a stream always has.
+    pub(crate) fn wait(
+        self,
+        cancel: &CancelToken,
+        deadline: Option<Deadline>,
+        streamed: bool,
+        has_sink: bool,
+    ) -> Waited {
         let mut until = self.wait_until;
         let mut queued = true;
         let mut own = false;
         let _waiting = threads::enter(State::WaitingChannel);
         loop {
             select! {
-                recv(self.replies.receiver()) -> reply => return self.received(reply.ok()),
+                recv(self.replies.receiver()) -> reply => return self.received(reply.ok(), has_sink),
                 recv(cancel.channel()) -> _ => {
                     let reason = cancel.reason().unwrap_or(CancelReason::Caller);
-                    return self.leave(streamed, || cancelled(reason));
+                    return self.leave(has_sink, || cancelled(reason));
                 }
                 default(until.remaining()) => {}
             }
             if queued && self.job.payload.is_held() {
                 let shared = Arc::clone(&self.shared);
-                return self.leave(streamed, || shared.queue_timeout("worker"));
+                return self.leave(has_sink, || shared.queue_timeout("worker"));
             }
             if queued {
                 queued = false;
@@ -96,7 +102,7 @@ impl Ticket {
                 continue;
             }
             let shared = Arc::clone(&self.shared);
-            return self.leave(streamed, || {
+            return self.leave(has_sink, || {
                 cancel.cancel(CancelReason::Deadline);
                 shared.attempt.late(streamed, own)
             });
@@ -119,23 +125,24 @@ impl Ticket {
         }
     }
 
-    fn received(self, reply: Option<Reply>) -> Waited {
+    fn received(self, reply: Option<Reply>, has_sink: bool) -> Waited {
         let Some(Reply { result, timing }) = reply else {
             // Both ends stand in the lease, so the channel cannot be closed while it is held.
             let error = Error::new(Code::Internal, "the reply channel was closed");
             return Waited { result: Err(error), timing: Timing::default(), sink: self.job.sink.take() };
         };
-        let sink = if result.is_err() { self.job.sink.take() } else { None };
+        let streaming = matches!(result, Ok(Reached::Streaming));
+        let sink = if has_sink && !streaming { self.job.sink.take() } else { None };
         self.replies.give_back();
         Waited { result: result.map_err(|error| error.with_provider(&self.shared.settings.name)), timing, sink }
     }
 
     /// Leaves with the error `why`, unless the answer is on its way already.
-    fn leave(self, streamed: bool, why: impl FnOnce() -> Error) -> Waited {
+    fn leave(self, has_sink: bool, why: impl FnOnce() -> Error) -> Waited {
         let left = match self.job.payload.take() {
             Some(payload) => Left::Queued(payload),
             None => match self.job.sink.take() {
-                None if streamed => Left::Streaming,
+                None if has_sink => Left::Streaming,
                 sink => Left::Running(sink),
             },
         };
@@ -160,12 +167,12 @@ impl Ticket {
             }
             // A reply that came in this very moment is as good as one that came before.
             Left::Streaming => match self.replies.receiver().try_recv() {
-                Ok(reply) => self.received(Some(reply)),
+                Ok(reply) => self.received(Some(reply), has_sink),
                 Err(_) => Waited { result: Ok(Reached::Streaming), timing: Timing::default(), sink: None },
             },
             Left::Running(sink) => match self.replies.receiver().try_recv() {
                 Ok(reply) => {
-                    let mut waited = self.received(Some(reply));
+                    let mut waited = self.received(Some(reply), has_sink);
                     waited.sink = waited.sink.or(sink);
                     waited
                 }

@@ -17,7 +17,7 @@ use crate::time::Deadline;
 use crate::transport::{Body, TransportError};
 
 /// What a worker may hold of an answer without asking, in bytes.
-const OWN: usize = 64 << 10;
+pub(super) const OWN: usize = 64 << 10;
 
 /// How long room is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);

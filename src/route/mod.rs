@@ -16,11 +16,12 @@ pub struct Target<'a> {
     pub model: &'a str,
 }
 
-/// Splits `name` at its first slash; what stands before it must be one of `providers`.
+/// Splits `name` at its first slash; what stands before it must be one of `providers`. If it is none, the whole is a bare
+/// name, which means the provider called `prefix` on a drop-in route and nobody anywhere else.
 ///
 /// # Errors
-/// [`Code::ModelNotFound`], with near names, if it is none, or if nothing stands behind the slash.
-pub fn resolve<'a>(name: &'a str, providers: &[&str]) -> Result<Target<'a>, Error> {
+/// [`Code::ModelNotFound`], with near names, if it leads nowhere, or if nothing stands behind the slash.
+pub fn resolve<'a>(name: &'a str, prefix: Option<&'a str>, providers: &[&str]) -> Result<Target<'a>, Error> {
     if let Some((provider, model)) = name.split_once('/')
         && providers.contains(&provider)
     {
@@ -30,10 +31,19 @@ pub fn resolve<'a>(name: &'a str, providers: &[&str]) -> Result<Target<'a>, Erro
         }
         return Ok(Target { provider, model });
     }
+    let known = providers.join(", ");
+    if let Some(provider) = prefix {
+        if providers.contains(&provider) {
+            return Ok(Target { provider, model: name });
+        }
+        let text = format!(
+            "there is no provider named {provider:?}, which is what this route leads to; the providers are: {known}"
+        );
+        return Err(Error::new(Code::ModelNotFound, text));
+    }
     let shown: String = name.chars().take(120).collect();
     let near = near(name, providers);
     let hint = if near.is_empty() { String::new() } else { format!("; near: {}", near.join(", ")) };
-    let known = providers.join(", ");
     let text =
         format!("there is no model {shown:?}: write it as provider/model, where the provider is one of: {known}{hint}");
     Err(Error::new(Code::ModelNotFound, text).with_param("model"))
@@ -74,16 +84,30 @@ mod tests {
 
     #[test]
     fn the_first_slash_parts_provider_from_model() {
-        let target = resolve("openai/ft:gpt/x", &PROVIDERS).expect("a provider");
+        let target = resolve("openai/ft:gpt/x", None, &PROVIDERS).expect("a provider");
         assert_eq!(target, Target { provider: "openai", model: "ft:gpt/x" });
     }
 
     #[test]
+    fn under_a_prefix_a_bare_name_means_its_provider_and_a_whole_one_what_it_says() {
+        for (name, provider, model) in [
+            ("gpt-4o", "openai", "gpt-4o"),
+            ("meta-llama/x", "openai", "meta-llama/x"),
+            ("sim/echo", "sim", "echo"),
+            ("openai/gpt-4o", "openai", "gpt-4o"),
+        ] {
+            assert_eq!(resolve(name, Some("openai"), &PROVIDERS).expect(name), Target { provider, model });
+        }
+        let error = resolve("claude", Some("anthropic"), &PROVIDERS).expect_err("not configured");
+        assert!(error.code() == Code::ModelNotFound && error.message().contains("anthropic"), "{error}");
+    }
+
+    #[test]
     fn a_name_that_leads_nowhere_lists_near_ones() {
-        let message = |name| resolve(name, &PROVIDERS).expect_err("no such provider").message().to_owned();
+        let message = |name| resolve(name, None, &PROVIDERS).expect_err("no such provider").message().to_owned();
         assert!(message("openia/gpt-4o").contains("near: openai/gpt-4o"));
         assert!(message("gpt-4o").contains("openai/gpt-4o"));
         assert!(message("sim/").contains("sim/<model>"));
-        assert_eq!(resolve("meta-llama/x", &PROVIDERS).expect_err("none").code(), Code::ModelNotFound);
+        assert_eq!(resolve("meta-llama/x", None, &PROVIDERS).expect_err("none").code(), Code::ModelNotFound);
     }
 }

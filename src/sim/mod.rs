@@ -1,6 +1,6 @@
 //! The simulated provider: a real HTTP server on loopback whose model names choose its behaviour.
 //!
-//! It speaks OpenAI's shapes (chat and text completions, embeddings, models) and Anthropic's messages, so that the whole
+//! It speaks OpenAI's shapes (chat and text completions, responses, embeddings, models) and Anthropic's messages, so that the whole
 //! path of a request is exercised without a network or a key. What it does follows from the request alone, but for the
 //! few words that count calls or time since a name's first use; it never draws at random. It knows nothing of gateways.
 //!
@@ -26,6 +26,7 @@ mod openai;
 mod play;
 mod reply;
 mod request;
+mod responses;
 mod service;
 mod words;
 
@@ -54,6 +55,15 @@ pub struct Sim {
 }
 
 impl Sim {
+    /// Models that are worth listing; any name made of its words is one.
+    pub const MODELS: &'static [&'static str] = &words::SAMPLES;
+
+    /// Whether `name` is made of its words.
+    #[must_use]
+    pub fn has_model(name: &str) -> bool {
+        words::Behaviour::parse(name).is_ok()
+    }
+
     /// Serves on `listen`; port 0 takes a free one.
     ///
     /// # Errors

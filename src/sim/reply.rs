@@ -2,7 +2,7 @@
 
 use super::content::Said;
 use super::request::Shape;
-use super::{anthropic, openai};
+use super::{anthropic, openai, responses};
 
 /// When everything was made: a fixed moment, so that an answer is a function of its request.
 pub(super) const CREATED: u64 = 1_700_000_000;
@@ -42,6 +42,7 @@ impl Reply<'_> {
     pub(super) fn body(&self) -> Vec<u8> {
         match self.shape {
             Shape::Messages => anthropic::body(self),
+            Shape::Responses => responses::body(self),
             _ => openai::body(self),
         }
     }
@@ -50,6 +51,7 @@ impl Reply<'_> {
     pub(super) fn events(&self) -> Events<'_> {
         match self.shape {
             Shape::Messages => Events::Anthropic(anthropic::Events::new(self)),
+            Shape::Responses => Events::Responses(responses::Events::new(self)),
             _ => Events::OpenAi(openai::Events::new(self)),
         }
     }
@@ -60,6 +62,7 @@ impl Reply<'_> {
 pub(super) enum Events<'a> {
     OpenAi(openai::Events<'a>),
     Anthropic(anthropic::Events<'a>),
+    Responses(responses::Events<'a>),
 }
 
 impl Events<'_> {
@@ -68,6 +71,7 @@ impl Events<'_> {
         match self {
             Self::OpenAi(events) => events.next(out),
             Self::Anthropic(events) => events.next(out),
+            Self::Responses(events) => events.next(out),
         }
     }
 }

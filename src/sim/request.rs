@@ -18,6 +18,8 @@ pub(super) enum Shape {
     Completions,
     /// OpenAI's embeddings.
     Embeddings,
+    /// OpenAI's responses.
+    Responses,
     /// Anthropic's messages.
     Messages,
 }
@@ -33,6 +35,8 @@ pub(super) struct Asked<'a> {
     messages: Option<Vec<Turn<'a>>>,
     #[serde(borrow, default)]
     system: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    instructions: Option<&'a RawValue>,
     #[serde(borrow, default)]
     prompt: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -51,7 +55,7 @@ pub(super) struct Asked<'a> {
 
 #[derive(Debug, Deserialize)]
 struct Turn<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     role: Cow<'a, str>,
     #[serde(borrow, default)]
     content: Option<&'a RawValue>,
@@ -81,13 +85,20 @@ pub(super) type Wrong = (Option<&'static str>, String);
 impl<'a> Asked<'a> {
     /// Reads a body.
     pub(super) fn parse(body: &'a [u8], shape: Shape) -> Result<Self, Wrong> {
-        let asked: Self =
+        let mut asked: Self =
             serde_json::from_slice(body).map_err(|error| (None, format!("the body is no good: {error}")))?;
+        if shape == Shape::Responses {
+            // A text, or a list of what was said; of its items only those that have a role say something.
+            match asked.input.map(|input| serde_json::from_str(input.get())) {
+                Some(Ok(turns)) => asked.messages = Some(turns),
+                _ => asked.prompt = asked.input,
+            }
+        }
         let missing = |field: &'static str| Err((Some(field), format!("'{field}' is missing")));
         match shape {
             Shape::Chat | Shape::Messages if asked.messages.is_none() => missing("messages"),
             Shape::Completions if asked.prompt.is_none() => missing("prompt"),
-            Shape::Embeddings if asked.input.is_none() => missing("input"),
+            Shape::Embeddings | Shape::Responses if asked.input.is_none() => missing("input"),
             _ => Ok(asked),
         }
     }
@@ -128,7 +139,12 @@ impl<'a> Asked<'a> {
     /// How many words were asked with.
     pub(super) fn prompt_tokens(&self) -> u64 {
         let turns = self.messages.iter().flatten().filter_map(|turn| turn.content);
-        turns.chain(self.system).chain(self.prompt).map(|content| words(&text_of(content))).sum()
+        turns
+            .chain(self.system)
+            .chain(self.instructions)
+            .chain(self.prompt)
+            .map(|content| words(&text_of(content)))
+            .sum()
     }
 
     /// The last user message, or the prompt.

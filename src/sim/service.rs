@@ -39,6 +39,7 @@ impl<'a> Route<'a> {
             "/v1/chat/completions" => Self::Api(Shape::Chat),
             "/v1/completions" => Self::Api(Shape::Completions),
             "/v1/embeddings" => Self::Api(Shape::Embeddings),
+            "/v1/responses" => Self::Api(Shape::Responses),
             "/v1/messages" => Self::Api(Shape::Messages),
             "/v1/models" => Self::Models,
             "/sim/stats" => Self::Stats,
@@ -125,7 +126,7 @@ impl SimService {
             Ok(said) => said,
             Err((field, message)) => return play.refuse(error(Some(shape), 400, &message, field)),
         };
-        let choices = if shape == Shape::Messages { 1 } else { asked.choices() };
+        let choices = if matches!(shape, Shape::Messages | Shape::Responses) { 1 } else { asked.choices() };
         if choices > 1 && said.len().saturating_mul(choices as usize) > MAX_SAID {
             return play.refuse(error(Some(shape), 400, "so many choices of this length are too much", Some("n")));
         }

@@ -40,6 +40,9 @@ pub const DOWNSTREAM: [&str; 5] = [
     "request-id",
 ];
 
+/// What comes back besides with an answer that is handed on unread: what a client needs to read it.
+const WITH_BYTES: [&str; 2] = ["content-disposition", "content-encoding"];
+
 /// What names begin with that come back: limits and times, in the ways of the providers.
 pub const DOWNSTREAM_FAMILIES: [&str; 3] = ["anthropic-", "openai-", "x-ratelimit-"];
 
@@ -85,12 +88,14 @@ pub fn upstream<'a>(
     Ok(passing)
 }
 
-/// The lines of a provider's answer, whose names are in lower case, that go to the client.
+/// The lines of a provider's answer, whose names are in lower case, that go to the client; `unread` says that the answer's
+/// bytes are handed on as they are.
 #[must_use]
-pub fn downstream(mut head: Vec<(String, String)>) -> Vec<(String, String)> {
+pub fn downstream(mut head: Vec<(String, String)>, unread: bool) -> Vec<(String, String)> {
     let bound: Vec<String> =
         head.iter().filter(|(name, _)| name == "connection").map(|(_, options)| options.clone()).collect();
-    head.retain(|(name, _)| passes_down(name) && !bound.iter().any(|options| names(options.as_bytes(), name)));
+    let passes = |name: &str| passes_down(name) || (unread && WITH_BYTES.contains(&name));
+    head.retain(|(name, _)| passes(name) && !bound.iter().any(|options| names(options.as_bytes(), name)));
     head
 }
 
@@ -158,7 +163,7 @@ mod tests {
         assert_eq!(up(&lines).expect("good"), [("traceparent", "1".to_owned())]);
         let answer = [("connection", "close, x-ratelimit-b"), ("x-ratelimit-a", "1"), ("x-ratelimit-b", "2")];
         let answer = answer.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        assert_eq!(downstream(answer), [("x-ratelimit-a".to_owned(), "1".to_owned())]);
+        assert_eq!(downstream(answer, false), [("x-ratelimit-a".to_owned(), "1".to_owned())]);
     }
 
     #[test]
@@ -195,7 +200,7 @@ mod tests {
             ("strict-transport-security", false),
         ];
         for (name, passes) in all {
-            assert_eq!(downstream(vec![(name.to_owned(), "v".to_owned())]).len() == 1, passes, "{name}");
+            assert_eq!(downstream(vec![(name.to_owned(), "v".to_owned())], false).len() == 1, passes, "{name}");
         }
     }
 }

@@ -43,7 +43,7 @@ const SAID: [(&str, &str); 8] = [
 ];
 
 /// Crates that are named in one file each, because they are to be replaceable.
-const ONE_HOME: [&str; 2] = ["ureq", "tiny_http"];
+const ONE_HOME: [&str; 3] = ["ureq", "tiny_http", "flate2"];
 
 const MOST_LINES: usize = 800;
 

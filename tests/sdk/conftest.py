@@ -19,6 +19,7 @@ def gateway(upstream, tmp_path_factory):
     config = {
         "providers": {
             "up": provider(upstream.url),
+            "openai": provider(upstream.url),
             "impatient": impatient,
             "nobody": provider("http://127.0.0.1:9"),
             "sim": {},
@@ -34,10 +35,10 @@ def client(gateway):
         yield client
 
 
-def connect(gateway, **options):
+def connect(gateway, prefix="", **options):
     """The SDK as a user sets it up, except that it never tries again: each test means one request."""
     options = {"api_key": "sk-client-canary", "max_retries": 0, "timeout": 20.0} | options
-    return OpenAI(base_url=f"{gateway.data}/v1", **options)
+    return OpenAI(base_url=f"{gateway.data}{prefix}/v1", **options)
 
 
 def ask(content="Hello there"):

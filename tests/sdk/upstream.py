@@ -16,6 +16,27 @@ ANSWER = (
 """A whole answer, with fields and spellings that no parser would write back like this."""
 
 
+SOUND = bytes(range(256)) * 1024
+"""What is no text, and too long to be held: 256 KiB."""
+
+MODERATION = {"id": "modr-1", "model": "omni-moderation", "results": [{"flagged": True, "categories": {}, "category_scores": {}}]}
+FILE = {"id": "file-1", "object": "file", "bytes": 3, "created_at": 1, "filename": "a.bin", "purpose": "batch", "status": "processed"}
+
+OTHERS = {
+    ("POST", "/v1/moderations"): ("application/json", json.dumps(MODERATION).encode()),
+    ("POST", "/v1/files"): ("application/json", json.dumps(FILE).encode()),
+    ("GET", "/v1/files"): ("application/json", json.dumps({"object": "list", "data": [FILE], "has_more": False}).encode()),
+    ("GET", "/v1/files/file-1/content"): ("application/octet-stream", SOUND),
+    ("DELETE", "/v1/files/file-1"): ("application/json", b'{"id":"file-1","object":"file","deleted":true}'),
+    ("POST", "/v1/batches/b-1/cancel"): ("application/json", b'{"id":"b-1","object":"batch","status":"cancelling"}'),
+    ("POST", "/v1/audio/speech"): ("audio/mpeg", SOUND),
+    ("POST", "/v1/audio/transcriptions"): ("application/json", b'{"text":"heard","usage":{"type":"tokens","input_tokens":4,"output_tokens":2,"total_tokens":6}}'),
+    ("POST", "/v1/images/generations"): ("application/json", b'{"created":1,"data":[{"b64_json":"aGk="}]}'),
+    ("GET", "/v1/models"): ("application/json", b'{"object":"list","data":[{"id":"bare","object":"model","created":1,"owned_by":"up"}]}'),
+}
+"""What routes that name no model are answered with: by method and path, the type and the bytes."""
+
+
 def chunk(text, finish=None):
     """One event of a stream."""
     delta = {"content": text} if text is not None else {}
@@ -83,9 +104,12 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_POST(self):
-        body = self.rfile.read(int(self.headers["content-length"]))
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
         with self.server.lock:
             self.server.requests.append((self.path, dict(self.headers.items()), body))
+        other = OTHERS.get((self.command, self.path.partition("?")[0]))
+        if other is not None:
+            return self.whole(200, other[1], content_type=other[0])
         request = json.loads(body)
         word, _, rest = request["model"].partition("-")
         answer = getattr(self, f"model_{word}", None)
@@ -93,9 +117,11 @@ class Handler(BaseHTTPRequestHandler):
             return self.error(404, f"the model {request['model']} does not exist", "model_not_found")
         answer(rest, request)
 
-    def whole(self, status, body, headers=()):
+    do_GET = do_DELETE = do_POST
+
+    def whole(self, status, body, headers=(), content_type="application/json"):
         self.send_response(status)
-        self.send_header("content-type", "application/json")
+        self.send_header("content-type", content_type)
         self.send_header("content-length", str(len(body)))
         for name, value in headers:
             self.send_header(name, value)

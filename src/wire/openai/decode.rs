@@ -1,7 +1,7 @@
 //! A provider's whole answer: is it an error, what did it cost, is it all there. Its bytes go on as they are.
 
 use crate::error::{Code, Error, UpstreamAnswer};
-use crate::model::Usage;
+use crate::model::{Operation, Usage};
 use crate::wire::json::{Scanner, Syntax};
 
 /// The longest message, type, param or code of an upstream's error that is kept, in bytes.
@@ -13,28 +13,23 @@ const MAX_QUOTE: usize = 500;
 /// The status of an error that came inside a good answer.
 const INSIDE_OK: u16 = 502;
 
-/// What is worth knowing about an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decoded {
-    /// The tokens, if the provider counted them.
-    pub usage: Option<Usage>,
-    /// Whether every choice says why it finished.
-    pub complete: bool,
-}
-
-/// Judges an answer that was read whole.
+/// Judges an answer that was read whole; gives the tokens, if the provider counted them.
 ///
 /// # Errors
 /// [`Code::UpstreamError`] with the upstream's own words for a status of 400 or more, or for an error object inside a good
-/// one (then with status 502); [`Code::UpstreamBadResponse`] for what is no JSON object, and for a redirect or any other
-/// status below 400 that is no success: none is followed, and none is to reach a client.
-pub fn decode_chat(status: u16, body: &[u8]) -> Result<Decoded, Error> {
+/// one (then with status 502); [`Code::Unsupported`] where the provider answers as one that has no such route does;
+/// [`Code::UpstreamBadResponse`] for what is no JSON object, and for a redirect or any other status below 400 that is no
+/// success: none is followed, and none is to reach a client. What was forwarded may be anything.
+pub fn decode(operation: &Operation, status: u16, body: &[u8]) -> Result<Option<Usage>, Error> {
     if status >= 400 {
-        return Err(upstream_error(status, body));
+        return Err(lacks_route(operation, status, body).unwrap_or_else(|| upstream_error(status, body)));
     }
     if !is_success(status) {
         let text = format!("the provider answered with status {status}, which is neither an answer nor an error");
         return Err(Error::new(Code::UpstreamBadResponse, text));
+    }
+    if matches!(operation, Operation::Forward(_)) {
+        return Ok(look(body).ok().and_then(|seen| seen.usage));
     }
     let seen = look(body).map_err(|what| {
         Error::new(Code::UpstreamBadResponse, format!("the provider's answer is no JSON object: {what}"))
@@ -42,7 +37,19 @@ pub fn decode_chat(status: u16, body: &[u8]) -> Result<Decoded, Error> {
     if seen.error {
         return Err(upstream_error(INSIDE_OK, body));
     }
-    Ok(Decoded { usage: seen.usage, complete: seen.choices > 0 && seen.finished == seen.choices })
+    Ok(seen.usage)
+}
+
+/// Whether an error says that there is no such route: a status that speaks of the route, and no error object, which is what
+/// a model that is not there would be told by. Every provider has chat; which else has what changes with each release of
+/// theirs, so that a list of it here would refuse what they have.
+fn lacks_route(operation: &Operation, status: u16, body: &[u8]) -> Option<Error> {
+    let route = super::route(operation).filter(|_| *operation != Operation::ChatCompletions)?;
+    let speaks = look(body).is_ok_and(|seen| seen.error);
+    (matches!(status, 404 | 405 | 501) && !speaks).then(|| {
+        let text = format!("this provider has no {route}: it answered with status {status}");
+        Error::new(Code::Unsupported, text)
+    })
 }
 
 /// Whether a status announces an answer.
@@ -61,8 +68,6 @@ pub(super) struct Seen {
     pub(super) has_choices: bool,
     /// How many choices there are.
     pub(super) choices: u32,
-    /// How many say why they finished.
-    pub(super) finished: u32,
     /// The indices of choices, one bit each; past 127 in `beyond`.
     pub(super) indices: u128,
     /// The indices of those that finished.
@@ -128,7 +133,6 @@ fn choice(scanner: &mut Scanner<'_>, text: &[u8], seen: &mut Seen) -> Result<(),
         }
     }
     seen.choices += 1;
-    seen.finished += u32::from(finished);
     match u32::try_from(index).ok().and_then(|index| 1u128.checked_shl(index)) {
         Some(bit) => {
             seen.indices |= bit;
@@ -151,15 +155,16 @@ fn delta(scanner: &mut Scanner<'_>, text: &[u8]) -> Result<bool, Syntax> {
     Ok(content)
 }
 
-fn usage(scanner: &mut Scanner<'_>, text: &[u8]) -> Result<Option<Usage>, Syntax> {
+/// The tokens of a `usage` object, under the names of either of OpenAI's generations.
+pub(super) fn usage(scanner: &mut Scanner<'_>, text: &[u8]) -> Result<Option<Usage>, Syntax> {
     let (mut input, mut output) = (None, None);
     scanner.enter_object()?;
     let mut first = true;
     while let Some(key) = scanner.next_key(&mut first)? {
         let value = whole_number(&text[scanner.skip()?]);
         match &*key.text.key() {
-            b"prompt_tokens" => input = value,
-            b"completion_tokens" => output = value,
+            b"prompt_tokens" | b"input_tokens" => input = value.or(input),
+            b"completion_tokens" | b"output_tokens" => output = value.or(output),
             _ => {}
         }
     }
@@ -211,27 +216,60 @@ fn shorten(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Forward;
+
+    const CHAT: Operation = Operation::ChatCompletions;
 
     fn answer(status: u16, body: &str) -> (Error, UpstreamAnswer) {
-        let error = decode_chat(status, body.as_bytes()).expect_err("an error");
+        let error = decode(&CHAT, status, body.as_bytes()).expect_err("an error");
         let answer = error.upstream_answer().expect("the upstream's own").clone();
         (error, answer)
     }
 
     #[test]
-    fn a_good_answer_says_its_usage_and_whether_it_is_complete() {
+    fn a_good_answer_says_its_usage() {
+        let usage = |body: &str| decode(&CHAT, 200, body.as_bytes()).expect("good");
+        let both = Some(Usage { input: 3, output: 4 });
         let body = r#"{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}}"#;
-        let wanted = Decoded { usage: Some(Usage { input: 3, output: 4 }), complete: true };
-        assert_eq!(decode_chat(200, body.as_bytes()).expect("good"), wanted);
-        for (body, complete) in [
-            (r#"{"choices":[{"finish_reason":null}],"usage":null,"error":null}"#, false),
-            (r#"{"choices":[{"finish_reason":"stop"},{"finish_reason":null}]}"#, false),
-            (r#"{"choices":[]}"#, false),
-            (r#"{"choices":5,"usage":[]}"#, false),
-            (r#"{"choices":[{"finish_reason":"length","index":1},{"finish_reason":"stop","index":0}]}"#, true),
-        ] {
-            assert_eq!(decode_chat(200, body.as_bytes()).expect("good"), Decoded { usage: None, complete }, "{body}");
+        assert_eq!(usage(body), both);
+        let body = r#"{"object":"response","status":"completed","error":null,"usage":{"input_tokens":3,"input_tokens_details":{"cached_tokens":1},"output_tokens":4}}"#;
+        assert_eq!(usage(body), both);
+        let body = r#"{"object":"list","data":[],"usage":{"prompt_tokens":3,"total_tokens":3}}"#;
+        assert_eq!(usage(body), Some(Usage { input: 3, output: 0 }));
+        for body in [r#"{"choices":[],"usage":null,"error":null}"#, r#"{"choices":5,"usage":[]}"#, "{}"] {
+            assert_eq!(usage(body), None, "{body}");
         }
+    }
+
+    #[test]
+    fn a_route_that_is_not_there_is_told_from_a_model_that_is_not() {
+        for (status, body, code) in [
+            (404, r#"{"detail":"Not Found"}"#, Code::Unsupported),
+            (404, "404 page not found", Code::Unsupported),
+            (405, "", Code::Unsupported),
+            (501, "{}", Code::Unsupported),
+            (404, r#"{"error":{"message":"no such model","code":"model_not_found"}}"#, Code::UpstreamError),
+            (400, r#"{"detail":"Not Found"}"#, Code::UpstreamError),
+        ] {
+            for operation in [Operation::Completions, Operation::Embeddings, Operation::Responses] {
+                let error = decode(&operation, status, body.as_bytes()).expect_err("an error");
+                assert_eq!(error.code(), code, "{operation:?} {status} {body}");
+            }
+            let chat = decode(&CHAT, status, body.as_bytes()).expect_err("an error");
+            assert_eq!((chat.code(), chat.status()), (Code::UpstreamError, status), "every provider has chat");
+        }
+    }
+
+    #[test]
+    fn what_was_forwarded_may_be_answered_by_anything() {
+        let forward = Forward { method: "GET", path: "/files".into(), content_type: None, accept: None };
+        let forward = Operation::Forward(forward);
+        assert_eq!(decode(&forward, 200, b"\xff\x00").expect("good"), None);
+        assert_eq!(decode(&forward, 204, b"").expect("good"), None);
+        let image = br#"{"data":[],"usage":{"input_tokens":1,"output_tokens":2}}"#;
+        assert_eq!(decode(&forward, 200, image).expect("good"), Some(Usage { input: 1, output: 2 }));
+        assert_eq!(decode(&forward, 404, b"no").expect_err("an error").code(), Code::UpstreamError);
+        assert_eq!(decode(&forward, 302, b"").expect_err("no redirect").code(), Code::UpstreamBadResponse);
     }
 
     #[test]
@@ -271,7 +309,7 @@ mod tests {
     #[test]
     fn what_is_no_json_object_is_a_bad_response() {
         for body in [&b""[..], b"ok", b"[]", b"{\"a\":", b"{}x", b"{\"a\":\"\xff\"}"] {
-            let error = decode_chat(200, body).expect_err("bad");
+            let error = decode(&CHAT, 200, body).expect_err("bad");
             assert_eq!(error.code(), Code::UpstreamBadResponse, "{body:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! A client's chat body on its way to a provider: four places may change, every other byte stays.
+//! A client's body on its way to a provider: four places may change, every other byte stays.
 
 use std::ops::Range;
 
@@ -11,12 +11,12 @@ const ASK: &[u8] = br#"{"include_usage":true}"#;
 /// Writes `body` for a provider into `out` (which is cleared first): with its own name for the model, without
 /// `fallbacks`, and, on a stream whose caller did not ask for usage, asking for it.
 ///
-/// `fields` must be what [`parse_chat`](super::parse_chat) found in `body`. A `stream_options` that is neither object nor
+/// `fields` must be what [`parse`](super::parse) found in `body`. A `stream_options` that is neither object nor
 /// null stays as it is, for the provider to refuse.
 ///
 /// # Panics
 /// If `fields` belong to another body whose places lie outside this one.
-pub fn encode_chat(body: &[u8], fields: &BodyFields, upstream_model: &str, out: &mut Vec<u8>) {
+pub fn encode(body: &[u8], fields: &BodyFields, upstream_model: &str, out: &mut Vec<u8>) {
     let mut edits: [(Range<usize>, Edit<'_>); 3] =
         [(fields.model_span.clone(), Edit::Model(upstream_model)), (0..0, Edit::Keep), (0..0, Edit::Keep)];
     if let Some(span) = &fields.fallbacks_span {
@@ -56,7 +56,7 @@ enum Edit<'a> {
 
 fn ask_for_usage<'a>(body: &[u8], fields: &BodyFields) -> (Range<usize>, Edit<'a>) {
     let Some(span) = fields.stream_options_span.clone() else {
-        // There is a comma to write always: `model` and `messages` follow.
+        // There is a comma to write always: `model` follows.
         return (fields.start..fields.start, Edit::Put(br#""stream_options":{"include_usage":true},"#));
     };
     if body[span.clone()] == *b"null" {
@@ -89,13 +89,12 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Map, Value, json};
 
-    use super::*;
     use crate::wire::openai::parse_chat;
 
     fn encode(body: &str, model: &str) -> String {
         let fields = parse_chat(body.as_bytes()).expect("a good body");
         let mut out = b"left over".to_vec();
-        encode_chat(body.as_bytes(), &fields, model, &mut out);
+        super::encode(body.as_bytes(), &fields, model, &mut out);
         String::from_utf8(out).expect("UTF-8")
     }
 

@@ -1,23 +1,40 @@
-//! OpenAI's shape, by pass-through: what a client sent and what a provider answered keep their bytes.
+//! OpenAI's shapes, by pass-through: what a client sent and what a provider answered keep their bytes.
 //!
-//! `parse` finds the few fields that routing needs and where they stand; `encode` splices the upstream's model name in and
-//! our own fields out; `decode` looks at an answer for errors and usage; `stream` does so event by event, and knows when a
-//! stream is complete; `error` writes the gateway's errors in this shape. `types` are for library users alone: nothing on
-//! the gateway's own path builds them.
+//! An [`Operation`] chooses everything that differs between them, and each of these takes it: [`route`] says where it goes,
+//! `parse` finds the few fields that routing needs and where they stand, `decode` looks at an answer for errors and usage,
+//! `stream` does so event by event and knows when a stream is complete. What is alike for all is `encode`, which splices
+//! the upstream's model name in and our own fields out, and `error`, which writes the gateway's errors in this shape.
+//! `responses` reads the events of the one shape that has no choices. `types` are for library users alone: nothing on the
+//! gateway's own path builds them.
 
 mod decode;
 mod encode;
 mod error;
 mod parse;
+mod responses;
 mod stream;
 mod types;
 
-pub use decode::{Decoded, decode_chat, is_success};
-pub use encode::encode_chat;
+pub use decode::{decode, is_success};
+pub use encode::encode;
 pub use error::{error_body, error_body_for, error_event};
-pub use parse::parse_chat;
-pub use stream::{ChatStream, Step};
+pub use parse::{parse, parse_chat};
+pub use stream::{EventStream, Step};
 pub use types::{ChatChunk, ChatReply, ChatRequest, Content, Message};
+
+use crate::model::Operation;
 
 /// The event that ends a complete stream.
 pub const DONE: &[u8] = b"data: [DONE]\n\n";
+
+/// Where an operation lives behind a provider's version prefix; `None` for what is forwarded, which says so itself.
+#[must_use]
+pub fn route(operation: &Operation) -> Option<&'static str> {
+    match operation {
+        Operation::ChatCompletions => Some("/chat/completions"),
+        Operation::Completions => Some("/completions"),
+        Operation::Embeddings => Some("/embeddings"),
+        Operation::Responses => Some("/responses"),
+        Operation::Forward(_) => None,
+    }
+}

@@ -1,4 +1,4 @@
-//! A client's chat body: checked whole, in one pass, and nothing of it built but the model's name and the fallbacks.
+//! A client's body: checked whole, in one pass, and nothing of it built but the model's name and the fallbacks.
 //!
 //! Strict where a loose reading could be turned against routing: a second `model`, however its key is written, would let
 //! the gateway route by one value and the provider answer by the other.
@@ -6,19 +6,34 @@
 use std::ops::Range;
 
 use crate::error::{Code, Error};
-use crate::model::BodyFields;
+use crate::model::{BodyFields, Operation};
 use crate::wire::json::{Key, Scanner, Syntax, Text};
 
 /// The most fallbacks that one request can name: far above any sensible chain, and a bound on what they take in memory.
 const MAX_FALLBACKS: usize = 64;
 
-/// Checks a chat body and finds what routing and encoding need.
+/// Checks a chat body and finds what routing and encoding need: [`parse`] for the operation that is asked for most.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_chat(body: &[u8]) -> Result<BodyFields, Error> {
+    parse(&Operation::ChatCompletions, body)
+}
+
+/// Checks the body of a request for `operation`, and finds what routing and encoding need. Of a forwarded one nothing is
+/// looked at.
+///
+/// Embeddings have no streams: what their `stream` says is the provider's to judge. What a shape requires beside `model` is
+/// the provider's to judge, too, but for a chat's `messages`.
 ///
 /// # Errors
 /// [`Code::InvalidRequest`], naming the field where one is at fault: the body is no UTF-8, no JSON object or nested over
-/// 128 deep; `model`, `stream` or `fallbacks` stand twice; `model` is no non-empty string; `messages` is no array;
+/// 128 deep; `model`, `stream` or `fallbacks` stand twice; `model` is no non-empty string; a chat's `messages` is no array;
 /// `stream` is neither boolean nor null; `fallbacks` is no array of strings.
-pub fn parse_chat(body: &[u8]) -> Result<BodyFields, Error> {
+pub fn parse(operation: &Operation, body: &[u8]) -> Result<BodyFields, Error> {
+    if matches!(operation, Operation::Forward(_)) {
+        return Ok(BodyFields::default());
+    }
     if let Err(error) = std::str::from_utf8(body) {
         let at = error.valid_up_to();
         return Err(Error::new(Code::InvalidRequest, format!("the body is not UTF-8: byte {at}")));
@@ -35,7 +50,7 @@ pub fn parse_chat(body: &[u8]) -> Result<BodyFields, Error> {
         found.member(body, &key, &mut scanner)?;
     }
     scanner.end().map_err(not_json)?;
-    found.into_fields()
+    found.into_fields(operation)
 }
 
 fn not_json(syntax: Syntax) -> Error {
@@ -47,11 +62,16 @@ fn not_json(syntax: Syntax) -> Error {
 struct Found {
     start: usize,
     model: Option<(String, Range<usize>)>,
-    messages: bool,
+    /// Whether `messages` is an array, if it is there.
+    messages: Option<bool>,
     stream: Option<bool>,
     stream_options: Option<(Range<usize>, bool)>,
     fallbacks: Option<Vec<String>>,
     cut: Option<Cut>,
+    /// What `n` says.
+    n: Option<u32>,
+    /// How many prompts there are, each of which is answered for itself.
+    prompts: Option<u32>,
 }
 
 /// What is cut out for `fallbacks`: with the comma after it, so to the next key; with the one before it, if it is last.
@@ -80,12 +100,14 @@ impl Found {
                 self.model = Some((name.into_owned(), range));
             }
             b"messages" => {
-                if scanner.peek() != Some(b'[') {
-                    return Err(Error::invalid("messages", "'messages' must be an array"));
-                }
+                self.messages = Some(scanner.peek() == Some(b'['));
                 scanner.skip().map_err(not_json)?;
-                self.messages = true;
             }
+            b"n" => {
+                let value = scanner.skip().map_err(not_json)?;
+                self.n = std::str::from_utf8(&body[value]).ok().and_then(|text| text.parse().ok());
+            }
+            b"prompt" => self.prompts = prompts(scanner)?,
             b"stream" => {
                 once("stream", self.stream.is_some())?;
                 let value = scanner.skip().map_err(not_json)?;
@@ -113,12 +135,21 @@ impl Found {
         Ok(())
     }
 
-    fn into_fields(self) -> Result<BodyFields, Error> {
+    fn into_fields(self, operation: &Operation) -> Result<BodyFields, Error> {
         let (model, model_span) = self.model.ok_or_else(|| Error::invalid("model", "'model' is missing"))?;
-        if !self.messages {
-            return Err(Error::invalid("messages", "'messages' is missing"));
+        if *operation == Operation::ChatCompletions {
+            match self.messages {
+                None => return Err(Error::invalid("messages", "'messages' is missing")),
+                Some(false) => return Err(Error::invalid("messages", "'messages' must be an array")),
+                Some(true) => {}
+            }
         }
         let (stream_options_span, include_usage) = self.stream_options.map_or((None, false), |(s, u)| (Some(s), u));
+        let choices = match operation {
+            Operation::ChatCompletions => self.n,
+            Operation::Completions => Some(self.n.unwrap_or(1).saturating_mul(self.prompts.unwrap_or(1))),
+            _ => None,
+        };
         let fallbacks_span = self.cut.map(|cut| match (cut.next_key, cut.comma) {
             (Some(next), _) => cut.key..next,
             (None, Some(comma)) => comma..cut.value_end,
@@ -128,9 +159,10 @@ impl Found {
             model,
             model_span,
             start: self.start,
-            stream: self.stream.unwrap_or(false),
+            stream: self.stream.unwrap_or(false) && *operation != Operation::Embeddings,
             stream_options_span,
-            include_usage,
+            include_usage: include_usage || *operation == Operation::Responses,
+            choices: choices.unwrap_or(1),
             fallbacks: self.fallbacks.unwrap_or_default(),
             fallbacks_span,
         })
@@ -149,6 +181,20 @@ fn string<'a>(scanner: &mut Scanner<'a>) -> Result<(Range<usize>, Option<Text<'a
     let start = scanner.at();
     let text = scanner.text().map_err(not_json)?;
     Ok((start..scanner.at(), Some(text)))
+}
+
+/// How many prompts a text completion has: a text and a list of tokens are one, a list of either is as many as it holds.
+fn prompts(scanner: &mut Scanner<'_>) -> Result<Option<u32>, Error> {
+    if scanner.peek() != Some(b'[') {
+        return scanner.skip().map(|_| None).map_err(not_json);
+    }
+    scanner.enter_array().map_err(not_json)?;
+    let (mut count, mut first) = (0, true);
+    while scanner.next_element(&mut first).map_err(not_json)? {
+        count += u32::from(matches!(scanner.peek(), Some(b'"' | b'[')));
+        scanner.skip().map_err(not_json)?;
+    }
+    Ok(Some(count.max(1)))
 }
 
 fn fallbacks(scanner: &mut Scanner<'_>) -> Result<Vec<String>, Error> {

@@ -1,9 +1,13 @@
-//! A provider's chat stream, judged event by event: what is forwarded, what is left out, and whether it came to its end.
+//! A provider's stream, judged event by event: what is forwarded, what is left out, and whether it came to its end.
 
 use super::decode::{Seen, look, upstream_error};
+use super::responses;
 use crate::error::Error;
-use crate::model::Usage;
+use crate::model::{BodyFields, Operation, Usage};
 use crate::wire::sse;
+
+/// The status of an error that comes in a stream.
+const INSIDE_STREAM: u16 = 502;
 
 /// What to do with one event.
 #[derive(Debug)]
@@ -15,6 +19,8 @@ pub enum Step {
         /// role alone is none.
         first_content: bool,
     },
+    /// Send it untouched; nothing comes after it.
+    Last,
     /// Leave it out: it only says the usage, which the caller did not ask for.
     Omit,
     /// The stream's own end, `[DONE]`. What follows it means nothing.
@@ -29,23 +35,47 @@ pub enum Step {
 
 /// The state of one stream.
 #[derive(Debug)]
-pub struct ChatStream {
-    caller_wants_usage: bool,
+pub struct EventStream {
+    shape: Shape,
     usage: Option<Usage>,
     content: bool,
+    /// Its own end was seen.
     done: bool,
-    /// The choices seen and those that finished, one bit each by index.
+}
+
+/// What its events are made of.
+#[derive(Debug)]
+enum Shape {
+    Choices(Choices),
+    Response,
+}
+
+/// How far the choices of a stream have come.
+#[derive(Debug, Default)]
+struct Choices {
+    caller_wants_usage: bool,
+    /// How many there must be: one that was cut before its first event is missing, and no event says so.
+    expected: u32,
+    /// Those seen and those that finished, one bit each by index.
     indices: u128,
     finished: u128,
     /// A choice had an index that has no bit: then only `[DONE]` shows completeness.
     beyond: bool,
 }
 
-impl ChatStream {
-    /// A stream of which nothing has come. `caller_wants_usage` is what the client itself asked for.
+impl EventStream {
+    /// A stream of which nothing has come, for a request with these `fields`.
     #[must_use]
-    pub fn new(caller_wants_usage: bool) -> Self {
-        Self { caller_wants_usage, usage: None, content: false, done: false, indices: 0, finished: 0, beyond: false }
+    pub fn new(operation: &Operation, fields: &BodyFields) -> Self {
+        let shape = match operation {
+            Operation::Responses => Shape::Response,
+            _ => Shape::Choices(Choices {
+                caller_wants_usage: fields.include_usage,
+                expected: fields.choices.max(1),
+                ..Choices::default()
+            }),
+        };
+        Self { shape, usage: None, content: false, done: false }
     }
 
     /// Judges the next event.
@@ -55,13 +85,36 @@ impl ChatStream {
         }
         let data = event.data.trim_ascii();
         if data == b"[DONE]" {
-            self.done = true;
-            return Step::Done;
+            // Where the end is an event of its own, this one says nothing about the answer: it may follow a cut.
+            self.done |= matches!(self.shape, Shape::Choices(_));
+            return if self.done { Step::Done } else { Step::Omit };
         }
-        match look(data) {
-            Err(_) => Step::Garbage,
-            Ok(seen) if seen.error || event.name == b"error" => Step::Error(upstream_error(502, data)),
-            Ok(seen) => self.take(&seen),
+        match &mut self.shape {
+            Shape::Choices(choices) => match look(data) {
+                Err(_) => Step::Garbage,
+                Ok(seen) if seen.error || event.name == b"error" => Step::Error(upstream_error(INSIDE_STREAM, data)),
+                Ok(seen) => {
+                    self.usage = seen.usage.or(self.usage);
+                    match choices.take(&seen) {
+                        true => Step::Omit,
+                        false => self.forward(seen.content),
+                    }
+                }
+            },
+            Shape::Response => match responses::look(data, event.name) {
+                Err(_) => Step::Garbage,
+                Ok(seen) => {
+                    self.usage = seen.usage.or(self.usage);
+                    match seen.kind {
+                        responses::Kind::Failed => Step::Error(upstream_error(INSIDE_STREAM, seen.error)),
+                        responses::Kind::End => {
+                            self.done = true;
+                            Step::Last
+                        }
+                        kind => self.forward(kind == responses::Kind::Content),
+                    }
+                }
+            },
         }
     }
 
@@ -71,23 +124,31 @@ impl ChatStream {
         self.usage
     }
 
-    /// Whether the shape's end was seen: `[DONE]`, or why it finished for every choice that began.
+    /// Whether the shape's end was seen: `[DONE]`, or why it finished for every choice that was asked for; of a response the
+    /// event that carries it whole.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.done || (!self.beyond && self.indices != 0 && self.indices == self.finished)
+        self.done || matches!(&self.shape, Shape::Choices(choices) if choices.are_complete())
     }
 
-    fn take(&mut self, seen: &Seen) -> Step {
-        self.usage = seen.usage.or(self.usage);
+    fn forward(&mut self, content: bool) -> Step {
+        let first_content = content && !self.content;
+        self.content |= content;
+        Step::Forward { first_content }
+    }
+}
+
+impl Choices {
+    /// Takes note of an event; `true` if it only says the usage, which nobody asked for.
+    fn take(&mut self, seen: &Seen) -> bool {
         self.indices |= seen.indices;
         self.finished |= seen.finished_indices;
         self.beyond |= seen.beyond;
-        if seen.usage.is_some() && seen.has_choices && seen.choices == 0 && !self.caller_wants_usage {
-            return Step::Omit;
-        }
-        let first_content = seen.content && !self.content;
-        self.content |= seen.content;
-        Step::Forward { first_content }
+        seen.usage.is_some() && seen.has_choices && seen.choices == 0 && !self.caller_wants_usage
+    }
+
+    fn are_complete(&self) -> bool {
+        !self.beyond && self.indices.count_ones() >= self.expected && self.indices == self.finished
     }
 }
 
@@ -95,7 +156,11 @@ impl ChatStream {
 mod tests {
     use super::*;
 
-    fn steps(stream: &mut ChatStream, text: &str) -> Vec<String> {
+    fn chat(include_usage: bool) -> EventStream {
+        EventStream::new(&Operation::ChatCompletions, &BodyFields { include_usage, ..BodyFields::default() })
+    }
+
+    fn steps(stream: &mut EventStream, text: &str) -> Vec<String> {
         let mut decoder = sse::Decoder::new(4096);
         decoder.push(text.as_bytes());
         let mut steps = Vec::new();
@@ -121,16 +186,16 @@ mod tests {
     #[test]
     fn a_usual_stream_is_forwarded_but_for_the_usage_nobody_asked_for() {
         let text = format!(": hello\n\n{}", data(&[ROLE, WORD, WORD, STOP, USAGE, "[DONE]"]));
-        let mut quiet = ChatStream::new(false);
+        let mut quiet = chat(false);
         assert_eq!(steps(&mut quiet, &text), ["comment", "forward", "first", "forward", "forward", "omit", "done"]);
         assert_eq!(quiet.usage(), Some(Usage { input: 1, output: 2 }));
-        let mut asked = ChatStream::new(true);
+        let mut asked = chat(true);
         assert_eq!(steps(&mut asked, &text)[5], "forward");
     }
 
     #[test]
     fn usage_beside_choices_is_forwarded_and_an_empty_first_chunk_too() {
-        let mut stream = ChatStream::new(false);
+        let mut stream = chat(false);
         let both = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
         let azure = r#"{"choices":[],"prompt_filter_results":[]}"#;
         assert_eq!(steps(&mut stream, &data(&[azure, both])), ["forward", "forward"]);
@@ -139,13 +204,13 @@ mod tests {
 
     #[test]
     fn a_stream_is_complete_at_its_finish_reasons_or_done_and_not_before() {
-        let mut stream = ChatStream::new(false);
+        let mut stream = chat(false);
         assert!(!stream.is_complete());
         steps(&mut stream, &data(&[ROLE, WORD, "{\"choices\":[]}"]));
         assert!(!stream.is_complete());
         steps(&mut stream, &data(&[STOP]));
         assert!(stream.is_complete());
-        let mut done = ChatStream::new(false);
+        let mut done = chat(false);
         steps(&mut done, "data: [DONE]\n\n");
         assert!(done.is_complete());
     }
@@ -153,19 +218,44 @@ mod tests {
     #[test]
     fn of_several_choices_each_must_finish() {
         let at = |index: u32, reason: &str| format!(r#"{{"choices":[{{"index":{index},"finish_reason":{reason}}}]}}"#);
-        let mut stream = ChatStream::new(false);
+        let mut stream = chat(false);
         steps(&mut stream, &data(&[&at(0, "null"), &at(1, "null"), &at(0, "\"stop\"")]));
         assert!(!stream.is_complete());
         steps(&mut stream, &data(&[&at(1, "\"length\"")]));
         assert!(stream.is_complete());
-        let mut far = ChatStream::new(false);
+        let mut three = EventStream::new(&Operation::Completions, &BodyFields { choices: 3, ..BodyFields::default() });
+        steps(&mut three, &data(&[&at(0, "\"stop\""), &at(1, "\"stop\"")]));
+        assert!(!three.is_complete(), "one that was asked for has not even begun");
+        steps(&mut three, &data(&[&at(2, "\"stop\"")]));
+        assert!(three.is_complete());
+        let mut far = chat(false);
         steps(&mut far, &data(&[&at(0, "\"stop\""), &at(500, "\"stop\"")]));
         assert!(!far.is_complete(), "an index that cannot be followed leaves it to [DONE]");
     }
 
     #[test]
+    fn a_response_ends_by_the_event_that_carries_it_whole_and_by_nothing_else() {
+        let response = || EventStream::new(&Operation::Responses, &BodyFields::default());
+        let delta = r#"{"type":"response.output_text.delta","delta":"hi"}"#;
+        let created = r#"{"type":"response.created","response":{"usage":null,"error":null}}"#;
+        let end = r#"{"type":"response.completed","response":{"usage":{"input_tokens":1,"output_tokens":2}}}"#;
+        let mut whole = response();
+        assert_eq!(steps(&mut whole, &data(&[created, delta, delta, end])), ["forward", "first", "forward", "last"]);
+        assert!(whole.is_complete() && whole.usage() == Some(Usage { input: 1, output: 2 }));
+        let mut cut = response();
+        assert_eq!(steps(&mut cut, &data(&[created, delta, "[DONE]"])), ["forward", "first", "omit"]);
+        assert!(!cut.is_complete(), "what a server puts behind every stream is no end of this one");
+        let failed = r#"{"type":"response.failed","response":{"error":{"code":"server_error","message":"sorry"}}}"#;
+        let error = r#"{"type":"error","code":"rate_limit_exceeded","message":"slow down"}"#;
+        let mut wrong = response();
+        let seen = steps(&mut wrong, &data(&[failed, error, "{"]));
+        assert_eq!(seen, ["error 502 sorry", "error 502 slow down", "garbage"]);
+        assert!(!wrong.is_complete());
+    }
+
+    #[test]
     fn errors_and_garbage_are_told_apart() {
-        let mut stream = ChatStream::new(false);
+        let mut stream = chat(false);
         let text =
             data(&["{\"choices\":[", "5", "hello", r#"{"error":{"message":"no","code":500}}"#, r#"{"error":"flat"}"#]);
         assert_eq!(steps(&mut stream, &text), ["garbage", "garbage", "garbage", "error 502 no", "error 502 flat"]);
@@ -176,12 +266,12 @@ mod tests {
     #[test]
     fn first_content_is_whatever_a_reader_would_act_on() {
         for delta in [r#"{"tool_calls":[{"index":0}]}"#, r#"{"reasoning_content":"hm"}"#, r#"{"refusal":"no"}"#] {
-            let mut stream = ChatStream::new(false);
+            let mut stream = chat(false);
             let text = data(&[&format!(r#"{{"choices":[{{"delta":{delta}}}]}}"#)]);
             assert_eq!(steps(&mut stream, &text), ["first"], "{delta}");
         }
         for delta in [r#"{"role":"assistant"}"#, r#"{"content":null,"tool_calls":[],"refusal":""}"#, "{}", "null"] {
-            let mut stream = ChatStream::new(false);
+            let mut stream = chat(false);
             let text = data(&[&format!(r#"{{"choices":[{{"delta":{delta}}}]}}"#)]);
             assert_eq!(steps(&mut stream, &text), ["forward"], "{delta}");
         }

@@ -94,6 +94,7 @@ impl House {
         let call = Arc::new(Call {
             request_id: RequestId::fresh(),
             operation: Operation::ChatCompletions,
+            prefix: None,
             fields: openai::parse_chat(&body).expect("a request"),
             body: body.into(),
             headers: Vec::new(),
