@@ -270,7 +270,6 @@ fn open(
     scratch: &mut Scratch,
 ) -> Result<Incoming, Error> {
     let (settings, call) = (&shared.attempt.settings, &active.call);
-    scratch.body = shared.stock.buffers.buffer_for(Some(call.body.len() as u64));
     let (method, body, content_type, accept) = match &call.operation {
         Operation::Forward(forward) => {
             let accept = forward.accept.as_deref().unwrap_or("*/*");
