@@ -98,7 +98,10 @@ fn other(head: &Head) -> Result<Route, Refused> {
         Some((_, name)) => Ok(Route::Unbuilt(name)),
         None => {
             let shown: String = path.chars().take(120).collect();
-            let text = format!("there is no route {shown}; chat is at POST /v1/chat/completions");
+            let text = format!(
+                "there is no route {shown}; chat is at POST /v1/chat/completions, and what OpenAI has beside the routes of \
+                 /v1 passes through under /openai/v1"
+            );
             Err(Error::new(Code::NotFound, text).into())
         }
     }

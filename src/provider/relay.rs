@@ -5,6 +5,10 @@
 //! tells the waiter, who is free; if the sink is gone, so is the client, and the attempt ends. From then on the sink is
 //! told the end, whatever it is. A stream is complete only if its shape's own end was seen (P5).
 //!
+//! The bytes of a forwarded answer go the same way, read by nobody: the sink is taken at its head, nothing is put among
+//! them, and they are complete when their framing says so. One that the provider frames by its connection's end alone, as
+//! HTTP/1.0 did, cannot be told from a cut one.
+//!
 //! **Panics.** One that comes while the sink is held is caught, told to the client as the stream's last word, and goes on
 //! to the worker, which ends by it (I8).
 //!

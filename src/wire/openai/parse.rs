@@ -347,4 +347,29 @@ mod tests {
         assert!(!fields.stream && !fields.include_usage && fields.fallbacks.is_empty());
         assert!(fields.fallbacks_span.is_some(), "it is cut out all the same");
     }
+
+    #[test]
+    fn each_operation_asks_for_its_own_fields() {
+        let fields = |operation: &Operation, rest: &str| {
+            parse(operation, format!(r#"{{"model":"a"{rest}}}"#).as_bytes()).expect("it is good")
+        };
+        for (operation, rest, choices) in [
+            (Operation::ChatCompletions, r#","messages":[],"n":3"#, 3),
+            (Operation::ChatCompletions, r#","messages":[],"n":null,"prompt":["a","b"]"#, 1),
+            (Operation::Completions, "", 1),
+            (Operation::Completions, r#","prompt":"a","n":2"#, 2),
+            (Operation::Completions, r#","n":2,"prompt":["a","b","c"]"#, 6),
+            (Operation::Completions, r#","prompt":[1,2,3]"#, 1),
+            (Operation::Completions, r#","prompt":[[1,2],[3]]"#, 2),
+            (Operation::Completions, r#","prompt":[]"#, 1),
+            (Operation::Responses, r#","n":5"#, 1),
+        ] {
+            assert_eq!(fields(&operation, rest).choices, choices, "{operation:?} {rest}");
+        }
+        let streamed = r#","stream":true"#;
+        assert!(fields(&Operation::Completions, streamed).stream && fields(&Operation::Responses, streamed).stream);
+        assert!(!fields(&Operation::Embeddings, streamed).stream, "they have none");
+        assert!(fields(&Operation::Responses, streamed).include_usage, "it is there unasked");
+        assert!(parse(&Operation::Embeddings, b"{\"input\":\"x\"}").is_err(), "a model is named always");
+    }
 }
