@@ -29,8 +29,7 @@ const FULL: Size = Size {
     slack: 1,
 };
 
-const QUICK: Size =
-    Size { idle: 1_000, slow: 200, pipelined: 20_000, limit: Duration::from_millis(500), ..FULL };
+const QUICK: Size = Size { idle: 1_000, slow: 200, pipelined: 20_000, limit: Duration::from_millis(500), ..FULL };
 
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args().skip(1).filter(|word| word != "--bench").collect();

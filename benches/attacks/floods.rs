@@ -47,7 +47,11 @@ fn open(gateway: &Gateway, count: usize, bytes: &str) -> Result<Vec<TcpStream>, 
 }
 
 /// Waits for `holds`, and says how long it took.
-fn within(limit: Duration, what: &str, mut holds: impl FnMut() -> Result<bool, Error>) -> Result<Duration, Error> {
+pub(super) fn within(
+    limit: Duration,
+    what: &str,
+    mut holds: impl FnMut() -> Result<bool, Error>,
+) -> Result<Duration, Error> {
     let (start, fuse) = (now(), Deadline::after(limit));
     while !holds()? {
         if fuse.passed() {
@@ -86,7 +90,10 @@ pub(super) fn dripped_heads(gateway: &Gateway, size: &Size) -> Told {
         }
         std::io::copy(&mut socket, &mut std::io::sink()).or_else(is_reset)?;
     }
-    Ok([format!("{} heads, {sent} bytes one by one past their time", size.slow), format!("{refused} x 408, all closed")])
+    Ok([
+        format!("{} heads, {sent} bytes one by one past their time", size.slow),
+        format!("{refused} x 408, all closed"),
+    ])
 }
 
 fn is_reset(error: std::io::Error) -> Result<u64, std::io::Error> {

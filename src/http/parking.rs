@@ -165,7 +165,11 @@ mod tests {
             order.remove(group, expiry, id);
         }
         assert_eq!(gone, [6, 3, 5, 2, 1].map(Some));
-        assert_eq!((order.first(1, DRAIN), order.next()), (None, Some((at(4), 4))), "the other server's is still there");
+        assert_eq!(
+            (order.first(1, DRAIN), order.next()),
+            (None, Some((at(4), 4))),
+            "the other server's is still there"
+        );
         order.remove((2, request), at(4), 4);
         assert!(order.0.is_empty() && order.next().is_none());
     }

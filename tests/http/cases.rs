@@ -362,7 +362,8 @@ fn long() -> Vec<Case> {
     let of_length = |length: usize| head(value, length - value.len() - 4);
     let lines = |count: usize| get_with(&"A: b\r\n".repeat(count - 1));
     let chunks = |text: String| {
-        format!("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{text}").into_bytes()
+        format!("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{text}")
+            .into_bytes()
     };
     let half = format!("8000\r\n{}\r\n", "a".repeat(0x8000));
     let rows: Vec<(&str, &str, Vec<u8>, &[u16], Then)> = vec![
@@ -374,7 +375,13 @@ fn long() -> Vec<Case> {
         ("a value without end", "6585 5", head(value, 4 * MOST_HEAD), &[431], Closes),
         ("a hundred header lines", "6585 5", lines(100), &[200], Stays),
         ("a hundred and one", "6585 5", lines(101), &[431], Closes),
-        ("digits without end", "9110 8.6", get_with(&format!("Content-Length: {}\r\n", "9".repeat(4000))), &[400], Closes),
+        (
+            "digits without end",
+            "9110 8.6",
+            get_with(&format!("Content-Length: {}\r\n", "9".repeat(4000))),
+            &[400],
+            Closes,
+        ),
         ("chunks of the limit", "ours", chunks(format!("{half}{half}0\r\n\r\n")), &[400], Stays),
         ("chunks of a byte more", "9110 15.5.14", chunks(format!("{half}{half}1\r\na\r\n0\r\n\r\n")), &[413], Closes),
         ("an extension without end", "7.1.1", chunks(format!("1;{}", "a".repeat(9000))), &[400], Closes),

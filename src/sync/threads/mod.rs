@@ -133,7 +133,9 @@ impl Registry {
     /// two may take what others would have kept, for which there is room above them.
     fn share_of(&self, role: Role) -> u64 {
         let active = |role: Role| self.roles[role as usize].active.get();
-        let kept = Role::ALL.into_iter().filter(|other| *other != role && self.served[*other as usize].load(Ordering::Relaxed));
+        let kept = Role::ALL
+            .into_iter()
+            .filter(|other| *other != role && self.served[*other as usize].load(Ordering::Relaxed));
         let kept = kept.map(|other| other.floor(self.limit).saturating_sub(active(other))).sum();
         role.share_of(self.limit, active(role), kept)
     }
