@@ -15,7 +15,7 @@ export CLIPPY_CONF_DIR := $(CURDIR)/tests/policy
 export RUST_BACKTRACE := 0
 
 .NOTPARALLEL:
-.PHONY: run test begin format lint docs rust models seeds page stress examples build sdk quick end repeat miri fuzz outside bench clean
+.PHONY: run test begin format lint docs rust models seeds page stress examples build sdk quick end repeat miri fuzz outside bench attacks soak clean
 
 # A release gateway on the simulated provider: no key, no network beyond this machine.
 run:
@@ -164,6 +164,11 @@ bench:
 	cargo bench --locked --bench locks
 	cargo bench --locked --bench isolation
 	cargo bench --locked --bench yardstick
+
+# Floods, stalls and shortages against the release binary, as a table: sent, answered, held meanwhile, back after. About two
+# minutes; `SIZE=--quick` a tenth of it. The Rust tests above have each of them at a small size.
+attacks:
+	cargo bench --locked --bench attacks -- $(SIZE)
 
 clean:
 	cargo clean

@@ -119,7 +119,7 @@ pub(crate) fn run(attack: &Attack, program: &Path, size: &Size) -> Result<Outcom
         "providers": { "sim": {
             "concurrency_and_buffer_size": { "concurrency": 16, "min_concurrency": 16, "buffer_size": 500 },
             "network_config": { "idle_connection_timeout": "200ms" },
-            "queue": { "wait_timeout": "10s" },
+            "queue": { "wait_timeout": "60s" },
         } },
     });
     (attack.config)(&mut config);

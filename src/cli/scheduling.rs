@@ -13,6 +13,9 @@
 //!
 //! **Arenas.** glibc gives threads that allocate at the same time heaps of their own, up to eight a processor; each keeps
 //! what its threads have freed. Two are enough here: 226 MB instead of 246 with 8,000 idle workers, 80 instead of 87 with 2,000.
+//!
+//! **Large blocks.** glibc gives a large block back to the system when it is freed, but raises the bound of what is large to
+//! each that was, up to 32 MB: after 16 answers of 6 MB that nobody read, the process kept 66 MB. A bound that is set stays.
 
 /// Has every thread started from now on wait for its turn when it is woken. A system that refuses is left as it is.
 #[cfg(target_os = "linux")]
@@ -51,16 +54,20 @@ pub(super) fn widen_futex_table() {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn widen_futex_table() {}
 
-/// Has all threads share two heaps. To be called before the first thread starts.
+/// Has all threads share two heaps, and blocks of a megabyte go back to the system when they are freed. To be called before
+/// the first thread starts.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(super) fn limit_arenas() {
     const ARENAS: libc::c_int = 2;
-    // SAFETY: the call takes numbers alone, and sets a limit that the allocator reads when it would make another arena; no
-    // other thread allocates yet.
-    #[expect(unsafe_code, reason = "no kept crate has a safe call for it")]
-    let answer = unsafe { libc::mallopt(libc::M_ARENA_MAX, ARENAS) };
-    if answer == 0 {
-        log::debug!("the allocator's arenas could not be limited");
+    const LARGE: libc::c_int = 1 << 20;
+    for (name, value) in [(libc::M_ARENA_MAX, ARENAS), (libc::M_MMAP_THRESHOLD, LARGE)] {
+        // SAFETY: the call takes numbers alone, and sets a limit that the allocator reads when it would make another arena
+        // or block; no other thread allocates yet.
+        #[expect(unsafe_code, reason = "no kept crate has a safe call for it")]
+        let answer = unsafe { libc::mallopt(name, value) };
+        if answer == 0 {
+            log::debug!("the allocator did not take {value} for its option {name}");
+        }
     }
 }
 

@@ -38,7 +38,7 @@ use self::service::SimService;
 use crate::error::{Code, Error, Result};
 use crate::http::{Limits, Server, Watcher};
 use crate::sync::locks::classes;
-use crate::sync::{Quit, Slot, Threads};
+use crate::sync::{Quit, Role, Slot, Threads};
 use crate::time::Deadline;
 
 /// More than any gateway in front of it opens: what is to be tested is the gateway's limit.
@@ -89,7 +89,13 @@ impl Sim {
         let listener = TcpListener::bind(listen).map_err(|error| failed(error.into()))?;
         let quit = Quit::new();
         let service = Arc::new(SimService::new(quit.watch()));
-        let limits = Limits { max_connections: MAX_CONNECTIONS, thread_idle_timeout: thread_idle, ..Limits::default() };
+        // A role of its own: its connections are the gateway's to a provider, and no clients'.
+        let limits = Limits {
+            role: Role::Sim,
+            max_connections: MAX_CONNECTIONS,
+            thread_idle_timeout: thread_idle,
+            ..Limits::default()
+        };
         let server = Server::start(listener, limits, threads, watcher, Arc::<SimService>::clone(&service), "sim")
             .map_err(|error| failed(error.into()))?;
         let addr = server.local_addr();

@@ -355,6 +355,8 @@ const AWAITED: &[Row] = &[
     ("no body after its leave, and silence", "9110 10.1.1", post!("Expect: 100-continue\r\nContent-Length: 64\r\n", ""), &[100, 408], Closes),
 ];
 
+type Made = (&'static str, &'static str, Vec<u8>, &'static [u16], Then);
+
 /// What is too long to be written down.
 fn long() -> Vec<Case> {
     let head = |from: &str, filler: usize| format!("{from}{}\r\n\r\n", "a".repeat(filler)).into_bytes();
@@ -366,7 +368,7 @@ fn long() -> Vec<Case> {
             .into_bytes()
     };
     let half = format!("8000\r\n{}\r\n", "a".repeat(0x8000));
-    let rows: Vec<(&str, &str, Vec<u8>, &[u16], Then)> = vec![
+    let rows: Vec<Made> = vec![
         ("a head of the limit", "9110 15.5.15", of_length(MOST_HEAD), &[200], Stays),
         ("a head of a byte more", "6585 5", of_length(MOST_HEAD + 1), &[431], Closes),
         ("a target without end", "6585 5", head("GET /", 4 * MOST_HEAD), &[431], Closes),
