@@ -27,7 +27,7 @@ pub struct Server {
     pub keys: Vec<GatewayKey>,
     /// The most connections at once.
     pub max_connections: usize,
-    /// The most requests under way at once; derived from the thread limit if none.
+    /// The most requests of the data plane under way at once; derived from threads and memory if none.
     pub max_in_flight: Option<usize>,
     /// The most bytes held at once: bodies of requests, library calls among them, and answers that are not streamed.
     pub max_buffered_bytes: usize,
