@@ -209,7 +209,7 @@ fn body_of(pair: &Pair) -> Vec<&str> {
 
 fn provoke_everything(gateway: &mut Talkative) {
     for (way, _) in WAYS {
-        for provider in ["echo", "strict"] {
+        for provider in if way == "garbage-event" { &["echo", "strict"][..] } else { &["echo"] } {
             // The bytes of a good answer pass untouched, whatever they are; without streaming, these are none.
             for stream in if way == "no-json" { &[false][..] } else { &[false, true] } {
                 let answer = gateway.chat(&format!("{provider}/{way}"), *stream);
@@ -247,7 +247,7 @@ fn provoke_everything(gateway: &mut Talkative) {
     gateway.say(&format!("GET /livez?key={GATEWAY}"), GATEWAY, "");
     gateway.administer("GET /stats", WRONG);
     gateway.administer("POST /reload", ADMIN);
-    for bytes in [&b"\x16\x03\x01\x00\x02zz"[..], b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", b"\0\0\0\0\0\0"] {
+    for bytes in [&b"\x16\x03\x01\x00\x06z\0\0\x02zz"[..], b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", b"\0\0\0\0\0\0"] {
         let mut socket = TcpStream::connect(gateway.data).expect("it listens");
         socket.set_read_timeout(Some(FUSE)).expect("connected");
         socket.write_all(bytes).expect("connected");
