@@ -24,6 +24,9 @@
     reason = "the bench is a program of its own: it reads the clock, starts threads, sleeps and prints"
 )]
 
+#[path = "../tests/canary.rs"]
+#[expect(dead_code, reason = "the house names its canaries; here nobody looks for them")]
+mod canary;
 #[path = "../tests/client.rs"]
 #[expect(dead_code, reason = "the tests' client can do more than the soak asks of it")]
 mod client;

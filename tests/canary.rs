@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Once, OnceLock};
 
 use memchr::memmem::Finder;
+use rustls::pki_types::pem::PemObject as _;
 
 /// The provider's key in most tests.
 pub(crate) const PROVIDER: &str = "sk-canary-7f3a9";
@@ -229,4 +230,63 @@ fn what_the_gateway_logs_at_the_finest_level_is_searched() {
     house.gateway().ask("sim/echo", "one").expect("an answer");
     assert_eq!(log::max_level(), log::LevelFilter::Trace);
     assert!(SEARCHED.load(Ordering::Relaxed) > before, "a call to a provider is logged by the HTTP library at least");
+}
+
+#[test]
+fn nothing_that_holds_a_secret_shows_it_to_debug() {
+    use std::time::Duration;
+
+    use serde_json::json;
+    use sluicegate::config::Config;
+    use sluicegate::http::Certificates;
+    use sluicegate::provider::AttemptSettings;
+    use sluicegate::secret::{Digest, Mask, Secret};
+    use sluicegate::sync::CancelToken;
+    use sluicegate::time::Deadline;
+    use sluicegate::transport::{Control, Outgoing};
+
+    use crate::certificates::{Authority, Files};
+    use crate::house::provider;
+
+    let pair = Authority::new("root").issue();
+    let files = Files::of(&pair);
+    let tls = files.settings();
+    let document = json!({
+        "server": {
+            "keys": [GATEWAY, { "name": "n", "value": WRONG }], "admin_key": ADMIN,
+            "tls": { "cert_file": tls.cert_file, "key_file": tls.key_file },
+        },
+        "providers": { "p": provider(json!({ "network_config": { "extra_headers": { "x-team": HEADER } } })) },
+    });
+    let config = Config::from_json(&document.to_string(), &|_| None).unwrap_or_else(|error| panic!("{error}"));
+    let (secret, text) = (Secret::new(UPSTREAM), format!("Bearer {UPSTREAM}"));
+    let headers = vec![("authorization".to_owned(), text.clone())];
+    let attempt =
+        AttemptSettings { headers, mask: Mask::of([secret.clone()]), ..AttemptSettings::within(Duration::MAX) };
+    let outgoing =
+        Outgoing { method: "POST", path: "/", headers: &[("authorization", &text)], body: UPSTREAM.as_bytes() };
+    let token = CancelToken::new();
+    let control =
+        Control { cancel: &token, deadline: Deadline::after(Duration::ZERO), connect_timeout: Duration::ZERO };
+    let loaded = tls.load().expect("they fit");
+    let certificates = Certificates::load(&tls).expect("they fit");
+    let shown = [
+        format!("{secret:?} {secret} {:?} {:?}", Digest::of(UPSTREAM.as_bytes()), Mask::of([secret.clone()])),
+        format!("{config:#?} {:#?} {:#?} {:#?}", config.server, config.providers, config.server.keys),
+        format!("{:?}", config.secrets().collect::<Vec<_>>()),
+        format!("{attempt:?} {outgoing:?} {control:?}"),
+        format!("{tls:?} {loaded:?} {certificates:?}"),
+        format!("{:?}", sluicegate::Gateway::builder().config(config.clone())),
+        format!("{:?}", sluicegate::Gateway::builder().config(config.clone()).build().expect("it starts")),
+        config.effective_json().to_string(),
+        serde_json::to_string(&secret).expect("JSON"),
+    ];
+    let keys: Vec<_> = pair.key.lines().filter(|line| !line.starts_with('-')).collect();
+    let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("a key");
+    let as_bytes = format!("{:?}", &key.secret_der()[..16]);
+    for text in shown {
+        Search::known().assert_clean("Debug", &text);
+        Search::of(&keys).assert_clean("Debug", &text);
+        assert!(!text.contains(as_bytes.trim_matches(['[', ']'])), "the key's bytes");
+    }
 }

@@ -198,10 +198,11 @@ mod tests {
         let encoded = base64(KEY.as_bytes(), false);
         for (written, least) in [(KEY, CUT), (&*hex, 2 * CUT), (&*encoded, CUT + 1)] {
             for end in least..=written.len() {
-                assert_eq!(masked(&format!("key {}", &written[..end])), "key [redacted]", "{end} of {written}");
+                let text = format!("the provider says of {}", &written[..end]);
+                assert_eq!(masked(&text), "the provider says of [redacted]", "{end} of {written}");
             }
         }
-        assert_eq!(masked("key sk-canary/"), "key sk-canary/");
+        assert_eq!(masked("the provider says of sk-canary/"), "the provider says of sk-canary/");
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! `serve`, `sim` and `stats`: what is printed, and how signals end it.
 
+use std::io::{Read as _, Write as _};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::certificates::{Authority, Files, connect};
 use crate::house::number;
 
 use super::process::{Reading, ask, chat, request, serve, sluicegate, timed};
@@ -35,6 +38,32 @@ fn the_banner_has_both_addresses_and_a_curl_line_that_works_as_pasted() {
         }
     };
     assert!(answer.contains("data: {") && answer.contains("data: [DONE]"), "{answer}");
+}
+
+#[test]
+fn over_tls_the_curl_line_works_as_pasted_and_so_does_one_that_trusts_the_authority() {
+    let authority = Authority::new("root");
+    let files = Files::of(&authority.issue());
+    let (cert, key) = (files.path("cert.pem"), files.path("key.pem"));
+    let config = json!({ "server": { "tls": { "cert_file": cert, "key_file": key } }, "providers": { "sim": {} } });
+    let served = serve(&config.to_string());
+    let banner = served.process.stdout();
+    assert!(banner.contains(&format!("data plane   https://{}", served.data)), "{banner}");
+    let line = banner.lines().find(|line| line.starts_with("curl ")).expect("a curl line");
+    assert!(line.contains(&format!(" --insecure https://{}{CHAT}", served.data)), "{line}");
+    let mut stream = connect(served.data, &Arc::new(authority.client()));
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").expect("connected");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it ends");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    if Command::new("curl").arg("--version").output().is_ok() {
+        let root = files.write("root.pem", &authority.pem()).display().to_string();
+        for line in [line.to_owned(), line.replace("--insecure", &format!("--fail-with-body --cacert {root}"))] {
+            let output = Command::new("sh").args(["-c", &line]).output().expect("a shell");
+            let answer = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && answer.contains("data: [DONE]"), "{line}: {answer}");
+        }
+    }
 }
 
 #[test]

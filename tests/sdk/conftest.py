@@ -1,7 +1,7 @@
 """What the tests share: one provider and one gateway for all of them, a client for each."""
 
 import pytest
-from gateway import Gateway, provider
+from gateway import CLIENT_KEY, Gateway, provider
 from openai import OpenAI
 from upstream import Upstream
 
@@ -37,7 +37,7 @@ def client(gateway):
 
 def connect(gateway, prefix="", **options):
     """The SDK as a user sets it up, except that it never tries again: each test means one request."""
-    options = {"api_key": "sk-client-canary", "max_retries": 0, "timeout": 20.0} | options
+    options = {"api_key": CLIENT_KEY, "max_retries": 0, "timeout": 20.0} | options
     return OpenAI(base_url=f"{gateway.data}{prefix}/v1", **options)
 
 

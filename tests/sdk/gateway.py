@@ -1,5 +1,6 @@
 """The built binary as a child process: started with a configuration, found by what it prints, ended by its own id."""
 
+import base64
 import json
 import os
 import re
@@ -19,6 +20,8 @@ WAIT = 10.0
 """Seconds until the statistics must show what a test waits for."""
 UPSTREAM_KEY = "sk-upstream-canary"
 """The key of the provider, which no client and no log may ever see."""
+CLIENT_KEY = "sk-client-canary"
+"""What the SDK sends as its own key, which is nobody's business either."""
 
 
 class Gateway:
@@ -29,13 +32,13 @@ class Gateway:
         path = folder / "gateway.json"
         path.write_text(json.dumps(config))
         command = [BINARY, "serve", "--config", path, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
-        environment = {"PATH": os.environ["PATH"], "UPSTREAM_KEY": UPSTREAM_KEY, "RUST_LOG": "debug"}
+        environment = {"PATH": os.environ["PATH"], "UPSTREAM_KEY": UPSTREAM_KEY, "RUST_LOG": "trace"}
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder, env=environment
             )
-        self.data = self.printed(r"data plane\s+(http://\S+)")
-        self.admin = self.printed(r"admin plane\s+(http://\S+)")
+        self.data = self.printed(r"data plane\s+(https?://\S+)")
+        self.admin = self.printed(r"admin plane\s+(https?://\S+)")
 
     def text(self):
         """What it has printed."""
@@ -88,7 +91,21 @@ class Gateway:
         if self.process.poll() is None:
             self.terminate()
             assert self.exit_code() == 0, self.text()
-        assert UPSTREAM_KEY not in self.text(), "the provider's key is in the output"
+        assert not leaks(self.text()), "a key is in the output"
+
+
+def leaks(text):
+    """The keys that stand in a text, as they are, in hexadecimal, percent-encoded or in base64 at any place of a group."""
+    found = []
+    for key in (UPSTREAM_KEY, CLIENT_KEY):
+        raw = key.encode()
+        dresses = [key, raw.hex(), raw.hex().upper(), "".join(f"%{byte:02X}" for byte in raw)]
+        for lead, skip in ((0, 0), (1, 2), (2, 3)):
+            whole = base64.b64encode(bytes(lead) + raw)[skip:]
+            # The last group may hold what comes behind.
+            dresses.append(whole[: (len(whole) - 4) // 4 * 4].decode())
+        found += [dress for dress in dresses if dress in text]
+    return found
 
 
 def provider(url, **more):

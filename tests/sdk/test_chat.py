@@ -1,11 +1,12 @@
 """Chat, streamed and not, and what passes through untouched."""
 
+import base64
 import http.client
 import json
 from urllib.parse import urlsplit
 
 from conftest import ask
-from gateway import UPSTREAM_KEY
+from gateway import CLIENT_KEY, UPSTREAM_KEY, leaks
 from upstream import ANSWER
 
 
@@ -47,7 +48,7 @@ def test_what_the_client_sends_goes_upstream_byte_for_byte_but_for_the_model(cli
     assert received == sent.replace(b'"up/plain"', b'"plain"')
     headers = {name.lower(): value for name, value in headers.items()}
     assert headers["authorization"] == f"Bearer {UPSTREAM_KEY}"
-    assert "sk-client-canary" not in str(headers), "the client's own key never goes upstream"
+    assert CLIENT_KEY not in str(headers), "the client's own key never goes upstream"
 
 
 def test_spellings_that_no_parser_would_keep_are_kept(gateway, upstream):
@@ -75,3 +76,12 @@ def test_an_answer_says_where_it_came_from(client):
     assert raw.headers["x-request-id"] == "named-by-the-test"
     assert raw.headers["x-sluicegate-provider"] == "up"
     assert int(raw.headers["x-sluicegate-overhead-us"]) >= 0
+
+
+def test_a_key_in_the_output_would_be_found():
+    for key in (UPSTREAM_KEY, CLIENT_KEY):
+        for before in ("", "u", "u:"):
+            planted = base64.b64encode((before + key).encode()).decode()
+            assert leaks(f"Basic {planted} there"), before
+        assert leaks(f"say {key}") and leaks(key.encode().hex())
+    assert not leaks("sk-upstream, canary")
