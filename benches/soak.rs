@@ -25,7 +25,7 @@
 )]
 
 #[path = "../tests/canary.rs"]
-#[expect(dead_code, reason = "the house names its canaries; here nobody looks for them")]
+#[expect(dead_code, unused_imports, reason = "the house names its canaries; here nobody looks for them")]
 mod canary;
 #[path = "../tests/client.rs"]
 #[expect(dead_code, reason = "the tests' client can do more than the soak asks of it")]

@@ -29,7 +29,7 @@ pub(super) fn few_threads(config: &mut Value) {
 }
 
 /// How many connections are opened before the gateway is given time to let go of them: fewer than it has room for.
-const BATCH: usize = 10;
+const BATCH: usize = 5;
 
 /// Opens connections of which each has been served once, and stands idle.
 fn served(gateway: &Gateway) -> Result<Vec<TcpStream>, Error> {
