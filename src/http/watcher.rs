@@ -268,8 +268,10 @@ impl Inner {
 
     fn event(&self, id: u64, flags: epoll::EventFlags) {
         if id == WAKE {
-            self.woken.store(false, Ordering::Release);
+            // Emptied first: whoever finds `woken` set until then is heard in this round, and whoever comes after writes anew.
+            // The other way round, what is written in between would be emptied, and nobody would write again.
             let _ = rustix::io::read(&self.wake, &mut [0u8; 8]);
+            self.woken.swap(false, Ordering::AcqRel);
             return;
         }
         let gone = flags.intersects(GONE);
@@ -310,6 +312,31 @@ impl Inner {
             let expired = self.parking.lock().parking.take_expired(now);
             let Some(parked) = expired else { return };
             parked.connection.expired(parked.wait);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_wake_up_is_lost_however_many_come_at_once() {
+        for _ in 0..20 {
+            let threads = Threads::new(10, 2 << 20);
+            let watcher = Watcher::start(&threads).expect("a watcher");
+            std::thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(|| (0..100_000).for_each(|_| watcher.inner.wake()));
+                }
+            });
+            // The last one: it does not end before it has heard of it.
+            drop(watcher);
+            let fuse = Deadline::after(Duration::from_secs(5));
+            while threads.active() > 0 {
+                assert!(!fuse.passed(), "it sleeps on");
+                std::thread::yield_now();
+            }
         }
     }
 }
