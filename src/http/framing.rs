@@ -4,8 +4,11 @@
 use std::net::Ipv6Addr;
 
 use super::head::{Head, Version, escaped};
-use super::limits::DISCARDED_BYTES;
 use super::refusal::Refusal;
+
+/// The longest body that is thrown away behind a refusal, so that the client need not connect again: less than what a new
+/// connection costs both sides, TLS above all.
+const DISCARDED_BYTES: u64 = 256 << 10;
 
 /// How a body is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,10 +16,6 @@ pub(super) const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// its way already; cutting it at once would take the answer from the client with it.
 pub(super) const DRAIN_BYTES: usize = 8 << 20;
 
-/// The longest body that is thrown away behind a refusal, so that the client need not connect again: less than what a new
-/// connection costs both sides, TLS above all.
-pub(super) const DISCARDED_BYTES: u64 = 256 << 10;
-
 /// How many connections beyond the limit may be kept for the moment that it takes to deliver their refusal.
 pub(super) const MAX_TURNED_AWAY: u64 = 64;
 

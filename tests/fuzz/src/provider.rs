@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use sluicegate::error::{Code, Error};
 use sluicegate::ids::{MAX_REQUEST_ID, RequestId};
+use sluicegate::secret::Mask;
 use sluicegate::time::{format_duration, parse_duration};
 
 use crate::http::{Response, response_head};
@@ -81,9 +82,9 @@ fn check_upstream(headers: &[(String, String)]) -> Vec<(String, String)> {
     if let Some(rate) = headers::rate_limit(&lower) {
         assert!(rate > 0.0 && !rate.is_nan(), "a rate of {rate}");
     }
-    let error = headers::with_upstream(Error::new(Code::UpstreamError, "x"), lower.clone());
+    let error = headers::with_upstream(Error::new(Code::UpstreamError, "x"), lower.clone(), &Mask::default());
     assert!(error.retry_after().is_none_or(|after| after <= Duration::from_secs(24 * 3600)));
-    let passed = headers::for_client(lower);
+    let passed = headers::for_client(lower, &Mask::default(), false);
     for (name, _) in passed.iter().chain(error.upstream_headers()) {
         let framing = ["content-length", "transfer-encoding", "connection", "set-cookie", "server", "location"];
         assert!(!framing.contains(&name.as_str()), "{name} reaches the client");

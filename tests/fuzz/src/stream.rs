@@ -1,7 +1,8 @@
 //! A provider's event stream in OpenAI's shape: judged alike wherever it is split, and garbage only if it is no JSON.
 
 use serde::de::IgnoredAny;
-use sluicegate::wire::openai::{ChatStream, Step};
+use sluicegate::model::{BodyFields, Operation};
+use sluicegate::wire::openai::{EventStream, Step};
 use sluicegate::wire::sse::Decoder;
 
 /// The longest text that is split at every byte.
@@ -12,35 +13,41 @@ const LONGEST: usize = 600;
 enum Verdict {
     Forward { first_content: bool },
     Omit,
+    Last,
     Done,
     Garbage,
     Error { status: u16, message: String },
     Comment,
 }
 
-/// Checks one input: what a provider sent.
+/// Checks one input: a byte for what was asked for, and what a provider sent.
 ///
 /// # Panics
 /// If a property does not hold.
 pub fn stream(bytes: &[u8]) {
-    let Some((wants_usage, text)) = bytes.split_first() else { return };
-    let wants_usage = wants_usage & 1 == 1;
-    let whole = judge(&[text], wants_usage);
+    let Some((asked, text)) = bytes.split_first() else { return };
+    let asked = (asked & 1 == 1, asked & 2 == 2);
+    let whole = judge(&[text], asked);
     for at in 0..text.len().min(LONGEST) {
         let (before, after) = text.split_at(at);
-        assert_eq!(whole, judge(&[before, after], wants_usage), "split at {at}");
+        assert_eq!(whole, judge(&[before, after], asked), "split at {at}");
     }
     let single: Vec<_> = text.chunks(1).collect();
-    assert_eq!(whole, judge(&single, wants_usage), "byte by byte");
+    assert_eq!(whole, judge(&single, asked), "byte by byte");
 }
 
-/// Every event's verdict, whether the stream is complete, and its tokens.
-fn judge(pieces: &[&[u8]], wants_usage: bool) -> (Vec<Verdict>, bool, Option<(u64, u64)>) {
-    let (mut decoder, mut stream) = (Decoder::new(1 << 20), ChatStream::new(wants_usage));
+/// Every event's verdict, whether the stream is complete, and its tokens. Asked for may be the usage, and a response instead
+/// of a chat.
+fn judge(pieces: &[&[u8]], asked: (bool, bool)) -> (Vec<Verdict>, bool, Option<(u64, u64)>) {
+    let (wants_usage, is_response) = asked;
+    let operation = if is_response { Operation::Responses } else { Operation::ChatCompletions };
+    let fields = BodyFields { include_usage: wants_usage, ..BodyFields::default() };
+    let (mut decoder, mut stream) = (Decoder::new(1 << 20), EventStream::new(&operation, &fields));
     let (mut verdicts, mut content, mut done) = (Vec::new(), false, false);
     let mut take = |event: &sluicegate::wire::sse::Event<'_>| {
         let verdict = match stream.next(event) {
             Step::Forward { first_content } => Verdict::Forward { first_content },
+            Step::Last => Verdict::Last,
             Step::Omit => Verdict::Omit,
             Step::Done => Verdict::Done,
             Step::Garbage => Verdict::Garbage,
@@ -51,7 +58,13 @@ fn judge(pieces: &[&[u8]], wants_usage: bool) -> (Vec<Verdict>, bool, Option<(u6
         let data = event.data.trim_ascii();
         let is_end = data == b"[DONE]" && !event.is_comment;
         assert_eq!(verdict == Verdict::Comment, event.is_comment);
-        assert_eq!(verdict == Verdict::Done, is_end);
+        if is_response {
+            // Its end is an event of its own; only behind that one does this mean something.
+            assert_eq!(matches!(verdict, Verdict::Done | Verdict::Omit), is_end);
+            assert!(verdict != Verdict::Done || done, "[DONE] is no end of a response");
+        } else {
+            assert_eq!(verdict == Verdict::Done, is_end);
+        }
         if !event.is_comment && !is_end {
             assert_eq!(verdict == Verdict::Garbage, !is_object(data), "{:?}", String::from_utf8_lossy(data));
         }
@@ -61,8 +74,8 @@ fn judge(pieces: &[&[u8]], wants_usage: bool) -> (Vec<Verdict>, bool, Option<(u6
         if verdict == (Verdict::Forward { first_content: true }) {
             assert!(!std::mem::replace(&mut content, true), "two events are the first content");
         }
-        assert!(!(wants_usage && verdict == Verdict::Omit), "what was asked for is left out");
-        done |= is_end;
+        assert!(is_response || !(wants_usage && verdict == Verdict::Omit), "what was asked for is left out");
+        done |= verdict == Verdict::Last || verdict == Verdict::Done;
         verdicts.push(verdict);
     };
     for piece in pieces {
@@ -74,7 +87,8 @@ fn judge(pieces: &[&[u8]], wants_usage: bool) -> (Vec<Verdict>, bool, Option<(u6
     if let Some(event) = decoder.finish() {
         take(&event.expect("within the limit"));
     }
-    assert!(stream.is_complete() || !done, "[DONE] is an end");
+    assert!(stream.is_complete() || !done, "an end was seen");
+    assert!(!is_response || stream.is_complete() == done, "nothing else is the end of a response");
     (verdicts, stream.is_complete(), stream.usage().map(|usage| (usage.input, usage.output)))
 }
 

@@ -28,6 +28,11 @@ pub fn head(bytes: &[u8]) {
         (Ok(None), Ok(None)) => {}
         // In pieces a bare CR may be known for one only when its line ends.
         (Err(one), Err(_) | Ok(None)) => assert!(STATUSES.contains(&one.status)),
+        // In pieces a first line that begins no request is refused before the rest has come.
+        (Ok(Some(range)), Err(early)) => {
+            let late = Head::parse(&text[range.clone()]).err().map(|refusal| refusal.status);
+            assert_eq!(late, Some(early.status), "refused in pieces alone");
+        }
         _ => panic!("{whole:?} at once, {found:?} in pieces"),
     }
     if let Ok(Some(range)) = whole {
