@@ -32,7 +32,7 @@ mod error;
 mod ids;
 #[path = "../../../src/metrics/mod.rs"]
 mod metrics;
-#[path = "../../../src/secret.rs"]
+#[path = "../../../src/secret/mod.rs"]
 mod secret;
 #[path = "../../../src/time.rs"]
 mod time;
