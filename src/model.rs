@@ -111,6 +111,8 @@ pub struct BodyFields {
     pub fallbacks: Vec<String>,
     /// What is to be cut out of the body for that: key, value and one comma.
     pub fallbacks_span: Option<Range<usize>>,
+    /// Whether it names further `models`, by any of which the provider may answer; OpenRouter has such a field.
+    pub models: bool,
 }
 
 /// Tokens, as a provider counts them.

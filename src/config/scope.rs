@@ -80,6 +80,13 @@ impl Scope {
         })
     }
 
+    /// Whether every model of `provider` is within it.
+    #[must_use]
+    pub fn allows_all(&self, provider: &str) -> bool {
+        // Of a nameless model nothing but the whole provider's line can say so.
+        self.allows(provider, "")
+    }
+
     /// Whether `name`, in the form `provider/model`, is within it: what a list of models shows.
     #[must_use]
     pub fn lists(&self, name: &str) -> bool {
@@ -126,12 +133,13 @@ mod tests {
             assert_eq!(some.lists(name), within, "{name:?}");
         }
         assert!(!some.is_any());
+        assert!(some.allows_all("sim") && !some.allows_all("openai") && !some.allows_all("x"));
     }
 
     #[test]
     fn everything_is_within_a_star_and_within_no_restriction() {
         for any in [Scope::default(), scope(&["*"]), scope(&["openai/gpt-4o", "*"])] {
-            assert!(any.is_any() && any.lists("a/b") && any.lists("alias") && any.allows("a", "b"));
+            assert!(any.is_any() && any.lists("a/b") && any.lists("alias") && any.allows_all("a"));
         }
         assert!(!scope(&[]).lists("a/b"), "no entry is no model");
     }

@@ -214,6 +214,11 @@ impl Gateway {
             return Err(Error::new(Code::Unsupported, text).with_param("fallbacks"));
         }
         let (provider, model) = self.permitted(&call.fields.model, call.prefix, &call.scope)?;
+        // Whoever may use all of a provider's models may name several; what a list of them means is the provider's to say.
+        if call.fields.models && !call.scope.allows_all(provider.name()) {
+            let text = "'models' names further models of the provider, not all of which this gateway key may use";
+            return Err(Error::new(Code::Forbidden, text).with_param("models"));
+        }
         Ok((provider, model.into()))
     }
 }

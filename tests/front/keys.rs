@@ -108,6 +108,35 @@ fn a_key_names_its_models_and_no_others() {
     assert_eq!(stats["errors"], json!({ "forbidden": 12, "model_not_found": 1 }));
 }
 
+/// OpenRouter answers by any of `models`, which would lead past the one that was judged.
+#[test]
+fn a_key_for_some_models_cannot_name_others_beside_the_one_it_may_use() {
+    let keys = json!([
+        { "name": "one", "value": "one", "models": ["p/m"] },
+        { "name": "whole", "value": "whole", "models": ["p/*"] },
+        { "name": "all", "value": "all" },
+    ]);
+    let (station, gate) = Station::gated(json!({}), json!({ "keys": keys }));
+    let further = chat("p/m", false).replacen('{', "{\"models\":[\"x\"],", 1);
+    let answer = station.client().chat(&["api-key: one"], &further).answer();
+    assert_eq!((answer.status, answer.code().as_str()), (403, "forbidden"));
+    assert_eq!(answer.json()["error"]["param"], "models");
+    assert!(gate.is_empty());
+    let none = further.replace("[\"x\"]", "null");
+    for (key, body) in [("one", &none), ("whole", &further), ("all", &further)] {
+        let mut client = station.client();
+        client.chat(&[&format!("api-key: {key}")], body);
+        gate.next().answer();
+        assert_eq!(client.answer().status, 200, "{key} {body}");
+    }
+    for key in ["one", "all"] {
+        let capital = chat("p/m", false).replacen('{', "{\"Model\":\"x\",", 1);
+        let answer = station.client().chat(&[&format!("api-key: {key}")], &capital).answer();
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"), "{key}");
+    }
+    assert!(gate.is_empty());
+}
+
 /// Failures are limited, and a right key is judged all the same: nobody locks out who shares his address.
 #[test]
 fn who_fails_too_often_is_told_to_wait_and_a_right_key_gets_in_all_the_same() {

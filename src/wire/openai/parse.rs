@@ -28,7 +28,8 @@ pub fn parse_chat(body: &[u8]) -> Result<BodyFields, Error> {
 ///
 /// # Errors
 /// [`Code::InvalidRequest`], naming the field where one is at fault: the body is no UTF-8, no JSON object or nested over
-/// 128 deep; `model`, `stream` or `fallbacks` stand twice; `model` is no non-empty string; a chat's `messages` is no array;
+/// 128 deep; `model`, `stream` or `fallbacks` stand twice, or `model` in capitals; `model` is no non-empty string; a chat's
+/// `messages` is no array;
 /// `stream` is neither boolean nor null; `fallbacks` is no array of strings.
 pub fn parse(operation: &Operation, body: &[u8]) -> Result<BodyFields, Error> {
     if matches!(operation, Operation::Forward(_)) {
@@ -67,6 +68,8 @@ struct Found {
     stream: Option<bool>,
     stream_options: Option<(Range<usize>, bool)>,
     fallbacks: Option<Vec<String>>,
+    /// Whether `models` is there, and not null.
+    models: bool,
     cut: Option<Cut>,
     /// What `n` says.
     n: Option<u32>,
@@ -128,6 +131,15 @@ impl Found {
                 self.fallbacks = Some(fallbacks(scanner)?);
                 self.cut = Some(Cut { comma: key.comma, key: key.start, value_end: scanner.at(), next_key: None });
             }
+            b"models" => {
+                self.models |= scanner.peek() != Some(b'n');
+                scanner.skip().map_err(not_json)?;
+            }
+            // Some readers of JSON, Go's above all, take it for `model`, and the last of the two for the one that counts.
+            other if other.eq_ignore_ascii_case(b"model") => {
+                let shown = String::from_utf8_lossy(other);
+                return Err(Error::invalid("model", format!("'{shown}' could be taken for a second 'model'")));
+            }
             _ => {
                 scanner.skip().map_err(not_json)?;
             }
@@ -165,6 +177,7 @@ impl Found {
             choices: choices.unwrap_or(1),
             fallbacks: self.fallbacks.unwrap_or_default(),
             fallbacks_span,
+            models: self.models,
         })
     }
 }
@@ -311,6 +324,28 @@ mod tests {
         }
         // Deeper down, and for other keys, it is not ours to judge.
         assert!(parse_chat(br#"{"model":"a","x":{"model":1,"model":2},"x":1,"messages":[],"messages":[]}"#).is_ok());
+    }
+
+    #[test]
+    fn a_key_that_only_some_readers_tell_from_model_is_refused() {
+        for body in [
+            r#"{"model":"a","Model":"b","messages":[]}"#,
+            r#"{"MODEL":"b","messages":[],"model":"a"}"#,
+            r#"{"model":"a","messages":[],"mode\u004c":"b"}"#,
+            r#"{"Model":"a","messages":[]}"#,
+        ] {
+            assert_eq!(refused(body).0.as_deref(), Some("model"), "{body}");
+        }
+        assert!(parse_chat(br#"{"model":"a","x":{"Model":1},"models_":1,"messages":[]}"#).is_ok());
+    }
+
+    #[test]
+    fn further_models_are_seen_where_there_are_some() {
+        for (models, seen) in [("[\"b\"]", true), ("[]", true), ("\"b\"", true), ("null", false)] {
+            let body = format!(r#"{{"model":"a","messages":[],"mod\u0065ls":{models}}}"#);
+            assert_eq!(parse_chat(body.as_bytes()).expect("it is good").models, seen, "{body}");
+        }
+        assert!(!parse_chat(br#"{"model":"a","messages":[{"models":["b"]}]}"#).expect("it is good").models);
     }
 
     #[test]
