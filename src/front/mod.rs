@@ -224,7 +224,8 @@ impl Api {
                 let spent = Timing::default().spent(guard.arrived(), now());
                 let error = error.with_request_id(&request_id).with_spent(spent);
                 guard.fail(&error);
-                drop(guard);
+                // The client's next request, on whatever connection, finds its place free.
+                drop((guard, held));
                 return exchange.respond(answer::error(&error));
             }
         };

@@ -86,6 +86,17 @@ fn past_max_in_flight_requests_are_refused_before_their_body() {
     assert_eq!(stats["errors"], json!({ "overloaded": 3 }));
 }
 
+/// Whoever has read an answer finds the place free that its request had, were it only to learn what is wrong with it.
+#[test]
+fn a_request_that_is_refused_for_its_body_holds_no_place_while_it_is_answered() {
+    let (station, _gate) = Station::gated(json!({}), json!({ "max_in_flight": 1 }));
+    let mut clients = [station.client(), station.client()];
+    for round in 0..100 {
+        let answer = clients[round % 2].chat(&[], "{}").answer();
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_request"), "round {round}");
+    }
+}
+
 /// I4: what is held is bounded in bytes, whether a head announces them or not.
 #[test]
 fn buffered_bytes_are_bounded_however_a_body_is_framed() {
