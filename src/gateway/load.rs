@@ -47,6 +47,10 @@ const MEMORY_PERCENT: [u64; 2] = [80, 90];
 /// sockets. Measured were about 20 KiB a thread with 4,500 requests under way; half of the memory is planned for them.
 const BYTES_PER_REQUEST: u64 = 64 << 10;
 
+/// Descriptors that are opened once the data plane listens, and stay: those of its own server, of the admin plane and of
+/// the simulated provider.
+const OPENED_LATER: u64 = 8;
+
 /// Threads that serve neither a connection nor a provider: accepting, watching, resolving, statistics, the admin plane.
 const SERVICE_THREADS: u64 = 16;
 
@@ -307,8 +311,9 @@ fn reserve(limit: u64) -> u64 {
 }
 
 /// The descriptors that clients' connections may have, so that each of their requests still finds one for its connection
-/// upstream: `open` of them are taken already, the lowest. All, where there is no limit.
+/// upstream: `open` of them are taken already, the lowest, and [`OPENED_LATER`] will be next. All, where there is no limit.
 pub(super) fn descriptors(open: u64, config: &Config) -> Descriptors {
+    let open = open + OPENED_LATER;
     let in_process =
         |provider: &crate::config::Provider| provider.kind == Kind::Sim && provider.network.base_url.is_empty();
     // The simulated provider of this process holds the other end of its connections, too.

@@ -107,6 +107,16 @@ impl Setup {
         self
     }
 
+    /// Runs it with so many descriptors at most.
+    pub(crate) fn descriptors(mut self, most: u32) -> Self {
+        let mut limited = Command::new("/bin/sh");
+        limited.arg("-c").arg(format!("ulimit -n {most} && exec \"$0\" \"$@\""));
+        limited.arg(self.command.get_program()).args(self.command.get_args()).env_clear();
+        limited.current_dir(self.folder.path());
+        self.command = limited;
+        self
+    }
+
     pub(crate) fn start(self) -> Process {
         self.try_start().expect("the binary starts")
     }

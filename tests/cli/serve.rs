@@ -19,6 +19,25 @@ const CHAT: &str = "/v1/chat/completions";
 /// A gateway of the simulated provider alone.
 const SIM: &str = r#"{ "providers": { "sim": {} } }"#;
 
+/// What the gateway itself opens after its data plane takes none of the descriptors that clients' connections were left.
+#[test]
+fn with_few_descriptors_it_serves_few_clients_and_not_none() {
+    let process = sluicegate(&["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .file("sluicegate.json", SIM)
+        .descriptors(36)
+        .start();
+    let (data, _) = process.addresses();
+    for _ in 0..5 {
+        let (status, body) = ask(data, "POST", CHAT, &chat("sim/echo", false));
+        assert_eq!(status, 200, "{body}");
+    }
+    let waiting = [(); 2].map(|()| request(data, "POST", CHAT, &chat("sim/slow-200ms", false)));
+    for answer in waiting {
+        let answer = answer.rest();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+}
+
 #[test]
 fn the_banner_has_both_addresses_and_a_curl_line_that_works_as_pasted() {
     let served = serve(SIM);
