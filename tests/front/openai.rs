@@ -1,5 +1,6 @@
 //! The drop-in prefix `/openai`: bare model names, and every other route of OpenAI's passed through untouched.
 
+use crossbeam_channel::Sender;
 use serde_json::json;
 use sluicegate::transport::TransportErrorKind;
 
@@ -20,6 +21,16 @@ fn send<'a>(client: &'a mut Client, line: &str, headers: &[&str], body: &[u8]) -
     let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
     client.send(format!("{line} HTTP/1.1\r\nHost: localhost\r\n{lines}{length}\r\n"));
     client.send(body)
+}
+
+/// A client whose file is under way: its first bytes have come, and what feeds the rest is at hand.
+fn relayed(station: &Station, gate: &Gate) -> (Client, Sender<Piece>) {
+    let mut client = station.client();
+    send(&mut client, "GET /openai/v1/files/f/content", &[], b"");
+    let pieces = gate.next().pieces(&[("content-type", "application/octet-stream")]);
+    feed(&pieces, "first");
+    client.wait_for("first");
+    (client, pieces)
 }
 
 #[test]
@@ -98,11 +109,7 @@ fn other_routes_pass_through_untouched_both_ways() {
 #[test]
 fn long_answers_and_streams_are_relayed_as_they_come() {
     let (station, gate) = station();
-    let mut client = station.client();
-    send(&mut client, "GET /openai/v1/files/f/content", &[], b"");
-    let pieces = gate.next().pieces(&[("content-type", "application/octet-stream")]);
-    feed(&pieces, "first");
-    client.wait_for("first");
+    let (mut client, pieces) = relayed(&station, &gate);
     for _ in 0..40 {
         feed(&pieces, &"x".repeat(50_000));
     }
@@ -157,11 +164,7 @@ fn a_cut_of_what_passes_through_is_seen() {
 #[test]
 fn a_client_that_leaves_what_is_relayed_ends_it_upstream() {
     let (station, gate) = station();
-    let mut client = station.client();
-    send(&mut client, "GET /openai/v1/files/f/content", &[], b"");
-    let pieces = gate.next().pieces(&[("content-type", "application/octet-stream")]);
-    feed(&pieces, "first");
-    client.wait_for("first");
+    let (client, pieces) = relayed(&station, &gate);
     drop(client);
     eventually("the provider is left", || {
         pieces.try_send(Piece::Bytes(Vec::new())).is_err_and(|e| e.is_disconnected())
