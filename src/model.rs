@@ -31,6 +31,14 @@ pub enum Operation {
     Forward(Forward),
 }
 
+impl Operation {
+    /// Whether its bytes go to the provider and back as they came, looked at by nobody.
+    #[must_use]
+    pub fn is_forward(&self) -> bool {
+        matches!(self, Self::Forward(_))
+    }
+}
+
 /// A request that goes to a provider as it came.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Forward {
@@ -192,6 +200,8 @@ pub enum StreamKind {
     Bytes {
         /// The upstream's status.
         status: u16,
+        /// Whether they are events, by their content type: then an error event can stand at their end.
+        events: bool,
     },
 }
 
@@ -237,8 +247,8 @@ impl std::error::Error for SinkError {}
 
 /// Where a stream is relayed to: a client's connection, or a library caller's channel.
 ///
-/// `begin` is called once, then `event`, which brings comments that keep a connection alive as well, then `finish` once. A sink that is dropped without `finish`
-/// ends as [`StreamEnd::Failed`] with an internal error (I1).
+/// `begin` is called once, then `event`, which brings comments that keep a connection alive as well, then `finish` once. A
+/// sink that is dropped without `finish` ends as [`StreamEnd::Failed`] with an internal error (I1).
 pub trait Sink: Send {
     /// The stream begins: status and headers can go out, with the first event at the latest.
     ///

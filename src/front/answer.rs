@@ -39,7 +39,7 @@ pub(super) fn stream_head(
     served: &Served,
     id: &RequestId,
 ) -> Response {
-    if let StreamKind::Bytes { status } = kind {
+    if let StreamKind::Bytes { status, .. } = kind {
         return served_headers(upstream_headers(Response::new(status), headers), served, id);
     }
     let headers = headers.into_iter().filter(|(name, _)| name != "content-type").collect();

@@ -20,8 +20,10 @@ use std::time::Duration;
 
 use crate::config::Scope;
 use crate::error::{Code, Error};
-use crate::gateway::{CallOptions, Gateway, Handled, ModelName, Place, RequestGuard, StartError};
-use crate::http::{Admission, ConnectionStats, Exchange, Finished, Head, Limits, Request, Response, Server, Service};
+use crate::gateway::{CallOptions, Gateway, Handled, Place, RequestGuard, StartError};
+use crate::http::{
+    Admission, ConnectionStats, Exchange, Finished, Head, Hold, Limits, Request, Response, Server, Service,
+};
 use crate::ids::RequestId;
 use crate::model::{Call, Operation, Priority, Sink, Timing};
 use crate::recycle::Buffer;
@@ -96,6 +98,25 @@ struct Api {
     compressors: Compressors,
 }
 
+/// What a request with a key turned out to ask for when its head was judged; it travels with the request until it is served.
+enum Judged {
+    /// A provider, with the name that a bare model means.
+    Call(Operation, Option<&'static str>, Admitted),
+    /// The list of models, as far as the key has them.
+    Models(Scope),
+    /// One of them.
+    Model(Option<String>, Scope),
+}
+
+/// What was judged of the request that holds this.
+fn judged(hold: Hold) -> Option<Judged> {
+    hold.downcast().ok().map(|judged| *judged)
+}
+
+fn bodiless(judged: Judged) -> Admission {
+    Admission { max_body: Some(0), hold: Some(Box::new(judged)) }
+}
+
 impl Service for Api {
     fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Admission, Response> {
         match self.cors.preflight(head) {
@@ -111,25 +132,19 @@ impl Service for Api {
     fn serve(&self, request: Request, mut exchange: Exchange) -> Finished {
         let Request { head, body, hold, .. } = request;
         exchange.also(self.cors.lines(&head));
-        let (admitted, scope) = match hold.map(|hold| hold.downcast::<Admitted>()) {
-            Some(Ok(admitted)) => (Some(admitted), None),
-            Some(Err(other)) => (None, other.downcast::<Scope>().ok()),
-            None => (None, None),
-        };
-        let may_use = |model: &ModelName| scope.as_ref().is_some_and(|scope| scope.lists(&model.to_string()));
-        match (routes::find(&head), admitted) {
-            (Ok(Route::Call(operation, prefix)), Some(admitted)) => {
-                self.call(&head, operation, prefix, body, *admitted, exchange)
+        match hold.and_then(judged) {
+            Some(Judged::Call(operation, prefix, admitted)) => {
+                self.call(&head, operation, prefix, body, admitted, exchange)
             }
-            (Ok(Route::Models), _) => {
-                let response = models::list(&self.gateway, may_use);
+            Some(Judged::Models(scope)) => {
+                let response = models::list(&self.gateway, &scope);
                 exchange.respond(self.compressors.encode(&head, response))
             }
-            (Ok(Route::Model(id)), _) => {
-                let found = models::one(&self.gateway, id.as_deref(), may_use);
+            Some(Judged::Model(id, scope)) => {
+                let found = models::one(&self.gateway, id.as_deref(), &scope);
                 exchange.respond(found.unwrap_or_else(|e| answer::error(&e.with_request_id(&request_id(&head)))))
             }
-            _ => exchange.respond(self.probe(&head)),
+            None => exchange.respond(self.probe(&head)),
         }
     }
 
@@ -140,9 +155,9 @@ impl Service for Api {
         error: &Error,
         hold: Option<Box<dyn std::any::Any + Send>>,
     ) -> Response {
-        let id = match hold.and_then(|hold| hold.downcast::<Admitted>().ok()) {
-            Some(admitted) => admitted.refuse(error),
-            None => head.map_or_else(RequestId::fresh, request_id),
+        let id = match hold.and_then(judged) {
+            Some(Judged::Call(.., admitted)) => admitted.refuse(error),
+            _ => head.map_or_else(RequestId::fresh, request_id),
         };
         let refusal = answer::refusal(status, error, &id);
         match head {
@@ -159,18 +174,16 @@ impl Api {
         match route {
             Route::Probe => Ok(Admission { max_body: Some(0), hold: None }),
             // No request to a provider: it is judged by its key, and not counted.
-            Route::Models | Route::Model(_) => {
-                let scope = self.known(head, peer)?;
-                Ok(Admission { max_body: Some(0), hold: Some(Box::new(scope)) })
-            }
+            Route::Models => Ok(bodiless(Judged::Models(self.known(head, peer)?))),
+            Route::Model(id) => Ok(bodiless(Judged::Model(id, self.known(head, peer)?))),
             Route::Unbuilt(name) => Err(self.unbuilt(head, peer, name)),
-            Route::Call(..) => {
+            Route::Call(operation, prefix) => {
                 let admitted = self.door.admit(&self.gateway, head, peer).map_err(|error| {
                     let answer = answer::error(&error);
                     // One who is to come again need not connect again for it.
                     if error.code() == Code::Overloaded { answer.discard_body() } else { answer }
                 })?;
-                Ok(Admission { max_body: None, hold: Some(Box::new(admitted)) })
+                Ok(Admission { max_body: None, hold: Some(Box::new(Judged::Call(operation, prefix, admitted))) })
             }
         }
     }
@@ -217,7 +230,7 @@ impl Api {
     ) -> Finished {
         let Parts { mut guard, scope, request_id, mut held } = admitted.open();
         held.settle(body.len());
-        let forwarded = matches!(operation, Operation::Forward(_));
+        let forwarded = operation.is_forward();
         let call = match self.read(head, operation, prefix, body, &request_id, &guard, &mut held) {
             Ok(call) => Arc::new(Call { scope, ..call }),
             Err(error) => {

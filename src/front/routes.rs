@@ -4,7 +4,7 @@ use crate::error::{Code, Error};
 use crate::http::{Head, Response};
 use crate::ids::RequestId;
 use crate::model::{Forward, Operation};
-use crate::wire::openai;
+use crate::wire::{openai, passing};
 
 use super::answer;
 
@@ -131,11 +131,9 @@ fn forward(head: &Head, rest: &str) -> Result<Forward, Refused> {
     }
     let header = |name: &'static str| match head.headers().find(|(own, _)| own.eq_ignore_ascii_case(name)) {
         None => Ok(None),
-        Some((_, value)) => match std::str::from_utf8(value) {
-            Ok(text) if text.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte)) => {
-                Ok(Some(text.to_owned()))
-            }
-            _ => Err(Error::invalid(name, "the header has a character that is not printable ASCII")),
+        Some((_, value)) => match passing::plain(value) {
+            Some(text) => Ok(Some(text.to_owned())),
+            None => Err(Error::invalid(name, "the header has a character that is not printable ASCII")),
         },
     };
     Ok(Forward { method, path, content_type: header("content-type")?, accept: header("accept")? })

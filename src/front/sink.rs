@@ -64,12 +64,9 @@ impl Sink for ClientSink {
             Side::Waiting(mut exchange) => {
                 exchange.watch_now();
                 let StreamHead { kind, headers, served } = head;
-                let events = |(name, value): &(String, String)| {
-                    name == "content-type" && value.to_ascii_lowercase().starts_with("text/event-stream")
-                };
                 let words = match kind {
                     StreamKind::Events => Words::DoneOrError,
-                    StreamKind::Bytes { .. } if headers.iter().any(events) => Words::Error,
+                    StreamKind::Bytes { events: true, .. } => Words::Error,
                     StreamKind::Bytes { .. } => Words::None,
                 };
                 let head = answer::stream_head(kind, headers, &served, &self.request_id);

@@ -242,7 +242,7 @@ pub(crate) fn run(
     let queue = taken.saturating_duration_since(submitted);
     let running = entry.taken();
     let streamed = call.fields.stream;
-    let forwarded = matches!(call.operation, Operation::Forward(_));
+    let forwarded = call.operation.is_forward();
     // What is forwarded brings its sink, too: whether its answer is relayed is known by the answer's head.
     let job = (streamed || forwarded).then_some(job);
     let active = Active { permit, running, job, responder, call, model, attempt, taken, queue };
@@ -267,10 +267,9 @@ pub(crate) fn run(
 /// Whether an answer to what was forwarded goes on as it comes: events, and what is long or of unknown length. A short
 /// one is read whole, and so is JSON whose length is not told, which most often is short.
 fn is_relayed(active: &Active, incoming: &Incoming) -> bool {
-    let is = |kind| incoming.header("content-type").is_some_and(|found| media_type(found).eq_ignore_ascii_case(kind));
-    let unknown = if is("application/json") { 0 } else { u64::MAX };
+    let unknown = if is_of(incoming, "application/json") { 0 } else { u64::MAX };
     let long = incoming.body.content_length().unwrap_or(unknown) > whole::OWN as u64;
-    (long || is("text/event-stream")) && active.job.as_ref().is_some_and(|job| job.sink.is_held())
+    (long || is_of(incoming, "text/event-stream")) && active.job.as_ref().is_some_and(|job| job.sink.is_held())
 }
 
 /// Sends the request and reads the answer's head.
@@ -334,7 +333,7 @@ fn read_whole(
     let limit = if openai::is_success(incoming.status) { MAX_ANSWER } else { MAX_ERROR_ANSWER };
     let mut body = shared.stock.responses.buffer_for(incoming.body.content_length());
     let held = whole::read(shared, active, &mut incoming.body, limit, until, &mut body)?;
-    let forwarded = matches!(active.call.operation, Operation::Forward(_));
+    let forwarded = active.call.operation.is_forward();
     let coding = if forwarded { None } else { headers::coding(&incoming.headers) };
     let decoded = match coding {
         Some(coding) if incoming.status < 400 => Err(coded(coding)),
@@ -364,9 +363,10 @@ pub(super) fn coded(coding: &str) -> Error {
     Error::new(Code::UpstreamBadResponse, text)
 }
 
-/// A content type without its parameters.
-pub(super) fn media_type(content_type: &str) -> &str {
-    content_type.split(';').next().unwrap_or_default().trim()
+/// Whether an answer is of this media type, whatever its parameters.
+pub(super) fn is_of(incoming: &Incoming, kind: &str) -> bool {
+    let found = incoming.header("content-type").and_then(|found| found.split(';').next());
+    found.is_some_and(|found| found.trim().eq_ignore_ascii_case(kind))
 }
 
 pub(super) fn count_tokens(shared: &Shared, usage: Usage) {

@@ -19,7 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::attempt::{Active, Scratch, coded, count_tokens, masked, transport_error};
+use super::attempt::{Active, Scratch, coded, count_tokens, is_of, masked, transport_error};
 use super::face::{Face, WorkerState};
 use super::figures::Running;
 use super::headers;
@@ -27,7 +27,7 @@ use super::job::{Reached, Reply};
 use super::pool::{Shared, cancelled};
 use crate::config::StreamGarbage;
 use crate::error::{Attempt, Code, Error};
-use crate::model::{Call, Operation, Sink, SinkError, StreamEnd, StreamHead, StreamKind};
+use crate::model::{Call, Sink, SinkError, StreamEnd, StreamHead, StreamKind};
 use crate::queue::Permit;
 use crate::sync::{CancelReason, threads};
 use crate::time::{Deadline, now};
@@ -123,9 +123,7 @@ impl Source<'_> {
             }
         }
     }
-}
 
-impl Source<'_> {
     /// Whether the shape's end was seen. Bytes have none.
     fn is_complete(&self) -> bool {
         self.judge.as_ref().is_some_and(EventStream::is_complete)
@@ -169,11 +167,16 @@ pub(super) fn run(
 ) {
     let settings = &shared.attempt.settings;
     let call = &active.call;
-    let forwarded = matches!(call.operation, Operation::Forward(_));
+    let forwarded = call.operation.is_forward();
     if let Some(coding) = headers::coding(&incoming.headers).filter(|_| !forwarded) {
         let error = coded(coding);
         return active.end(shared, Err(error));
     }
+    let kind = if forwarded {
+        StreamKind::Bytes { status: incoming.status, events: is_of(&incoming, "text/event-stream") }
+    } else {
+        StreamKind::Events
+    };
     let mut source = Source {
         body: incoming.body,
         decoder: sse::Decoder::new(MAX_EVENT),
@@ -203,7 +206,6 @@ pub(super) fn run(
     };
     face.enter(WorkerState::Responding);
     let timing = active.timing();
-    let kind = if forwarded { StreamKind::Bytes { status: incoming.status } } else { StreamKind::Events };
     let headers = headers::for_client(incoming.headers, &settings.mask, forwarded);
     let head = StreamHead { kind, headers, served: active.served(shared, timing) };
     let Active { permit, running, responder, call, model, taken, queue, .. } = active;

@@ -74,8 +74,7 @@ pub fn upstream<'a>(
             continue;
         }
         let Some(own) = UPSTREAM.into_iter().find(|own| own.eq_ignore_ascii_case(name)) else { continue };
-        let text = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(is_plain));
-        let Some(text) = text else {
+        let Some(text) = plain(value) else {
             return Err(Error::invalid(own, format!("the header {own} has a character that cannot be passed on")));
         };
         passing.push((own, text.to_owned()));
@@ -104,8 +103,12 @@ fn passes_down(name: &str) -> bool {
     DOWNSTREAM.contains(&name) || (family() && !OWN_ACCOUNT.contains(&name))
 }
 
-fn is_plain(byte: u8) -> bool {
-    byte == b'\t' || (b' '..=b'~').contains(&byte)
+/// A line's value as text, if it is printable ASCII and tabs: nobody reads that in two ways.
+#[must_use]
+pub fn plain(value: &[u8]) -> Option<&str> {
+    std::str::from_utf8(value)
+        .ok()
+        .filter(|text| text.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte)))
 }
 
 /// Whether a `Connection` line names a header.

@@ -28,7 +28,7 @@ pub fn decode(operation: &Operation, status: u16, body: &[u8]) -> Result<Option<
         let text = format!("the provider answered with status {status}, which is neither an answer nor an error");
         return Err(Error::new(Code::UpstreamBadResponse, text));
     }
-    if matches!(operation, Operation::Forward(_)) {
+    if operation.is_forward() {
         return Ok(look(body).ok().and_then(|seen| seen.usage));
     }
     let seen = look(body).map_err(|what| {

@@ -32,7 +32,7 @@ pub fn parse_chat(body: &[u8]) -> Result<BodyFields, Error> {
 /// `messages` is no array;
 /// `stream` is neither boolean nor null; `fallbacks` is no array of strings.
 pub fn parse(operation: &Operation, body: &[u8]) -> Result<BodyFields, Error> {
-    if matches!(operation, Operation::Forward(_)) {
+    if operation.is_forward() {
         return Ok(BodyFields::default());
     }
     if let Err(error) = std::str::from_utf8(body) {
