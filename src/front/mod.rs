@@ -55,12 +55,16 @@ impl Front {
         let (cors, compressors) = (Cors::new(&config.server.cors_origins), Compressors::new());
         let service = Arc::new(Api { gateway: gateway.clone(), door: Door::new(gateway), cors, compressors });
         let mut limits = Limits::of(config, Role::Conn);
-        limits.descriptors = gateway.client_descriptors();
-        let (below, most) = (limits.descriptors.below, limits.max_connections);
-        if below < most as u64 {
-            log::warn!(
-                "at most {below} connections at a time, not {most} (server.max_connections): descriptors run short (ulimit -n)"
-            );
+        if let Some(room) = gateway.client_connections() {
+            limits.max_turned_away = room.turned_away;
+            let most = limits.max_connections;
+            if room.most < most as u64 {
+                limits.max_connections = room.most as usize;
+                log::warn!(
+                    "at most {} connections at a time, not {most} (server.max_connections): descriptors run short (ulimit -n)",
+                    room.most
+                );
+            }
         }
         let (threads, watcher) = (gateway.threads().clone(), gateway.watcher()?);
         let server = Server::secured(listener, limits, gateway.certificates(), threads, watcher, service, "http")?;

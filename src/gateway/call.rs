@@ -7,13 +7,11 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::load::{self, Place};
+use super::load::{self, Connections, Place};
 use super::requests::RequestGuard;
-use super::snapshot::open_fds;
 use super::{Gateway, Phase};
 use crate::config::Scope;
 use crate::error::{Attempt, Code, Error, Result};
-use crate::http::Descriptors;
 use crate::ids::RequestId;
 use crate::model::{Answer, BodyFields, Call, Operation, Priority, Sink, SinkError, StreamEnd, StreamHead, Timing};
 use crate::provider::{Outcome, Reached};
@@ -177,10 +175,11 @@ impl Gateway {
         self.0.load.take_bytes(priority, bytes)
     }
 
-    /// The descriptors that clients' connections may have: those that leave their requests what they need upstream.
+    /// How many connections clients may have, so that their requests still find the descriptors that they need upstream;
+    /// `None` where descriptors are without a limit.
     #[must_use]
-    pub fn client_descriptors(&self) -> Descriptors {
-        load::descriptors(open_fds().unwrap_or(0), self.config())
+    pub fn client_connections(&self) -> Option<Connections> {
+        load::connections(self.config())
     }
 
     /// The call of a library caller's body, which is held until the request ends.

@@ -5,7 +5,7 @@
 //! | `max_in_flight` | requests of the data plane under way, exactly | from 3/4 of it on | at it |
 //! | `max_buffered_bytes` | bodies and whole answers held, exactly | past 3/4 of it | past it |
 //! | memory | what of this process is resident, of what it may have ([`limits::memory`]) | past 80 % | past 90 % |
-//! | descriptors | those left, of the reserve that connections leave ([`descriptors`]) | under 3/4 of it | under half of it |
+//! | descriptors | those left, of the reserve that connections leave ([`connections`]) | under 3/4 of it | under half of it |
 //!
 //! **Order.** Idle connections give way first: to whoever wants a slot when there is none, and to whoever is accepted when
 //! there is no descriptor. Then batch requests are refused, then everybody; a provider's own `queue_full` comes after that,
@@ -26,9 +26,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::requests::Requests;
+use super::snapshot::open_fds_below;
 use crate::config::{Config, Kind, Sizing};
 use crate::error::{Code, Error};
-use crate::http::Descriptors;
+use crate::http::Limits;
 use crate::metrics::{CountGuard, Counter, DrainRate, Gauge, retry_after};
 use crate::model::Priority;
 use crate::queue::{ByteBudget, Bytes};
@@ -87,6 +88,15 @@ pub(super) struct Sample {
     pub(super) resident: Option<u64>,
     /// Descriptors that can still be opened.
     pub(super) descriptors_left: Option<u64>,
+}
+
+/// How many connections of clients leave a process the descriptors that it needs beside them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// The most at a time.
+    pub most: u64,
+    /// How many beyond these may be kept for the moment that it takes to deliver their refusal.
+    pub turned_away: u64,
 }
 
 /// A request's place among those under way, and its bytes among those held, until it drops.
@@ -310,18 +320,17 @@ fn reserve(limit: u64) -> u64 {
     (limit / 8).clamp(8, 64)
 }
 
-/// The descriptors that clients' connections may have, so that each of their requests still finds one for its connection
-/// upstream: `open` of them are taken already, the lowest, and [`OPENED_LATER`] will be next. All, where there is no limit.
-pub(super) fn descriptors(open: u64, config: &Config) -> Descriptors {
-    let open = open + OPENED_LATER;
+/// How many connections clients may have, if descriptors set it: as many as leave each of their requests one for its own
+/// connection upstream. Those open now are taken, and [`OPENED_LATER`] will be.
+pub(super) fn connections(config: &Config) -> Option<Connections> {
     let in_process =
         |provider: &crate::config::Provider| provider.kind == Kind::Sim && provider.network.base_url.is_empty();
     // The simulated provider of this process holds the other end of its connections, too.
     let each = if config.providers.iter().any(in_process) { 2 } else { 1 };
-    nofile().map_or(Descriptors::ALL, |limit| {
-        let below = open + slots_of(limit, open, workers(config), each);
-        Descriptors { below, kept: limit.saturating_sub(below) }
-    })
+    let limit = nofile()?;
+    let open = open_fds_below(limit)? + OPENED_LATER;
+    let most = slots_of(limit, open, workers(config), each);
+    Some(Connections { most, turned_away: (reserve(limit) / 2).min(Limits::MAX_TURNED_AWAY) })
 }
 
 /// There are never more connections upstream than workers, nor than clients that ask.

@@ -31,7 +31,7 @@ use serde::Serialize;
 
 pub use build::{Builder, StartError};
 pub use call::{CallOptions, Handled};
-pub use load::Place;
+pub use load::{Connections, Place};
 pub use requests::{RequestGuard, RequestStats};
 pub use shutdown::ShutdownReport;
 pub use snapshot::{Blocked, Process, Snapshot};

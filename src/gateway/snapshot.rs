@@ -133,6 +133,14 @@ pub(super) fn resident() -> Option<u64> {
 
 /// How many descriptors this process has open, if the system tells.
 pub(super) fn open_fds() -> Option<u64> {
+    open_fds_below(u64::MAX)
+}
+
+/// How many of the descriptors below `limit` are taken. Whoever started this process may have left it some beyond its
+/// limit: these take nobody's place.
+pub(super) fn open_fds_below(limit: u64) -> Option<u64> {
+    let number = |name: std::ffi::OsString| name.to_str()?.parse::<u64>().ok();
+    let taken = std::fs::read_dir("/proc/self/fd").ok()?.flatten().filter_map(|fd| number(fd.file_name()));
     // The listing itself holds one.
-    std::fs::read_dir("/proc/self/fd").ok().map(|fds| (fds.count() as u64).saturating_sub(1))
+    Some((taken.filter(|fd| *fd < limit).count() as u64).saturating_sub(1))
 }

@@ -2,8 +2,9 @@
 //!
 //! **Protocol.** It waits for {quit, the next duty}. Duties have intervals of their own: threads and jobs are looked at each
 //! `threads.health_interval`, locks each `locks.detect_interval`; once a second the object pools are swept and judged, and
-//! what costs a look into `/proc` is looked at; twice a second, whether requests are being refused. What is wrong with threads and jobs is judged by `vitals`, which knows no
-//! clock and no thread; here the findings become alerts, and an alert whose finding has gone is cleared.
+//! what costs a look into `/proc` is looked at; twice a second, whether requests are being refused. What is wrong with threads
+//! and jobs is judged by `vitals`, which knows no clock and no thread; here the findings become alerts, and an alert whose
+//! finding has gone is cleared.
 //!
 //! **Invariants.** It takes no lock that a request takes but leaves, for moments. I5: it sleeps at most a second.
 //!
@@ -20,7 +21,7 @@ use crossbeam_channel::select;
 
 use super::load::{Load, Sample, nofile};
 use super::overload::Overload;
-use super::snapshot::{open_fds, resident};
+use super::snapshot::{open_fds_below, resident};
 use super::vitals::{self, Finding, Share, View};
 use crate::events::{Events, LockWatch};
 use crate::http::{Certificates, Look};
@@ -34,6 +35,7 @@ const SLOWLY: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether requests are being refused.
 const REFUSALS: Duration = Duration::from_millis(500);
+
 /// Whom the events and alerts of the certificate concern.
 const TLS: &str = "server.tls";
 
@@ -211,7 +213,7 @@ impl Watch {
             limit: self.threads.limit(),
             stands: self.limits.has(vitals::THREADS_NEAR_LIMIT),
         };
-        let descriptors = open_fds().zip(nofile());
+        let descriptors = nofile().and_then(|limit| Some((open_fds_below(limit)?, limit)));
         self.load.note(Sample {
             resident: resident(),
             descriptors_left: descriptors.map(|(used, limit)| limit.saturating_sub(used)),

@@ -16,24 +16,6 @@ pub(super) const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// its way already; cutting it at once would take the answer from the client with it.
 pub(super) const DRAIN_BYTES: usize = 8 << 20;
 
-/// How many connections beyond the limit may be kept for the moment that it takes to deliver their refusal.
-pub(super) const MAX_TURNED_AWAY: u64 = 64;
-
-/// Which of the process's descriptors may be connections of a server: those numbered below `below`; `kept` are kept from it,
-/// without which no request that has come in could be served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Descriptors {
-    /// The first number that is not its connections'.
-    pub below: u64,
-    /// How many there are from there on.
-    pub kept: u64,
-}
-
-impl Descriptors {
-    /// All there are.
-    pub const ALL: Self = Self { below: u64::MAX, kept: u64::MAX };
-}
-
 /// What a server allows: the `server` section of the configuration.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -41,8 +23,8 @@ pub struct Limits {
     pub role: Role,
     /// The most connections at a time.
     pub max_connections: usize,
-    /// The descriptors that its connections may have.
-    pub descriptors: Descriptors,
+    /// How many connections beyond these may be kept for the moment that it takes to deliver their refusal.
+    pub max_turned_away: u64,
     /// The longest body of a request, in bytes.
     pub max_body_bytes: usize,
     /// The longest head of a request, in bytes, its request line and final blank line included.
@@ -60,6 +42,9 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// The most that are ever kept beyond the limit, and the default.
+    pub const MAX_TURNED_AWAY: u64 = 64;
+
     /// The limits that the configuration sets; connections' threads are of `role`.
     #[must_use]
     pub fn of(config: &Config, role: Role) -> Self {
@@ -67,7 +52,7 @@ impl Limits {
         Self {
             role,
             max_connections: server.max_connections,
-            descriptors: Descriptors::ALL,
+            max_turned_away: Self::MAX_TURNED_AWAY,
             max_body_bytes: server.max_body_bytes,
             max_header_bytes: server.max_header_bytes,
             header_timeout: server.header_timeout,
@@ -84,7 +69,7 @@ impl Default for Limits {
         Self {
             role: Role::Conn,
             max_connections: 8192,
-            descriptors: Descriptors::ALL,
+            max_turned_away: Self::MAX_TURNED_AWAY,
             max_body_bytes: 32 << 20,
             max_header_bytes: 32 << 10,
             header_timeout: Duration::from_secs(10),

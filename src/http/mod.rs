@@ -34,7 +34,7 @@ pub use caller::{client_address, sent_key};
 pub use certificates::{Certificates, Look};
 pub use exchange::{Exchange, Finished};
 pub use head::{Head, Version};
-pub use limits::{Descriptors, Limits};
+pub use limits::Limits;
 pub use response::Response;
 pub use server::{ConnectionStats, Server, StartError};
 pub use service::{Admission, Hold, Request, Service};

@@ -13,7 +13,6 @@ use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -27,7 +26,7 @@ use super::certificates::Certificates;
 use super::connection::Connection;
 use super::crew::Crew;
 use super::head::Head;
-use super::limits::{Limits, MAX_TURNED_AWAY};
+use super::limits::Limits;
 use super::refusal::Refusal;
 use super::response::Response;
 use super::service::{Hold, Service};
@@ -132,7 +131,6 @@ pub(super) struct Shared {
     figures: Figures,
     stopping: AtomicBool,
     table: Leaf<Table>,
-    max_turned_away: u64,
 }
 
 impl fmt::Debug for Shared {
@@ -220,10 +218,6 @@ impl Shared {
         if socket.set_nodelay(true).is_err() {
             return;
         }
-        let socket = match self.lowered(socket) {
-            Ok(socket) => socket,
-            Err(socket) => return self.turn_away(socket, peer),
-        };
         match self.slot() {
             Some(slot) => {
                 self.figures.accepted.inc();
@@ -231,27 +225,6 @@ impl Shared {
             }
             None => self.turn_away(socket, peer),
         }
-    }
-
-    /// Moves a socket whose descriptor is one of those kept for others to where the longest idle connection was. Hands it
-    /// back if nobody gives way.
-    fn lowered(&self, socket: TcpStream) -> Result<TcpStream, TcpStream> {
-        // The system gives the lowest number that is free: all below it are taken.
-        if self.owns(&socket) {
-            return Ok(socket);
-        }
-        while self.evict() {
-            if let Ok(lower) = socket.try_clone()
-                && self.owns(&lower)
-            {
-                return Ok(lower);
-            }
-        }
-        Err(socket)
-    }
-
-    fn owns(&self, socket: &TcpStream) -> bool {
-        u64::try_from(socket.as_raw_fd()).is_ok_and(|number| number < self.limits.descriptors.below)
     }
 
     /// A slot, for which the longest idle connection gives way if need be.
@@ -269,7 +242,7 @@ impl Shared {
     fn turn_away(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr) {
         self.figures.refused.inc();
         // Past even these it is cut without a word: the descriptors are for those who have a slot.
-        if let Some(slot) = self.figures.turned_away.enter_below(self.max_turned_away) {
+        if let Some(slot) = self.figures.turned_away.enter_below(self.limits.max_turned_away) {
             self.connection(socket, peer, slot).turn_away();
         }
     }
@@ -360,7 +333,6 @@ impl Server {
         name: &str,
     ) -> Result<Self, StartError> {
         let addr = listener.local_addr().map_err(StartError::Io)?;
-        let max_turned_away = MAX_TURNED_AWAY.min(limits.descriptors.kept / 2);
         threads.keep_for(limits.role);
         let (alive, over) = bounded(0);
         let shared = Arc::new(Shared {
@@ -373,7 +345,6 @@ impl Server {
             figures: Figures::default(),
             stopping: AtomicBool::new(false),
             table: Leaf::new(&classes::LISTENER, Table { open: HashMap::new(), alive: Some(alive) }),
-            max_turned_away,
         });
         let acceptor = Acceptor::start(listener, Arc::clone(&shared), &threads, &format!("{name}-accept"))?;
         Ok(Self { shared, acceptor, name: name.to_owned(), addr, over })

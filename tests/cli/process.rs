@@ -107,10 +107,14 @@ impl Setup {
         self
     }
 
-    /// Runs it with so many descriptors at most.
+    /// Runs it with so many descriptors at most, beside those that this process was itself left by whoever started it.
     pub(crate) fn descriptors(mut self, most: u32) -> Self {
         let mut limited = Command::new("/bin/sh");
-        limited.arg("-c").arg(format!("ulimit -n {most} && exec \"$0\" \"$@\""));
+        limited.arg("-c").arg(format!(
+            "most={most} fd=3
+            while [ $fd -lt $most ]; do [ -e /proc/$$/fd/$fd ] && most=$((most + 1)); fd=$((fd + 1)); done
+            ulimit -n $most && exec \"$0\" \"$@\""
+        ));
         limited.arg(self.command.get_program()).args(self.command.get_args()).env_clear();
         limited.current_dir(self.folder.path());
         self.command = limited;
