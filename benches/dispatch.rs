@@ -36,7 +36,7 @@ use sluicegate::config::Pools;
 use sluicegate::events::Events;
 use sluicegate::gateway::CallOptions;
 use sluicegate::model::Call;
-use sluicegate::provider::{AttemptSettings, PoolSettings, Provider, Reached, Stock};
+use sluicegate::provider::{AttemptSettings, PoolSettings, Progress, Provider, Reached, Stock};
 use sluicegate::queue::ByteBudget;
 use sluicegate::recycle::Limits;
 use sluicegate::sync::{Threads, limits};
@@ -137,7 +137,10 @@ impl IdlePool {
     }
 
     fn round_trip(&self, call: &Arc<Call>) -> bool {
-        let outcome = self.provider.as_ref().map(|provider| provider.attempt(call, &self.model, 1, None).result);
+        let outcome = self
+            .provider
+            .as_ref()
+            .map(|provider| provider.attempt(call, &self.model, &Progress::default(), None).result);
         matches!(outcome, Some(Ok(Reached::Answer(..))))
     }
 }

@@ -143,6 +143,14 @@ pub struct Timing {
     pub backoff: Duration,
 }
 
+impl std::ops::AddAssign for Timing {
+    fn add_assign(&mut self, other: Self) {
+        self.queue += other.queue;
+        self.upstream += other.upstream;
+        self.backoff += other.backoff;
+    }
+}
+
 impl Timing {
     /// What the gateway itself took: total less queue, upstream and back-off.
     #[must_use]

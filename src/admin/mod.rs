@@ -44,7 +44,7 @@ impl Admin {
         let pages = pages::Pages::new(gateway.clone(), stats);
         let backend = tiny::Backend::start(gateway.threads(), Arc::new(pages))?;
         let config = gateway.config();
-        let own = Limits::of(config, Role::Admin);
+        let own = Limits::of(&config, Role::Admin);
         let limits = Limits { max_connections: MAX_CONNECTIONS, max_body_bytes: MAX_BODY, ..own };
         let guard = guard::Guard::new(backend.path(), bound, &config.server, gateway.strangers().clone());
         let server =

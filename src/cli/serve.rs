@@ -92,7 +92,11 @@ fn banner(gateway: &Gateway, front: &Front, admin: &Admin) -> String {
         Some(tls) if tls.client_ca_file.is_none() => " --insecure",
         Some(_) => " --insecure --cert CLIENT.pem --key CLIENT.key",
     };
-    let model = if gateway.provider_names().contains(&"sim") { "sim/lorem-40+gap-50ms" } else { "PROVIDER/MODEL" };
+    let model = if gateway.provider_names().iter().any(|name| name == "sim") {
+        "sim/lorem-40+gap-50ms"
+    } else {
+        "PROVIDER/MODEL"
+    };
     let _ = writeln!(
         text,
         "\ncurl -N{tls} {scheme}://{}/v1/chat/completions{key} -H 'content-type: application/json' \

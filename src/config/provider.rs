@@ -12,9 +12,11 @@ use super::raw::join;
 use super::section::Section;
 use super::server::required_value;
 use super::types::{
-    Client, Key, Kind, Network, Optimization, Policy, Provider, Queue, Scaling, Sizing, StreamGarbage, ThreadLimits,
+    Client, Key, Kind, Network, Optimization, Policy, Provider, Queue, Retries, Scaling, Sizing, StreamGarbage,
+    ThreadLimits,
 };
 use crate::secret::REDACTED;
+use crate::time::Backoff;
 
 /// The most workers where the thread limit is the machine's: what `pid_max` is on most of them.
 const MOST_WORKERS: usize = 32_768;
@@ -191,7 +193,6 @@ fn network(
     well_known: Option<&WellKnown>,
     has_key: bool,
 ) -> Option<Network> {
-    const RETRIES: &str = "trying again on the same target";
     let (ms, most) = (millis(1), secs(DAY));
     let given = s.raw("base_url").is_some_and(|value| !value.is_null());
     let base = s.get("base_url", Url(well_known.map(|known| known.base_url)));
@@ -207,15 +208,11 @@ fn network(
         stream_idle_timeout: s.get("stream_idle_timeout_in_seconds", Span(secs(60)).hard(ms, most)),
         stream_max_duration: s.get("stream_max_duration", Span(secs(1800)).hard(ms, most)),
         idle_connection_timeout: s.get("idle_connection_timeout", Span(secs(30)).hard(ms, most)),
+        retries: retries(s),
         extra_headers: extra_headers(s, has_key),
         ca_cert_pem: s.get("ca_cert_pem", Certificates),
         allow_private: kind == Some(Kind::Sim) || base.as_ref().is_some_and(|base: &BaseUrl| base.private),
     };
-    s.absent("max_retries", json!(0), RETRIES);
-    // They say how to retry, not that it is wanted: harmless while there is none.
-    s.get("retry_after_patience", Span(secs(10)).hard(secs(0), most));
-    s.get("retry_backoff_initial", Span(millis(500)).hard(secs(0), most));
-    s.get("retry_backoff_max", Span(secs(5)).hard(secs(0), most));
     s.absent("proxy", json!(null), "going through a proxy");
     s.foreign(known::NETWORK);
 
@@ -227,6 +224,22 @@ fn network(
         return None;
     }
     Some(network)
+}
+
+fn retries(s: &mut Section<'_>) -> Retries {
+    let (usual, most) = (Retries::default(), secs(DAY));
+    let backoff = Backoff {
+        initial: s.get("retry_backoff_initial", Span(usual.backoff.initial).hard(secs(0), most)),
+        max: s.get("retry_backoff_max", Span(usual.backoff.max).hard(secs(0), most)),
+    };
+    if backoff.initial > backoff.max {
+        s.problem("retry_backoff_initial", "it is longer than retry_backoff_max, the longest pause");
+    }
+    Retries {
+        most: s.get("max_retries", Count(usual.most as usize).hard(0, 100)) as u32,
+        backoff,
+        patience: s.get("retry_after_patience", Span(usual.patience).hard(secs(0), most)),
+    }
 }
 
 /// Headers for every request; their values may hold keys, so that none is ever shown.

@@ -13,6 +13,7 @@ use super::tls::Tls;
 use crate::recycle;
 use crate::secret::{Digest, REDACTED, Secret};
 use crate::sync::LockTimes;
+use crate::time::Backoff;
 
 /// The gateway's listeners and their limits.
 #[derive(Clone, Debug)]
@@ -259,6 +260,24 @@ pub struct Optimization {
     pub error_rate: Option<f64>,
 }
 
+/// When a failed attempt is made again on the same target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retries {
+    /// Tries after the first; 2 by default.
+    pub most: u32,
+    /// The pause before each.
+    pub backoff: Backoff,
+    /// The longest `Retry-After` that is waited for; past it the next target is tried at once.
+    pub patience: Duration,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        let backoff = Backoff { initial: Duration::from_millis(500), max: Duration::from_secs(5) };
+        Self { most: 2, backoff, patience: Duration::from_secs(10) }
+    }
+}
+
 /// A provider's key.
 #[derive(Clone, Debug)]
 pub struct Key {
@@ -307,6 +326,8 @@ pub struct Network {
     pub stream_max_duration: Duration,
     /// How long a connection to the provider is kept for the next request.
     pub idle_connection_timeout: Duration,
+    /// When a failed attempt is made again.
+    pub retries: Retries,
     /// Headers sent with every request. Their values count as secrets.
     pub extra_headers: Vec<(String, String)>,
     /// Certificates that are trusted beside the usual ones.
@@ -327,6 +348,7 @@ impl fmt::Debug for Network {
             .field("stream_idle_timeout", &self.stream_idle_timeout)
             .field("stream_max_duration", &self.stream_max_duration)
             .field("idle_connection_timeout", &self.idle_connection_timeout)
+            .field("retries", &self.retries)
             .field("extra_headers", &names)
             .field("ca_cert_pem", &self.ca_cert_pem.is_some())
             .field("allow_private", &self.allow_private)

@@ -54,7 +54,7 @@ impl Front {
         let config = gateway.config();
         let (cors, compressors) = (Cors::new(&config.server.cors_origins), Compressors::new());
         let service = Arc::new(Api { gateway: gateway.clone(), door: Door::new(gateway), cors, compressors });
-        let mut limits = Limits::of(config, Role::Conn);
+        let mut limits = Limits::of(&config, Role::Conn);
         if let Some(room) = gateway.client_connections() {
             limits.max_turned_away = room.turned_away;
             let most = limits.max_connections;

@@ -5,6 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
+use arc_swap::ArcSwap;
+
+use super::house::House;
 use super::load::Load;
 use super::requests::Requests;
 use super::samples::Samples;
@@ -165,13 +168,13 @@ impl Builder {
         let tls = config.server.tls.as_ref();
         let certificates = tls.map(|tls| Certificates::load(tls).map(Arc::new)).transpose()?;
         let watchdog = Watchdog::start(&threads, &providers, &stock, &load, certificates.clone(), &events, every)?;
+        let house = House { config: Arc::new(config), providers };
         let inner = Inner {
-            providers,
+            house: ArcSwap::from_pointee(house),
             sim,
             stock,
             bytes,
             load,
-            config,
             requests,
             samples: Samples::new(),
             strangers: Strangers::new(events.clone()),
@@ -252,5 +255,6 @@ fn attempt_settings(provider: &config::Provider) -> AttemptSettings {
         stream_max_duration: network.stream_max_duration,
         stream_garbage: provider.stream_garbage,
         early_keepalive: provider.early_keepalive,
+        retries: network.retries,
     }
 }

@@ -7,14 +7,16 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::attempts::{self, Outcomes};
+use super::house::{House, Plan};
 use super::load::{self, Connections, Place};
 use super::requests::RequestGuard;
 use super::{Gateway, Phase};
 use crate::config::Scope;
-use crate::error::{Attempt, Code, Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::ids::RequestId;
 use crate::model::{Answer, BodyFields, Call, Operation, Priority, Sink, SinkError, StreamEnd, StreamHead, Timing};
-use crate::provider::{Outcome, Reached};
+use crate::provider::Reached;
 use crate::queue::Bytes;
 use crate::recycle::Buffer;
 use crate::sync::CancelToken;
@@ -78,9 +80,10 @@ impl Gateway {
     /// Runs a request to its end, or until its stream has begun.
     pub fn handle(&self, call: &Arc<Call>, guard: RequestGuard, sink: Option<Box<dyn Sink>>) -> Handled {
         let mut guard = guard;
-        let prepared = self.prepare(call);
-        let (provider, model) = match prepared {
-            Ok(target) => target,
+        // Kept until the request ends or its stream has begun, so that what it resolved stays there.
+        let house = self.house();
+        let plan = match self.plan(&house, call) {
+            Ok(plan) => plan,
             Err(error) => {
                 let spent = Timing::default().spent(call.arrived, now());
                 let error = error.with_request_id(&call.request_id).with_spent(spent);
@@ -88,12 +91,11 @@ impl Gateway {
                 return Handled::Failed(error, sink);
             }
         };
-        let begun = now();
         let (tracked, kept) = match sink {
             Some(inner) => (Some(Box::new(Tracked { inner: Some(inner), guard: Some(guard) }) as Box<dyn Sink>), None),
             None => (None, Some(guard)),
         };
-        let Outcome { result, timing, sink } = provider.attempt(call, &model, 1, tracked);
+        let Outcomes { result, progress, sink } = attempts::run(call, &plan, tracked);
         let (sink, mut guard) = match sink.map(Tracked::open) {
             Some((inner, guard)) => (inner, guard),
             None => (None, kept),
@@ -101,7 +103,7 @@ impl Gateway {
         match result {
             Ok(Reached::Streaming) => Handled::Streaming,
             Ok(Reached::Answer(mut answer, held)) => {
-                answer.served.overhead = timing.overhead(call.arrived, now());
+                answer.served.overhead = progress.spent.overhead(call.arrived, now());
                 let Some(mut guard) = guard else {
                     let error = Error::new(Code::Internal, "a whole answer came where a stream was asked for");
                     return Handled::Failed(error.with_request_id(&call.request_id), sink);
@@ -114,10 +116,8 @@ impl Gateway {
                 Handled::Answer(answer, guard, sink)
             }
             Err(error) => {
-                let attempt =
-                    Attempt::of(provider.name(), &model, Some(&error), now().saturating_duration_since(begun));
-                let spent = timing.spent(call.arrived, now());
-                let error = error.with_request_id(&call.request_id).with_attempts(vec![attempt]).with_spent(spent);
+                let spent = progress.spent.spent(call.arrived, now());
+                let error = error.with_request_id(&call.request_id).with_attempts(progress.tried).with_spent(spent);
                 if let Some(guard) = &mut guard {
                     guard.note_overhead(spent.overhead);
                     guard.fail(&error);
@@ -179,7 +179,7 @@ impl Gateway {
     /// `None` where descriptors are without a limit.
     #[must_use]
     pub fn client_connections(&self) -> Option<Connections> {
-        load::connections(self.config())
+        load::connections(&self.config())
     }
 
     /// The call of a library caller's body, which is held until the request ends.
@@ -204,21 +204,11 @@ impl Gateway {
         }
     }
 
-    fn prepare(&self, call: &Call) -> Result<(&Arc<crate::provider::Provider>, Arc<str>)> {
+    fn plan(&self, house: &House, call: &Call) -> Result<Plan> {
         if self.phase() >= Phase::Draining {
             return Err(Error::new(Code::ShuttingDown, "the gateway is shutting down"));
         }
-        if !call.fields.fallbacks.is_empty() {
-            let text = "fallbacks are not built yet in this version; leave the field out or empty";
-            return Err(Error::new(Code::Unsupported, text).with_param("fallbacks"));
-        }
-        let (provider, model) = self.permitted(&call.fields.model, call.prefix, &call.scope)?;
-        // Whoever may use all of a provider's models may name several; what a list of them means is the provider's to say.
-        if call.fields.models && !call.scope.allows_all(provider.name()) {
-            let text = "'models' names further models of the provider, not all of which this gateway key may use";
-            return Err(Error::new(Code::Forbidden, text).with_param("models"));
-        }
-        Ok((provider, model.into()))
+        house.plan(call)
     }
 }
 

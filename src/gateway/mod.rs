@@ -4,11 +4,13 @@
 //! that waits for them anyway; what runs on threads of the gateway's own are the providers' workers. It opens no listener:
 //! the data plane is `front`, the admin plane `admin`, and both are put on top of a gateway by whoever wants them.
 //!
-//! Read `call` for a request's way, `load` for whether it comes in at all, `requests` for how it is counted, `shutdown` for
+//! Read `call` for a request's way, `attempts` for its tries, `house` for where they go, `load` for whether it comes in at all, `requests` for how it is counted, `shutdown` for
 //! the end.
 
+mod attempts;
 mod build;
 mod call;
+mod house;
 mod load;
 mod overload;
 mod requests;
@@ -27,6 +29,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use serde::Serialize;
 
 pub use build::{Builder, StartError};
@@ -38,17 +41,17 @@ pub use snapshot::{Blocked, Process, Snapshot};
 pub use strangers::Strangers;
 pub use stream::ChatStream;
 
-use crate::config::{self, Config, Kind, Scope};
-use crate::error::{Code, Error, Result};
+use crate::config::{self, Config, Kind};
+use crate::error::Result;
 use crate::events::Events;
 use crate::http::{Certificates, Watcher};
-use crate::provider::{Provider, Stock};
+use crate::provider::Stock;
 use crate::queue::ByteBudget;
 use crate::recycle::Buffer;
-use crate::route;
 use crate::sim::Sim;
 use crate::sync::{Slot, Threads};
 use crate::wire::openai::{ChatReply, ChatRequest};
+use house::House;
 use load::Load;
 use requests::Requests;
 use samples::Samples;
@@ -83,12 +86,11 @@ pub struct Gateway(Arc<Inner>);
 
 /// Field order is drop order: the providers end before what they stand on.
 struct Inner {
-    providers: Vec<Arc<Provider>>,
+    house: ArcSwap<House>,
     sim: Arc<SimHost>,
     stock: Stock,
     bytes: ByteBudget,
     load: Arc<Load>,
-    config: Config,
     requests: Arc<Requests>,
     samples: Samples,
     events: Events,
@@ -189,8 +191,8 @@ impl Gateway {
 
     /// The configuration in force.
     #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.0.config
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.0.house.load().config)
     }
 
     /// The last events.
@@ -229,7 +231,7 @@ impl Gateway {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         use crate::provider::PoolPhase;
-        self.phase() == Phase::Running && self.0.providers.iter().all(|p| p.phase() == PoolPhase::Ready)
+        self.phase() == Phase::Running && self.house().providers.iter().all(|p| p.phase() == PoolPhase::Ready)
     }
 
     /// A short summary for a person or a script, as both planes give it at `/health`.
@@ -245,8 +247,8 @@ impl Gateway {
 
     /// The providers' names, in the order of the configuration.
     #[must_use]
-    pub fn provider_names(&self) -> Vec<&str> {
-        self.0.providers.iter().map(|provider| &**provider.name()).collect()
+    pub fn provider_names(&self) -> Vec<String> {
+        self.house().names().into_iter().map(str::to_owned).collect()
     }
 
     /// A handle that keeps the gateway not alive.
@@ -303,29 +305,8 @@ impl Gateway {
         snapshot::take(&self.0)
     }
 
-    /// Finds what `name` leads to, if `scope` has it. One that leads nowhere is forbidden, too, where there is a
-    /// restriction: nobody learns what there is beyond it.
-    fn permitted<'a>(
-        &self,
-        name: &'a str,
-        prefix: Option<&'a str>,
-        scope: &Scope,
-    ) -> Result<(&Arc<Provider>, &'a str)> {
-        match self.target(name, prefix) {
-            Ok((provider, model)) if scope.allows(provider.name(), model) => Ok((provider, model)),
-            Err(error) if scope.is_any() => Err(error),
-            _ => Err(scope.forbidden(name)),
-        }
-    }
-
-    /// Finds the provider that serves `name`, and the model's name there. Under a prefix route a bare name means the
-    /// provider of that `prefix`.
-    fn target<'a>(&self, name: &'a str, prefix: Option<&'a str>) -> Result<(&Arc<Provider>, &'a str)> {
-        let names = self.provider_names();
-        let target = route::resolve(name, prefix, &names)?;
-        let found = self.0.providers.iter().find(|provider| &**provider.name() == target.provider);
-        let provider = found.ok_or_else(|| Error::new(Code::Internal, "a routed provider is gone"))?;
-        Ok((provider, target.model))
+    fn house(&self) -> Arc<House> {
+        self.0.house.load_full()
     }
 }
 

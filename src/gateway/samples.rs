@@ -54,7 +54,8 @@ impl Samples {
     }
 
     pub(super) fn take(&self, inner: &Inner) {
-        let providers = inner.providers.iter().map(|provider| ProviderSample::of(&provider.stats())).collect();
+        let providers =
+            inner.house.load().providers.iter().map(|provider| ProviderSample::of(&provider.stats())).collect();
         let sample = Sample { at: now(), requests: inner.requests.ended(), providers };
         let mut samples = self.0.lock();
         let old = samples.partition_point(|each| sample.at.saturating_duration_since(each.at) > WINDOW);

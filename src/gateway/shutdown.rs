@@ -57,7 +57,7 @@ impl Gateway {
 impl Inner {
     fn drain(&self) {
         if self.advance(Phase::Draining) {
-            self.providers.iter().for_each(|provider| provider.drain());
+            self.house.load().providers.iter().for_each(|provider| provider.drain());
         }
     }
 
@@ -81,7 +81,7 @@ impl Inner {
         let mut report = ShutdownReport { finished: under_way.saturating_sub(left), ..ShutdownReport::default() };
         self.advance(Phase::Stopped);
         // All are told before the first is waited for: one that is stuck keeps none of the others.
-        let halted = Provider::halt_all(&self.providers);
+        let halted = Provider::halt_all(&self.house.load().providers);
         let until = Deadline::after(JOIN_WAIT);
         for halt in halted {
             let end = halt.join(until);

@@ -64,7 +64,7 @@ pub(super) fn take(inner: &Inner) -> Snapshot {
     requests.max_in_flight = inner.load.most();
     requests.buffered_bytes = inner.bytes.held();
     let mut providers: Vec<(String, ProviderStats)> =
-        inner.providers.iter().map(|provider| (provider.name().to_string(), provider.stats())).collect();
+        inner.house.load().providers.iter().map(|provider| (provider.name().to_string(), provider.stats())).collect();
     let samples: Vec<_> = providers.iter().map(|(_, stats)| ProviderSample::of(stats)).collect();
     if let Some(rates) = inner.samples.rates(now(), inner.requests.ended(), &samples) {
         requests.throughput_per_s = Some(rates.requests_per_s);

@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 
 use super::face::{Face, WorkerState};
 use super::figures::Running;
+use super::gate::{Done, Pass};
 use super::headers;
-use super::job::{Job, Payload, Reached, Reply, Responder};
+use super::job::{Job, Payload, Progress, Reached, Reply, Responder};
 use super::pool::{Shared, cancelled};
 use super::{relay, whole};
-use crate::config::StreamGarbage;
+use crate::config::{Retries, StreamGarbage};
 use crate::error::{Code, Error};
 use crate::model::{Answer, Call, Operation, Served, Timing, Usage};
 use crate::queue::{ByteBudget, Bytes, Permit};
@@ -91,6 +92,8 @@ pub struct AttemptSettings {
     pub stream_garbage: StreamGarbage,
     /// Whether silence is filled before the first event too.
     pub early_keepalive: bool,
+    /// When a failed attempt is made again.
+    pub retries: Retries,
 }
 
 impl fmt::Debug for AttemptSettings {
@@ -119,6 +122,7 @@ impl AttemptSettings {
             stream_max_duration: limit,
             stream_garbage: StreamGarbage::Skip,
             early_keepalive: false,
+            retries: Retries::default(),
         }
     }
 }
@@ -182,6 +186,7 @@ impl Scratch {
 
 /// An attempt under way. Field order is drop order: the place goes back, the job is counted, and then its waiter hears.
 pub(super) struct Active {
+    pub(super) pass: Pass,
     pub(super) permit: Permit,
     pub(super) running: Running,
     /// Held only as long as a sink may stand in it: the waiter gives the shell back once nobody else holds it.
@@ -189,7 +194,7 @@ pub(super) struct Active {
     pub(super) responder: Responder,
     pub(super) call: Arc<Call>,
     pub(super) model: Arc<str>,
-    pub(super) attempt: u32,
+    pub(super) progress: Progress,
     pub(super) taken: Instant,
     pub(super) queue: Duration,
 }
@@ -201,12 +206,14 @@ impl Active {
         Timing { queue: self.queue, upstream, ..Timing::default() }
     }
 
-    pub(super) fn served(&self, shared: &Shared, timing: Timing) -> Served {
+    /// Who answers, and where the time of this attempt and of those before it went.
+    pub(super) fn served(&self, shared: &Shared, mut timing: Timing) -> Served {
+        timing += self.progress.spent;
         Served {
             provider: Arc::clone(&shared.settings.name),
             model: self.model.to_string(),
-            attempts: self.attempt,
-            fallbacks: 0,
+            attempts: self.progress.attempts + 1,
+            fallbacks: self.progress.fallbacks,
             timing,
             overhead: timing.overhead(self.call.arrived, now()),
         }
@@ -219,10 +226,20 @@ impl Active {
         if matches!(&result, Err(error) if matches!(error.status(), 401 | 403)) {
             shared.figures.key_failed.inc();
         }
-        let Self { permit, running, job, responder, .. } = self;
+        let Self { pass, permit, running, job, responder, .. } = self;
         match &result {
-            Ok(_) => running.succeed(),
-            Err(error) => running.fail(error),
+            Ok(reached) => {
+                let usage = match reached {
+                    Reached::Answer(answer, _) => answer.usage,
+                    Reached::Streaming => None,
+                };
+                pass.end(Ok(&Done { usage, took: timing.upstream }));
+                running.succeed();
+            }
+            Err(error) => {
+                pass.end(Err(error));
+                running.fail(error);
+            }
         }
         drop((permit, job));
         responder.answer(Reply { result, timing });
@@ -238,14 +255,14 @@ pub(crate) fn run(
     taken: Instant,
     scratch: &mut Scratch,
 ) {
-    let Payload { permit, entry, responder, call, model, submitted, attempt, .. } = payload;
+    let Payload { pass, permit, entry, responder, call, model, submitted, progress, .. } = payload;
     let queue = taken.saturating_duration_since(submitted);
     let running = entry.taken();
     let streamed = call.fields.stream;
     let forwarded = call.operation.is_forward();
     // What is forwarded brings its sink, too: whether its answer is relayed is known by the answer's head.
     let job = (streamed || forwarded).then_some(job);
-    let active = Active { permit, running, job, responder, call, model, attempt, taken, queue };
+    let active = Active { pass, permit, running, job, responder, call, model, progress, taken, queue };
     let limit = Deadline::from(taken, shared.attempt.limit(streamed));
     let until = active.call.deadline.map_or(limit, |deadline| deadline.earlier(limit));
     match open(shared, face, &active, until, scratch) {

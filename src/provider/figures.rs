@@ -37,6 +37,9 @@ pub(crate) struct Figures {
     pub(crate) timed_out: Counter,
     pub(crate) cancelled: Counter,
     pub(crate) results_discarded: Counter,
+    /// Attempts made again here, and requests that left for another target.
+    pub(crate) retries: Counter,
+    pub(crate) fallbacks: Counter,
     /// Jobs ended by the pool's end: those that ran, and those that still waited.
     pub(crate) cut: Counter,
     pub(crate) swept: Counter,

@@ -16,7 +16,8 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::figures::{Entry, Figures};
-use crate::error::{Code, Error};
+use super::gate::Pass;
+use crate::error::{Attempt, Code, Error};
 use crate::model::{Answer, Call, Priority, Sink, Timing};
 use crate::queue::{Bytes, Permit, Queued};
 use crate::recycle::{Joint, Recycle};
@@ -116,10 +117,24 @@ impl Drop for Responder {
     }
 }
 
+/// What a request has behind it when an attempt begins: for the headers of an answer, and for what an error lists.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// Attempts made.
+    pub attempts: u32,
+    /// Targets left for another.
+    pub fallbacks: u32,
+    /// Where the time went.
+    pub spent: Timing,
+    /// The attempts themselves.
+    pub tried: Vec<Attempt>,
+}
+
 /// What a worker needs to serve a job. Field order is drop order: a dropped payload is counted, and waits no more, before
 /// its place goes to another, so that never more wait than there are places; its responder answers last.
 #[derive(Debug)]
 pub(crate) struct Payload {
+    pub(crate) pass: Pass,
     pub(crate) entry: Entry,
     pub(crate) permit: Permit,
     pub(crate) responder: Responder,
@@ -130,8 +145,7 @@ pub(crate) struct Payload {
     pub(crate) submitted: Instant,
     /// Until when a worker may take it.
     pub(crate) wait_until: Deadline,
-    /// Attempts made and targets left so far, for the answer's headers.
-    pub(crate) attempt: u32,
+    pub(crate) progress: Progress,
 }
 
 /// One job, shared by its waiter and its lane; pooled.

@@ -7,9 +7,12 @@
 //! `scaler` (when), `staffing` (how), `roster` (who) and `supervisor` (whose thread).
 
 mod attempt;
+mod budget;
+mod classify;
 mod ending;
 mod face;
 mod figures;
+mod gate;
 mod headers;
 mod job;
 mod plan;
@@ -31,10 +34,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use attempt::{AttemptSettings, Paths};
+pub(crate) use classify::{Blame, Next, judge};
 pub use ending::PoolEnd;
 pub use face::{WorkerRow, WorkerState};
-pub use job::{Job, Reached, ReplyChannel};
+pub(crate) use gate::KeyReady;
+pub use job::{Job, Progress, Reached, ReplyChannel};
 pub use plan::{Plan, PlanError, RetryStrategy};
+pub(crate) use pool::cancelled;
 pub use pool::{PoolPhase, PoolSettings, StartupTimes};
 pub use scaler::{Change, Direction, Reason};
 pub use snapshot::{
@@ -44,23 +50,26 @@ pub use snapshot::{
 pub use stock::{Pools, Stock};
 pub use vitals::{PoolVitals, RunningJob};
 
+use crate::config::Retries;
 use crate::error::Error;
 use crate::events::Events;
 use crate::model::{Call, Sink, Timing};
 use crate::queue::ByteBudget;
 use crate::sync::threads::SpawnError;
 use crate::sync::{Threads, threads};
-use crate::time::Deadline;
+use crate::time::{Deadline, now};
 use crate::transport::Transport;
 use attempt::Attempt;
+use budget::RetryBudget;
 use ending::Halted;
-use pool::{Pool, Refused};
+use pool::{Pool, Refused, since};
 use ticket::Waited;
 
 /// A provider that takes attempts.
 #[derive(Debug)]
 pub struct Provider {
     pool: Pool,
+    budget: RetryBudget,
     key_name: Option<String>,
 }
 
@@ -105,7 +114,8 @@ impl Provider {
         resources: Duration,
     ) -> Result<Self, SpawnError> {
         let attempt = Attempt { settings: attempt, transport, bytes };
-        Ok(Self { pool: Pool::start(pool, attempt, threads, events, stock, resources)?, key_name })
+        let pool = Pool::start(pool, attempt, threads, events, stock, resources)?;
+        Ok(Self { pool, budget: RetryBudget::new(now()), key_name })
     }
 
     /// The provider's name.
@@ -121,13 +131,29 @@ impl Provider {
     }
 
     /// Makes one attempt on the calling thread's behalf, and waits for it. With a `sink`, a stream is relayed into it.
-    pub fn attempt(&self, call: &Arc<Call>, model: &Arc<str>, number: u32, sink: Option<Box<dyn Sink>>) -> Outcome {
+    pub fn attempt(
+        &self,
+        call: &Arc<Call>,
+        model: &Arc<str>,
+        progress: &Progress,
+        sink: Option<Box<dyn Sink>>,
+    ) -> Outcome {
         let shared = self.pool.shared();
-        // What is waited for a place and a worker, and then for the worker's answer.
-        let limit = shared.attempt.limit(call.fields.stream);
+        // What is waited for leave, for a place and a worker, and then for the worker's answer.
+        let (limit, patience) = (shared.attempt.limit(call.fields.stream), shared.settings.wait_timeout);
         let has_sink = sink.is_some();
-        let _due = threads::due(shared.settings.wait_timeout.saturating_add(limit));
-        match self.pool.submit(call, model, number, sink) {
+        let _due = threads::due(patience.saturating_mul(2).saturating_add(limit));
+        let asked = now();
+        let leave_by = Deadline::from(asked, patience);
+        let leave_by = call.deadline.map_or(leave_by, |deadline| deadline.earlier(leave_by));
+        let pass = match shared.gate.enter(call, model, leave_by) {
+            Ok(pass) => pass,
+            Err(error) => {
+                let timing = Timing { queue: since(asked), ..Timing::default() };
+                return Outcome { result: Err(error.with_provider(self.name())), timing, sink };
+            }
+        };
+        match self.pool.submit(call, model, pass, progress, sink) {
             Ok(ticket) => {
                 let Waited { result, timing, sink } =
                     ticket.wait(&call.cancel, call.deadline, call.fields.stream, has_sink);
@@ -135,6 +161,34 @@ impl Provider {
             }
             Err(Refused { error, sink, timing }) => Outcome { result: Err(error), timing, sink },
         }
+    }
+
+    /// When a failed attempt here is made again.
+    #[must_use]
+    pub fn retries(&self) -> &Retries {
+        &self.pool.shared().attempt.settings.retries
+    }
+
+    /// Takes one retry from the provider's budget; `false` if it has none left.
+    pub(crate) fn may_retry(&self, now: Instant) -> bool {
+        let shared = self.pool.shared();
+        let retries = shared.figures.retries.get();
+        self.budget.take(now, shared.gate.entered.get().saturating_sub(retries))
+    }
+
+    /// When `model` can be asked with a key again, after a failure that was a key's.
+    pub(crate) fn key_ready(&self, blame: Blame, model: &str, now: Instant) -> KeyReady {
+        self.pool.shared().gate.key_ready(blame, model, now)
+    }
+
+    /// Counts a retry.
+    pub(crate) fn note_retry(&self) {
+        self.pool.shared().figures.retries.inc();
+    }
+
+    /// Counts that a request left for another target.
+    pub(crate) fn note_fallback(&self) {
+        self.pool.shared().figures.fallbacks.inc();
     }
 
     /// Says that nothing new comes; what is under way goes on.

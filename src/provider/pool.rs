@@ -19,7 +19,8 @@ use serde::Serialize;
 use super::attempt::Attempt;
 use super::face::{Face, WorkerState};
 use super::figures::{Entry, Figures, Unserved};
-use super::job::{Job, Payload};
+use super::gate::{Gate, Pass};
+use super::job::{Job, Payload, Progress};
 use super::plan::BUFFER_FACTOR;
 use super::roster::Roster;
 use super::staffing::{Crew, Staffing};
@@ -129,6 +130,7 @@ pub(crate) struct Shared {
     pub(crate) permits: Permits,
     pub(crate) figures: Arc<Figures>,
     pub(crate) attempt: Attempt,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) threads: Threads,
     pub(crate) events: Events,
     pub(super) drain_rate: DrainRate,
@@ -210,6 +212,7 @@ impl Pool {
             permits,
             figures,
             attempt,
+            gate: Arc::new(Gate::new()),
             threads: threads.clone(),
             events,
             drain_rate: DrainRate::default(),
@@ -294,7 +297,8 @@ impl Pool {
         &self,
         call: &Arc<Call>,
         model: &Arc<str>,
-        attempt: u32,
+        pass: Pass,
+        progress: &Progress,
         sink: Option<Box<dyn Sink>>,
     ) -> Result<Ticket, Refused> {
         let shared = self.shared();
@@ -315,6 +319,7 @@ impl Pool {
         entry.accepted();
         let replies = shared.stock.replies.acquire();
         let payload = Payload {
+            pass,
             permit,
             entry,
             responder: replies.responder(&shared.figures),
@@ -322,7 +327,7 @@ impl Pool {
             model: Arc::clone(model),
             submitted,
             wait_until,
-            attempt,
+            progress: progress.clone(),
         };
         let job = shared.stock.jobs.acquire(|job| job.fill(call.priority, payload, sink));
         let pushed = shared.lanes.push(Joint::clone(&job));

@@ -22,8 +22,9 @@ use std::time::{Duration, Instant};
 use super::attempt::{Active, Scratch, coded, count_tokens, is_of, masked, transport_error};
 use super::face::{Face, WorkerState};
 use super::figures::Running;
+use super::gate::{Done, Pass};
 use super::headers;
-use super::job::{Reached, Reply};
+use super::job::{Progress, Reached, Reply};
 use super::pool::{Shared, cancelled};
 use crate::config::StreamGarbage;
 use crate::error::{Attempt, Code, Error};
@@ -208,8 +209,8 @@ pub(super) fn run(
     let timing = active.timing();
     let headers = headers::for_client(incoming.headers, &settings.mask, forwarded);
     let head = StreamHead { kind, headers, served: active.served(shared, timing) };
-    let Active { permit, running, responder, call, model, taken, queue, .. } = active;
-    let streaming = Streaming { permit, running, call, model, queue, taken, began: now(), sink };
+    let Active { pass, permit, running, responder, call, model, progress, taken, queue, .. } = active;
+    let streaming = Streaming { pass, permit, running, call, model, progress, queue, taken, began: now(), sink };
     responder.answer(Reply { result: Ok(Reached::Streaming), timing });
     streaming.relay(shared, source, head, opened, scratch);
 }
@@ -270,10 +271,12 @@ fn open(
 
 /// A stream whose sink is the worker's. Field order is drop order: place and count go first, the client hears last.
 struct Streaming {
+    pass: Pass,
     permit: Permit,
     running: Running,
     call: Arc<Call>,
     model: Arc<str>,
+    progress: Progress,
     queue: Duration,
     taken: Instant,
     began: Instant,
@@ -299,16 +302,19 @@ impl Streaming {
             Ok(result) => (result, None),
             Err(panic) => (Err(panicked()), Some(panic)),
         };
-        if let Some(usage) = source.judge.as_ref().and_then(EventStream::usage) {
+        let usage = source.judge.as_ref().and_then(EventStream::usage);
+        if let Some(usage) = usage {
             count_tokens(shared, usage);
         }
         if let Some(first) = source.first_content {
             shared.figures.first_token_us.record_micros(first.saturating_duration_since(self.taken));
         }
-        shared.figures.note_service(self.queue, now().saturating_duration_since(self.taken));
-        let Self { permit, running, model, taken, sink, .. } = self;
+        let took = now().saturating_duration_since(self.taken);
+        shared.figures.note_service(self.queue, took);
+        let Self { pass, permit, running, model, progress, sink, .. } = self;
         match result {
             Ok(()) => {
+                pass.end(Ok(&Done { usage, took }));
                 running.succeed();
                 drop(permit);
                 sink.finish(StreamEnd::Complete);
@@ -317,12 +323,14 @@ impl Streaming {
                 while !until.passed() && matches!(source.body.read(&mut scratch.read, until), Ok(n) if n > 0) {}
             }
             Err(error) => {
+                pass.end(Err(&error));
                 running.fail(&error);
                 drop(permit);
                 drop(source);
                 let provider = &shared.settings.name;
-                let attempt = Attempt::of(provider, &model, Some(&error), now().saturating_duration_since(taken));
-                sink.finish(StreamEnd::Failed(error.with_provider(provider).with_attempts(vec![attempt])));
+                let mut attempts = progress.tried;
+                attempts.push(Attempt::of(provider, &model, Some(&error), took));
+                sink.finish(StreamEnd::Failed(error.with_provider(provider).with_attempts(attempts)));
             }
         }
         if let Some(panic) = panic {

@@ -9,7 +9,7 @@ use sluicegate::config::Pools;
 use sluicegate::events::Events;
 use sluicegate::gateway::CallOptions;
 use sluicegate::ids::RequestId;
-use sluicegate::provider::{AttemptSettings, PoolSettings, Provider, Stock};
+use sluicegate::provider::{AttemptSettings, PoolSettings, Progress, Provider, Stock};
 use sluicegate::queue::ByteBudget;
 use sluicegate::recycle::Limits;
 use sluicegate::sync::{CancelReason, CancelToken, Threads};
@@ -53,7 +53,7 @@ fn the_queues_head_and_what_runs_are_told_with_their_ages() {
         let fields = openai::parse_chat(&body).expect("good");
         let (request_id, cancel) = (RequestId::from_client(id), Some(token.clone()));
         let call = CallOptions { request_id, cancel, ..CallOptions::default() }.call(body, fields, now());
-        provider.attempt(&Arc::new(call), &"m".into(), 1, None)
+        provider.attempt(&Arc::new(call), &"m".into(), &Progress::default(), None)
     };
     scope(|scope| {
         let (ask, stays, leaves) = (&ask, CancelToken::new(), CancelToken::new());
@@ -112,7 +112,7 @@ fn a_worker_between_two_jobs_does_not_wait_for_one() {
                     let body = chat("m", false).into_bytes();
                     let fields = openai::parse_chat(&body).expect("good");
                     let call = Arc::new(CallOptions::default().call(body, fields, now()));
-                    provider.attempt(&call, &"m".into(), 1, None).result.expect("it is answered");
+                    provider.attempt(&call, &"m".into(), &Progress::default(), None).result.expect("it is answered");
                 }
             });
         }

@@ -10,7 +10,7 @@ use crate::events::Events;
 use crate::gateway::CallOptions;
 use crate::model::Call;
 use crate::provider::roster::Roster;
-use crate::provider::{AttemptSettings, Provider, Stock};
+use crate::provider::{AttemptSettings, Progress, Provider, Stock};
 use crate::queue::ByteBudget;
 use crate::recycle::Limits;
 use crate::sync::{LockTimes, Role, Threads};
@@ -71,7 +71,7 @@ fn no_job_is_lost_while_workers_retire_and_come_under_load() {
                 scope.spawn(move || {
                     let (mut random, model) = (fastrand::Rng::with_seed(seed), "m".into());
                     for _ in 0..JOBS {
-                        let outcome = provider.attempt(&call(), &model, 1, None);
+                        let outcome = provider.attempt(&call(), &model, &Progress::default(), None);
                         outcome.result.expect("it is answered");
                         if random.u8(0..4) == 0 {
                             std::thread::park_timeout(Duration::from_micros(random.u64(0..500)));
@@ -134,7 +134,7 @@ fn a_roster_that_is_stuck_for_a_while_is_no_reason_to_think_that_less_was_done()
     let provider = provider_with(&threads, LockTimes { default_timeout: short, max_timeout: FUSE }, || ());
     let (roster, model) = (&provider.pool.roster, "m".into());
     for _ in 0..20 {
-        provider.attempt(&call(), &model, 1, None).result.expect("it is answered");
+        provider.attempt(&call(), &model, &Progress::default(), None).result.expect("it is answered");
     }
     // What is compared with: a sample that nothing older stands before.
     let later = now() + OBSERVED + SAMPLE_EVERY;
@@ -157,7 +157,7 @@ fn a_roster_that_is_stuck_for_a_while_is_no_reason_to_think_that_less_was_done()
         evaluations
     });
     assert_eq!(evaluations, 0, "nothing is decided by what is not known");
-    provider.attempt(&call(), &model, 1, None).result.expect("it is answered");
+    provider.attempt(&call(), &model, &Progress::default(), None).result.expect("it is answered");
 }
 
 #[test]
@@ -189,7 +189,9 @@ fn a_thread_that_comes_free_after_a_refusal_is_had_at_once_and_not_at_the_next_l
     let other = threads.spawn(Role::Resolver, "other", move || assert!(other.channel().recv_timeout(FUSE).is_err()));
     let other = other.expect("there is room");
     std::thread::scope(|scope| {
-        let asked: Vec<_> = (0..2).map(|_| scope.spawn(|| provider.attempt(&call(), &"m".into(), 1, None))).collect();
+        let asked: Vec<_> = (0..2)
+            .map(|_| scope.spawn(|| provider.attempt(&call(), &"m".into(), &Progress::default(), None)))
+            .collect();
         let fuse = Deadline::after(FUSE);
         while provider.stats().workers.busy == 0 || roster.shared.lanes.standing() == 0 {
             assert!(!fuse.passed(), "one runs and one waits");
@@ -229,8 +231,9 @@ fn when_there_may_be_fewer_busy_workers_go_too_and_each_answers_first() {
         }
     };
     std::thread::scope(|scope| {
-        let asked: Vec<_> =
-            (0..BUSY).map(|_| scope.spawn(|| provider.attempt(&call(), &"m".into(), 1, None))).collect();
+        let asked: Vec<_> = (0..BUSY)
+            .map(|_| scope.spawn(|| provider.attempt(&call(), &"m".into(), &Progress::default(), None)))
+            .collect();
         eventually("all are busy", &|| workers().busy == BUSY as u64);
         let mut control = roster.staffing.control.lock(SCALING_WAIT).expect("it is had");
         let change = Change { direction: Direction::Down, from: BUSY, to: 2, reason: Reason::Utilisation };

@@ -87,6 +87,10 @@ pub mod classes {
         SINK = leaf("provider.sink");
         /// What a worker is at.
         FACE = leaf("provider.face");
+        /// A provider's keys: which rest.
+        KEYS = leaf("provider.keys");
+        /// A provider's retries that are left.
+        RETRY_BUDGET = leaf("provider.retry_budget");
         /// Admission: places taken, and who waits for one.
         PERMITS = leaf("queue.permits");
         /// The workers that wait for a job.

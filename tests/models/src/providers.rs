@@ -14,7 +14,7 @@ use crate::error::Code;
 use crate::events::Events;
 use crate::ids::RequestId;
 use crate::model::{Call, Operation, Priority, Sink, SinkError, StreamEnd, StreamHead};
-use crate::provider::{AttemptSettings, Outcome, PoolSettings, Provider, Reached, Stock};
+use crate::provider::{AttemptSettings, Outcome, PoolSettings, Progress, Provider, Reached, Stock};
 use crate::queue::ByteBudget;
 use crate::recycle::Limits;
 use crate::sync::{CancelReason, CancelToken, Threads};
@@ -109,7 +109,7 @@ impl House {
             thread::spawn(move || token.cancel(CancelReason::Caller));
         }
         thread::spawn(move || {
-            let outcome = provider.attempt(&call, &Arc::from("m"), 1, sink);
+            let outcome = provider.attempt(&call, &Arc::from("m"), &Progress::default(), sink);
             if let Ok(Reached::Answer(answer, _)) = &outcome.result {
                 let body = String::from_utf8_lossy(&answer.body);
                 assert!(body.contains(text), "another request's answer: {body}");

@@ -1,0 +1,223 @@
+//! The attempt loop: per target its tries, then the next target, under one deadline, on the thread that waits anyway.
+//!
+//! **Protocol.** An attempt's error is judged (`provider::judge`): the same target again after a pause, the same at once
+//! with another key, the next target, or nowhere. A pause holds no worker and no place, and ends when the request is
+//! cancelled. Once a stream's first event is on its way, the worker has the sink and nothing is tried again.
+//!
+//! **Pauses.** Full jitter under an exponential ceiling; where the provider said when to come again, that is waited for
+//! instead if it is within `retry_after_patience` and the deadline, and else the next target is tried at once. Retries are
+//! bounded per target by `max_retries` and per provider by its retry budget, so that they never become a storm (P12).
+//!
+//! **What a failed request is told.** The first target's last error that came from upstream, else its last own, with every
+//! attempt listed; but a request that was cancelled, or that comes while the gateway shuts down, hears of that.
+//!
+//! **Invariants.** I1: a sink comes back with the error. I5: every wait has a deadline and hears of a cancel.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::select;
+
+use super::house::{Plan, Target};
+use crate::error::{Attempt, Code, Error, Origin};
+use crate::model::{Call, Sink};
+use crate::provider::{KeyReady, Next, Outcome, Progress, Provider, Reached, judge};
+use crate::sync::{CancelReason, State, threads};
+use crate::time::now;
+
+/// How a request's attempts came out.
+pub(super) struct Outcomes {
+    /// The answer, word that the stream has begun, or the error that the request fails with.
+    pub(super) result: Result<Reached, Error>,
+    /// What was tried before the attempt that succeeded, or in all.
+    pub(super) progress: Progress,
+    /// The sink, if nothing was relayed into it.
+    pub(super) sink: Option<Box<dyn Sink>>,
+}
+
+/// What is done after a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Onward {
+    /// The same target, after this pause.
+    Again(Duration),
+    /// The same target at once, with another key.
+    Rotate,
+    /// The next target, of another model if the flag is set.
+    Leave { other_model: bool },
+    /// Nothing more.
+    End,
+}
+
+/// The most times that one target is tried with another key.
+const MOST_ROTATIONS: u32 = 3;
+
+/// Runs the attempts of `call` at the targets of `plan`.
+pub(super) fn run(call: &Arc<Call>, plan: &Plan, sink: Option<Box<dyn Sink>>) -> Outcomes {
+    let mut run = Run { call, progress: Progress::default(), told: None, has_sink: sink.is_some(), sink };
+    let mut too_small: Vec<&str> = Vec::new();
+    let mut left: Option<&Provider> = None;
+    let mut targets = plan.targets().peekable();
+    while let Some(target) = targets.next() {
+        if too_small.contains(&&*target.model) {
+            continue;
+        }
+        if let Some(left) = left {
+            left.note_fallback();
+            run.progress.fallbacks += 1;
+        }
+        match run.target(target, left.is_none(), targets.peek().is_none()) {
+            Ok(reached) => return run.over(Ok(reached)),
+            Err(Ended::Leave { other_model }) if !run.is_late() => {
+                if other_model {
+                    too_small.push(&target.model);
+                }
+            }
+            Err(_) => break,
+        }
+        left = Some(&target.provider);
+    }
+    let error = run.told.take().unwrap_or_else(|| Error::new(Code::Internal, "no attempt was made"));
+    run.over(Err(error))
+}
+
+/// How a target's tries ended, but for success.
+enum Ended {
+    Leave { other_model: bool },
+    End,
+}
+
+struct Run<'a> {
+    call: &'a Arc<Call>,
+    progress: Progress,
+    /// What the request would fail with now.
+    told: Option<Error>,
+    has_sink: bool,
+    sink: Option<Box<dyn Sink>>,
+}
+
+impl Run<'_> {
+    /// Tries one target until it succeeds or is to be left.
+    fn target(&mut self, target: &Target, is_first: bool, is_last: bool) -> Result<Reached, Ended> {
+        let Target { provider, model } = target;
+        let (mut retries, mut rotations) = (0, 0);
+        loop {
+            let begun = now();
+            let Outcome { result, timing, sink } = provider.attempt(self.call, model, &self.progress, self.sink.take());
+            self.sink = sink;
+            let error = match result {
+                Ok(reached) => {
+                    if let Reached::Answer(..) = reached {
+                        self.progress.spent += timing;
+                    }
+                    return Ok(reached);
+                }
+                Err(error) => error,
+            };
+            let ended = now();
+            self.progress.spent += timing;
+            self.progress.attempts += 1;
+            let attempt = Attempt::of(provider.name(), model, Some(&error), ended.saturating_duration_since(begun));
+            self.progress.tried.push(attempt);
+            let onward = self.onward(&error, target, is_last, (retries, rotations), ended);
+            self.note(error, is_first);
+            match onward {
+                Onward::Again(pause) => {
+                    if !self.pause(pause) {
+                        return Err(Ended::End);
+                    }
+                    retries += 1;
+                    provider.note_retry();
+                }
+                Onward::Rotate => {
+                    rotations += 1;
+                    provider.note_retry();
+                }
+                Onward::Leave { other_model } => return Err(Ended::Leave { other_model }),
+                Onward::End => return Err(Ended::End),
+            }
+        }
+    }
+
+    /// What comes after `error`.
+    fn onward(
+        &self,
+        error: &Error,
+        target: &Target,
+        is_last: bool,
+        (retries, rotations): (u32, u32),
+        now: Instant,
+    ) -> Onward {
+        let Target { provider, model } = target;
+        let is_cancelled = self.call.cancel.is_cancelled();
+        // What is forwarded may have had its effect already: it is sent once.
+        if is_cancelled || self.is_late() || self.call.operation.is_forward() || (self.has_sink && self.sink.is_none())
+        {
+            return Onward::End;
+        }
+        let verdict = judge(error);
+        let leave = Onward::Leave { other_model: verdict.next == Next::OtherModel };
+        let policy = provider.retries();
+        let wait = match verdict.next {
+            Next::Nowhere => return Onward::End,
+            Next::Other | Next::OtherModel => return leave,
+            Next::Key => match provider.key_ready(verdict.blame, model, now) {
+                KeyReady::Now if rotations < MOST_ROTATIONS => return Onward::Rotate,
+                KeyReady::Now | KeyReady::Never => return leave,
+                // How long a key rests of which nothing was said is a guess: whoever has another target need not wait for it.
+                KeyReady::In(_) if error.retry_after().is_none() && !is_last => return leave,
+                KeyReady::In(wait) => Some(wait),
+            },
+            Next::Same => error.retry_after(),
+        };
+        if retries >= policy.most {
+            return leave;
+        }
+        let pause = match wait {
+            Some(wait) if wait > policy.patience => return leave,
+            Some(wait) => wait,
+            None => policy.backoff.delay(retries, fastrand::f64()),
+        };
+        let in_time = self.call.deadline.is_none_or(|deadline| pause < deadline.remaining_at(now));
+        if in_time && provider.may_retry(now) { Onward::Again(pause) } else { leave }
+    }
+
+    /// Keeps what the request is told if nothing helps.
+    fn note(&mut self, error: Error, is_first: bool) {
+        let ends_all = matches!(error.code(), Code::ClientClosed | Code::ClientTooSlow | Code::ShuttingDown);
+        let is_better = self
+            .told
+            .as_ref()
+            .is_none_or(|told| is_first && (error.origin() == Origin::Provider || told.origin() != Origin::Provider));
+        if ends_all || is_better {
+            self.told = Some(error);
+        }
+    }
+
+    /// Waits; `false` if the request was cancelled meanwhile, which it is told then.
+    fn pause(&mut self, pause: Duration) -> bool {
+        let begun = now();
+        let cancel = &self.call.cancel;
+        let cancelled = {
+            let _due = threads::due(pause);
+            let _waiting = threads::enter(State::WaitingChannel);
+            select! {
+                recv(cancel.channel()) -> _ => true,
+                default(pause) => false,
+            }
+        };
+        self.progress.spent.backoff += now().saturating_duration_since(begun);
+        if cancelled {
+            let reason = cancel.reason().unwrap_or(CancelReason::Caller);
+            self.told = Some(crate::provider::cancelled(reason));
+        }
+        !cancelled
+    }
+
+    fn is_late(&self) -> bool {
+        self.call.deadline.is_some_and(|deadline| deadline.passed())
+    }
+
+    fn over(self, result: Result<Reached, Error>) -> Outcomes {
+        Outcomes { result, progress: self.progress, sink: self.sink }
+    }
+}
