@@ -210,7 +210,6 @@ fn a_part_that_is_not_built_is_refused_by_name() {
             with_provider(json!({"rate_limit": {"requests_per_minute": 5}})),
         ),
         ("providers.openai.stream_recovery", with_provider(json!({"stream_recovery": "buffer"}))),
-        ("providers.openai.network_config.max_retries", with_provider(json!({"network_config": {"max_retries": 2}}))),
         ("providers.openai.network_config.proxy", with_provider(json!({"network_config": {"proxy": "http://p"}}))),
         ("providers.openai.keys", with_provider(json!({"keys": [{"value": "a"}, {"value": "b"}]}))),
         ("providers.openai.keys[0].models", with_provider(json!({"keys": [{"value": "a", "models": ["gpt-4o"]}]}))),
@@ -545,7 +544,8 @@ fn the_effective_configuration_tells_what_is_in_force() {
     assert_eq!(openai["scaling"]["min_interval"], "1s");
     assert_eq!(openai["optimization"], json!({"rate_limit": null, "avg_latency": null, "error_rate": null}));
     assert_eq!(openai["breaker"]["enabled"], false);
-    assert_eq!(openai["network_config"]["max_retries"], 0);
+    assert_eq!(openai["network_config"]["max_retries"], 2);
+    assert_eq!(openai["network_config"]["retry_backoff_initial"], "500ms");
     assert_eq!(openai["network_config"]["default_request_timeout_in_seconds"], 120);
     assert_eq!(openai["network_config"]["base_url"], "http://127.0.0.1:9");
     assert_eq!(openai["concurrency_and_buffer_size"]["min_concurrency"], 10);

@@ -38,12 +38,13 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// A provider that is reached through memory, `change` merged over what is usual in these tests.
+/// A provider that is reached through memory, `change` merged over what is usual in these tests: what fails is seen at
+/// once, since nothing is tried again.
 pub(crate) fn provider(change: Value) -> Value {
     let mut usual = json!({
         "kind": "openai",
         "keys": [{ "name": "canary", "value": CANARY }],
-        "network_config": { "base_url": "http://127.0.0.1:1" },
+        "network_config": { "base_url": "http://127.0.0.1:1", "max_retries": 0 },
         "concurrency_and_buffer_size": { "concurrency": 1, "buffer_size": 4 },
         "queue": { "wait_timeout": "10s" },
     });
@@ -55,6 +56,7 @@ pub(crate) fn provider(change: Value) -> Value {
 pub(crate) fn sim(change: Value) -> Value {
     let mut usual = json!({
         "kind": "sim",
+        "network_config": { "max_retries": 0 },
         "concurrency_and_buffer_size": { "concurrency": 4, "buffer_size": 64 },
         "queue": { "wait_timeout": "10s" },
     });

@@ -111,7 +111,7 @@ fn config(upstream: SocketAddr, files: &Files) -> String {
         let mut provider = json!({
             "kind": "openai", "keys": [{ "name": "a", "value": "env.THE_KEY" }],
             "network_config": { "base_url": format!("http://{upstream}"), "extra_headers": { "x-team": "env.THE_HEADER" },
-                                "default_request_timeout_in_seconds": "5s" },
+                                "default_request_timeout_in_seconds": "5s", "max_retries": 0 },
         });
         provider.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         provider
@@ -120,7 +120,8 @@ fn config(upstream: SocketAddr, files: &Files) -> String {
         "server": { "keys": [{ "name": "client", "value": "env.THE_CLIENTS_KEY" }], "admin_key": "file:admin.key",
                     "max_body_bytes": 100_000, "header_timeout": "5s",
                     "tls": { "cert_file": files.path("cert.pem"), "key_file": files.path("key.pem") } },
-        "providers": { "echo": provider(json!({})), "strict": provider(json!({ "stream_garbage": "fail" })), "sim": {} },
+        "providers": { "echo": provider(json!({})), "strict": provider(json!({ "stream_garbage": "fail" })),
+                       "sim": { "network_config": { "max_retries": 0 } } },
     })
     .to_string()
 }

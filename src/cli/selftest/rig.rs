@@ -98,6 +98,8 @@ pub(super) fn pool(concurrency: usize, buffer_size: usize, policy: &str) -> Valu
         "kind": "sim",
         "concurrency_and_buffer_size": { "concurrency": concurrency, "buffer_size": buffer_size },
         "queue": { "policy": policy },
+        // What fails is seen at once.
+        "network_config": { "max_retries": 0 },
     })
 }
 
