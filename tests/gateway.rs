@@ -1,6 +1,7 @@
 //! The gateway through its library face: admission, waiting, cancelling, streams, panics, the end, and that it all adds up.
 
 mod admission;
+mod attempts;
 mod bytes;
 mod ending;
 mod figures;
