@@ -4,9 +4,10 @@
 //! with another key, the next target, or nowhere. A pause holds no worker and no place, and ends when the request is
 //! cancelled. Once a stream's first event is on its way, the worker has the sink and nothing is tried again.
 //!
-//! **Pauses.** Full jitter under an exponential ceiling; where the provider said when to come again, that is waited for
-//! instead if it is within `retry_after_patience` and the deadline, and else the next target is tried at once. Retries are
-//! bounded per target by `max_retries` and per provider by its retry budget, so that they never become a storm (P12).
+//! **Pauses.** Full jitter under an exponential ceiling; where the provider said when to come again, that and up to a tenth
+//! more is waited for if it is within `retry_after_patience` and the deadline, and else the next target is tried at once.
+//! Retries are bounded per target by `max_retries` and per provider by its retry budget, so that they never become a storm
+//! (P12).
 //!
 //! **What a failed request is told.** The first target's last error that came from upstream, else its last own, with every
 //! attempt listed; but a request that was cancelled, or that comes while the gateway shuts down, hears of that.
@@ -174,7 +175,8 @@ impl Run<'_> {
         }
         let pause = match wait {
             Some(wait) if wait > policy.patience => return leave,
-            Some(wait) => wait,
+            // All who were told the same would come back in the same moment.
+            Some(wait) => wait + (wait / 10).mul_f64(fastrand::f64()),
             None => policy.backoff.delay(retries, fastrand::f64()),
         };
         let in_time = self.call.deadline.is_none_or(|deadline| pause < deadline.remaining_at(now));
