@@ -8,6 +8,7 @@
 //! A part that is not built yet is refused by name; a value that asks for nothing of it is always taken. This module
 //! opens no socket and starts no thread. Read `section` next: it is what lets the others read as tables.
 
+mod aliases;
 mod base_url;
 mod error;
 mod expand;
@@ -30,10 +31,11 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+pub use aliases::{Alias, AliasTarget, ModelRef, Strategy};
 pub use error::{ConfigError, Problem};
 pub use expand::Env;
 pub use kinds::parse_address;
-pub use near::nearest;
+pub use near::{near, nearest};
 pub use origin::Origin;
 pub use range::AddressRange;
 pub use scope::Scope;
@@ -67,6 +69,8 @@ pub struct Config {
     pub locks: Locks,
     /// The providers, in the order of the document.
     pub providers: Vec<Provider>,
+    /// Names of the user's own for models, in the order of the document.
+    pub aliases: Vec<Alias>,
     /// What was found where, a line each, for a person to read.
     pub sources: Vec<String>,
     /// What is taken, but probably not meant.
@@ -176,6 +180,7 @@ impl Config {
         let mut sources = Vec::new();
         let discovers = document.get("providers").is_none_or(Value::is_null);
         spread_keys(&mut document);
+        aliases::spread(&mut document);
         if discovers {
             document.insert("providers".to_owned(), discovered(env, &mut sources));
         }
@@ -184,6 +189,7 @@ impl Config {
         if discovers {
             warn_of_unbuilt(env, &walk);
             leave_out_self(&mut config, &walk);
+            refuse_lost_aliases(&config, &walk);
         }
         let (problems, warnings) = walk.into_findings();
         if !problems.is_empty() {
@@ -219,11 +225,12 @@ fn resolve(walk: &Walk<'_>, document: &Map<String, Value>) -> (Config, Outcome) 
         let pools = s.section("pools", |s| server::pools(s, &client));
         let locks = s.section("locks", server::locks);
         let providers = providers(s, &provider::Around { client: &client, threads: &threads });
-        s.absent("aliases", json!({}), "routing by aliases");
+        let aliases = aliases::aliases(s);
+        warn_of_strange_scopes(&server, &aliases, walk);
         server::plugins(s);
         s.foreign(known::TOP);
         let (sources, warnings) = (Vec::new(), Vec::new());
-        Config { server, client, threads, pools, locks, providers, sources, warnings, effective: Value::Null }
+        Config { server, client, threads, pools, locks, providers, aliases, sources, warnings, effective: Value::Null }
     })
 }
 
@@ -285,6 +292,18 @@ fn discovered(env: &Env<'_>, sources: &mut Vec<String>) -> Value {
     Value::Object(providers)
 }
 
+/// Says so where a client is kept to an alias that there is none of: the line lets nobody in.
+fn warn_of_strange_scopes(server: &Server, aliases: &[Alias], walk: &Walk<'_>) {
+    let names = || aliases.iter().map(|alias| alias.name.as_str());
+    for (index, key) in server.keys.iter().enumerate() {
+        for named in key.scope.aliases().filter(|named| !names().any(|name| name == *named)) {
+            let near = nearest(named, names()).map_or(String::new(), |near| format!("; the nearest is {near:?}"));
+            let message = format!("it names {named:?}, and there is no such alias{near}");
+            walk.warn(&format!("server.keys[{index}].models"), &message);
+        }
+    }
+}
+
 /// Says so where a variable is set for a provider whose part is not built.
 fn warn_of_unbuilt(env: &Env<'_>, walk: &Walk<'_>) {
     for (name, variables) in known::UNBUILT_KINDS {
@@ -317,4 +336,15 @@ fn leave_out_self(config: &mut Config, walk: &Walk<'_>) {
         }
         !is_self(provider)
     });
+}
+
+/// An alias may not stand for a provider that was left out after it was read.
+fn refuse_lost_aliases(config: &Config, walk: &Walk<'_>) {
+    for alias in &config.aliases {
+        let named = alias.targets.iter().map(|target| &target.model).chain(&alias.fallbacks);
+        if let Some(lost) = named.into_iter().find(|model| config.provider(&model.provider).is_none()) {
+            let message = format!("it names provider {:?}, which is left out", lost.provider);
+            walk.problem(raw::join("aliases", &alias.name), message);
+        }
+    }
 }

@@ -1,5 +1,8 @@
 //! The name that somebody probably meant.
 
+/// How many characters of a name are compared.
+const COMPARED: usize = 64;
+
 /// The name in `known` that is nearest to `wanted` by edit distance; the first of several equally near.
 ///
 /// # Examples
@@ -10,10 +13,20 @@ pub fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Op
     known.into_iter().min_by_key(|name| distance(wanted, name))
 }
 
+/// Those of `known` that are near enough to `wanted` for somebody to have meant them, with how far they are: half of their
+/// length at most.
+pub fn near<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> impl Iterator<Item = (usize, &'a str)> {
+    known
+        .into_iter()
+        .map(move |name| (distance(wanted, name), name))
+        .filter(|(distance, name)| *distance <= name.chars().count().max(3) / 2)
+}
+
 /// How many characters must be put in, taken out, changed or swapped with their neighbour to get from `a` to `b`
-/// (optimal string alignment).
+/// (optimal string alignment). Looks at the beginnings alone: what was typed may be as long as a request's body.
 fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let compared = |text: &str| -> Vec<char> { text.chars().take(COMPARED).collect() };
+    let (a, b) = (compared(a), compared(b));
     let mut before_last = Vec::new();
     let mut last: Vec<usize> = (0..=b.len()).collect();
     for (i, &from) in a.iter().enumerate() {
@@ -47,5 +60,13 @@ mod tests {
     #[test]
     fn nothing_is_near_when_nothing_is_known() {
         assert_eq!(nearest("a", []), None);
+        assert_eq!(near("a", []).count(), 0);
+    }
+
+    #[test]
+    fn near_is_at_most_half_of_a_name_away() {
+        let found: Vec<_> = near("fats", ["fast", "fastest", "smart", "f"]).collect();
+        assert_eq!(found, [(1, "fast")]);
+        assert_eq!(near(&"x".repeat(1 << 20), ["x"]).count(), 0, "and a long one takes no longer");
     }
 }

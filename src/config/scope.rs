@@ -23,14 +23,16 @@ pub(super) enum Entry {
     Any,
     /// `provider/*`
     Provider(String),
-    /// `provider/model`
+    /// `provider/model`, which may be the name of an alias as well
     Model(String, String),
+    /// An alias's name without a slash
+    Alias(String),
 }
 
 impl Entry {
     /// Reads an entry.
     pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
-        let expects = || Refusal::from("\"provider/model\", \"provider/*\" or \"*\"");
+        let expects = || Refusal::from("\"provider/model\", \"provider/*\", the name of an alias or \"*\"");
         match text.split_once('/') {
             _ if text == "*" => Ok(Self::Any),
             Some((provider, model)) if provider.is_empty() || model.is_empty() || provider.contains('*') => {
@@ -41,7 +43,7 @@ impl Entry {
             Some((_, model)) if model.contains('*') => Err(expects()),
             Some((provider, model)) => Ok(Self::Model(provider.to_owned(), model.to_owned())),
             None if text.is_empty() || text.contains('*') => Err(expects()),
-            None => Err(Refusal::NotBuilt("restricting a client to an alias")),
+            None => Ok(Self::Alias(text.to_owned())),
         }
     }
 }
@@ -52,6 +54,7 @@ impl fmt::Display for Entry {
             Self::Any => f.write_str("*"),
             Self::Provider(provider) => write!(f, "{provider}/*"),
             Self::Model(provider, model) => write!(f, "{provider}/{model}"),
+            Self::Alias(name) => f.write_str(name),
         }
     }
 }
@@ -76,7 +79,31 @@ impl Scope {
                 Entry::Any => true,
                 Entry::Provider(own) => own == provider,
                 Entry::Model(own, name) => own == provider && name == model,
+                Entry::Alias(_) => false,
             })
+        })
+    }
+
+    /// Whether it names the alias `name`: whoever may use that may use what it stands for.
+    #[must_use]
+    pub fn names_alias(&self, name: &str) -> bool {
+        self.0.as_ref().is_none_or(|entries| {
+            entries.iter().any(|entry| match entry {
+                Entry::Any => true,
+                Entry::Provider(_) => false,
+                Entry::Model(provider, model) => {
+                    name.split_once('/').is_some_and(|(left, right)| left == provider && right == model)
+                }
+                Entry::Alias(own) => own == name,
+            })
+        })
+    }
+
+    /// What it names that can be nothing but an alias.
+    pub(super) fn aliases(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().flat_map(|entries| entries.iter()).filter_map(|entry| match entry {
+            Entry::Alias(name) => Some(name.as_str()),
+            _ => None,
         })
     }
 
@@ -145,14 +172,27 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_a_model_a_provider_or_everything() {
+    fn an_entry_is_a_model_a_provider_an_alias_or_everything() {
         for wrong in ["", "/", "a/", "/b", "*/b", "a/b*", "a/*/c", "a*", "**", "*/*"] {
             assert!(matches!(Entry::parse(wrong), Err(Refusal::Expects(_))), "{wrong:?}");
         }
-        assert!(matches!(Entry::parse("fast"), Err(Refusal::NotBuilt(_))));
-        for right in ["*", "a/*", "a/b", "a/b/c"] {
+        for right in ["*", "a/*", "a/b", "a/b/c", "fast"] {
             assert_eq!(Entry::parse(right).map(|entry| entry.to_string()), Ok(right.to_owned()));
         }
+    }
+
+    /// A provider's line says nothing of an alias that only looks like one of its models.
+    #[test]
+    fn an_alias_is_named_whole_and_stands_for_no_model() {
+        let some = scope(&["fast", "a/*", "b/m"]);
+        for (name, named) in
+            [("fast", true), ("b/m", true), ("fas", false), ("faster", false), ("a/x", false), ("", false)]
+        {
+            assert_eq!(some.names_alias(name), named, "{name:?}");
+        }
+        assert!(!some.lists("fast") && !some.allows("", "fast") && !some.allows("fast", ""));
+        assert!(Scope::default().names_alias("any") && scope(&["*"]).names_alias("any"));
+        assert_eq!(some.aliases().collect::<Vec<_>>(), ["fast"]);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::error::{Attempt, Code, Error, Origin};
 use crate::model::{Call, Sink};
 use crate::provider::{KeyReady, Next, Outcome, Progress, Provider, Reached, judge};
 use crate::sync::{CancelReason, State, threads};
-use crate::time::now;
+use crate::time::{Stamp, now};
 
 /// How a request's attempts came out.
 pub(super) struct Outcomes {
@@ -99,7 +99,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// Tries one target until it succeeds or is to be left.
     fn target(&mut self, target: &Target, is_first: bool, is_last: bool) -> Result<Reached, Ended> {
-        let Target { provider, model } = target;
+        let Target { provider, model, .. } = target;
         let (mut retries, mut rotations) = (0, 0);
         loop {
             let begun = now();
@@ -107,6 +107,9 @@ impl Run<'_> {
             self.sink = sink;
             let error = match result {
                 Ok(reached) => {
+                    if let Some(meter) = &target.meter {
+                        meter.note(self.call.fields.stream, timing.queue + timing.upstream, Stamp::now());
+                    }
                     if let Reached::Answer(..) = reached {
                         self.progress.spent += timing;
                     }
@@ -119,6 +122,11 @@ impl Run<'_> {
             self.progress.attempts += 1;
             let attempt = Attempt::of(provider.name(), model, Some(&error), ended.saturating_duration_since(begun));
             self.progress.tried.push(attempt);
+            if let Some(meter) = &target.meter
+                && matches!(judge(&error).next, Next::Same | Next::Key | Next::Other)
+            {
+                meter.failed(self.call.fields.stream, Stamp::now());
+            }
             let onward = self.onward(&error, target, is_last, (retries, rotations), ended);
             self.note(error, is_first);
             match onward {
@@ -148,7 +156,7 @@ impl Run<'_> {
         (retries, rotations): (u32, u32),
         now: Instant,
     ) -> Onward {
-        let Target { provider, model } = target;
+        let Target { provider, model, .. } = target;
         let is_cancelled = self.call.cancel.is_cancelled();
         // What is forwarded may have had its effect already: it is sent once.
         if is_cancelled || self.is_late() || self.call.operation.is_forward() || (self.has_sink && self.sink.is_none())

@@ -168,7 +168,7 @@ impl Builder {
         let tls = config.server.tls.as_ref();
         let certificates = tls.map(|tls| Certificates::load(tls).map(Arc::new)).transpose()?;
         let watchdog = Watchdog::start(&threads, &providers, &stock, &load, certificates.clone(), &events, every)?;
-        let house = House { config: Arc::new(config), providers };
+        let house = House::new(config, providers);
         let inner = Inner {
             house: ArcSwap::from_pointee(house),
             sim,

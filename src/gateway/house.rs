@@ -4,84 +4,82 @@
 
 use std::sync::Arc;
 
-use crate::config::{Config, Scope};
-use crate::error::{Code, Error, Result};
+use crate::config::Config;
+use crate::error::Result;
 use crate::model::Call;
 use crate::provider::Provider;
-use crate::route;
+use crate::route::{Asked, Moment, Table};
+use crate::time::Stamp;
 
-/// The configuration in force and the providers made of it, in its order.
+/// A model at a provider.
+pub(super) type Target = crate::route::Target<Arc<Provider>>;
+
+/// Where a request goes.
+pub(super) type Plan = crate::route::Plan<Arc<Provider>>;
+
+/// The configuration in force and what is made of it: its providers in its order, and the names that lead to them.
 #[derive(Debug)]
 pub(super) struct House {
     pub(super) config: Arc<Config>,
     pub(super) providers: Vec<Arc<Provider>>,
-}
-
-/// A model at a provider.
-#[derive(Clone, Debug)]
-pub(super) struct Target {
-    pub(super) provider: Arc<Provider>,
-    pub(super) model: Arc<str>,
-}
-
-/// Where a request goes: the first target, and those to be tried after it, in order.
-#[derive(Debug)]
-pub(super) struct Plan {
-    pub(super) first: Target,
-    pub(super) rest: Vec<Target>,
-}
-
-impl Plan {
-    pub(super) fn targets(&self) -> impl Iterator<Item = &Target> {
-        std::iter::once(&self.first).chain(&self.rest)
-    }
+    pub(super) routes: Table<Arc<Provider>>,
 }
 
 impl House {
+    /// The house of `config`, whose `providers` have been started.
+    pub(super) fn new(config: Config, providers: Vec<Arc<Provider>>) -> Self {
+        let named = providers.iter().map(|provider| (Arc::clone(provider.name()), Arc::clone(provider))).collect();
+        let routes = Table::new(named, &config.aliases);
+        Self { config: Arc::new(config), providers, routes }
+    }
+
     /// The providers' names, in the order of the configuration.
     pub(super) fn names(&self) -> Vec<&str> {
         self.providers.iter().map(|provider| &**provider.name()).collect()
     }
 
+    /// How many events are held for a library caller who asks for `model`: the most that one of those has who may answer.
+    pub(super) fn result_buffer(&self, model: &str) -> usize {
+        let providers = self.routes.leads_to(model).into_iter();
+        let depths = providers.filter_map(|provider| Some(self.config.provider(provider.name())?.result_buffer));
+        depths.max().unwrap_or(1)
+    }
+
     /// Where `call` goes.
     ///
     /// # Errors
-    /// If it leads nowhere, or its key may not use what it leads to.
+    /// If it or one of its fallbacks leads nowhere, or its key may not use what they lead to.
     pub(super) fn plan(&self, call: &Call) -> Result<Plan> {
-        if !call.fields.fallbacks.is_empty() {
-            let text = "fallbacks are not built yet in this version; leave the field out or empty";
-            return Err(Error::new(Code::Unsupported, text).with_param("fallbacks"));
-        }
-        let (provider, model) = self.permitted(&call.fields.model, call.prefix, &call.scope)?;
-        // Whoever may use all of a provider's models may name several; what a list of them means is the provider's to say.
-        if call.fields.models && !call.scope.allows_all(provider.name()) {
-            let text = "'models' names further models of the provider, not all of which this gateway key may use";
-            return Err(Error::new(Code::Forbidden, text).with_param("models"));
-        }
-        Ok(Plan { first: Target { provider: Arc::clone(provider), model: model.into() }, rest: Vec::new() })
+        let fields = &call.fields;
+        let asked = Asked {
+            model: &fields.model,
+            prefix: call.prefix,
+            fallbacks: &fields.fallbacks,
+            models: fields.models,
+            streamed: fields.stream,
+            scope: &call.scope,
+        };
+        self.routes.plan(&asked, &mut Here)
+    }
+}
+
+/// The moment at which a request is planned.
+struct Here;
+
+impl Moment<Arc<Provider>> for Here {
+    fn now(&mut self) -> Stamp {
+        Stamp::now()
     }
 
-    /// Finds what `name` leads to, if `scope` has it. One that leads nowhere is forbidden, too, where there is a
-    /// restriction: nobody learns what there is beyond it.
-    fn permitted<'a>(
-        &self,
-        name: &'a str,
-        prefix: Option<&'a str>,
-        scope: &Scope,
-    ) -> Result<(&Arc<Provider>, &'a str)> {
-        match self.target(name, prefix) {
-            Ok((provider, model)) if scope.allows(provider.name(), model) => Ok((provider, model)),
-            Err(error) if scope.is_any() => Err(error),
-            _ => Err(scope.forbidden(name)),
-        }
+    fn draw(&mut self) -> f64 {
+        fastrand::f64()
     }
 
-    /// Finds the provider that serves `name`, and the model's name there. Under a prefix route a bare name means the
-    /// provider of that `prefix`.
-    fn target<'a>(&self, name: &'a str, prefix: Option<&'a str>) -> Result<(&Arc<Provider>, &'a str)> {
-        let target = route::resolve(name, prefix, &self.names())?;
-        let found = self.providers.iter().find(|provider| &**provider.name() == target.provider);
-        let provider = found.ok_or_else(|| Error::new(Code::Internal, "a routed provider is gone"))?;
-        Ok((provider, target.model))
+    fn busy(&mut self, provider: &Arc<Provider>) -> f64 {
+        provider.busy()
+    }
+
+    fn is_usable(&mut self, provider: &Arc<Provider>, model: &str) -> bool {
+        provider.is_usable(model)
     }
 }

@@ -41,7 +41,7 @@ pub use snapshot::{Blocked, Process, Snapshot};
 pub use strangers::Strangers;
 pub use stream::ChatStream;
 
-use crate::config::{self, Config, Kind};
+use crate::config::{self, Config, Kind, Scope};
 use crate::error::Result;
 use crate::events::Events;
 use crate::http::{Certificates, Watcher};
@@ -273,6 +273,12 @@ impl Gateway {
             models.iter().map(move |model| ModelName { provider: name.clone(), model: (*model).to_owned() })
         };
         self.config().providers.iter().flat_map(named).collect()
+    }
+
+    /// The aliases that `scope` has, in the order of the configuration.
+    #[must_use]
+    pub fn aliases(&self, scope: &Scope) -> Vec<String> {
+        self.house().routes.aliases(scope).map(str::to_owned).collect()
     }
 
     /// The model of this name, if it is known that there is one.

@@ -119,9 +119,9 @@ pub struct ChatStream {
 pub(super) fn open(gateway: &Gateway, body: Vec<u8>, options: &CallOptions) -> Result<ChatStream> {
     let mut guard = gateway.begin(now());
     let call = gateway.own_call(&mut guard, Operation::ChatCompletions, body, true, options)?;
-    let config = gateway.config();
-    let depth = call.fields.model.split_once('/').and_then(|(name, _)| config.provider(name)).map(|p| p.result_buffer);
-    let (sender, receiver) = bounded(depth.unwrap_or(1).max(1));
+    let house = gateway.house();
+    let (config, depth) = (&house.config, house.result_buffer(&call.fields.model));
+    let (sender, receiver) = bounded(depth);
     let (held, (room, makes_room)) = (Arc::default(), bounded(1));
     let sink = ChannelSink { sender, held: Arc::clone(&held), room: makes_room, patience: config.server.write_timeout };
     match gateway.handle(&call, guard, Some(Box::new(sink))) {

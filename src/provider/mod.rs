@@ -130,6 +130,19 @@ impl Provider {
         self.pool.shared().phase()
     }
 
+    /// How much it has to do: its jobs, those that wait among them, for each worker that it may have. Two loads.
+    #[must_use]
+    pub fn busy(&self) -> f64 {
+        let (_, most) = self.pool.roster.staffing.limits();
+        self.pool.shared().permits.taken() as f64 / most.max(1) as f64
+    }
+
+    /// Whether an attempt at `model` now would be let into the queue, as far as is known without asking for leave.
+    #[must_use]
+    pub fn is_usable(&self, _model: &str) -> bool {
+        self.phase() == PoolPhase::Ready
+    }
+
     /// Makes one attempt on the calling thread's behalf, and waits for it. With a `sink`, a stream is relayed into it.
     pub fn attempt(
         &self,
