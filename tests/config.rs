@@ -1,5 +1,7 @@
 //! Configuration as a user meets it: a document in; values, warnings or every problem out.
 
+mod aliases;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -195,10 +197,7 @@ fn all_problems_are_told_at_once_each_with_its_path() {
 
 #[test]
 fn a_part_that_is_not_built_is_refused_by_name() {
-    let server = |value: Value| json!({"server": value, "providers": {"sim": {}}});
     let cases = [
-        ("server.keys[0].models[0]", server(json!({"keys": [{"value": "a", "models": ["m"]}]}))),
-        ("aliases", json!({"aliases": {"fast": "openai/gpt-4o-mini"}})),
         ("plugins[0]", json!({"plugins": [{"name": "request_log"}]})),
         ("providers.anthropic.kind", json!({"providers": {"anthropic": {"keys": [{"value": "a"}]}}})),
         ("providers.x.kind", json!({"providers": {"x": {"kind": "bedrock", "keys": [{"value": "a"}]}}})),
@@ -264,7 +263,7 @@ fn a_client_can_be_kept_to_models_and_every_wrong_entry_is_told() {
     assert_eq!(shown["server"]["keys"][0]["models"], json!(["*"]));
     assert!(!shown.to_string().contains("canary"));
     let found = problems(keys(json!([
-        {"value": "a", "models": ["sim/ec*", "sim/", 5, "sim/echo"]},
+        {"value": "a", "models": ["sim/ec*", "sim/", 5, "sim/echo", "fa*"]},
         {"value": "b", "models": []},
         {"value": "c", "models": "*"},
         {"name": "again", "value": "b"},
@@ -273,6 +272,7 @@ fn a_client_can_be_kept_to_models_and_every_wrong_entry_is_told() {
         "server.keys[0].models[0]: found \"sim/ec*\"; write \"provider/model\"",
         "server.keys[0].models[1]: found \"sim/\"; write",
         "server.keys[0].models[2]: found 5; write",
+        "server.keys[0].models[4]: found \"fa*\"; write \"provider/model\", \"provider/*\", the name of an alias or \"*\"",
         "server.keys[1].models: an empty list names no model",
         "server.keys[2].models: found \"*\"; write a list",
         "server.keys: \"key-2\" and \"again\" have the same value",

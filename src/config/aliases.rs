@@ -247,14 +247,14 @@ impl Wrong {
 }
 
 impl Names<'_> {
+    /// The model that a text names. It is looked for at the providers alone, so that an alias may bear a model's whole name
+    /// and stand for that model: whoever asks for it has the alias's fallbacks then.
     fn judge(&self, text: &str) -> Result<ModelRef, Wrong> {
-        if self.aliases.contains(&text) {
-            return Err(Wrong::IsAlias);
-        }
-        let (provider, model) = text.split_once('/').ok_or(Wrong::HasNoModel)?;
+        let wrong = |other: Wrong| if self.aliases.contains(&text) { Wrong::IsAlias } else { other };
+        let (provider, model) = text.split_once('/').ok_or_else(|| wrong(Wrong::HasNoModel))?;
         if !self.providers.contains(&provider) {
             let near = nearest(provider, self.providers.iter().copied());
-            return Err(Wrong::HasNoProvider(near.map(str::to_owned)));
+            return Err(wrong(Wrong::HasNoProvider(near.map(str::to_owned))));
         }
         if model.is_empty() {
             return Err(Wrong::HasNoModel);

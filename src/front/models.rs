@@ -14,12 +14,13 @@ const OURS: &str = "sluicegate";
 
 /// The aliases that a caller may use, and the models, of those that are known.
 pub(super) fn list(gateway: &Gateway, scope: &Scope) -> Response {
-    let aliases = gateway.aliases(scope);
+    let all = gateway.aliases(&Scope::default());
     let models = gateway.models();
     let models = models.iter().filter(|model| may_use(scope, model)).map(|model| (model.to_string(), &*model.provider));
-    let models = models.filter(|(name, _)| !aliases.contains(name));
-    let aliases = aliases.iter().map(|alias| object(alias, OURS));
-    let data: Vec<_> = aliases.chain(models.map(|(name, owner)| object(&name, owner))).collect();
+    // A model that an alias has taken the name of cannot be asked for by it.
+    let models = models.filter(|(name, _)| !all.contains(name));
+    let aliases = gateway.aliases(scope).into_iter().map(|alias| (alias, OURS));
+    let data: Vec<_> = aliases.chain(models).map(|(name, owner)| object(&name, owner)).collect();
     answer::json(&json!({ "object": "list", "data": data }))
 }
 
@@ -28,17 +29,18 @@ pub(super) fn list(gateway: &Gateway, scope: &Scope) -> Response {
 /// # Errors
 /// [`Code::ModelNotFound`], for one that the caller may not use too: what is there is not told to everybody.
 pub(super) fn one(gateway: &Gateway, id: Option<&str>, scope: &Scope) -> Result<Response, Error> {
-    if let Some(alias) = gateway.aliases(scope).iter().find(|alias| id == Some(alias)) {
-        return Ok(answer::json(&object(alias, OURS)));
-    }
-    match id.and_then(|id| gateway.model(id)).filter(|model| may_use(scope, model)) {
-        Some(model) => Ok(answer::json(&object(&model.to_string(), &model.provider))),
-        None => {
-            let shown: String = id.unwrap_or_default().chars().take(120).collect();
-            let text = format!("there is no model {shown:?} in the list; GET /v1/models gives it");
-            Err(Error::new(Code::ModelNotFound, text).with_param("model"))
-        }
-    }
+    let has = |scope: &Scope| gateway.aliases(scope).iter().any(|alias| id == Some(alias));
+    let found = if has(&Scope::default()) {
+        id.filter(|_| has(scope)).map(|alias| object(alias, OURS))
+    } else {
+        let model = id.and_then(|id| gateway.model(id)).filter(|model| may_use(scope, model));
+        model.map(|model| object(&model.to_string(), &model.provider))
+    };
+    found.map(|found| answer::json(&found)).ok_or_else(|| {
+        let shown: String = id.unwrap_or_default().chars().take(120).collect();
+        let text = format!("there is no model {shown:?} in the list; GET /v1/models gives it");
+        Error::new(Code::ModelNotFound, text).with_param("model")
+    })
 }
 
 fn may_use(scope: &Scope, model: &ModelName) -> bool {

@@ -130,7 +130,7 @@ fn what_is_wrong_with_a_request_is_told_before_anything_is_queued() {
         (r#"{"model":"q/m","messages":[]}"#, Code::ModelNotFound, Some("model")),
         (r#"{"model":"m","messages":[]}"#, Code::ModelNotFound, Some("model")),
         (r#"{"model":"p/","messages":[]}"#, Code::ModelNotFound, Some("model")),
-        (r#"{"model":"p/m","messages":[],"fallbacks":["p/n"]}"#, Code::Unsupported, Some("fallbacks")),
+        (r#"{"model":"p/m","messages":[],"fallbacks":["q/n"]}"#, Code::InvalidRequest, Some("fallbacks")),
     ] {
         let result = house.gateway().chat_raw(body.as_bytes().to_vec(), &CallOptions::default());
         assert_eq!(code(&result), wanted, "{body}");

@@ -1,3 +1,5 @@
+//! The table against its rules: names, chains, draws, keys, and any plan at all.
+
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
