@@ -61,7 +61,7 @@ pub(super) struct Serve {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Chat {
-    /// The model, as provider/model.
+    /// The model, as provider/model or an alias.
     #[arg(short, long, default_value = "sim/echo")]
     pub(super) model: String,
     /// Print the answer as it comes.

@@ -192,8 +192,9 @@ fn a_closed_stdout_ends_quietly() {
 #[test]
 fn the_demo_shows_its_scenes_and_exits_with_0() {
     let done = sluicegate(&["demo"]).run().exits(0);
-    let scenes = ["1. A streamed", "2. Queueing", "3. Refusal", "4. Scaling", "5. Drain", "6. The statistics"];
-    for part in scenes.into_iter().chain(["24 workers (demand)", "Everything shown held"]) {
+    let scenes =
+        ["1. A streamed", "2. Queueing", "3. Refusal", "4. Scaling", "5. Fallback", "6. Drain", "7. The statistics"];
+    for part in scenes.into_iter().chain(["24 workers (demand)", "1 target left", "Everything shown held"]) {
         assert!(done.stdout.contains(part), "{part} is missing in {}", done.stdout);
     }
     assert_eq!(done.stderr, "");

@@ -171,3 +171,10 @@ fn the_schema_has_both_forms_of_an_alias() {
     assert_eq!(forms[1]["properties"]["strategy"]["enum"], json!(["weighted", "least_busy", "latency", "order"]));
     assert_eq!(forms[1]["properties"]["targets"]["items"]["properties"]["weight"]["default"], 1.0);
 }
+
+#[test]
+fn the_example_is_taken_without_a_word() {
+    let config = Config::from_json(include_str!("../../examples/routes.json"), &|_: &str| None);
+    let config = config.unwrap_or_else(|error| panic!("{error}"));
+    assert!(config.warnings.is_empty() && config.aliases.len() == 4, "{:?}", config.warnings);
+}

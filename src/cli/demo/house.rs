@@ -57,7 +57,7 @@ pub(super) struct Streamed {
 }
 
 impl House {
-    /// Two pools small enough to be filled by a handful of callers, and one that grows with them.
+    /// Two pools small enough to be filled by a handful of callers, one that grows with them, and one whose provider is down.
     pub(super) fn start() -> Result<Self, Failure> {
         let pool = |concurrency: usize, places: usize, policy: &str| {
             json!({
@@ -68,9 +68,12 @@ impl House {
         let mut elastic = pool(24, 100, "block");
         elastic["concurrency_and_buffer_size"]["min_concurrency"] = json!(2);
         elastic["scaling"] = json!({ "min_interval": "100ms" });
+        let mut down = pool(1, 1, "block");
+        down["network_config"] = json!({ "max_retries": 1, "retry_backoff_initial": 20 });
         let config = json!({
             "server": { "listen": "127.0.0.1:0", "admin": "127.0.0.1:0" },
-            "providers": { "sim": pool(2, 2, "block"), "strict": pool(1, 1, "error"), "elastic": elastic },
+            "providers": { "sim": pool(2, 2, "block"), "strict": pool(1, 1, "error"), "elastic": elastic, "down": down },
+            "aliases": { "answer": { "targets": [{ "model": "down/fail-503" }], "fallbacks": ["sim/echo"] } },
         });
         let config = Config::from_json(&config.to_string(), &|_| None)?;
         let gateway = Gateway::builder().config(config).build()?;

@@ -32,6 +32,7 @@ pub(super) fn run() -> Result<(), Failure> {
         .and_then(|()| queueing(&house))
         .and_then(|()| refusal(&house))
         .and_then(|()| scaling(&house))
+        .and_then(|()| fallback(&house))
         .and_then(|()| drain(&house))
         .and_then(|()| statistics(&house));
     let report = house.shutdown();
@@ -171,10 +172,27 @@ fn scaling(house: &House) -> Result<(), Failure> {
     say("")
 }
 
+/// A target that fails is left for the next, and the caller notices nothing.
+fn fallback(house: &House) -> Result<(), Failure> {
+    say("5. Fallback: the alias \"answer\" stands for a provider that is down, and has another to fall back on")?;
+    let (took, answer) = house.chat("answer")?;
+    let header = |name| answer.header(name).unwrap_or("nobody");
+    let (provider, model) = (header("x-sluicegate-provider"), header("x-sluicegate-model"));
+    let (attempts, left) = (header("x-sluicegate-attempts"), header("x-sluicegate-fallbacks"));
+    held((answer.status, provider, left) == (200, "sim", "1"), || {
+        format!("the answer was {} by {provider}, {left} targets left", answer.status)
+    })?;
+    say(&format!("   answered by {provider}/{model} after {}: {attempts} attempts, {left} target left", ms(took)))?;
+    let snapshot = house.page("/stats?fresh=1")?;
+    let retries = number(&snapshot, "/providers/down/jobs/retries_total");
+    held(retries == Some(1), || format!("the provider that is down was asked again {retries:?} times"))?;
+    say("   the provider that is down was asked once more before it was left: max_retries 1\n")
+}
+
 /// What is under way is finished, and nothing new is taken.
 fn drain(house: &House) -> Result<(), Failure> {
     const MODEL: &str = "sim/lorem-20+gap-30ms";
-    say("5. Drain: two streams open, then POST /drain on the admin plane")?;
+    say("6. Drain: two streams open, then POST /drain on the admin plane")?;
     let streams = [house.stream(MODEL)?, house.stream(MODEL)?];
     house.drain()?;
     let ready = house.get("/readyz")?.status;
@@ -197,14 +215,14 @@ fn drain(house: &House) -> Result<(), Failure> {
 
 /// What the gateway says of all that, and whether it adds up.
 fn statistics(house: &House) -> Result<(), Failure> {
-    say("6. The statistics: GET /stats on the admin plane")?;
+    say("7. The statistics: GET /stats on the admin plane")?;
     // A stream is in flight until its last byte is written, which its reader may have before the count goes down.
     let snapshot = until(house, "nothing is in flight", |snapshot| number(snapshot, "/requests/in_flight") == Some(0))?;
     for line in stats::table(&snapshot).lines() {
         say(format!("   {line}").trim_end())?;
     }
     say("")?;
-    for provider in ["sim", "strict", "elastic"] {
+    for provider in ["sim", "strict", "elastic", "down"] {
         let at = |end: &str| {
             let path = format!("/providers/{provider}/queue/{end}_total");
             number(&snapshot, &path).ok_or_else(|| Failure::Job(format!("the statistics lack {path}")))
