@@ -80,6 +80,6 @@ impl Moment<Arc<Provider>> for Here {
     }
 
     fn is_usable(&mut self, provider: &Arc<Provider>, model: &str) -> bool {
-        provider.is_usable(model)
+        provider.takes(model)
     }
 }

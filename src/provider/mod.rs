@@ -139,7 +139,7 @@ impl Provider {
 
     /// Whether an attempt at `model` now would be let into the queue, as far as is known without asking for leave.
     #[must_use]
-    pub fn is_usable(&self, _model: &str) -> bool {
+    pub fn takes(&self, _model: &str) -> bool {
         self.phase() == PoolPhase::Ready
     }
 
