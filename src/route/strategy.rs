@@ -37,17 +37,19 @@ pub(super) fn arrange<'a, P>(
     if let [only] = shares {
         return vec![&only.target];
     }
-    let mut targets = match strategy {
+    let all: Vec<_> = match strategy {
         Strategy::Order => shares.iter().map(|share| &share.target).collect(),
         // Equals among them are drawn by weight, so that not all go to the same.
         Strategy::Weighted | Strategy::LeastBusy | Strategy::Latency => drawn(shares, moment),
     };
+    let usable = |target: &&Target<P>| moment.is_usable(&target.provider, &target.model);
+    let (mut targets, unusable): (Vec<_>, Vec<_>) = all.into_iter().partition(usable);
     match strategy {
         Strategy::Order | Strategy::Weighted => {}
-        Strategy::LeastBusy => sort_by_key(&mut targets, |target| moment.busy(&target.provider)),
+        Strategy::LeastBusy => least_busy_first(&mut targets, moment),
         Strategy::Latency => fastest_first(&mut targets, streamed, moment.now()),
     }
-    sort_by_key(&mut targets, |target| if moment.is_usable(&target.provider, &target.model) { 0.0 } else { 1.0 });
+    targets.extend(unusable);
     targets
 }
 
@@ -63,6 +65,13 @@ fn drawn<'a, P>(shares: &'a [Share<P>], moment: &mut impl Moment<P>) -> Vec<&'a 
         .collect();
     timed.sort_by(|(one, _), (other, _)| one.total_cmp(other));
     timed.into_iter().map(|(_, target)| target).collect()
+}
+
+/// By how much their providers have to do, each of which is asked once.
+fn least_busy_first<P>(targets: &mut [&Target<P>], moment: &mut impl Moment<P>) {
+    let mut rated: Vec<_> = targets.iter().map(|target| (moment.busy(&target.provider), *target)).collect();
+    rated.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+    targets.iter_mut().zip(rated).for_each(|(place, (_, target))| *place = target);
 }
 
 /// By the last times; one whose time is wanted comes first if this request is the one to have it, else after those that
@@ -81,11 +90,4 @@ fn fastest_first<P>(targets: &mut [&Target<P>], streamed: bool, now: Stamp) {
     if let Some(at) = targets.iter().position(claims) {
         targets[..=at].rotate_right(1);
     }
-}
-
-/// Sorts without changing the order of equals; each key is asked once.
-fn sort_by_key<'a, P>(targets: &mut Vec<&'a Target<P>>, mut key: impl FnMut(&'a Target<P>) -> f64) {
-    let mut keyed: Vec<_> = targets.drain(..).map(|target| (key(target), target)).collect();
-    keyed.sort_by(|(one, _), (other, _)| one.total_cmp(other));
-    targets.extend(keyed.into_iter().map(|(_, target)| target));
 }

@@ -293,6 +293,12 @@ fn what_is_not_usable_goes_last_under_every_strategy_and_stays() {
             assert_eq!((planned.len(), planned[2].as_str()), (5, "openai/a"), "{strategy:?}: {planned:?}");
             assert_eq!(planned[3..], ["openai/a2", "sim/c2"]);
         }
+        if strategy == Strategy::Latency {
+            moment.unusable.clear();
+            let first = plan(&table, "x", &[], &mut moment).swap_remove(0);
+            assert_eq!(first, "openai/a", "what was not usable was not the one to be timed");
+            moment.unusable.insert("openai/a".to_owned());
+        }
         moment.unusable.extend(["other/b", "sim/c"].map(str::to_owned));
         assert_eq!(plan(&table, "x", &[], &mut moment).len(), 5, "and if none is, all are there");
     }
