@@ -3,6 +3,8 @@
 //! Values are compared as they are in force, secrets among them; what is told of a difference is where it stands, never a
 //! value that could be a secret (I10). Pure.
 
+use std::fmt;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -58,6 +60,27 @@ impl Changes {
     pub fn is_empty(&self) -> bool {
         let ProviderChanges { added, changed, removed, .. } = &self.providers;
         added.is_empty() && changed.is_empty() && removed.is_empty() && self.settings.is_empty()
+    }
+}
+
+impl fmt::Display for Changes {
+    /// What is changed, in a line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("nothing differs from what was in force");
+        }
+        let providers = &self.providers;
+        let changed: Vec<_> =
+            providers.changed.iter().map(|one| format!("{} ({})", one.name, one.settings.join(", "))).collect();
+        let parts = [
+            ("providers added", &providers.added),
+            ("providers changed", &changed),
+            ("providers removed", &providers.removed),
+            ("settings changed", &self.settings),
+        ];
+        let said = parts.into_iter().filter(|(_, names)| !names.is_empty());
+        let said = said.map(|(what, names)| format!("{what}: {}", names.join(", ")));
+        f.write_str(&said.collect::<Vec<_>>().join("; "))
     }
 }
 

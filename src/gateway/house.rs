@@ -3,6 +3,7 @@
 //! A request takes the house as it stands when it arrives and keeps it until it ends, so that what it resolved stays there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::{Config, Scope};
 use crate::error::{Code, Error, Result};
@@ -41,6 +42,11 @@ impl House {
     /// The providers' names, in the order of the configuration.
     pub(super) fn names(&self) -> Vec<&str> {
         self.providers.iter().map(|provider| &**provider.name()).collect()
+    }
+
+    /// The longest that a request of it may take by its providers' limits: each may be a target of it.
+    pub(super) fn longest(&self) -> Duration {
+        self.providers.iter().fold(Duration::ZERO, |sum, provider| sum.saturating_add(provider.longest()))
     }
 
     /// Where `call` goes.

@@ -19,6 +19,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long threads are waited for after what they did was cut.
 const JOIN_WAIT: Duration = Duration::from_secs(2);
 
+/// How long a reload under way is waited for.
+const RELOAD_WAIT: Duration = Duration::from_secs(5);
+
 /// How long the last clone's drop waits for what is under way.
 const DROP_WAIT: Duration = Duration::from_millis(500);
 
@@ -76,12 +79,15 @@ impl Inner {
     fn shutdown(&self, deadline: Deadline) -> ShutdownReport {
         let under_way = self.requests.in_flight();
         self.drain();
+        // No reload comes after this one's end: it sees the phase. One that is not had in time is stuck, and brings in nothing.
+        let _last = self.reloading.lock(RELOAD_WAIT);
         self.wait_idle(deadline);
         let left = self.requests.in_flight();
         let mut report = ShutdownReport { finished: under_way.saturating_sub(left), ..ShutdownReport::default() };
         self.advance(Phase::Stopped);
         // All are told before the first is waited for: one that is stuck keeps none of the others.
-        let halted = Provider::halt_all(&self.house.load().providers);
+        let mut halted = Provider::halt_all(&self.house.load().providers);
+        halted.extend(self.retired.cut_all());
         let until = Deadline::after(JOIN_WAIT);
         for halt in halted {
             let end = halt.join(until);

@@ -63,9 +63,18 @@ pub(super) fn take(inner: &Inner) -> Snapshot {
     let mut requests = inner.requests.stats();
     requests.max_in_flight = inner.load.most();
     requests.buffered_bytes = inner.bytes.held();
+    let house = inner.house.load_full();
+    // One that was removed stays to be seen until its last work is done.
+    let mut shown = house.providers.clone();
+    for going in inner.retired.providers() {
+        if !shown.iter().any(|provider| provider.name() == going.name()) {
+            shown.push(going);
+        }
+    }
     let mut providers: Vec<(String, ProviderStats)> =
-        inner.house.load().providers.iter().map(|provider| (provider.name().to_string(), provider.stats())).collect();
-    let samples: Vec<_> = providers.iter().map(|(_, stats)| ProviderSample::of(stats)).collect();
+        shown.iter().map(|provider| (provider.name().to_string(), provider.stats())).collect();
+    drop((house, shown));
+    let samples: Vec<_> = providers.iter().map(|(name, stats)| (name.as_str(), ProviderSample::of(stats))).collect();
     if let Some(rates) = inner.samples.rates(now(), inner.requests.ended(), &samples) {
         requests.throughput_per_s = Some(rates.requests_per_s);
         for ((_, stats), (throughput, error_rate)) in providers.iter_mut().zip(rates.providers) {
