@@ -1,6 +1,7 @@
 //! What a gateway is made of by its configuration: the providers and what leads to them. A reload swaps it whole (I11).
 //!
-//! A request takes the house as it stands when it arrives and keeps it until it ends, so that what it resolved stays there.
+//! A request takes the house as it stands when its head arrives and keeps it until it ends or its stream runs by itself, so
+//! that what it found stays there.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -325,7 +325,8 @@ impl Gateway {
     /// What its pools show, replaced ones among them.
     fn vitals(&self, now: Instant) -> Vec<PoolVitals> {
         let (house, going) = (self.house(), self.0.retired.providers());
-        house.providers.iter().chain(&going).map(|provider| provider.vitals(now)).collect()
+        let all = house.providers.iter().map(|provider| &**provider).chain(going.iter().map(|kept| &***kept));
+        all.map(|provider| provider.vitals(now)).collect()
     }
 
     /// Looks how far replaced pools are.

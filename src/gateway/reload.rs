@@ -165,7 +165,8 @@ impl Gateway {
         let replaced: Vec<_> = old.providers.iter().filter(|provider| !stays(provider)).cloned().collect();
         // What was started meanwhile ends here if the gateway does.
         self.check_running()?;
-        let until = Deadline::after(old.longest());
+        // A body may still be on its way.
+        let until = Deadline::after(old.longest().saturating_add(old.config.server.body_timeout));
         // Before the swap, so that there is no moment in which a pool is in neither.
         self.0.retired.add(replaced.clone(), until).map_err(ReloadError::Busy)?;
         drop(self.0.house.swap(Arc::new(house)));
@@ -179,18 +180,17 @@ impl Gateway {
     fn follow(&self, old: &House, config: Config, changes: &Changes) -> Result<House, ReloadError> {
         // One that was removed a moment ago and comes again counts on, too.
         let going = self.0.retired.providers();
-        let before = |name: &str| {
-            let all = old.providers.iter().chain(going.iter().rev());
-            all.into_iter().find(|provider| &**provider.name() == name)
-        };
+        let going = |name: &str| going.iter().rev().map(|kept| &***kept).find(|going| &**going.name() == name);
         let mut providers = Vec::with_capacity(config.providers.len());
         for settings in &config.providers {
-            let known = before(&settings.name);
-            let provider = match known {
+            let known = old.providers.iter().find(|provider| **provider.name() == *settings.name);
+            providers.push(match known {
                 Some(known) if changes.providers.unchanged.contains(&settings.name) => Arc::clone(known),
-                known => self.0.ground.start(settings, known.map(|known| &**known)).map_err(ReloadError::Start)?,
-            };
-            providers.push(provider);
+                known => {
+                    let before = known.map(|known| &**known).or_else(|| going(&settings.name));
+                    self.0.ground.start(settings, before).map_err(ReloadError::Start)?
+                }
+            });
         }
         Ok(House { config: Arc::new(config), providers })
     }

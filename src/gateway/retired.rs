@@ -11,6 +11,7 @@
 //! **Lock order.** The list's lock may be held while workers are told to end and threads that have ended are joined, so it is
 //! a [`ChannelLock`]; it ranks outside the rosters, and under a reload's.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
@@ -30,9 +31,20 @@ const CUT_WAIT: Duration = Duration::from_secs(2);
 /// The pools that were replaced and have not ended.
 pub(super) struct Retired(ChannelLock<Vec<Going>>);
 
+/// A provider that was replaced. Whoever looks at it by this keeps it from nothing: what counts is who could hand something in.
+pub(super) struct Kept(Arc<Provider>);
+
+impl Deref for Kept {
+    type Target = Provider;
+
+    fn deref(&self) -> &Provider {
+        &self.0
+    }
+}
+
 /// A pool on its way out.
 struct Going {
-    provider: Arc<Provider>,
+    provider: Arc<Kept>,
     stage: Stage,
     /// When what it still has must be over.
     until: Deadline,
@@ -58,12 +70,13 @@ impl Retired {
     /// If the list was not had: the provider then ends when the last who holds it lets go.
     pub(super) fn add(&self, providers: Vec<Arc<Provider>>, until: Deadline) -> Result<(), LockError> {
         let mut list = self.list()?;
-        list.extend(providers.into_iter().map(|provider| Going { provider, stage: Stage::Held, until }));
+        let going = |provider| Going { provider: Arc::new(Kept(provider)), stage: Stage::Held, until };
+        list.extend(providers.into_iter().map(going));
         Ok(())
     }
 
-    /// The pools that have not ended, oldest first. Whoever has one of them keeps it from going further.
-    pub(super) fn providers(&self) -> Vec<Arc<Provider>> {
+    /// The providers whose pools have not ended, oldest first.
+    pub(super) fn providers(&self) -> Vec<Arc<Kept>> {
         self.list().map_or_else(|_| Vec::new(), |list| list.iter().map(|going| Arc::clone(&going.provider)).collect())
     }
 
@@ -99,12 +112,18 @@ impl Going {
         let Self { provider, stage, until } = self;
         let late = until.passed();
         let (stage, until) = match stage {
-            Stage::Held if is_unshared(&provider) => (Stage::Released(provider.release()), until),
+            Stage::Held if is_unshared(&provider.0) => (Stage::Released(provider.release()), until),
             Stage::Held if late => cut(provider.release()),
-            Stage::Released(halt) | Stage::Cut(halt) if halt.is_over() => return over(&provider, halt, events),
-            Stage::Cut(halt) if late => return over(&provider, halt, events),
-            Stage::Released(halt) if late => cut(halt),
-            stage => (stage, until),
+            Stage::Held => (Stage::Held, until),
+            Stage::Released(mut halt) => match halt.reap() {
+                true => return over(&provider, halt, events),
+                false if late => cut(halt),
+                false => (Stage::Released(halt), until),
+            },
+            Stage::Cut(mut halt) => match halt.reap() || late {
+                true => return over(&provider, halt, events),
+                false => (Stage::Cut(halt), until),
+            },
         };
         Some(Self { provider, stage, until })
     }

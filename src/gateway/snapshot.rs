@@ -9,7 +9,7 @@ use super::samples::ProviderSample;
 use super::{Inner, Phase, RequestStats};
 use crate::events::{Alert, Event};
 use crate::http::ConnectionStats;
-use crate::provider::{Pools, ProviderStats};
+use crate::provider::{Pools, Provider, ProviderStats};
 use crate::sync::locks::{self, LockStats};
 use crate::sync::threads::{State, ThreadStats};
 use crate::time::now;
@@ -63,17 +63,16 @@ pub(super) fn take(inner: &Inner) -> Snapshot {
     let mut requests = inner.requests.stats();
     requests.max_in_flight = inner.load.most();
     requests.buffered_bytes = inner.bytes.held();
-    let house = inner.house.load_full();
+    let (house, going) = (inner.house.load_full(), inner.retired.providers());
+    let shown = |provider: &Provider| (provider.name().to_string(), provider.stats());
+    let mut providers: Vec<_> = house.providers.iter().map(|provider| shown(provider)).collect();
     // One that was removed stays to be seen until its last work is done.
-    let mut shown = house.providers.clone();
-    for going in inner.retired.providers() {
-        if !shown.iter().any(|provider| provider.name() == going.name()) {
-            shown.push(going);
+    for going in &going {
+        if !providers.iter().any(|(name, _)| **name == **going.name()) {
+            providers.push(shown(going));
         }
     }
-    let mut providers: Vec<(String, ProviderStats)> =
-        shown.iter().map(|provider| (provider.name().to_string(), provider.stats())).collect();
-    drop((house, shown));
+    drop((house, going));
     let samples: Vec<_> = providers.iter().map(|(name, stats)| (name.as_str(), ProviderSample::of(stats))).collect();
     if let Some(rates) = inner.samples.rates(now(), inner.requests.ended(), &samples) {
         requests.throughput_per_s = Some(rates.requests_per_s);

@@ -13,6 +13,7 @@
 //! had its answer already and only tidied up.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam_channel::TryRecvError;
 
@@ -97,10 +98,15 @@ impl Shared {
 }
 
 impl Halted {
-    /// Whether every thread has ended that it is known to have.
-    pub(crate) fn is_over(&self) -> bool {
-        let over = |thread: &Thread| matches!(thread.done().try_recv(), Err(TryRecvError::Disconnected));
-        self.supervisor.as_ref().is_none_or(over) && self.hired.iter().all(|hired| over(&hired.thread))
+    /// Joins the threads that have ended; whether it was the last of them.
+    pub(crate) fn reap(&mut self) -> bool {
+        let is_over = |thread: &Thread| matches!(thread.done().try_recv(), Err(TryRecvError::Disconnected));
+        for Hired { thread, .. } in self.hired.extract_if(.., |hired| is_over(&hired.thread)) {
+            // It is over but for its stack's unmapping.
+            let _ = thread.join(Deadline::after(Duration::ZERO));
+            self.roster.shared.figures.retired.inc();
+        }
+        self.hired.is_empty() && self.supervisor.as_ref().is_none_or(is_over)
     }
 
     /// Cuts what still runs.
@@ -175,8 +181,6 @@ fn answer_swept(job: Joint<Job>, shared: &Shared) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use crossbeam_channel::bounded;
 
     use super::super::{AttemptSettings, PoolSettings, Provider, Stock};

@@ -90,10 +90,9 @@ pub struct Outcome {
 pub struct Halt(Halted);
 
 impl Halt {
-    /// Whether every thread of it has ended, so that [`join`](Self::join) does not wait.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.0.is_over()
+    /// Joins the threads that have ended, and waits for none; whether all have.
+    pub fn reap(&mut self) -> bool {
+        self.0.reap()
     }
 
     /// Cuts what still runs, and answers what still waits.
