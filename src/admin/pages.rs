@@ -136,7 +136,8 @@ impl Pages {
 
     /// Lets nothing new into a provider, or does again.
     fn pause(&self, provider: &str, paused: bool) -> Page {
-        if self.gateway.pause(provider, paused) {
+        let found = if paused { self.gateway.pause(provider) } else { self.gateway.resume(provider) };
+        if found {
             return Page::json(200, &json!({ "provider": provider, "paused": paused }));
         }
         let shown: String = provider.chars().take(64).collect();

@@ -172,3 +172,22 @@ impl Signals {
         &self.reloads
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_of_an_older_configuration_are_masked_still() {
+        for key in ["sk-process-one", "sk-process-two"] {
+            let text = format!(
+                r#"{{ "providers": {{ "p": {{ "kind": "openai", "keys": [{{ "value": "{key}" }}],
+                "network_config": {{ "base_url": "http://127.0.0.1:1" }} }} }} }}"#
+            );
+            mask_logs(&Config::from_json(&text, &|_| None).expect("a configuration"));
+        }
+        let known = SECRETS.load_full().expect("some");
+        let masked = known.mask.apply("sk-process-one and sk-process-two".to_owned());
+        assert!(!masked.contains("process"), "{masked}");
+    }
+}

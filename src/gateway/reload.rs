@@ -27,6 +27,9 @@ use crate::time::Deadline;
 /// Whom events and the alert of reloads concern.
 const CONFIGURATION: &str = "configuration";
 
+/// The alert that a provider is paused.
+const PAUSED: &str = "provider_paused";
+
 /// The alert that the last reload was refused.
 const REFUSED: &str = "reload_refused";
 
@@ -116,17 +119,29 @@ impl Gateway {
         self.bring_in(|_| Ok(config))
     }
 
-    /// Lets nothing new into a provider from now on, or does again; `false` if there is none of this name. What is under way
-    /// goes on, and a reload changes nothing of it.
-    pub fn pause(&self, provider: &str, paused: bool) -> bool {
-        const PAUSED: &str = "provider_paused";
+    /// Lets nothing new into a provider until it is [resumed](Self::resume): who comes is told `circuit_open`, or tried elsewhere.
+    /// What is under way goes on, and a reload changes nothing of it. `false` if there is no provider of this name.
+    pub fn pause(&self, provider: &str) -> bool {
+        self.set_paused(provider, true)
+    }
+
+    /// Lets a paused provider go on. `false` if there is none of this name.
+    pub fn resume(&self, provider: &str) -> bool {
+        self.set_paused(provider, false)
+    }
+
+    fn set_paused(&self, provider: &str, paused: bool) -> bool {
         let house = self.house();
-        let Some(found) = house.providers.iter().find(|known| &**known.name() == provider) else { return false };
-        found.pause(paused);
-        let why =
-            paused.then(|| "its operator lets nothing new into it; POST /providers/{name}/resume ends that".into());
-        self.0.events.set(PAUSED, provider, why);
+        let Some(found) = house.providers.iter().find(|known| **known.name() == *provider) else { return false };
+        found.set_paused(paused);
+        self.tell_of_pause(found);
         true
+    }
+
+    fn tell_of_pause(&self, provider: &Provider) {
+        let name = provider.name();
+        let why = || format!("its operator lets nothing new into it; POST /providers/{name}/resume ends that");
+        self.0.events.set(PAUSED, name, provider.is_paused().then(why));
     }
 
     fn bring_in(&self, read: impl FnOnce(&Config) -> Result<Config, ReloadError>) -> Result<Changes, ReloadError> {
@@ -153,6 +168,8 @@ impl Gateway {
     }
 
     fn swap(&self, read: impl FnOnce(&Config) -> Result<Config, ReloadError>) -> Result<Changes, ReloadError> {
+        // One that comes at the end need not wait for it.
+        self.check_running()?;
         let _one = self.0.reloading.lock(PATIENCE).map_err(ReloadError::Busy)?;
         self.check_running()?;
         let old = self.house();
@@ -169,8 +186,11 @@ impl Gateway {
         let until = Deadline::after(old.longest().saturating_add(old.config.server.body_timeout));
         // Before the swap, so that there is no moment in which a pool is in neither.
         self.0.retired.add(replaced.clone(), until).map_err(ReloadError::Busy)?;
-        drop(self.0.house.swap(Arc::new(house)));
+        let house = Arc::new(house);
+        drop(self.0.house.swap(Arc::clone(&house)));
         replaced.iter().for_each(|provider| provider.drain());
+        changes.providers.removed.iter().for_each(|name| self.0.events.clear(PAUSED, name));
+        house.providers.iter().for_each(|provider| self.tell_of_pause(provider));
         drop((old, replaced));
         self.0.retired.tend(&self.0.events);
         Ok(changes)

@@ -19,9 +19,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long threads are waited for after what they did was cut.
 const JOIN_WAIT: Duration = Duration::from_secs(2);
 
-/// How long a reload under way is waited for.
-const RELOAD_WAIT: Duration = Duration::from_secs(5);
-
 /// How long the last clone's drop waits for what is under way.
 const DROP_WAIT: Duration = Duration::from_millis(500);
 
@@ -79,8 +76,8 @@ impl Inner {
     fn shutdown(&self, deadline: Deadline) -> ShutdownReport {
         let under_way = self.requests.in_flight();
         self.drain();
-        // No reload comes after this one's end: it sees the phase. One that is not had in time is stuck, and brings in nothing.
-        let _last = self.reloading.lock(RELOAD_WAIT);
+        // Whoever reloads now sees the phase, and nobody does after this. One that is not over in time is stuck.
+        let _last = self.reloading.lock(Deadline::from(deadline.instant(), JOIN_WAIT));
         self.wait_idle(deadline);
         let left = self.requests.in_flight();
         let mut report = ShutdownReport { finished: under_way.saturating_sub(left), ..ShutdownReport::default() };

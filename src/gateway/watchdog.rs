@@ -21,11 +21,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::select;
 
-use super::WeakGateway;
 use super::load::{Load, Sample, nofile};
 use super::overload::Overload;
 use super::snapshot::{open_fds_below, resident};
 use super::vitals::{self, Finding, Share, View};
+use super::{ReloadError, WeakGateway};
 use crate::config::{Config, Files};
 use crate::events::{Events, LockWatch};
 use crate::http::{Certificates, Look};
@@ -234,11 +234,11 @@ impl Watch {
         // Pools are started by it: that is not done here.
         let weak = self.gateway.clone();
         let started = self.threads.spawn(Role::Watchdog, "reload", move || {
-            if let Some(gateway) = weak.upgrade() {
-                log::info!("a file that the configuration refers to has changed");
-                // The events say what came of it.
-                let _ = gateway.reread();
-            }
+            log::info!("a file that the configuration refers to has changed");
+            // The events say what came of it; one that was not had may have read the file before it changed.
+            while let Some(gateway) = weak.upgrade()
+                && matches!(gateway.reread(), Err(ReloadError::Busy(_)))
+            {}
         });
         if let Err(error) = started {
             log::warn!("no thread for a reload, which is tried again: {error}");

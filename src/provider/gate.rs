@@ -54,7 +54,7 @@ impl Gate {
     }
 
     /// Lets nothing new in from now on, or does again.
-    pub(crate) fn pause(&self, paused: bool) {
+    pub(crate) fn set_paused(&self, paused: bool) {
         self.paused.store(paused, Ordering::SeqCst);
     }
 
@@ -68,7 +68,7 @@ impl Gate {
     /// Why there is none.
     pub(crate) fn enter(self: &Arc<Self>, _call: &Call, _model: &Arc<str>, _until: Deadline) -> Result<Pass, Error> {
         if self.is_paused() {
-            let text = "the provider is paused by its operator (POST /providers/{name}/resume lets it go on)";
+            let text = "the provider is paused by its operator, who has to let it go on";
             return Err(Error::new(Code::CircuitOpen, text).with_retry_after(PAUSED));
         }
         self.figures.entered.inc();

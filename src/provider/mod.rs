@@ -237,8 +237,8 @@ impl Provider {
     }
 
     /// Lets nothing new in from now on, or does again. What is under way goes on.
-    pub fn pause(&self, paused: bool) {
-        self.pool.shared().gate.pause(paused);
+    pub fn set_paused(&self, paused: bool) {
+        self.pool.shared().gate.set_paused(paused);
     }
 
     /// Whether nothing new is let in.
@@ -254,17 +254,16 @@ impl Provider {
         Halt(halted)
     }
 
-    /// The longest that a request has anything to do with this provider, by its limits: all tries with their waits, and one
-    /// stream.
+    /// Longer than a request has anything to do with this provider, by its limits: all tries, those with another key among
+    /// them, each with its waits, its pause and a whole stream.
     #[must_use]
     pub fn longest(&self) -> Duration {
+        const WITH_OTHER_KEYS: u32 = 4;
         let (pool, attempt) = (&self.pool.shared().settings, &self.pool.shared().attempt.settings);
         let retries = attempt.retries;
-        let pause = retries.backoff.max.max(retries.patience);
-        // The wait for leave, the wait in the queue, the attempt itself, the pause after it.
-        let try_once =
-            pool.wait_timeout.saturating_mul(2).saturating_add(attempt.request_timeout).saturating_add(pause);
-        try_once.saturating_mul(retries.most.saturating_add(1)).saturating_add(attempt.stream_max_duration)
+        let waits = pool.wait_timeout.saturating_mul(2).saturating_add(retries.backoff.max.max(retries.patience));
+        let attempt = attempt.request_timeout.saturating_add(attempt.stream_max_duration);
+        waits.saturating_add(attempt).saturating_mul(retries.most.saturating_add(1 + WITH_OTHER_KEYS))
     }
 
     /// What is counted of the provider's connections, for one that takes its place.
