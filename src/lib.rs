@@ -86,5 +86,5 @@ pub mod cli;
 
 pub use config::Config;
 pub use error::{Code, Error, Result};
-pub use gateway::{CallOptions, ChatStream, Gateway, ShutdownReport, StartError};
+pub use gateway::{CallOptions, ChatStream, Gateway, ReloadError, ShutdownReport, StartError};
 pub use wire::openai::{ChatChunk, ChatReply, ChatRequest, Message};

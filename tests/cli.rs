@@ -3,5 +3,6 @@
 mod commands;
 mod leaks;
 pub(crate) mod process;
+mod reload;
 mod secrets;
 mod serve;

@@ -8,6 +8,7 @@ mod figures;
 mod panics;
 mod passing;
 mod pooling;
+mod reload;
 mod routes;
 mod shedding;
 mod streams;

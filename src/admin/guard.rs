@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::config::{self, AddressRange};
+use super::pages;
+use crate::config::Server;
 use crate::error::Error;
-use crate::gateway::Strangers;
+use crate::gateway::Gateway;
 use crate::http::{Admission, Exchange, Finished, Head, Request, Response, Service, client_address, sent_key};
 use crate::secret::Digest;
 use crate::sync::{State, threads};
@@ -22,6 +23,9 @@ use crate::time::now;
 
 /// How long the pages may take for an answer.
 const PAGES_WAIT: Duration = Duration::from_secs(5);
+
+/// How long one may take that waits for new pools to be up, behind another such.
+const SLOW_WAIT: Duration = Duration::from_secs(30);
 
 /// The longest answer of the pages, in bytes: `/stats` with thousands of workers is the largest.
 const MAX_ANSWER: u64 = 64 << 20;
@@ -39,9 +43,7 @@ const METHODS: &str = "GET, HEAD, POST";
 pub(super) struct Guard {
     socket: PathBuf,
     own: SocketAddr,
-    key: Option<Digest>,
-    trusted_proxies: Vec<AddressRange>,
-    strangers: Strangers,
+    gateway: Gateway,
 }
 
 /// Why a request is not handed on.
@@ -60,9 +62,9 @@ impl Refused {
 }
 
 impl Guard {
-    pub(super) fn new(socket: PathBuf, own: SocketAddr, server: &config::Server, strangers: Strangers) -> Self {
-        let key = server.admin_key.as_ref().map(|key| Digest::of(key.expose().as_bytes()));
-        Self { socket, own, key, trusted_proxies: server.trusted_proxies.clone(), strangers }
+    /// A guard that listens on `own`, and asks for the key that the gateway's configuration says at the time.
+    pub(super) fn new(socket: PathBuf, own: SocketAddr, gateway: Gateway) -> Self {
+        Self { socket, own, gateway }
     }
 
     fn check(&self, head: &Head, peer: SocketAddr) -> Result<(), Refused> {
@@ -79,19 +81,24 @@ impl Guard {
         if !every("sec-fetch-site", &|site| matches!(site, "same-origin" | "none")) {
             return Err(Refused::new(403, "the request comes from another site's page (Sec-Fetch-Site)"));
         }
-        if let Some(key) = &self.key
-            && sent_key(head).find_in([key]).is_none()
-        {
-            let after = self.strangers.failed(client_address(head, peer, &self.trusted_proxies), now());
-            let text = "the admin key is missing or wrong; send it as Authorization: Bearer <key>";
-            return Err(Refused { after, ..Refused::new(401, text) });
-        }
+        self.gateway.with_config(|config| self.check_key(&config.server, head, peer))?;
         match head.method() {
             "GET" | "HEAD" => Ok(()),
             "POST" if head.header(ASKED).is_some() && every(ASKED, &|value| value == "1") => Ok(()),
             "POST" => Err(Refused::new(403, "a POST to the admin plane needs the header x-sluicegate-admin: 1")),
             _ => Err(Refused::new(405, "the admin plane takes GET, HEAD and POST")),
         }
+    }
+
+    fn check_key(&self, server: &Server, head: &Head, peer: SocketAddr) -> Result<(), Refused> {
+        let Some(key) = &server.admin_key else { return Ok(()) };
+        if sent_key(head).find_in([&Digest::of(key.expose().as_bytes())]).is_some() {
+            return Ok(());
+        }
+        let address = client_address(head, peer, &server.trusted_proxies);
+        let after = self.gateway.strangers().failed(address, now());
+        let text = "the admin key is missing or wrong; send it as Authorization: Bearer <key>";
+        Err(Refused { after, ..Refused::new(401, text) })
     }
 
     /// Whether a `Host` is this listener, or loopback.
@@ -125,9 +132,10 @@ impl Guard {
     fn ask(&self, request: &Request) -> std::io::Result<Response> {
         let _io = threads::enter(State::Io);
         let mut socket = UnixStream::connect(&self.socket)?;
-        socket.set_read_timeout(Some(PAGES_WAIT))?;
-        socket.set_write_timeout(Some(PAGES_WAIT))?;
         let head = &request.head;
+        let wait = if pages::is_slow(head.method(), head.path()) { SLOW_WAIT } else { PAGES_WAIT };
+        socket.set_read_timeout(Some(wait))?;
+        socket.set_write_timeout(Some(PAGES_WAIT))?;
         // HEAD is asked as GET, and the server leaves the body out.
         let method = if head.method() == "POST" { "POST" } else { "GET" };
         let query = head.query().map(|query| format!("?{query}")).unwrap_or_default();
@@ -214,10 +222,9 @@ mod tests {
 
     fn guard(own: &str) -> Guard {
         let document = r#"{ "providers": {} }"#;
-        let config = config::Config::from_json(document, &|_: &str| None).expect("a configuration");
-        let gateway = crate::Gateway::builder().config(config.clone()).build().expect("it starts");
-        let own = own.parse().expect("an address");
-        Guard::new(PathBuf::new(), own, &config.server, gateway.strangers().clone())
+        let config = crate::Config::from_json(document, &|_: &str| None).expect("a configuration");
+        let gateway = Gateway::builder().config(config).build().expect("it starts");
+        Guard::new(PathBuf::new(), own.parse().expect("an address"), gateway)
     }
 
     #[test]

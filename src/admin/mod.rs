@@ -46,7 +46,7 @@ impl Admin {
         let config = gateway.config();
         let own = Limits::of(&config, Role::Admin);
         let limits = Limits { max_connections: MAX_CONNECTIONS, max_body_bytes: MAX_BODY, ..own };
-        let guard = guard::Guard::new(backend.path(), bound, &config.server, gateway.strangers().clone());
+        let guard = guard::Guard::new(backend.path(), bound, gateway.clone());
         let server =
             Server::start(listener, limits, gateway.threads().clone(), gateway.watcher()?, Arc::new(guard), "admin")?;
         Ok(Self { server, pages: backend })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, ReloadError, StartError};
 use crate::stats::Stats;
 use crate::time::Deadline;
 
@@ -13,7 +13,7 @@ use crate::time::Deadline;
 const FRESH_WAIT: Duration = Duration::from_secs(2);
 
 /// Routes of the interface whose part is not built yet.
-const UNBUILT: [&str; 3] = ["/metrics", "/reload", "/providers/"];
+const UNBUILT: [&str; 2] = ["/metrics", "/providers/"];
 
 /// Pages that are read.
 const READ: [&str; 9] = ["/", "/stats", "/config", "/threads", "/events", "/livez", "/readyz", "/health", "/sim/stats"];
@@ -73,6 +73,11 @@ impl Pages {
                 self.gateway.drain();
                 Page::json(202, &json!({ "phase": self.gateway.phase() }))
             }
+            ("POST", "/reload") => self.reload(),
+            _ if pause_of(path).is_some() => match (method, pause_of(path)) {
+                ("POST", Some((provider, paused))) => self.pause(provider, paused),
+                _ => Page::wrong_method(method, path, "POST"),
+            },
             _ if UNBUILT.iter().any(|unbuilt| path.starts_with(unbuilt)) => unbuilt(path),
             _ if READ.contains(&path) => Page::wrong_method(method, path, "GET, HEAD"),
             _ => Page::nowhere(path),
@@ -100,10 +105,44 @@ impl Pages {
                 None => Page::error(404, "the simulated provider was not used yet"),
             },
             "/" => Page::text(200, INDEX),
-            "/drain" => Page::wrong_method(method, path, "POST"),
+            "/drain" | "/reload" => Page::wrong_method(method, path, "POST"),
+            _ if pause_of(path).is_some() => Page::wrong_method(method, path, "POST"),
             _ if UNBUILT.iter().any(|unbuilt| path.starts_with(unbuilt)) => unbuilt(path),
             _ => Page::nowhere(path),
         }
+    }
+
+    /// Reads the configuration again; waits until it is in force, or says why it is not.
+    fn reload(&self) -> Page {
+        let error = match self.gateway.reread() {
+            Ok(changes) => return Page::json(200, &json!({ "reloaded": true, "changes": changes })),
+            Err(error) => error,
+        };
+        let problems = match &error {
+            ReloadError::Config(wrong) => {
+                let each = wrong.problems.iter().map(|one| json!({ "path": one.path, "message": one.message }));
+                each.collect()
+            }
+            _ => Vec::new(),
+        };
+        let status = match &error {
+            ReloadError::Config(_) | ReloadError::Start(StartError::Config(_) | StartError::Transport { .. }) => 400,
+            ReloadError::NoSource | ReloadError::Busy(_) | ReloadError::NotRunning(_) => 409,
+            _ => 503,
+        };
+        let body = json!({ "error": { "message": error.to_string(), "problems": problems }, "reloaded": false });
+        Page::json(status, &body)
+    }
+
+    /// Lets nothing new into a provider, or does again.
+    fn pause(&self, provider: &str, paused: bool) -> Page {
+        let found = if paused { self.gateway.pause(provider) } else { self.gateway.resume(provider) };
+        if found {
+            return Page::json(200, &json!({ "provider": provider, "paused": paused }));
+        }
+        let shown: String = provider.chars().take(64).collect();
+        let known = self.gateway.provider_names().join(", ");
+        Page::error(404, &format!("there is no provider {shown:?}; there are: {known}"))
     }
 
     /// A short summary, as the data plane gives it.
@@ -123,6 +162,21 @@ impl Pages {
     }
 }
 
+/// Whether a page waits for what takes seconds, so that it must keep no other waiting.
+pub(super) fn is_slow(method: &str, path: &str) -> bool {
+    method == "POST" && path == "/reload"
+}
+
+/// The provider that a path pauses, or lets go on.
+fn pause_of(path: &str) -> Option<(&str, bool)> {
+    let (provider, what) = path.strip_prefix("/providers/")?.rsplit_once('/')?;
+    match what {
+        "pause" => Some((provider, true)),
+        "resume" => Some((provider, false)),
+        _ => None,
+    }
+}
+
 fn unbuilt(path: &str) -> Page {
     Page::error(501, &format!("{path} is not built yet in this version"))
 }
@@ -139,4 +193,7 @@ const INDEX: &str = "Sluicegate, admin plane\n\n\
     GET  /livez, /readyz    for probes\n\
     GET  /health            a short summary\n\
     GET  /sim/stats         what the simulated provider counted\n\
-    POST /drain             take nothing new, finish what is under way\n";
+    POST /drain             take nothing new, finish what is under way\n\
+    POST /reload            read the configuration again\n\
+    POST /providers/NAME/pause, /providers/NAME/resume\n\
+    \x20                       let nothing new into a provider; do again\n";

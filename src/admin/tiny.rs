@@ -1,7 +1,8 @@
 //! `tiny_http`, behind the guard, on a private Unix socket: the only file that names it.
 //!
 //! **Protocol.** One connection carries one request, which the guard has completed and bounded, and says
-//! `Connection: close`. A thread of ours waits for {a request, quit} and answers it by the pages.
+//! `Connection: close`. A thread of ours waits for {a request, quit} and answers it by the pages; what takes seconds is answered
+//! on a thread of its own.
 //!
 //! **Shutdown.** The thread looks for its quit signal between requests, four times a second; the socket's folder is removed
 //! when the backend drops.
@@ -13,8 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::pages::{Page, Pages};
+use super::pages::{self, Page, Pages};
 use crate::gateway::StartError;
+use crate::metrics::{CountGuard, Gauge};
 use crate::sync::{Quit, QuitSignal, Role, State, Thread, Threads, threads};
 use crate::time::Deadline;
 
@@ -23,6 +25,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Threads that answer: one that is busy with a fresh snapshot must not keep a probe waiting.
 const ANSWERERS: usize = 2;
+
+/// How many may wait for something slow at a time, each with a thread of its own.
+const MOST_SLOW: u64 = 4;
 
 /// The pages' server. Field order is drop order: quit before the handles, the folder last.
 pub(super) struct Backend {
@@ -62,10 +67,12 @@ impl Backend {
         let server = Arc::new(tiny_http::Server::http_unix(&folder.socket()).map_err(listen)?);
         let quit = Quit::new();
         let mut answerers = Vec::with_capacity(ANSWERERS);
+        let slow = Arc::<Gauge>::default();
         for number in 1..=ANSWERERS {
             let (server, pages, watch) = (Arc::clone(&server), Arc::clone(&pages), quit.watch());
+            let (own, slow) = (registry.clone(), Arc::clone(&slow));
             let name = format!("admin-pages-{number}");
-            answerers.push(registry.service(Role::Admin, &name, move || run(&server, &pages, &watch))?);
+            answerers.push(registry.service(Role::Admin, &name, move || run(&server, &own, &pages, &slow, &watch))?);
         }
         Ok(Self { quit, threads: answerers, folder })
     }
@@ -88,7 +95,7 @@ impl fmt::Debug for Backend {
     }
 }
 
-fn run(server: &tiny_http::Server, pages: &Pages, quit: &QuitSignal) {
+fn run(server: &tiny_http::Server, registry: &Threads, pages: &Arc<Pages>, slow: &Arc<Gauge>, quit: &QuitSignal) {
     while !quit.given() {
         let received = {
             let _resting = threads::rest(State::WaitingChannel, LOOK_EVERY);
@@ -98,7 +105,11 @@ fn run(server: &tiny_http::Server, pages: &Pages, quit: &QuitSignal) {
             Ok(None) => {}
             Ok(Some(request)) => {
                 let _round = threads::round(threads::ROUND);
-                answer(request, pages);
+                match is_slow(&request).then(|| slow.enter_below(MOST_SLOW)) {
+                    None => answer(request, pages),
+                    Some(None) => refuse(request, "too many are waiting for a reload already; come again later"),
+                    Some(Some(place)) => answer_aside(request, registry, pages, place),
+                }
             }
             Err(error) => {
                 log::error!("the admin pages' server failed: {error}");
@@ -106,6 +117,27 @@ fn run(server: &tiny_http::Server, pages: &Pages, quit: &QuitSignal) {
             }
         }
     }
+}
+
+fn is_slow(request: &tiny_http::Request) -> bool {
+    pages::is_slow(request.method().as_str(), request.url())
+}
+
+/// Answers on a thread of its own, so that what takes seconds keeps no probe waiting. One that finds no thread is answered 500
+/// by its drop.
+fn answer_aside(request: tiny_http::Request, registry: &Threads, pages: &Arc<Pages>, place: CountGuard) {
+    let pages = Arc::clone(pages);
+    let started = registry.spawn(Role::Admin, "admin-reload", move || {
+        let _place = place;
+        answer(request, &pages);
+    });
+    if let Err(error) = started {
+        log::error!("no thread for a page that takes its time: {error}");
+    }
+}
+
+fn refuse(request: tiny_http::Request, why: &str) {
+    respond(request, Page::error(503, why));
 }
 
 fn answer(mut request: tiny_http::Request, pages: &Pages) {
@@ -116,6 +148,10 @@ fn answer(mut request: tiny_http::Request, pages: &Pages) {
         Ok(_) => pages.answer(request.method().as_str(), request.url()),
         Err(error) => Page::error(400, &format!("the request could not be read: {error}")),
     };
+    respond(request, page);
+}
+
+fn respond(request: tiny_http::Request, page: Page) {
     let mut response =
         tiny_http::Response::from_data(page.body).with_status_code(page.status).with_chunked_threshold(usize::MAX);
     if let Ok(header) = tiny_http::Header::from_bytes("content-type", page.content_type) {

@@ -25,7 +25,7 @@ pub(super) enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Run the gateway until SIGINT or SIGTERM, then drain.
+    /// Run the gateway until SIGINT or SIGTERM, then drain; SIGHUP has it read its configuration again.
     Serve(Serve),
     /// Make one call through a gateway in this process; the answer goes to stdout.
     Chat(Chat),

@@ -1,17 +1,20 @@
 //! What concerns the whole process: logging, limits, the futex table, signals.
 
 use std::io::Write as _;
-use std::sync::OnceLock;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Receiver, bounded};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::args::LogFormat;
 use super::output::{json_line, speak_json};
 use crate::config::Config;
 use crate::gateway::StartError;
-use crate::secret::Mask;
+use crate::secret::{Mask, Secret};
 use crate::sync::{Role, State, Threads, threads};
 
 /// What is logged if RUST_LOG does not say.
@@ -39,12 +42,29 @@ pub(super) fn start_logging(format: LogFormat) {
 }
 
 /// What is taken out of every line that is logged, once a configuration is known.
-static SECRETS: OnceLock<Mask> = OnceLock::new();
+static SECRETS: ArcSwapOption<Known> = ArcSwapOption::const_empty();
 
-/// Takes the secrets of this configuration out of every line that is logged from here on. Ours hold none; but the HTTP library
-/// logs, at its finer levels, what a provider answers, and a provider may echo what it was sent.
+/// The secrets of the configurations that are, and were, in force.
+struct Known {
+    /// The newest first.
+    secrets: Vec<Secret>,
+    mask: Mask,
+}
+
+/// How many secrets are taken out at most: those of many reloads, the newest of them. What still runs may use an old one.
+const MOST_SECRETS: usize = 1024;
+
+/// Takes the secrets of this configuration, and of those before it, out of every line that is logged from here on. Ours hold
+/// none; but the HTTP library logs, at its finer levels, what a provider answers, and a provider may echo what it was sent.
 pub(super) fn mask_logs(config: &Config) {
-    let _ = SECRETS.set(Mask::of(config.secrets()));
+    let mut secrets: Vec<_> = config.secrets().collect();
+    for old in SECRETS.load().iter().flat_map(|known| &known.secrets) {
+        if !secrets.contains(old) && secrets.len() < MOST_SECRETS {
+            secrets.push(old.clone());
+        }
+    }
+    let mask = Mask::of(secrets.iter().cloned());
+    SECRETS.store(Some(Arc::new(Known { secrets, mask })));
 }
 
 /// A logger that masks before it logs.
@@ -59,9 +79,9 @@ impl log::Log for Masking {
         if is_dump(record.metadata()) {
             return;
         }
-        match SECRETS.get() {
-            Some(mask) if self.0.matches(record) => {
-                let text = mask.apply(record.args().to_string());
+        match &*SECRETS.load() {
+            Some(known) if self.0.matches(record) => {
+                let text = known.mask.apply(record.args().to_string());
                 self.0.log(
                     &log::Record::builder()
                         .metadata(record.metadata().clone())
@@ -109,27 +129,65 @@ pub(super) fn raise_limits() {
     }
 }
 
-/// Each signal that asks for an end: the first begins the drain, the second ends at once.
-pub(super) struct Signals(Receiver<()>);
+/// The signals that ask for an end: the first begins the drain, the second ends at once; and, where it is listened for, the
+/// one that asks for a reload.
+pub(super) struct Signals {
+    ends: Receiver<()>,
+    reloads: Receiver<()>,
+}
 
 impl Signals {
     /// Listens for SIGINT and SIGTERM on a thread of the gateway.
     pub(super) fn listen(threads: &Threads) -> Result<Self, StartError> {
-        use signal_hook::consts::{SIGINT, SIGTERM};
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(StartError::Listen)?;
-        let (send, received) = bounded(2);
-        threads.service(Role::Watchdog, "signals", move || {
-            let _resting = threads::rest(State::Io, Duration::MAX);
-            for _ in signals.forever() {
-                // A third signal finds the channel full; two are all that is listened to.
-                let _ = send.try_send(());
-            }
-        })?;
-        Ok(Self(received))
+        Self::listen_for(threads, &[SIGINT, SIGTERM])
     }
 
-    /// The channel that says so.
+    /// Listens for SIGHUP, too.
+    pub(super) fn listen_with_reloads(threads: &Threads) -> Result<Self, StartError> {
+        Self::listen_for(threads, &[SIGINT, SIGTERM, SIGHUP])
+    }
+
+    fn listen_for(threads: &Threads, which: &[i32]) -> Result<Self, StartError> {
+        let mut signals = signal_hook::iterator::Signals::new(which).map_err(StartError::Listen)?;
+        let (end, ends) = bounded(2);
+        let (reload, reloads) = bounded(1);
+        threads.service(Role::Watchdog, "signals", move || {
+            let _resting = threads::rest(State::Io, Duration::MAX);
+            for signal in signals.forever() {
+                // A third end finds its channel full; two are all that is listened to. A reload that is asked for while
+                // another one waits to begin is that one.
+                let _ = if signal == SIGHUP { reload.try_send(()) } else { end.try_send(()) };
+            }
+        })?;
+        Ok(Self { ends, reloads })
+    }
+
+    /// The channel that asks for an end.
     pub(super) fn channel(&self) -> &Receiver<()> {
-        &self.0
+        &self.ends
+    }
+
+    /// The channel that asks for a reload.
+    pub(super) fn reloads(&self) -> &Receiver<()> {
+        &self.reloads
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_of_an_older_configuration_are_masked_still() {
+        for key in ["sk-process-one", "sk-process-two"] {
+            let text = format!(
+                r#"{{ "providers": {{ "p": {{ "kind": "openai", "keys": [{{ "value": "{key}" }}],
+                "network_config": {{ "base_url": "http://127.0.0.1:1" }} }} }} }}"#
+            );
+            mask_logs(&Config::from_json(&text, &|_| None).expect("a configuration"));
+        }
+        let known = SECRETS.load_full().expect("some");
+        let masked = known.mask.apply("sk-process-one and sk-process-two".to_owned());
+        assert!(!masked.contains("process"), "{masked}");
     }
 }

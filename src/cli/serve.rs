@@ -14,9 +14,12 @@ use super::scheduling;
 use crate::admin::Admin;
 use crate::config::{self, Config};
 use crate::front::Front;
-use crate::gateway::{Gateway, ShutdownReport};
-use crate::sync::Role;
+use crate::gateway::{Gateway, ShutdownReport, StartError};
+use crate::sync::{Role, State, threads};
 use crate::time::{Deadline, format_duration};
+
+/// How long a reload may take: behind another one, and until new pools are up.
+const RELOAD_ROUND: Duration = Duration::from_secs(30);
 
 /// How long the planes may take to close once nothing is under way.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
@@ -29,9 +32,9 @@ pub(super) fn run(command: &Serve) -> Result<(), Failure> {
     let mut config = Config::discover(command.config.as_deref(), &config::process_env)?;
     config.listen_on(command.listen, command.admin)?;
     config.warnings.iter().for_each(|text| warning(text));
-    process::mask_logs(&config);
-    let gateway = Gateway::builder().config(config).build()?;
-    let signals = Signals::listen(gateway.threads())?;
+    let gateway = Gateway::builder().config(config).on_config(process::mask_logs).build()?;
+    let signals = Signals::listen_with_reloads(gateway.threads())?;
+    reload_when_told(&gateway, &signals)?;
     let Planes { front, stats, admin } = Planes::start(&gateway)?;
     result(&banner(&gateway, &front, &admin))?;
 
@@ -47,6 +50,28 @@ pub(super) fn run(command: &Serve) -> Result<(), Failure> {
         stats.stop(Deadline::after(CLOSE_WAIT));
     }
     note(&summary(&report));
+    Ok(())
+}
+
+/// Reloads at each signal that asks for it, on a thread of its own, so that one that asks for the end is heard meanwhile.
+fn reload_when_told(gateway: &Gateway, signals: &Signals) -> Result<(), StartError> {
+    let (weak, asked) = (gateway.downgrade(), signals.reloads().clone());
+    gateway.threads().service(Role::Watchdog, "reloads", move || {
+        loop {
+            {
+                let _resting = threads::rest(State::WaitingChannel, Duration::MAX);
+                if asked.recv().is_err() {
+                    return;
+                }
+            }
+            let _round = threads::round(RELOAD_ROUND);
+            let Some(gateway) = weak.upgrade() else { return };
+            // What is wrong, and what is to be warned of, stands in the log.
+            if let Ok(changes) = gateway.reread() {
+                note(&format!("reloaded: {changes}"));
+            }
+        }
+    })?;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! References in strings: `env.NAME`, `${NAME}`, `${NAME:-default}`, `file:PATH`.
 
 use std::io::Read as _;
+use std::path::Path;
 
 /// Looks a variable up.
 pub type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;
@@ -27,7 +28,7 @@ pub(super) fn expand(text: &str, env: &Env<'_>) -> Result<Expanded, String> {
     {
         return lookup(name, env).map(Expanded::Replaced).ok_or_else(|| missing(name));
     }
-    if let Some(path) = text.strip_prefix("file:") {
+    if let Some(path) = named_file(text) {
         return read_file(path).map(Expanded::Replaced);
     }
     if !text.contains("${") {
@@ -57,6 +58,11 @@ pub(super) fn expand(text: &str, env: &Env<'_>) -> Result<Expanded, String> {
     Ok(Expanded::Replaced(out))
 }
 
+/// The file that a text refers to, if it does.
+pub(super) fn named_file(text: &str) -> Option<&Path> {
+    text.strip_prefix("file:").map(Path::new)
+}
+
 fn lookup(name: &str, env: &Env<'_>) -> Option<String> {
     env(name).filter(|value| !value.is_empty())
 }
@@ -72,8 +78,8 @@ fn missing(name: &str) -> String {
 }
 
 /// The file's text without its last line end, which editors and `echo` leave there.
-fn read_file(path: &str) -> Result<String, String> {
-    let wrong = |error: &dyn std::fmt::Display| format!("cannot read the file {path}: {error}");
+fn read_file(path: &Path) -> Result<String, String> {
+    let wrong = |error: &dyn std::fmt::Display| format!("cannot read the file {}: {error}", path.display());
     let file = std::fs::File::open(path).map_err(|error| wrong(&error))?;
     let mut text = String::new();
     file.take(FILE_LIMIT + 1).read_to_string(&mut text).map_err(|error| wrong(&error))?;

@@ -10,8 +10,10 @@
 
 mod aliases;
 mod base_url;
+mod changes;
 mod error;
 mod expand;
+mod files;
 mod kinds;
 mod known;
 mod near;
@@ -22,6 +24,7 @@ mod raw;
 mod scope;
 mod section;
 mod server;
+mod source;
 mod tls;
 mod types;
 
@@ -32,8 +35,10 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 pub use aliases::{Alias, AliasTarget, ModelRef, Strategy};
+pub use changes::{ChangedProvider, Changes, ProviderChanges};
 pub use error::{ConfigError, Problem};
 pub use expand::Env;
+pub use files::Files;
 pub use kinds::parse_address;
 pub use near::{near, nearest};
 pub use origin::Origin;
@@ -46,7 +51,8 @@ pub use types::{
 };
 
 use crate::secret::Secret;
-use section::{Outcome, Section, Walk};
+use section::{Findings, Outcome, Section, Walk};
+use source::{Listens, Source};
 
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "sluicegate.json";
@@ -75,6 +81,10 @@ pub struct Config {
     pub sources: Vec<String>,
     /// What is taken, but probably not meant.
     pub warnings: Vec<String>,
+    /// The files that its strings refer to, as they were when they were read.
+    pub files: Files,
+    source: Source,
+    listens: Listens,
     effective: Value,
 }
 
@@ -106,7 +116,8 @@ impl Config {
     /// # Errors
     /// What is wrong with a variable.
     pub fn from_env(env: &Env<'_>) -> Result<Self, ConfigError> {
-        Self::from_document(Map::new(), env)
+        let config = Self::from_document(Map::new(), env)?;
+        Ok(Self { source: Source::Environment, ..config })
     }
 
     /// Reads the file that is named, else [`DEFAULT_FILE`] if it is there, else takes what the environment offers.
@@ -137,13 +148,14 @@ impl Config {
     /// # Errors
     /// If the admin plane would then stand open beyond loopback, or both addresses are the same.
     pub fn listen_on(&mut self, listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> Result<(), ConfigError> {
+        self.listens = Listens { listen, admin };
         self.server.listen = listen.unwrap_or(self.server.listen);
         self.server.admin = admin.unwrap_or(self.server.admin);
         let no_env = |_: &str| None;
         let walk = Walk::reading(&no_env);
         server::check_addresses(&self.server, &walk);
-        let (problems, warnings) = walk.into_findings();
-        self.warnings.retain(|warning| !warning.starts_with("server.listen:"));
+        let Findings { problems, warnings, .. } = walk.into_findings();
+        self.warnings.retain(|warning| !warning.starts_with(server::OPEN_TO_ALL));
         self.warnings.extend(warnings);
         if problems.is_empty() { Ok(()) } else { Err(ConfigError { file: None, problems }) }
     }
@@ -172,6 +184,7 @@ impl Config {
         };
         let mut config = read().map_err(|error| error.in_file(path))?;
         config.sources.insert(0, format!("configuration: {}", path.display()));
+        config.source = Source::File(path.to_owned());
         Ok(config)
     }
 
@@ -191,13 +204,14 @@ impl Config {
             leave_out_self(&mut config, &walk);
             refuse_lost_aliases(&config, &walk);
         }
-        let (problems, warnings) = walk.into_findings();
+        let Findings { problems, warnings, files } = walk.into_findings();
         if !problems.is_empty() {
             return Err(ConfigError { file: None, problems });
         }
         config.effective = outcome.effective;
         config.sources = sources;
         config.warnings = warnings;
+        config.files = files;
         Ok(config)
     }
 }
@@ -229,8 +243,21 @@ fn resolve(walk: &Walk<'_>, document: &Map<String, Value>) -> (Config, Outcome) 
         warn_of_strange_scopes(&server, &aliases, walk);
         server::plugins(s);
         s.foreign(known::TOP);
-        let (sources, warnings) = (Vec::new(), Vec::new());
-        Config { server, client, threads, pools, locks, providers, aliases, sources, warnings, effective: Value::Null }
+        Config {
+            server,
+            client,
+            threads,
+            pools,
+            locks,
+            providers,
+            aliases,
+            sources: Vec::new(),
+            warnings: Vec::new(),
+            files: Files::default(),
+            source: Source::default(),
+            listens: Listens::default(),
+            effective: Value::Null,
+        }
     })
 }
 

@@ -5,11 +5,13 @@
 //! ends the walk: it is noted, the default stands in, and the next key is read, so that all problems are told at once.
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
 use super::error::Problem;
-use super::expand::{Env, Expanded, expand};
+use super::expand::{Env, Expanded, expand, named_file};
+use super::files::{Files, Stamp};
 use super::kinds::{Hidden, Kind, Parsed, Refusal};
 use super::known::{Foreign, first_set};
 use super::near::nearest;
@@ -26,12 +28,29 @@ pub(super) struct Walk<'a> {
     describing: bool,
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<String>>,
+    files: RefCell<Vec<(PathBuf, Stamp)>>,
+}
+
+/// What a walk came upon beside the values.
+pub(super) struct Findings {
+    /// What is wrong.
+    pub(super) problems: Vec<Problem>,
+    /// What is to be warned of.
+    pub(super) warnings: Vec<String>,
+    /// The files that strings refer to, as they were before they were read.
+    pub(super) files: Files,
 }
 
 impl<'a> Walk<'a> {
     /// A walk that reads a document.
     pub(super) fn reading(env: &'a Env<'a>) -> Self {
-        Self { env, describing: false, problems: RefCell::default(), warnings: RefCell::default() }
+        Self {
+            env,
+            describing: false,
+            problems: RefCell::default(),
+            warnings: RefCell::default(),
+            files: RefCell::default(),
+        }
     }
 
     /// A walk that collects the schema.
@@ -39,9 +58,13 @@ impl<'a> Walk<'a> {
         Self { describing: true, ..Self::reading(env) }
     }
 
-    /// What was found wrong, and what is to be warned of.
-    pub(super) fn into_findings(self) -> (Vec<Problem>, Vec<String>) {
-        (self.problems.into_inner(), self.warnings.into_inner())
+    /// What was found.
+    pub(super) fn into_findings(self) -> Findings {
+        Findings {
+            problems: self.problems.into_inner(),
+            warnings: self.warnings.into_inner(),
+            files: Files::stamped(self.files.into_inner()),
+        }
     }
 
     /// Notes a problem.
@@ -64,6 +87,9 @@ impl<'a> Walk<'a> {
 
     /// What a value comes to, its references replaced.
     fn read<K: Kind>(&self, kind: &K, key: &str, raw: &Value) -> Result<K::Out, String> {
+        if let Some(path) = raw.as_str().and_then(named_file) {
+            self.files.borrow_mut().push((path.to_owned(), Stamp::of(path)));
+        }
         let value = match raw {
             Value::String(text) => match expand(text, self.env)? {
                 Expanded::Literal => raw.clone(),

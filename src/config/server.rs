@@ -70,6 +70,9 @@ pub(super) fn server(s: &mut Section<'_>) -> Server {
     server
 }
 
+/// Where the warning stands that whoever reaches the data plane may use it.
+pub(super) const OPEN_TO_ALL: &str = "server.listen:";
+
 /// Notes what is wrong with where the gateway listens. `walk` is told, so that a command line can be checked alike.
 pub(super) fn check_addresses(server: &Server, walk: &Walk<'_>) {
     if !server.admin.ip().is_loopback() && server.admin_key.is_none() {

@@ -164,7 +164,7 @@ pub enum StreamGarbage {
 }
 
 /// One provider.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Provider {
     /// Its name: the left part of `provider/model`.
     pub name: String,
@@ -214,7 +214,7 @@ pub enum Sizing {
 }
 
 /// When workers are added and removed: the concurrency page's thresholds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Scaling {
     /// Whether they are at all; else there are as many as there may be, always.
     pub enabled: bool,
@@ -279,7 +279,7 @@ impl Default for Retries {
 }
 
 /// A provider's key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// Names it in logs and `/stats`.
     pub name: String,
@@ -307,7 +307,7 @@ impl Provider {
 }
 
 /// Where a provider lives, and the limits of talking to it.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Network {
     /// Scheme, host, port and path before [`Network::api_prefix`]. Empty for a simulated provider of this process.
     pub base_url: String,
@@ -357,7 +357,7 @@ impl fmt::Debug for Network {
 }
 
 /// How jobs wait.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Queue {
     /// What becomes of a job that finds no place.
     pub policy: Policy,

@@ -14,13 +14,11 @@ use crate::ids::RequestId;
 use crate::model::Timing;
 use crate::time::now;
 
-use super::keys::Keys;
-use super::{priority, request_id};
+use super::{keys, priority, request_id};
 
 /// Who may come in.
 #[derive(Debug)]
 pub(super) struct Door {
-    pub(super) keys: Keys,
     max_body: u64,
 }
 
@@ -65,15 +63,22 @@ impl Drop for Admitted {
 
 impl Door {
     pub(super) fn new(gateway: &Gateway) -> Self {
-        let server = &gateway.config().server;
-        Self { keys: Keys::new(server, gateway.strangers().clone()), max_body: server.max_body_bytes as u64 }
+        Self { max_body: gateway.config().server.max_body_bytes as u64 }
+    }
+
+    /// What a request's key may name, by the configuration in force.
+    ///
+    /// # Errors
+    /// As [`keys::check`].
+    pub(super) fn scope(&self, gateway: &Gateway, head: &Head, peer: SocketAddr) -> Result<Scope, Error> {
+        gateway.with_config(|config| keys::check(&config.server, gateway.strangers(), head, peer))
     }
 
     /// Lets a request in, or says why not. It is counted either way.
     pub(super) fn admit(&self, gateway: &Gateway, head: &Head, peer: SocketAddr) -> Result<Admitted, Error> {
         let mut guard = gateway.begin(now());
         let request_id = request_id(head);
-        match self.keys.check(head, peer).and_then(|scope| Ok((scope, self.judge(gateway, head)?))) {
+        match self.scope(gateway, head, peer).and_then(|scope| Ok((scope, self.judge(gateway, head)?))) {
             Ok((scope, held)) => Ok(Admitted(Some(Parts { guard, scope, request_id, held }))),
             Err(error) => {
                 let mut error = error.with_request_id(&request_id);

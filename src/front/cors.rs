@@ -41,14 +41,14 @@ pub(super) type Lines = Vec<(Cow<'static, str>, String)>;
 
 /// Whose pages may read answers.
 #[derive(Debug)]
-pub(super) struct Cors {
-    origins: Vec<Origin>,
+pub(super) struct Cors<'a> {
+    origins: &'a [Origin],
     any: bool,
 }
 
-impl Cors {
-    pub(super) fn new(origins: &[Origin]) -> Self {
-        Self { origins: origins.to_vec(), any: origins.contains(&Origin::Any) }
+impl<'a> Cors<'a> {
+    pub(super) fn new(origins: &'a [Origin]) -> Self {
+        Self { origins, any: origins.contains(&Origin::Any) }
     }
 
     /// The answer to a browser's question whether a page may send what it wants to; `None` if this is none, or the page's

@@ -52,8 +52,8 @@ impl Front {
             StartError::Listen(std::io::Error::new(error.kind(), format!("{listen} (server.listen): {error}")))
         })?;
         let config = gateway.config();
-        let (cors, compressors) = (Cors::new(&config.server.cors_origins), Compressors::new());
-        let service = Arc::new(Api { gateway: gateway.clone(), door: Door::new(gateway), cors, compressors });
+        let compressors = Compressors::new();
+        let service = Arc::new(Api { gateway: gateway.clone(), door: Door::new(gateway), compressors });
         let mut limits = Limits::of(&config, Role::Conn);
         if let Some(room) = gateway.client_connections() {
             limits.max_turned_away = room.turned_away;
@@ -98,7 +98,6 @@ impl Front {
 struct Api {
     gateway: Gateway,
     door: Door,
-    cors: Cors,
     compressors: Compressors,
 }
 
@@ -123,9 +122,9 @@ fn bodiless(judged: Judged) -> Admission {
 
 impl Service for Api {
     fn admit(&self, head: &Head, peer: SocketAddr) -> Result<Admission, Response> {
-        match self.cors.preflight(head) {
+        match self.cors(|cors| cors.preflight(head)) {
             Some(leave) => Err(leave),
-            None => self.judge(head, peer).map_err(|refused| self.cors.dress(head, refused)),
+            None => self.judge(head, peer).map_err(|refused| self.cors(|cors| cors.dress(head, refused))),
         }
     }
 
@@ -135,7 +134,7 @@ impl Service for Api {
 
     fn serve(&self, request: Request, mut exchange: Exchange) -> Finished {
         let Request { head, body, hold, .. } = request;
-        exchange.also(self.cors.lines(&head));
+        exchange.also(self.cors(|cors| cors.lines(&head)));
         match hold.and_then(judged) {
             Some(Judged::Call(operation, prefix, admitted)) => {
                 self.call(&head, operation, prefix, body, admitted, exchange)
@@ -165,13 +164,18 @@ impl Service for Api {
         };
         let refusal = answer::refusal(status, error, &id);
         match head {
-            Some(head) => self.cors.dress(head, refusal),
+            Some(head) => self.cors(|cors| cors.dress(head, refusal)),
             None => refusal,
         }
     }
 }
 
 impl Api {
+    /// What the origins that are admitted now make of something.
+    fn cors<T>(&self, say: impl FnOnce(Cors<'_>) -> T) -> T {
+        self.gateway.with_config(|config| say(Cors::new(&config.server.cors_origins)))
+    }
+
     /// Whether a request is served, by its head.
     fn judge(&self, head: &Head, peer: SocketAddr) -> Result<Admission, Response> {
         let route = routes::find(head).map_err(|refused| refused.response(&request_id(head)))?;
@@ -203,7 +207,9 @@ impl Api {
 
     /// What a caller may use whose request is not counted.
     fn known(&self, head: &Head, peer: SocketAddr) -> Result<Scope, Response> {
-        self.door.keys.check(head, peer).map_err(|error| answer::error(&error.with_request_id(&request_id(head))))
+        self.door
+            .scope(&self.gateway, head, peer)
+            .map_err(|error| answer::error(&error.with_request_id(&request_id(head))))
     }
 
     /// What a route that is to come is told: that it is, to whoever is let in. On a POST it is a request all the same.
@@ -297,7 +303,7 @@ impl Api {
     ) -> Result<Call, Error> {
         let options = options(head, request_id, guard.arrived())?;
         let body = if coding::is_gzip(head)? {
-            let most = self.gateway.config().server.max_body_bytes;
+            let most = self.gateway.with_config(|config| config.server.max_body_bytes);
             let plain = coding::gunzip(&body, most, |more| {
                 held.absorb(self.gateway.take_bytes(options.priority, more)?);
                 Ok(())

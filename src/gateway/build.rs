@@ -10,22 +10,23 @@ use arc_swap::ArcSwap;
 use super::house::House;
 use super::load::Load;
 use super::requests::Requests;
+use super::retired::Retired;
 use super::samples::Samples;
 use super::sim::{SimHost, SimTransport};
 use super::strangers::Strangers;
 use super::watchdog::{Intervals, Watchdog};
-use super::{Gateway, Inner, Phase};
+use super::{Gateway, Inner, Phase, WeakGateway};
 use crate::config::{self, Config, ConfigError, Kind, Sizing};
 use crate::events::Events;
 use crate::http::Certificates;
 use crate::provider::{AttemptSettings, Paths, PoolSettings, Provider, Stock};
 use crate::queue::ByteBudget;
 use crate::secret::Mask;
-use crate::sync::locks::classes;
+use crate::sync::locks::{ChannelLock, classes};
 use crate::sync::threads::SpawnError;
 use crate::sync::{LockTimes, Slot, Threads, limits};
 use crate::time::now;
-use crate::transport::{BuildError, Resolver, Settings, Transport, UreqTransport};
+use crate::transport::{BuildError, ConnectionCounts, Resolver, Settings, Transport, UreqTransport};
 
 /// What a debug build's threads need at least: unoptimised frames are several times larger.
 const DEBUG_STACK: usize = 2 << 20;
@@ -89,11 +90,60 @@ impl From<crate::http::StartError> for StartError {
     }
 }
 
+/// What is done with each configuration that is about to come into force.
+pub(super) type OnConfig = Box<dyn Fn(&Config) + Send + Sync>;
+
 /// A gateway to be put together. Without a configuration it is made of the environment.
 #[derive(Default)]
 pub struct Builder {
     config: Option<Config>,
     transports: HashMap<String, Arc<dyn Transport>>,
+    on_config: Option<OnConfig>,
+}
+
+/// What every provider of a gateway stands on, those that a reload brings, too.
+pub(super) struct Ground {
+    transports: HashMap<String, Arc<dyn Transport>>,
+    sim: Arc<SimHost>,
+    resolver: Arc<Resolver>,
+    locks: LockTimes,
+    threads: Threads,
+    events: Events,
+    stock: Stock,
+    bytes: ByteBudget,
+}
+
+impl Ground {
+    /// Starts a provider; one that takes the place of `before` goes on counting where that one stands.
+    pub(super) fn start(
+        &self,
+        settings: &config::Provider,
+        before: Option<&Provider>,
+    ) -> Result<Arc<Provider>, StartError> {
+        let begun = now();
+        let transport: Arc<dyn Transport> = match self.transports.get(&settings.name) {
+            Some(transport) => Arc::clone(transport),
+            None => {
+                let counts = before.and_then(Provider::connection_counts).unwrap_or_default();
+                transport_of(settings, &self.sim, &self.resolver, counts)?
+            }
+        };
+        let resources = now().saturating_duration_since(begun);
+        let key_name = settings.key.as_ref().map(|key| key.name.clone());
+        let provider = Provider::following(
+            before,
+            pool_settings(settings, self.locks),
+            attempt_settings(settings),
+            key_name,
+            transport,
+            &self.threads,
+            self.events.clone(),
+            self.stock.clone(),
+            self.bytes.clone(),
+            resources,
+        )?;
+        Ok(Arc::new(provider))
+    }
 }
 
 impl Builder {
@@ -111,6 +161,14 @@ impl Builder {
         self
     }
 
+    /// Has `look` called with each configuration before anything is made of it: the first one, and that of each reload. A
+    /// program that logs takes its secrets out of what it logs from then on.
+    #[must_use]
+    pub fn on_config(mut self, look: impl Fn(&Config) + Send + Sync + 'static) -> Self {
+        self.on_config = Some(Box::new(look));
+        self
+    }
+
     /// Starts the gateway: every pool is up when this returns.
     ///
     /// # Errors
@@ -120,6 +178,9 @@ impl Builder {
             Some(config) => config,
             None => Config::from_env(&config::process_env)?,
         };
+        if let Some(look) = &self.on_config {
+            look(&config);
+        }
         let started = now();
         let stack = if cfg!(debug_assertions) {
             config.threads.stack_bytes.max(DEBUG_STACK)
@@ -133,60 +194,67 @@ impl Builder {
                 Threads::limited(limit, set_by, stack)
             }
         };
-        let resolver = Resolver::start(&threads);
         let stock = Stock::new(&config.pools);
         let sim = Arc::new(SimHost::new(&threads, config.threads.idle_timeout, config.locks.times));
         let events = Events::new();
         let bytes = ByteBudget::new(config.server.max_buffered_bytes as u64);
         let told = events.clone();
         threads.on_panic(move |panic| told.push("panic", &panic.name, panic.text.clone()));
-        let mut providers = Vec::with_capacity(config.providers.len());
-        for settings in &config.providers {
-            let begun = now();
-            let transport: Arc<dyn Transport> = match self.transports.remove(&settings.name) {
-                Some(transport) => transport,
-                None => transport_of(settings, &sim, &resolver)?,
-            };
-            let resources = now().saturating_duration_since(begun);
-            let key_name = settings.key.as_ref().map(|key| key.name.clone());
-            let provider = Provider::start(
-                pool_settings(settings, config.locks.times),
-                attempt_settings(settings),
-                key_name,
-                transport,
-                &threads,
-                events.clone(),
-                stock.clone(),
-                bytes.clone(),
-                resources,
-            )?;
-            providers.push(Arc::new(provider));
-        }
+        let ground = Ground {
+            transports: self.transports,
+            sim: Arc::clone(&sim),
+            resolver: Resolver::start(&threads),
+            locks: config.locks.times,
+            threads: threads.clone(),
+            events: events.clone(),
+            stock: stock.clone(),
+            bytes: bytes.clone(),
+        };
+        let started_all = config.providers.iter().map(|settings| ground.start(settings, None));
+        let providers = started_all.collect::<Result<Vec<_>, _>>()?;
         let every = Intervals { health: config.threads.health_interval, locks: config.locks.detect_interval };
         let requests = Arc::new(Requests::default());
         let load = Arc::new(Load::new(&config, &threads, bytes.clone(), &requests));
         let tls = config.server.tls.as_ref();
         let certificates = tls.map(|tls| Certificates::load(tls).map(Arc::new)).transpose()?;
-        let watchdog = Watchdog::start(&threads, &providers, &stock, &load, certificates.clone(), &events, every)?;
         let house = House::new(config, providers);
-        let inner = Inner {
-            house: ArcSwap::from_pointee(house),
-            sim,
-            stock,
-            bytes,
-            load,
-            requests,
-            samples: Samples::new(),
-            strangers: Strangers::new(events.clone()),
-            events,
-            certificates,
-            watchdog: Slot::new(&classes::LIFECYCLE, watchdog),
-            phase: AtomicU8::new(Phase::Starting as u8),
-            started,
-            threads,
-        };
+        let mut refused = None;
+        let inner = Arc::new_cyclic(|weak| {
+            let watched = (stock.clone(), Arc::clone(&load), certificates.clone(), events.clone());
+            // It finds the gateway once that is whole.
+            let watchdog = match Watchdog::start(&threads, WeakGateway(weak.clone()), watched, every) {
+                Ok(watchdog) => Slot::new(&classes::LIFECYCLE, watchdog),
+                Err(error) => {
+                    refused = Some(error);
+                    Slot::empty(&classes::LIFECYCLE)
+                }
+            };
+            Inner {
+                house: ArcSwap::from_pointee(house),
+                retired: Retired::new(ground.locks),
+                reloading: ChannelLock::new(&classes::RELOAD, ground.locks, ()),
+                on_config: self.on_config.take(),
+                ground,
+                sim,
+                stock,
+                bytes,
+                load,
+                requests,
+                samples: Samples::new(),
+                strangers: Strangers::new(events.clone()),
+                events,
+                certificates,
+                watchdog,
+                phase: AtomicU8::new(Phase::Starting as u8),
+                started,
+                threads,
+            }
+        });
+        if let Some(error) = refused {
+            return Err(error.into());
+        }
         inner.advance(Phase::Running);
-        Ok(Gateway(Arc::new(inner)))
+        Ok(Gateway(inner))
     }
 }
 
@@ -200,12 +268,13 @@ fn transport_of(
     provider: &config::Provider,
     sim: &Arc<SimHost>,
     resolver: &Arc<Resolver>,
+    counts: Arc<ConnectionCounts>,
 ) -> Result<Arc<dyn Transport>, StartError> {
     if provider.kind == Kind::Sim && provider.network.base_url.is_empty() {
         let settings = transport_settings(provider);
-        return Ok(Arc::new(SimTransport::new(Arc::clone(sim), Arc::clone(resolver), settings)));
+        return Ok(Arc::new(SimTransport::new(Arc::clone(sim), Arc::clone(resolver), settings, counts)));
     }
-    let transport = UreqTransport::new(transport_settings(provider), Arc::clone(resolver))
+    let transport = UreqTransport::counting(transport_settings(provider), Arc::clone(resolver), counts)
         .map_err(|source| StartError::Transport { provider: provider.name.clone(), source })?;
     Ok(Arc::new(transport))
 }

@@ -74,14 +74,14 @@ pub enum Handled {
 impl Gateway {
     /// Counts a request as received. Its guard goes to [`handle`](Self::handle), or is failed by the one who refuses it.
     pub fn begin(&self, arrived: Instant) -> RequestGuard {
-        RequestGuard::begin(&self.0.requests, arrived)
+        RequestGuard::begin(&self.0.requests, arrived).in_house(self.house())
     }
 
     /// Runs a request to its end, or until its stream has begun.
     pub fn handle(&self, call: &Arc<Call>, guard: RequestGuard, sink: Option<Box<dyn Sink>>) -> Handled {
         let mut guard = guard;
         // Kept until the request ends or its stream has begun, so that what it resolved stays there.
-        let house = self.house();
+        let house = guard.take_house().unwrap_or_else(|| self.house());
         let plan = match self.plan(&house, call) {
             Ok(plan) => plan,
             Err(error) => {

@@ -1,8 +1,10 @@
 //! What a gateway is made of by its configuration: the providers and what leads to them. A reload swaps it whole (I11).
 //!
-//! A request takes the house as it stands when it arrives and keeps it until it ends, so that what it resolved stays there.
+//! A request takes the house as it stands when its head arrives and keeps it until it ends or its stream runs by itself, so
+//! that what it found stays there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::error::Result;
@@ -43,6 +45,11 @@ impl House {
         let providers = self.routes.leads_to(model).into_iter();
         let depths = providers.filter_map(|provider| Some(self.config.provider(provider.name())?.result_buffer));
         depths.max().unwrap_or(1)
+    }
+
+    /// The longest that a request of it may take by its providers' limits: each may be a target of it.
+    pub(super) fn longest(&self) -> Duration {
+        self.providers.iter().fold(Duration::ZERO, |sum, provider| sum.saturating_add(provider.longest()))
     }
 
     /// Where `call` goes.

@@ -4,8 +4,9 @@
 //! that waits for them anyway; what runs on threads of the gateway's own are the providers' workers. It opens no listener:
 //! the data plane is `front`, the admin plane `admin`, and both are put on top of a gateway by whoever wants them.
 //!
-//! Read `call` for a request's way, `attempts` for its tries, `house` for where they go, `load` for whether it comes in at all, `requests` for how it is counted, `shutdown` for
-//! the end.
+//! Read `call` for a request's way, `attempts` for its tries, `house` for where they go, `load` for whether it comes in at
+//! all, `requests` for how it is counted, `reload` for another configuration and `retired` for what it replaces, `shutdown`
+//! for the end.
 
 mod attempts;
 mod build;
@@ -13,7 +14,9 @@ mod call;
 mod house;
 mod load;
 mod overload;
+mod reload;
 mod requests;
+mod retired;
 mod samples;
 mod shutdown;
 mod sim;
@@ -35,6 +38,7 @@ use serde::Serialize;
 pub use build::{Builder, StartError};
 pub use call::{CallOptions, Handled};
 pub use load::{Connections, Place};
+pub use reload::ReloadError;
 pub use requests::{RequestGuard, RequestStats};
 pub use shutdown::ShutdownReport;
 pub use snapshot::{Blocked, Process, Snapshot};
@@ -45,15 +49,18 @@ use crate::config::{self, Config, Kind, Scope};
 use crate::error::Result;
 use crate::events::Events;
 use crate::http::{Certificates, Watcher};
-use crate::provider::Stock;
+use crate::provider::{PoolVitals, Stock};
 use crate::queue::ByteBudget;
 use crate::recycle::Buffer;
 use crate::sim::Sim;
+use crate::sync::locks::ChannelLock;
 use crate::sync::{Slot, Threads};
 use crate::wire::openai::{ChatReply, ChatRequest};
+use build::{Ground, OnConfig};
 use house::House;
 use load::Load;
 use requests::Requests;
+use retired::Retired;
 use samples::Samples;
 use sim::SimHost;
 use watchdog::Watchdog;
@@ -87,6 +94,11 @@ pub struct Gateway(Arc<Inner>);
 /// Field order is drop order: the providers end before what they stand on.
 struct Inner {
     house: ArcSwap<House>,
+    retired: Retired,
+    /// Whoever has it reloads, or ends the gateway.
+    reloading: ChannelLock<()>,
+    on_config: Option<OnConfig>,
+    ground: Ground,
     sim: Arc<SimHost>,
     stock: Stock,
     bytes: ByteBudget,
@@ -193,6 +205,11 @@ impl Gateway {
     #[must_use]
     pub fn config(&self) -> Arc<Config> {
         Arc::clone(&self.0.house.load().config)
+    }
+
+    /// Looks at the configuration in force, without taking a share of it.
+    pub(crate) fn with_config<T>(&self, look: impl FnOnce(&Config) -> T) -> T {
+        look(&self.0.house.load().config)
     }
 
     /// The last events.
@@ -309,6 +326,18 @@ impl Gateway {
     #[must_use]
     pub fn stats(&self) -> Snapshot {
         snapshot::take(&self.0)
+    }
+
+    /// What its pools show, replaced ones among them.
+    fn vitals(&self, now: Instant) -> Vec<PoolVitals> {
+        let (house, going) = (self.house(), self.0.retired.providers());
+        let all = house.providers.iter().map(|provider| &**provider).chain(going.iter().map(|kept| &***kept));
+        all.map(|provider| provider.vitals(now)).collect()
+    }
+
+    /// Looks how far replaced pools are.
+    fn tend_retired(&self) {
+        self.0.retired.tend(&self.0.events);
     }
 
     fn house(&self) -> Arc<House> {

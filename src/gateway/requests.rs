@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::house::House;
 use crate::error::{Code, Error};
 use crate::metrics::{CountGuard, Counter, Dist, Gauge, Histogram};
 use crate::queue::Bytes;
@@ -79,6 +80,8 @@ pub struct RequestGuard {
     open: bool,
     /// What its body and its answer take of the byte budget; gone before the request is.
     held: Option<Bytes>,
+    /// What was in force when it arrived, until it is handled.
+    house: Option<Arc<House>>,
     _in_flight: CountGuard,
 }
 
@@ -86,7 +89,18 @@ impl RequestGuard {
     pub(super) fn begin(requests: &Arc<Requests>, arrived: Instant) -> Self {
         requests.received.inc();
         let in_flight = requests.in_flight.enter();
-        Self { requests: Arc::clone(requests), arrived, open: true, held: None, _in_flight: in_flight }
+        Self { requests: Arc::clone(requests), arrived, open: true, held: None, house: None, _in_flight: in_flight }
+    }
+
+    /// Keeps what was in force when it arrived: a reload while its body comes changes nothing for it.
+    pub(super) fn in_house(mut self, house: Arc<House>) -> Self {
+        self.house = Some(house);
+        self
+    }
+
+    /// What was in force when it arrived, for whoever handles it.
+    pub(super) fn take_house(&mut self) -> Option<Arc<House>> {
+        self.house.take()
     }
 
     /// When the request arrived.

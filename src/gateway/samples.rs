@@ -3,11 +3,12 @@
 //! No request pays for a rate: the stats thread takes a sample a second, and a rate is the difference between now and the
 //! oldest sample of the last 60 s.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Inner;
-use crate::provider::ProviderStats;
+use crate::provider::{Provider, ProviderStats};
 use crate::sync::locks::{Leaf, classes};
 use crate::time::now;
 
@@ -21,11 +22,11 @@ pub(super) struct Samples(Leaf<VecDeque<Sample>>);
 struct Sample {
     at: Instant,
     requests: u64,
-    providers: Vec<ProviderSample>,
+    providers: HashMap<String, ProviderSample>,
 }
 
-/// One provider's counters at one moment.
-#[derive(Clone, Copy)]
+/// One provider's counters at one moment. One that came since the oldest sample began with nothing.
+#[derive(Clone, Copy, Default)]
 pub(super) struct ProviderSample {
     completed: u64,
     failed: u64,
@@ -44,7 +45,7 @@ impl ProviderSample {
 /// Rates since the oldest sample.
 pub(super) struct Rates {
     pub(super) requests_per_s: f64,
-    /// Jobs a second, and the share of them that failed, by provider.
+    /// Jobs a second, and the share of them that failed, by provider as it was asked for.
     pub(super) providers: Vec<(f64, Option<f64>)>,
 }
 
@@ -54,8 +55,8 @@ impl Samples {
     }
 
     pub(super) fn take(&self, inner: &Inner) {
-        let providers =
-            inner.house.load().providers.iter().map(|provider| ProviderSample::of(&provider.stats())).collect();
+        let of = |provider: &Arc<Provider>| (provider.name().to_string(), ProviderSample::of(&provider.stats()));
+        let providers = inner.house.load_full().providers.iter().map(of).collect();
         let sample = Sample { at: now(), requests: inner.requests.ended(), providers };
         let mut samples = self.0.lock();
         let old = samples.partition_point(|each| sample.at.saturating_duration_since(each.at) > WINDOW);
@@ -66,7 +67,7 @@ impl Samples {
     }
 
     /// `None` until a first sample lies far enough back to say anything.
-    pub(super) fn rates(&self, at: Instant, requests: u64, providers: &[ProviderSample]) -> Option<Rates> {
+    pub(super) fn rates(&self, at: Instant, requests: u64, providers: &[(&str, ProviderSample)]) -> Option<Rates> {
         let oldest = self.0.lock().front().cloned()?;
         let elapsed = at.saturating_duration_since(oldest.at).as_secs_f64();
         if elapsed < 0.1 {
@@ -75,8 +76,8 @@ impl Samples {
         let per_s = |now: u64, then: u64| now.saturating_sub(then) as f64 / elapsed;
         let providers = providers
             .iter()
-            .zip(&oldest.providers)
-            .map(|(now, then)| {
+            .map(|(name, now)| {
+                let then = oldest.providers.get(*name).copied().unwrap_or_default();
                 let ended = now.ended.saturating_sub(then.ended);
                 let failed = now.failed.saturating_sub(then.failed);
                 (per_s(now.completed, then.completed), (ended > 0).then(|| failed as f64 / ended as f64))

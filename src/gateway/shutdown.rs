@@ -76,12 +76,15 @@ impl Inner {
     fn shutdown(&self, deadline: Deadline) -> ShutdownReport {
         let under_way = self.requests.in_flight();
         self.drain();
+        // Whoever reloads now sees the phase, and nobody does after this. One that is not over in time is stuck.
+        let _last = self.reloading.lock(Deadline::from(deadline.instant(), JOIN_WAIT));
         self.wait_idle(deadline);
         let left = self.requests.in_flight();
         let mut report = ShutdownReport { finished: under_way.saturating_sub(left), ..ShutdownReport::default() };
         self.advance(Phase::Stopped);
         // All are told before the first is waited for: one that is stuck keeps none of the others.
-        let halted = Provider::halt_all(&self.house.load().providers);
+        let mut halted = Provider::halt_all(&self.house.load().providers);
+        halted.extend(self.retired.cut_all());
         let until = Deadline::after(JOIN_WAIT);
         for halt in halted {
             let end = halt.join(until);

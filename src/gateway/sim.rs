@@ -16,8 +16,8 @@ use crate::sync::locks::{ChannelLock, LockError, LockErrorKind, Wait, classes};
 use crate::sync::{LockTimes, Threads};
 use crate::time::Deadline;
 use crate::transport::{
-    ConnectionStats, Control, Incoming, Outgoing, Resolver, Settings, Transport, TransportError, TransportErrorKind,
-    UreqTransport,
+    ConnectionCounts, ConnectionStats, Control, Incoming, Outgoing, Resolver, Settings, Transport, TransportError,
+    TransportErrorKind, UreqTransport,
 };
 
 /// How long the start of a simulated provider or of the watcher is waited for by a second one who needs it.
@@ -108,12 +108,18 @@ pub(super) struct SimTransport {
     host: Arc<SimHost>,
     resolver: Arc<Resolver>,
     settings: Settings,
+    counts: Arc<ConnectionCounts>,
     inner: std::sync::OnceLock<UreqTransport>,
 }
 
 impl SimTransport {
-    pub(super) fn new(host: Arc<SimHost>, resolver: Arc<Resolver>, settings: Settings) -> Self {
-        Self { host, resolver, settings, inner: std::sync::OnceLock::new() }
+    pub(super) fn new(
+        host: Arc<SimHost>,
+        resolver: Arc<Resolver>,
+        settings: Settings,
+        counts: Arc<ConnectionCounts>,
+    ) -> Self {
+        Self { host, resolver, settings, counts, inner: std::sync::OnceLock::new() }
     }
 
     fn inner(&self, control: &Control<'_>) -> Result<&UreqTransport, TransportError> {
@@ -122,7 +128,8 @@ impl SimTransport {
         }
         let addr = self.host.start(control)?;
         let settings = Settings { base_url: format!("http://{addr}"), allow_private: true, ..self.settings.clone() };
-        let built = UreqTransport::new(settings, Arc::clone(&self.resolver)).map_err(|error| not_started(&error))?;
+        let built = UreqTransport::counting(settings, Arc::clone(&self.resolver), Arc::clone(&self.counts))
+            .map_err(|error| not_started(&error))?;
         // Whoever comes second uses the first one's.
         Ok(self.inner.get_or_init(|| built))
     }
@@ -133,8 +140,12 @@ impl Transport for SimTransport {
         self.inner(control)?.send(request, control)
     }
 
+    fn counts(&self) -> Option<Arc<ConnectionCounts>> {
+        Some(Arc::clone(&self.counts))
+    }
+
     fn connections(&self) -> ConnectionStats {
-        self.inner.get().map_or_else(ConnectionStats::default, Transport::connections)
+        self.counts.stats()
     }
 
     fn close_idle(&self) {

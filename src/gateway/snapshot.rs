@@ -9,7 +9,7 @@ use super::samples::ProviderSample;
 use super::{Inner, Phase, RequestStats};
 use crate::events::{Alert, Event};
 use crate::http::ConnectionStats;
-use crate::provider::{Pools, ProviderStats};
+use crate::provider::{Pools, Provider, ProviderStats};
 use crate::sync::locks::{self, LockStats};
 use crate::sync::threads::{State, ThreadStats};
 use crate::time::now;
@@ -63,9 +63,17 @@ pub(super) fn take(inner: &Inner) -> Snapshot {
     let mut requests = inner.requests.stats();
     requests.max_in_flight = inner.load.most();
     requests.buffered_bytes = inner.bytes.held();
-    let mut providers: Vec<(String, ProviderStats)> =
-        inner.house.load().providers.iter().map(|provider| (provider.name().to_string(), provider.stats())).collect();
-    let samples: Vec<_> = providers.iter().map(|(_, stats)| ProviderSample::of(stats)).collect();
+    let (house, going) = (inner.house.load_full(), inner.retired.providers());
+    let shown = |provider: &Provider| (provider.name().to_string(), provider.stats());
+    let mut providers: Vec<_> = house.providers.iter().map(|provider| shown(provider)).collect();
+    // One that was removed stays to be seen until its last work is done.
+    for going in &going {
+        if !providers.iter().any(|(name, _)| **name == **going.name()) {
+            providers.push(shown(going));
+        }
+    }
+    drop((house, going));
+    let samples: Vec<_> = providers.iter().map(|(name, stats)| (name.as_str(), ProviderSample::of(stats))).collect();
     if let Some(rates) = inner.samples.rates(now(), inner.requests.ended(), &samples) {
         requests.throughput_per_s = Some(rates.requests_per_s);
         for ((_, stats), (throughput, error_rate)) in providers.iter_mut().zip(rates.providers) {

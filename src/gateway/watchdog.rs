@@ -2,14 +2,16 @@
 //!
 //! **Protocol.** It waits for {quit, the next duty}. Duties have intervals of their own: threads and jobs are looked at each
 //! `threads.health_interval`, locks each `locks.detect_interval`; once a second the object pools are swept and judged, and
-//! what costs a look into `/proc` is looked at; twice a second, whether requests are being refused. What is wrong with threads
+//! what costs a look into `/proc` is looked at; twice a second, whether requests are being refused and whether files that the
+//! configuration refers to have changed, which leads to a reload on a thread of its own; four times, how far replaced pools
+//! are. What is wrong with threads
 //! and jobs is judged by `vitals`, which knows no clock and no thread; here the findings become alerts, and an alert whose
 //! finding has gone is cleared.
 //!
 //! **Invariants.** It takes no lock that a request takes but leaves, for moments. I5: it sleeps at most a second.
 //!
-//! **Shutdown.** It holds the providers weakly, so it keeps no gateway alive and none ends on it; it ends with its quit
-//! signal.
+//! **Shutdown.** It holds the gateway weakly, so it keeps none alive; one whose last handle goes just while it looks ends on
+//! its thread. It ends with its quit signal.
 //!
 //! **Panics.** A service: it goes on after one. What it had raised stands outside its work, so that it is still cleared.
 
@@ -23,9 +25,11 @@ use super::load::{Load, Sample, nofile};
 use super::overload::Overload;
 use super::snapshot::{open_fds_below, resident};
 use super::vitals::{self, Finding, Share, View};
+use super::{ReloadError, WeakGateway};
+use crate::config::{Config, Files};
 use crate::events::{Events, LockWatch};
 use crate::http::{Certificates, Look};
-use crate::provider::{Provider, Stock};
+use crate::provider::Stock;
 use crate::sync::threads::{GRACE, STEADY, SpawnError};
 use crate::sync::{Quit, QuitSignal, Role, State, Thread, Threads, threads};
 use crate::time::{Deadline, now};
@@ -35,6 +39,12 @@ const SLOWLY: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether requests are being refused.
 const REFUSALS: Duration = Duration::from_millis(500);
+
+/// How often it is looked whether files that the configuration refers to have changed.
+const REFERENCES: Duration = Duration::from_millis(500);
+
+/// How often it is looked how far replaced pools are.
+const RETIRED: Duration = Duration::from_millis(250);
 
 /// Whom the events and alerts of the certificate concern.
 const TLS: &str = "server.tls";
@@ -59,30 +69,29 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Starts looking after `providers`, `stock`, `threads`, and the locks of this process.
+    /// Starts looking after `gateway`, `threads`, what `watched` holds, and the locks of this process.
     ///
     /// # Errors
     /// If its thread cannot be started.
     pub(super) fn start(
         threads: &Threads,
-        providers: &[Arc<Provider>],
-        stock: &Stock,
-        load: &Arc<Load>,
-        certificates: Option<Arc<Certificates>>,
-        events: &Events,
+        gateway: WeakGateway,
+        watched: (Stock, Arc<Load>, Option<Arc<Certificates>>, Events),
         every: Intervals,
     ) -> Result<Self, SpawnError> {
         let quit = Quit::new();
+        let (stock, load, certificates, events) = watched;
         let mut watch = Watch {
             threads: threads.clone(),
-            providers: providers.iter().map(Arc::downgrade).collect(),
-            stock: stock.clone(),
+            gateway,
+            references: References::default(),
+            stock,
             certificates,
             locks: LockWatch::new(events.clone()),
-            events: events.clone(),
+            events,
             health: Raised::default(),
             limits: Raised::default(),
-            load: Arc::clone(load),
+            load,
             overload: Overload::default(),
             refusals: Raised::default(),
         };
@@ -96,6 +105,8 @@ impl Watchdog {
             duty(REFUSALS, Watch::look_at_refusals),
             duty(SLOWLY, Watch::tend_stock),
             duty(SLOWLY, Watch::look_at_certificates),
+            duty(REFERENCES, Watch::look_at_references),
+            duty(RETIRED, Watch::tend_retired),
         ];
         let signal = quit.watch();
         let thread = threads.service(Role::Watchdog, "watchdog", move || run(&mut watch, &mut duties, &signal))?;
@@ -160,7 +171,8 @@ fn run(watch: &mut Watch, duties: &mut [Duty], quit: &QuitSignal) {
 /// What the watchdog looks at, and what it has raised.
 struct Watch {
     threads: Threads,
-    providers: Vec<Weak<Provider>>,
+    gateway: WeakGateway,
+    references: References,
     stock: Stock,
     certificates: Option<Arc<Certificates>>,
     locks: LockWatch,
@@ -177,7 +189,7 @@ impl Watch {
         let view = View {
             threads: self.threads.list(),
             panics: self.threads.recent_panics(now, STEADY),
-            pools: self.providers.iter().filter_map(Weak::upgrade).map(|provider| provider.vitals(now)).collect(),
+            pools: self.gateway.upgrade().map_or_else(Vec::new, |gateway| gateway.vitals(now)),
         };
         self.health.tell(&self.events, vitals::judge(&view));
     }
@@ -207,6 +219,33 @@ impl Watch {
         self.events.set(CERTIFICATE_INVALID, TLS, certificates.remark());
     }
 
+    fn tend_retired(&mut self, _now: Instant) {
+        if let Some(gateway) = self.gateway.upgrade() {
+            gateway.tend_retired();
+        }
+    }
+
+    fn look_at_references(&mut self, _now: Instant) {
+        let Some(gateway) = self.gateway.upgrade() else { return };
+        let before = self.references.files.clone();
+        if !self.references.have_changed(&gateway.config()) {
+            return;
+        }
+        // Pools are started by it: that is not done here.
+        let weak = self.gateway.clone();
+        let started = self.threads.spawn(Role::Watchdog, "reload", move || {
+            log::info!("a file that the configuration refers to has changed");
+            // The events say what came of it; one that was not had may have read the file before it changed.
+            while let Some(gateway) = weak.upgrade()
+                && matches!(gateway.reread(), Err(ReloadError::Busy(_)))
+            {}
+        });
+        if let Err(error) = started {
+            log::warn!("no thread for a reload, which is tried again: {error}");
+            self.references.files = before;
+        }
+    }
+
     fn look_at_limits(&mut self, _now: Instant) {
         let threads = Share {
             used: self.threads.active(),
@@ -231,6 +270,26 @@ impl Watch {
         self.load.note_drain(look.per_second, look.refused);
         let found = look.standing.into_iter().map(|standing| standing.finding(&self.load.explain(standing.limit)));
         self.refusals.tell(&self.events, found.collect());
+    }
+}
+
+/// The files that the configuration in force refers to.
+#[derive(Default)]
+struct References {
+    config: Weak<Config>,
+    files: Files,
+}
+
+impl References {
+    /// Whether they have changed since they were read, and settled; said once of a change.
+    fn have_changed(&mut self, config: &Arc<Config>) -> bool {
+        if !config.can_be_reread() {
+            return false;
+        }
+        if !std::ptr::eq(self.config.as_ptr(), Arc::as_ptr(config)) {
+            *self = Self { config: Arc::downgrade(config), files: config.files.clone() };
+        }
+        self.files.look()
     }
 }
 

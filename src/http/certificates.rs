@@ -7,19 +7,14 @@
 //!
 //! **Invariants.** I11: the new is complete and checked before it is swapped in.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 
-use crate::config::{ConfigError, LoadedTls, Tls};
+use crate::config::{ConfigError, Files, LoadedTls, Tls};
 use crate::sync::Leaf;
 use crate::sync::locks::classes;
-
-/// What is said of a file without reading it: where it lies, how long it is, when it was written. A link that points
-/// elsewhere is another file.
-type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
 /// What came of a look at the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,15 +32,7 @@ pub enum Look {
 pub struct Certificates {
     settings: Tls,
     current: ArcSwap<LoadedTls>,
-    seen: Leaf<Seen>,
-}
-
-#[derive(Debug)]
-struct Seen {
-    /// The files as they were when they were read last.
-    read: Vec<Stamp>,
-    /// The files as they were at the last look, if they are others.
-    changed: Option<Vec<Stamp>>,
+    files: Leaf<Files>,
 }
 
 impl Certificates {
@@ -54,11 +41,10 @@ impl Certificates {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn load(settings: &Tls) -> Result<Self, ConfigError> {
-        // Before they are read: what changes meanwhile is seen at the next look.
-        let read = stamps(settings);
+        let files = Files::of(settings.files());
         let loaded = settings.load().map_err(|problems| ConfigError { file: None, problems })?;
-        let seen = Leaf::new(&classes::LISTENER, Seen { read, changed: None });
-        Ok(Self { settings: settings.clone(), current: ArcSwap::from_pointee(loaded), seen })
+        let files = Leaf::new(&classes::LISTENER, files);
+        Ok(Self { settings: settings.clone(), current: ArcSwap::from_pointee(loaded), files })
     }
 
     /// What a session that begins now is made of.
@@ -74,19 +60,13 @@ impl Certificates {
 
     /// Looks whether the files have changed, and takes them if they have and can be used.
     pub fn look(&self) -> Look {
-        let stamps = stamps(&self.settings);
-        let mut seen = self.seen.lock();
-        if stamps == seen.read {
-            seen.changed = None;
+        // The file system is asked outside the lock; nobody else looks.
+        let mut files = self.files.lock().clone();
+        let changed = files.look();
+        *self.files.lock() = files;
+        if !changed {
             return Look::Same;
         }
-        if seen.changed.as_ref() != Some(&stamps) {
-            seen.changed = Some(stamps);
-            return Look::Same;
-        }
-        seen.read = stamps;
-        seen.changed = None;
-        drop(seen);
         match self.settings.load() {
             Ok(loaded) => {
                 self.current.store(Arc::new(loaded));
@@ -95,12 +75,4 @@ impl Certificates {
             Err(problems) => Look::Refused(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
         }
     }
-}
-
-fn stamps(settings: &Tls) -> Vec<Stamp> {
-    let stamp = |path| {
-        let file = std::fs::metadata(path).ok()?;
-        Some((file.dev(), file.ino(), file.len(), file.mtime(), file.mtime_nsec()))
-    };
-    settings.files().map(stamp).collect()
 }

@@ -5,10 +5,17 @@
 //! [`Halted::join`] then waits for each thread by name, the supervisor first: a worker that it was just starting ends at
 //! once and stands on the roster by then.
 //!
+//! **A reload.** A replaced pool ends by [`Pool::release`] once nobody holds its provider: nothing waits then and nothing can
+//! come, so that no lane has to be closed to anybody. What runs is a stream, or an attempt whose waiter has left; it keeps its
+//! worker until it is over, or is cut at the deadline.
+//!
 //! **Invariants.** I1: whatever waits or runs is answered. What is counted as cut or swept is what ended by this, not what
 //! had its answer already and only tidied up.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::TryRecvError;
 
 use super::figures::Unserved;
 use super::job::{Job, Payload, Reached, Reply};
@@ -54,13 +61,26 @@ impl Pool {
         halted
     }
 
+    /// Ends a pool that nobody can hand anything in to any more, and for whose answers nobody waits: workers without a job
+    /// end at once, those that relay a stream with its end.
+    pub(crate) fn release(&self) -> Halted {
+        let mut halted = self.dismiss();
+        halted.hired = roster::dismiss_all(&[&self.roster]).into_iter().flatten().collect();
+        halted.hired.iter_mut().for_each(|hired| drop(hired.quit.take()));
+        halted
+    }
+
     /// Lets nothing in any more, and nobody hire.
     fn close(&self) -> Halted {
+        self.roster.shared.stop();
+        self.dismiss()
+    }
+
+    /// Lets nobody hire any more.
+    fn dismiss(&self) -> Halted {
         let shared = Arc::clone(&self.roster.shared);
         let (cut, swept) = (shared.figures.cut.get(), shared.figures.swept.get());
-        shared.set_phase(PoolPhase::Stopped);
         self.roster.close();
-        shared.permits.close();
         let supervisor = self.supervisor.take().map(|(quit, thread)| {
             drop(quit);
             thread
@@ -69,7 +89,32 @@ impl Pool {
     }
 }
 
+impl Shared {
+    /// From here on nothing is let in, and what is taken is not sent.
+    fn stop(&self) {
+        self.set_phase(PoolPhase::Stopped);
+        self.permits.close();
+    }
+}
+
 impl Halted {
+    /// Joins the threads that have ended; whether it was the last of them.
+    pub(crate) fn reap(&mut self) -> bool {
+        let is_over = |thread: &Thread| matches!(thread.done().try_recv(), Err(TryRecvError::Disconnected));
+        for Hired { thread, .. } in self.hired.extract_if(.., |hired| is_over(&hired.thread)) {
+            // It is over but for its stack's unmapping.
+            let _ = thread.join(Deadline::after(Duration::ZERO));
+            self.roster.shared.figures.retired.inc();
+        }
+        self.hired.is_empty() && self.supervisor.as_ref().is_none_or(is_over)
+    }
+
+    /// Cuts what still runs.
+    pub(crate) fn cut(&mut self) {
+        self.roster.shared.stop();
+        self.cut_off();
+    }
+
     /// Tells the workers to quit, answers what waits, and cancels what runs.
     fn cut_off(&mut self) {
         self.hired.iter_mut().for_each(|hired| drop(hired.quit.take()));
@@ -136,8 +181,6 @@ fn answer_swept(job: Joint<Job>, shared: &Shared) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use crossbeam_channel::bounded;
 
     use super::super::{AttemptSettings, PoolSettings, Provider, Stock};

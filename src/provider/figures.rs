@@ -3,12 +3,17 @@
 //! Every attempt handed to a pool opens an [`Entry`], which ends in exactly one of the queue's outcomes; one that a worker
 //! takes becomes a [`Running`], which ends in exactly one of the jobs' outcomes. Both are guards: forgetting to settle one
 //! counts it as abandoned or failed, so the sums of the interface's section 5 hold whatever happens (I2).
+//!
+//! **A reload.** Where a pool is replaced by one with other settings, both count in the same [`Totals`] until the old one has
+//! ended, so that what only grows goes on growing and the sums hold over both. What is under way is each pool's own.
 
 use std::cell::Cell;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::scaler::Hold;
 use crate::metrics::{CountGuard, Counter, Gauge, Histogram, Paired};
 use crate::time::micros_of;
 
@@ -17,10 +22,23 @@ thread_local! {
     static PANIC_NOTED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A provider's counters.
+/// One pool's figures.
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) waiting: Arc<Gauge>,
+    /// Jobs ended by the pool's end: those that ran, and those that still waited.
+    pub(crate) cut: Counter,
+    pub(crate) swept: Counter,
+    /// Requests a second that the provider takes, by its own word.
+    pub(crate) rate_limit: RateLimit,
+    totals: Arc<Totals>,
+}
+
+/// What is counted of a provider, by one pool of it after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    /// Attempts that were asked for.
+    pub(crate) entered: Counter,
     pub(crate) submitted: Counter,
     pub(crate) accepted: Counter,
     pub(crate) completed: Counter,
@@ -40,9 +58,6 @@ pub(crate) struct Figures {
     /// Attempts made again here, and requests that left for another target.
     pub(crate) retries: Counter,
     pub(crate) fallbacks: Counter,
-    /// Jobs ended by the pool's end: those that ran, and those that still waited.
-    pub(crate) cut: Counter,
-    pub(crate) swept: Counter,
     /// How long each job waited and was served.
     pub(crate) service: Paired,
     pub(crate) first_token_us: Histogram,
@@ -53,12 +68,24 @@ pub(crate) struct Figures {
     pub(crate) key_failed: Counter,
     pub(crate) garbage_events: Counter,
 
-    /// Requests a second that the provider takes, by its own word.
-    pub(crate) rate_limit: RateLimit,
-
     pub(crate) spawned: Counter,
     pub(crate) retired: Counter,
     pub(crate) panics: Counter,
+
+    pub(crate) evaluations: Counter,
+    pub(crate) ups: Counter,
+    pub(crate) downs: Counter,
+    pub(crate) workers_added: Counter,
+    pub(crate) workers_removed: Counter,
+    pub(crate) held: [Counter; Hold::ALL.len()],
+}
+
+impl Deref for Figures {
+    type Target = Totals;
+
+    fn deref(&self) -> &Totals {
+        &self.totals
+    }
 }
 
 /// The last rate limit that the provider told of; none until it has.
@@ -78,6 +105,12 @@ impl RateLimit {
 }
 
 impl Figures {
+    /// Figures of a pool that takes the place of another, if there is one: what only grows goes on from there.
+    pub(crate) fn following(before: Option<&Self>) -> Self {
+        let totals = before.map(|before| Arc::clone(&before.totals)).unwrap_or_default();
+        Self { totals, ..Self::default() }
+    }
+
     /// Counts the times of a job that has ended: one short lock, as a histogram alone would take.
     pub(crate) fn note_service(&self, wait: Duration, service: Duration) {
         self.service.record(micros_of(wait), micros_of(service));
@@ -242,5 +275,17 @@ mod tests {
         drop(running);
         let ends = [&figures.abandoned, &figures.rejected, &figures.completed, &figures.failed].map(Counter::get);
         assert_eq!((figures.submitted.get(), ends), (3, [1, 1, 1, 1]));
+    }
+
+    #[test]
+    fn a_pool_that_follows_counts_on_and_has_its_own_under_way() {
+        let old = Arc::new(Figures::default());
+        let mut entry = Entry::open(&old);
+        entry.accepted();
+        let new = Arc::new(Figures::following(Some(&old)));
+        drop(Entry::open(&new));
+        assert_eq!((new.submitted.get(), new.waiting.get(), old.waiting.get()), (2, 0, 1));
+        drop(entry);
+        assert_eq!((new.abandoned.get(), old.submitted.get()), (2, 2), "the sums hold over both");
     }
 }

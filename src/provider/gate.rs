@@ -8,11 +8,12 @@
 //! **Invariants.** I2: a pass is a guard. I5: `enter` waits until its deadline at most.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::classify::{Blame, judge};
-use crate::error::Error;
-use crate::metrics::Counter;
+use super::figures::Figures;
+use crate::error::{Code, Error};
 use crate::model::{Call, Usage};
 use crate::sync::locks::{Leaf, classes};
 use crate::time::{Deadline, now};
@@ -20,13 +21,17 @@ use crate::time::{Deadline, now};
 /// How long a key rests after a 429 that says nothing of it.
 const COOLING: Duration = Duration::from_secs(5);
 
+/// When one who comes to a paused provider should come again: how long it lasts only its operator knows.
+const PAUSED: Duration = Duration::from_secs(5);
+
 /// One provider's gate.
 #[derive(Debug)]
 pub(crate) struct Gate {
+    /// Whether its operator lets nothing new in: one flag for each pool that the provider has, the next one's too.
+    paused: Arc<AtomicBool>,
     /// Until when its key rests.
     rests_until: Leaf<Option<Instant>>,
-    /// Attempts that were asked for.
-    pub(crate) entered: Counter,
+    figures: Arc<Figures>,
 }
 
 /// When a request can be tried with a key again.
@@ -42,17 +47,31 @@ pub(crate) enum KeyReady {
 }
 
 impl Gate {
-    pub(crate) fn new() -> Self {
-        Self { rests_until: Leaf::new(&classes::KEYS, None), entered: Counter::new() }
+    /// The gate of a pool that counts in `figures` and takes the place of the one behind `before`, if there is one.
+    pub(crate) fn new(figures: Arc<Figures>, before: Option<&Self>) -> Self {
+        let paused = before.map(|before| Arc::clone(&before.paused)).unwrap_or_default();
+        Self { paused, rests_until: Leaf::new(&classes::KEYS, None), figures }
+    }
+
+    /// Lets nothing new in from now on, or does again.
+    pub(crate) fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::SeqCst)
     }
 
     /// Asks for leave to make one attempt, and waits for it until `until` where it is to be waited for.
     ///
     /// # Errors
     /// Why there is none.
-    #[expect(clippy::unnecessary_wraps, reason = "breaker, key ring and rate limits refuse here")]
     pub(crate) fn enter(self: &Arc<Self>, _call: &Call, _model: &Arc<str>, _until: Deadline) -> Result<Pass, Error> {
-        self.entered.inc();
+        if self.is_paused() {
+            let text = "the provider is paused by its operator, who has to let it go on";
+            return Err(Error::new(Code::CircuitOpen, text).with_retry_after(PAUSED));
+        }
+        self.figures.entered.inc();
         Ok(Pass { gate: Arc::clone(self) })
     }
 

@@ -58,7 +58,7 @@ use crate::queue::ByteBudget;
 use crate::sync::threads::SpawnError;
 use crate::sync::{Threads, threads};
 use crate::time::{Deadline, now};
-use crate::transport::Transport;
+use crate::transport::{ConnectionCounts, Transport};
 use attempt::Attempt;
 use budget::RetryBudget;
 use ending::Halted;
@@ -69,7 +69,7 @@ use ticket::Waited;
 #[derive(Debug)]
 pub struct Provider {
     pool: Pool,
-    budget: RetryBudget,
+    budget: Arc<RetryBudget>,
     key_name: Option<String>,
 }
 
@@ -90,6 +90,16 @@ pub struct Outcome {
 pub struct Halt(Halted);
 
 impl Halt {
+    /// Joins the threads that have ended, and waits for none; whether all have.
+    pub fn reap(&mut self) -> bool {
+        self.0.reap()
+    }
+
+    /// Cuts what still runs, and answers what still waits.
+    pub fn cut(&mut self) {
+        self.0.cut();
+    }
+
     /// Joins the provider's threads until `deadline`.
     pub fn join(self, deadline: Deadline) -> PoolEnd {
         self.0.join(deadline)
@@ -113,9 +123,31 @@ impl Provider {
         bytes: ByteBudget,
         resources: Duration,
     ) -> Result<Self, SpawnError> {
+        Self::following(None, pool, attempt, key_name, transport, threads, events, stock, bytes, resources)
+    }
+
+    /// The same for one that takes the place of `before`, which has its name: what is counted goes on where it stands, and so
+    /// does a pause.
+    ///
+    /// # Errors
+    /// If not even one worker could be started.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of its own, handed over once by the builder")]
+    pub fn following(
+        before: Option<&Self>,
+        pool: PoolSettings,
+        attempt: AttemptSettings,
+        key_name: Option<String>,
+        transport: Arc<dyn Transport>,
+        threads: &Threads,
+        events: Events,
+        stock: Stock,
+        bytes: ByteBudget,
+        resources: Duration,
+    ) -> Result<Self, SpawnError> {
         let attempt = Attempt { settings: attempt, transport, bytes };
-        let pool = Pool::start(pool, attempt, threads, events, stock, resources)?;
-        Ok(Self { pool, budget: RetryBudget::new(now()), key_name })
+        let pool = Pool::start(pool, attempt, threads, events, stock, resources, before.map(|before| &before.pool))?;
+        let budget = before.map_or_else(|| Arc::new(RetryBudget::new(now())), |before| Arc::clone(&before.budget));
+        Ok(Self { pool, budget, key_name })
     }
 
     /// The provider's name.
@@ -186,7 +218,7 @@ impl Provider {
     pub(crate) fn may_retry(&self, now: Instant) -> bool {
         let shared = self.pool.shared();
         let retries = shared.figures.retries.get();
-        self.budget.take(now, shared.gate.entered.get().saturating_sub(retries))
+        self.budget.take(now, shared.figures.entered.get().saturating_sub(retries))
     }
 
     /// When `model` can be asked with a key again, after a failure that was a key's.
@@ -215,6 +247,42 @@ impl Provider {
         let halted = Pool::halt_all(&pools);
         pools.iter().for_each(|pool| pool.shared().attempt.transport.retire());
         halted.into_iter().map(Halt).collect()
+    }
+
+    /// Lets nothing new in from now on, or does again. What is under way goes on.
+    pub fn set_paused(&self, paused: bool) {
+        self.pool.shared().gate.set_paused(paused);
+    }
+
+    /// Whether nothing new is let in.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.pool.shared().gate.is_paused()
+    }
+
+    /// Ends a provider that nobody can reach any more: idle workers at once, busy ones with what they are at.
+    pub fn release(&self) -> Halt {
+        let halted = self.pool.release();
+        self.pool.shared().attempt.transport.retire();
+        Halt(halted)
+    }
+
+    /// Longer than a request has anything to do with this provider, by its limits: all tries, those with another key among
+    /// them, each with its waits, its pause and a whole stream.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        const WITH_OTHER_KEYS: u32 = 4;
+        let (pool, attempt) = (&self.pool.shared().settings, &self.pool.shared().attempt.settings);
+        let retries = attempt.retries;
+        let waits = pool.wait_timeout.saturating_mul(2).saturating_add(retries.backoff.max.max(retries.patience));
+        let attempt = attempt.request_timeout.saturating_add(attempt.stream_max_duration);
+        waits.saturating_add(attempt).saturating_mul(retries.most.saturating_add(1 + WITH_OTHER_KEYS))
+    }
+
+    /// What is counted of the provider's connections, for one that takes its place.
+    #[must_use]
+    pub fn connection_counts(&self) -> Option<Arc<ConnectionCounts>> {
+        self.pool.shared().attempt.transport.counts()
     }
 
     /// What a watchdog should see.

@@ -191,7 +191,8 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// Starts a pool: workers first, and returns once they have reported ready.
+    /// Starts a pool: workers first, and returns once they have reported ready. One that takes the place of `before` goes on
+    /// counting where that one stands.
     ///
     /// # Errors
     /// If not even one worker could be started.
@@ -202,17 +203,20 @@ impl Pool {
         events: Events,
         stock: Stock,
         resources: Duration,
+        before: Option<&Self>,
     ) -> Result<Self, SpawnError> {
         let begun = now();
+        let before = before.map(Self::shared);
         let (places, deepest, most) = places_of(&settings);
-        let (permits, figures) = (Permits::new(places), Arc::<Figures>::default());
+        let permits = Permits::new(places);
+        let figures = Arc::new(Figures::following(before.map(|before| &*before.figures)));
         let staffing = Staffing::new(&settings, Arc::clone(&figures), permits.clone(), events.clone());
         let shared = Arc::new(Shared {
             lanes: Lanes::new(deepest, settings.batch_share),
             permits,
+            gate: Arc::new(Gate::new(Arc::clone(&figures), before.map(|before| &*before.gate))),
             figures,
             attempt,
-            gate: Arc::new(Gate::new()),
             threads: threads.clone(),
             events,
             drain_rate: DrainRate::default(),

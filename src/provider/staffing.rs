@@ -31,7 +31,7 @@ use super::scaler::{Change, Crowd, Decision, Direction, Hold, Limits, Load, Reas
 use super::snapshot::{LastScaling, OptimizationStats, ScalingStats};
 use crate::config::{Optimization, Sizing};
 use crate::events::Events;
-use crate::metrics::{CountGuard, Counter, Gauge};
+use crate::metrics::{CountGuard, Gauge};
 use crate::queue::Permits;
 use crate::sync::locks::{ChannelLock, Leaf, classes};
 use crate::sync::threads::SpawnError;
@@ -91,12 +91,6 @@ pub(crate) struct Staffing {
     max: AtomicUsize,
     buffer: AtomicUsize,
     starting: Arc<Gauge>,
-    evaluations: Counter,
-    ups: Counter,
-    downs: Counter,
-    added: Counter,
-    removed: Counter,
-    held: [Counter; Hold::ALL.len()],
     last: Leaf<Option<(Change, Instant)>>,
     known: Leaf<Optimization>,
     kept: Leaf<Tally>,
@@ -150,12 +144,6 @@ impl Staffing {
             max: AtomicUsize::new(max),
             buffer: AtomicUsize::new(settings.buffer_size),
             starting: Arc::default(),
-            evaluations: Counter::new(),
-            ups: Counter::new(),
-            downs: Counter::new(),
-            added: Counter::new(),
-            removed: Counter::new(),
-            held: Default::default(),
             last: Leaf::new(&classes::STAFFING, None),
             known: Leaf::new(&classes::STAFFING, settings.optimization),
             kept: Leaf::new(&classes::STAFFING, Tally::default()),
@@ -194,21 +182,21 @@ impl Staffing {
     }
 
     fn hold(&self, hold: Hold) {
-        self.held[hold as usize].inc();
+        self.figures.held[hold as usize].inc();
     }
 
     pub(crate) fn scaling_stats(&self, now: Instant) -> ScalingStats {
         let last = *self.last.lock();
         ScalingStats {
             enabled: self.enabled,
-            evaluations_total: self.evaluations.get(),
-            up_total: self.ups.get(),
-            down_total: self.downs.get(),
-            workers_added_total: self.added.get(),
-            workers_removed_total: self.removed.get(),
+            evaluations_total: self.figures.evaluations.get(),
+            up_total: self.figures.ups.get(),
+            down_total: self.figures.downs.get(),
+            workers_added_total: self.figures.workers_added.get(),
+            workers_removed_total: self.figures.workers_removed.get(),
             held_total: Hold::ALL
                 .iter()
-                .map(|hold| (hold.as_str(), self.held[*hold as usize].get()))
+                .map(|hold| (hold.as_str(), self.figures.held[*hold as usize].get()))
                 .collect::<BTreeMap<_, _>>(),
             last: last.map(|(change, at)| LastScaling {
                 change,
@@ -269,7 +257,7 @@ impl Staffing {
             served: tally.served,
             running: tally.running,
         };
-        self.evaluations.inc();
+        self.figures.evaluations.inc();
         match control.scaler.evaluate(now, &load) {
             Decision::Hold(hold) => self.hold(hold),
             Decision::Change(change) => self.carry_out(crew, control, now, change, may_hire),
@@ -349,16 +337,16 @@ impl Staffing {
     fn record(&self, control: &mut Control, now: Instant, change: Change) {
         control.scaler.changed(now);
         match change.direction {
-            Direction::Up => self.added.add((change.to - change.from) as u64),
-            Direction::Down => self.removed.add((change.from - change.to) as u64),
+            Direction::Up => self.figures.workers_added.add((change.to - change.from) as u64),
+            Direction::Down => self.figures.workers_removed.add((change.from - change.to) as u64),
         }
         let goes_on = control.untold.filter(|untold| change.reason == Reason::Demand && untold.to == change.from);
         let change = Change { from: goes_on.map_or(change.from, |untold| untold.from), ..change };
         if goes_on.is_none() {
             self.tell(control);
             match change.direction {
-                Direction::Up => self.ups.inc(),
-                Direction::Down => self.downs.inc(),
+                Direction::Up => self.figures.ups.inc(),
+                Direction::Down => self.figures.downs.inc(),
             }
         }
         *self.last.lock() = Some((change, now));

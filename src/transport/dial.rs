@@ -19,7 +19,7 @@ use super::gate::is_public;
 use super::link::{Link, Stream};
 use super::resolver::{Resolver, literal};
 use super::socket::{self, Socket};
-use super::stack::Figures;
+use super::stack::ConnectionCounts;
 use super::tls::{Tls, ignore_slice};
 use super::{TransportError, TransportErrorKind as Kind};
 use crate::sync::{Abort, Attached};
@@ -37,7 +37,7 @@ pub(super) struct Dialer {
 
 impl Dialer {
     /// A fresh connection for `attempt`.
-    pub(super) fn dial(&self, attempt: &Attempt, figures: &Figures) -> Result<Link, TransportError> {
+    pub(super) fn dial(&self, attempt: &Attempt, figures: &ConnectionCounts) -> Result<Link, TransportError> {
         let by = attempt.connect_by.earlier(attempt.deadline);
         let addresses = self.resolver.resolve(&self.endpoint.host, &attempt.cancel, by);
         let addresses = addresses.map_err(|error| whose_limit(error, attempt))?;

@@ -39,9 +39,10 @@ pub use error::{TransportError, TransportErrorKind};
 pub use gate::is_public;
 pub use memory::MemoryTransport;
 pub use resolver::Resolver;
-pub use stack::ConnectionStats;
+pub use stack::{ConnectionCounts, ConnectionStats};
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::sync::CancelToken;
@@ -57,6 +58,11 @@ pub trait Transport: Send + Sync + 'static {
 
     /// How many connections there are and were.
     fn connections(&self) -> ConnectionStats;
+
+    /// What that is counted in, for a transport that takes this one's place to go on; none if nothing is counted.
+    fn counts(&self) -> Option<Arc<ConnectionCounts>> {
+        None
+    }
 
     /// Closes the connections that have been idle for too long.
     fn close_idle(&self);

@@ -1,6 +1,7 @@
 //! A provider's connections: taken for a request, given back after it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::TransportError;
@@ -9,19 +10,18 @@ use super::buffers::Buffers;
 use super::dial::Dialer;
 use super::endpoint::Endpoint;
 use super::link::Link;
-use super::stack::{ConnectionStats, Figures, Stack};
+use super::stack::{ConnectionCounts, ConnectionStats, Stack};
 use crate::time::now;
 
 /// The connections of one provider.
 pub(super) struct Pool {
     dialer: Dialer,
     stack: Stack<(Link, Buffers)>,
-    figures: Figures,
+    figures: Arc<ConnectionCounts>,
 }
 
 impl Pool {
-    pub(super) fn new(dialer: Dialer, max_idle: usize, idle_timeout: Duration) -> Self {
-        let figures = Figures::default();
+    pub(super) fn new(dialer: Dialer, max_idle: usize, idle_timeout: Duration, figures: Arc<ConnectionCounts>) -> Self {
         Self { dialer, stack: Stack::new(max_idle, idle_timeout, &figures), figures }
     }
 
@@ -60,6 +60,10 @@ impl Pool {
 
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.dialer.endpoint
+    }
+
+    pub(super) fn counts(&self) -> Arc<ConnectionCounts> {
+        Arc::clone(&self.figures)
     }
 
     pub(super) fn stats(&self) -> ConnectionStats {

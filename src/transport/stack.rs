@@ -29,9 +29,10 @@ pub struct ConnectionStats {
     pub stale_total: u64,
 }
 
-/// What is counted of a provider's connections.
+/// What is counted of a provider's connections: of all those that it has one after the other, and both while one replaces
+/// the other.
 #[derive(Debug, Default)]
-pub(super) struct Figures {
+pub struct ConnectionCounts {
     pub(super) open: Arc<Gauge>,
     idle: Arc<Gauge>,
     pub(super) opened: Counter,
@@ -39,8 +40,10 @@ pub(super) struct Figures {
     pub(super) stale: Counter,
 }
 
-impl Figures {
-    pub(super) fn stats(&self) -> ConnectionStats {
+impl ConnectionCounts {
+    /// The figures now.
+    #[must_use]
+    pub fn stats(&self) -> ConnectionStats {
         ConnectionStats {
             open: self.open.get(),
             idle: self.idle.get(),
@@ -73,7 +76,7 @@ struct Idle<T> {
 
 // Closing a connection is a system call, so nothing is dropped under the lock.
 impl<T> Stack<T> {
-    pub(super) fn new(max: usize, timeout: Duration, figures: &Figures) -> Self {
+    pub(super) fn new(max: usize, timeout: Duration, figures: &ConnectionCounts) -> Self {
         let state = State { idle: VecDeque::new(), max };
         Self { state: Leaf::new(&classes::CONNECTIONS, state), timeout, gauge: Arc::clone(&figures.idle) }
     }
@@ -133,8 +136,8 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(30);
 
-    fn stack(max: usize) -> (Stack<u32>, Figures, Instant) {
-        let figures = Figures::default();
+    fn stack(max: usize) -> (Stack<u32>, ConnectionCounts, Instant) {
+        let figures = ConnectionCounts::default();
         (Stack::new(max, TIMEOUT, &figures), figures, now())
     }
 

@@ -36,7 +36,8 @@ use super::link::Link;
 use super::pool::Pool;
 use super::tls::{client_config, server_name};
 use super::{
-    Body, ConnectionStats, Control, Incoming, Outgoing, Resolver, Transport, TransportError, TransportErrorKind as Kind,
+    Body, ConnectionCounts, ConnectionStats, Control, Incoming, Outgoing, Resolver, Transport, TransportError,
+    TransportErrorKind as Kind,
 };
 use crate::time::Deadline;
 
@@ -129,6 +130,18 @@ impl UreqTransport {
     /// If the base URL is not one of `http` or `https` with a host and without credentials or query, or the certificates
     /// cannot be read.
     pub fn new(settings: Settings, resolver: Arc<Resolver>) -> Result<Self, BuildError> {
+        Self::counting(settings, resolver, Arc::default())
+    }
+
+    /// The same, for one that takes the place of another whose `counts` go on.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn counting(
+        settings: Settings,
+        resolver: Arc<Resolver>,
+        counts: Arc<ConnectionCounts>,
+    ) -> Result<Self, BuildError> {
         let base = Base::parse(&settings.base_url)?;
         let endpoint = Arc::new(base.endpoint());
         let tls = if base.is_tls() {
@@ -137,7 +150,7 @@ impl UreqTransport {
             None
         };
         let dialer = Dialer { endpoint, tls, resolver, allow_private: settings.allow_private };
-        let pool = Arc::new(Pool::new(dialer, settings.max_idle, settings.idle_connection_timeout));
+        let pool = Arc::new(Pool::new(dialer, settings.max_idle, settings.idle_connection_timeout, counts));
         let agent = Agent::with_parts(config(), Connector(Arc::clone(&pool)), NoResolver);
         Ok(Self { agent, pool, base })
     }
@@ -184,6 +197,10 @@ impl Transport for UreqTransport {
             }
             other => other,
         }
+    }
+
+    fn counts(&self) -> Option<Arc<ConnectionCounts>> {
+        Some(self.pool.counts())
     }
 
     fn connections(&self) -> ConnectionStats {

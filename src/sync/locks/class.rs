@@ -69,8 +69,12 @@ pub mod classes {
 
     classes! {
         // Layer 6, the gateway: 200 to 299.
+        /// A reload, or the end that no reload may follow.
+        RELOAD = ranked("gateway.reload", 200);
+        /// The pools that were replaced and have not ended.
+        RETIRED = ranked("gateway.retired", 210);
         /// The simulated provider and the watcher, being started.
-        SIM_HOST = ranked("gateway.sim_host", 200);
+        SIM_HOST = ranked("gateway.sim_host", 220);
         // Layer 4, providers: 400 to 499.
         /// A pool's scaler: evaluating and carrying out one decision at a time.
         SCALING = ranked("provider.scaling", 410);
