@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::gateway::Gateway;
+use crate::provider::BreakerMode;
 use crate::stats::Stats;
 use crate::time::Deadline;
 
@@ -73,6 +74,10 @@ impl Pages {
                 self.gateway.drain();
                 Page::json(202, &json!({ "phase": self.gateway.phase() }))
             }
+            _ if breaker_of(path).is_some() => match (method, breaker_of(path)) {
+                ("POST", Some((provider, mode))) => self.set_breaker(provider, mode),
+                _ => Page::wrong_method(method, path, "POST"),
+            },
             _ if UNBUILT.iter().any(|unbuilt| path.starts_with(unbuilt)) => unbuilt(path),
             _ if READ.contains(&path) => Page::wrong_method(method, path, "GET, HEAD"),
             _ => Page::nowhere(path),
@@ -101,9 +106,20 @@ impl Pages {
             },
             "/" => Page::text(200, INDEX),
             "/drain" => Page::wrong_method(method, path, "POST"),
+            _ if breaker_of(path).is_some() => Page::wrong_method(method, path, "POST"),
             _ if UNBUILT.iter().any(|unbuilt| path.starts_with(unbuilt)) => unbuilt(path),
             _ => Page::nowhere(path),
         }
+    }
+
+    /// Opens or closes a provider's circuit breaker by hand, or leaves it to what is counted.
+    fn set_breaker(&self, provider: &str, mode: BreakerMode) -> Page {
+        if self.gateway.set_breaker(provider, mode) {
+            return Page::json(200, &json!({ "provider": provider, "breaker": mode }));
+        }
+        let shown: String = provider.chars().take(64).collect();
+        let known = self.gateway.provider_names().join(", ");
+        Page::error(404, &format!("there is no provider {shown:?}; there are: {known}"))
     }
 
     /// A short summary, as the data plane gives it.
@@ -123,6 +139,18 @@ impl Pages {
     }
 }
 
+/// The provider whose breaker a path is about, and who is to decide there.
+fn breaker_of(path: &str) -> Option<(&str, BreakerMode)> {
+    let (provider, word) = path.strip_prefix("/providers/")?.split_once("/breaker/")?;
+    let mode = match word {
+        "open" => BreakerMode::Open,
+        "close" => BreakerMode::Closed,
+        "auto" => BreakerMode::Auto,
+        _ => return None,
+    };
+    Some((provider, mode))
+}
+
 fn unbuilt(path: &str) -> Page {
     Page::error(501, &format!("{path} is not built yet in this version"))
 }
@@ -139,4 +167,6 @@ const INDEX: &str = "Sluicegate, admin plane\n\n\
     GET  /livez, /readyz    for probes\n\
     GET  /health            a short summary\n\
     GET  /sim/stats         what the simulated provider counted\n\
-    POST /drain             take nothing new, finish what is under way\n";
+    POST /drain             take nothing new, finish what is under way\n\
+    POST /providers/NAME/breaker/open, close, auto\n\
+    \x20                       open or close its circuit breaker by hand; leave it to itself\n";

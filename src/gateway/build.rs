@@ -18,13 +18,13 @@ use super::{Gateway, Inner, Phase};
 use crate::config::{self, Config, ConfigError, Kind, Sizing};
 use crate::events::Events;
 use crate::http::Certificates;
-use crate::provider::{AttemptSettings, Paths, PoolSettings, Provider, Stock};
+use crate::provider::{AttemptSettings, CHECK_TIMEOUT, Checks, Paths, PoolSettings, Provider, Stock};
 use crate::queue::ByteBudget;
 use crate::secret::Mask;
 use crate::sync::locks::classes;
 use crate::sync::threads::SpawnError;
 use crate::sync::{LockTimes, Slot, Threads, limits};
-use crate::time::now;
+use crate::time::{Deadline, now};
 use crate::transport::{BuildError, Resolver, Settings, Transport, UreqTransport};
 
 /// What a debug build's threads need at least: unoptimised frames are several times larger.
@@ -162,6 +162,8 @@ impl Builder {
             )?;
             providers.push(Arc::new(provider));
         }
+        let checked_by = Deadline::after(CHECK_TIMEOUT);
+        providers.iter().for_each(|provider| provider.checked(checked_by));
         let every = Intervals { health: config.threads.health_interval, locks: config.locks.detect_interval };
         let requests = Arc::new(Requests::default());
         let load = Arc::new(Load::new(&config, &threads, bytes.clone(), &requests));
@@ -201,13 +203,18 @@ fn transport_of(
     sim: &Arc<SimHost>,
     resolver: &Arc<Resolver>,
 ) -> Result<Arc<dyn Transport>, StartError> {
-    if provider.kind == Kind::Sim && provider.network.base_url.is_empty() {
+    if is_inside(provider) {
         let settings = transport_settings(provider);
         return Ok(Arc::new(SimTransport::new(Arc::clone(sim), Arc::clone(resolver), settings)));
     }
     let transport = UreqTransport::new(transport_settings(provider), Arc::clone(resolver))
         .map_err(|source| StartError::Transport { provider: provider.name.clone(), source })?;
     Ok(Arc::new(transport))
+}
+
+/// Whether it is the simulated provider of this process.
+fn is_inside(provider: &config::Provider) -> bool {
+    provider.kind == Kind::Sim && provider.network.base_url.is_empty()
 }
 
 fn transport_settings(provider: &config::Provider) -> Settings {
@@ -237,6 +244,9 @@ fn pool_settings(provider: &config::Provider, locks: LockTimes) -> PoolSettings 
         wait_timeout: provider.queue.wait_timeout,
         batch_share: provider.queue.batch_share,
         locks,
+        breaker: provider.breaker.clone(),
+        // What is part of this process is there, and starts with its first request.
+        checks: if is_inside(provider) { Checks::Needless } else { Checks::Made(provider.health) },
     }
 }
 

@@ -7,6 +7,7 @@
 //! `scaler` (when), `staffing` (how), `roster` (who) and `supervisor` (whose thread).
 
 mod attempt;
+mod breaker;
 mod budget;
 mod classify;
 mod ending;
@@ -14,6 +15,7 @@ mod face;
 mod figures;
 mod gate;
 mod headers;
+mod health;
 mod job;
 mod plan;
 mod pool;
@@ -34,18 +36,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use attempt::{AttemptSettings, Paths};
+pub use breaker::{BreakerMode, BreakerState, BreakerStats, CircuitStats};
 pub(crate) use classify::{Blame, Next, judge};
 pub use ending::PoolEnd;
 pub use face::{WorkerRow, WorkerState};
 pub(crate) use gate::KeyReady;
+pub(crate) use health::CHECK_TIMEOUT;
+pub use health::{Checks, HealthState, HealthStats};
 pub use job::{Job, Progress, Reached, ReplyChannel};
 pub use plan::{Plan, PlanError, RetryStrategy};
 pub(crate) use pool::cancelled;
 pub use pool::{PoolPhase, PoolSettings, StartupTimes};
 pub use scaler::{Change, Direction, Reason};
 pub use snapshot::{
-    BreakerStats, HealthStats, JobStats, KeyStats, LastScaling, OptimizationStats, ProviderStats, QueueStats,
-    ScalingStats, WorkerStats,
+    JobStats, KeyStats, LastScaling, OptimizationStats, ProviderStats, QueueStats, ScalingStats, WorkerStats,
 };
 pub use stock::{Pools, Stock};
 pub use vitals::{PoolVitals, RunningJob};
@@ -189,6 +193,24 @@ impl Provider {
     /// Counts that a request left for another target.
     pub(crate) fn note_fallback(&self) {
         self.pool.shared().figures.fallbacks.inc();
+    }
+
+    /// Waits until the check of the start has ended, if there is one, at most until `until`; the pool is ready then.
+    pub fn checked(&self, until: Deadline) {
+        self.pool.checked(until);
+    }
+
+    /// Whether a request sent there now has a chance: the pool takes jobs, and neither its health nor its breaker says that
+    /// the provider is not there.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        let shared = self.pool.shared();
+        shared.phase() == PoolPhase::Ready && shared.health.is_good() && shared.gate.breaker.lets_in()
+    }
+
+    /// Opens or closes the breaker by hand, or leaves it to what is counted.
+    pub fn set_breaker(&self, mode: BreakerMode) {
+        self.pool.shared().gate.breaker.set_mode(mode);
     }
 
     /// Says that nothing new comes; what is under way goes on.

@@ -13,6 +13,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 use super::circuit::{BreakerState, Circuit, Ended, Seat, Turn, Turns};
 use crate::config::Breaker as Settings;
 
@@ -20,7 +22,8 @@ use crate::config::Breaker as Settings;
 pub(crate) const MOST_MODELS: usize = 256;
 
 /// Who decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BreakerMode {
     /// What is counted.
     Auto,
@@ -91,6 +94,8 @@ struct Kept {
     /// Whoever was let in before this epoch has nothing to say.
     since: u64,
     last_used: Instant,
+    /// Calls that it did not let in.
+    refused: u64,
 }
 
 /// All circuits of one provider.
@@ -111,13 +116,16 @@ struct Book {
     restless: usize,
     /// What has changed and is not told yet.
     changes: Vec<Change>,
+    changed: u64,
+    /// Calls that were not let in, by whichever circuit.
+    refused: u64,
     /// The turns of models that had to make room.
     gone: Turns,
 }
 
 impl Board {
     pub(crate) fn new(now: Instant, settings: Settings) -> Self {
-        let own = Kept { circuit: Circuit::new(now, &settings), since: 0, last_used: now };
+        let own = Kept { circuit: Circuit::new(now, &settings), since: 0, last_used: now, refused: 0 };
         Self { settings, mode: BreakerMode::Auto, own, models: HashMap::new(), book: Book::default() }
     }
 
@@ -157,14 +165,38 @@ impl Board {
         &self.own.circuit
     }
 
-    /// Each model that is kept, with its circuit.
-    pub(crate) fn models(&self) -> impl Iterator<Item = (&Arc<str>, &Circuit)> {
-        self.models.iter().map(|(name, kept)| (name, &kept.circuit))
+    /// The state of a model's circuit, or of the provider's own if none is named.
+    pub(crate) fn state_of(&self, model: Option<&str>) -> BreakerState {
+        let Some(model) = model else { return self.state() };
+        self.models.get(model).map_or(BreakerState::Closed, |kept| kept.circuit.state())
+    }
+
+    /// Each model that is kept, with its circuit and how many calls that did not let in.
+    pub(crate) fn models(&self) -> impl Iterator<Item = (&Arc<str>, &Circuit, u64)> {
+        self.models.iter().map(|(name, kept)| (name, &kept.circuit, kept.refused))
+    }
+
+    /// How many calls were not let in, by whichever circuit.
+    pub(crate) fn refused(&self) -> u64 {
+        self.book.refused
+    }
+
+    /// A call for `model` was refused that had been let in before.
+    pub(crate) fn note_refused(&mut self, model: &str) {
+        self.book.refused += 1;
+        if let Some(kept) = self.models.get_mut(model) {
+            kept.refused += 1;
+        }
+    }
+
+    /// How many changes there have been.
+    pub(crate) fn changed(&self) -> u64 {
+        self.book.changed
     }
 
     /// The turns of all circuits together.
     pub(crate) fn turns(&self) -> Turns {
-        let all = self.models().map(|(_, circuit)| circuit.turns()).chain([self.own.circuit.turns()]);
+        let all = self.models().map(|(_, circuit, _)| circuit.turns()).chain([self.own.circuit.turns()]);
         all.fold(self.book.gone, sum)
     }
 
@@ -193,11 +225,20 @@ impl Board {
     /// # Errors
     /// If a circuit does not, or an operator.
     pub(crate) fn admit(&mut self, now: Instant, model: &str) -> Result<Ticket, Refusal> {
-        match self.mode {
-            BreakerMode::Closed => return Ok(Ticket::free(self.epoch())),
-            BreakerMode::Open => return Err(Refusal { after: self.settings.open_for, by: Whose::Operator }),
-            BreakerMode::Auto => {}
+        let admitted = match self.mode {
+            BreakerMode::Closed => Ok(Ticket::free(self.epoch())),
+            BreakerMode::Open => Err(Refusal { after: self.settings.open_for, by: Whose::Operator }),
+            BreakerMode::Auto => self.ask_both(now, model),
+        };
+        match &admitted {
+            Ok(_) => {}
+            Err(Refusal { by: Whose::Model, .. }) => self.note_refused(model),
+            Err(_) => self.book.refused += 1,
         }
+        admitted
+    }
+
+    fn ask_both(&mut self, now: Instant, model: &str) -> Result<Ticket, Refusal> {
         self.advance(now);
         let epoch = self.epoch();
         let Self { settings, own, models, .. } = self;
@@ -241,20 +282,19 @@ impl Board {
         self.advance(now);
         let Self { settings, own, models, book, .. } = self;
         book.note(own, None, ticket.epoch, |circuit| circuit.end(now, settings, ticket.provider, verdict.provider));
-        let mut ends = |kept: &mut Kept, book: &mut Book| {
+        let ends = |kept: &mut Kept, book: &mut Book| {
             kept.last_used = now;
             book.note(kept, Some(model), ticket.epoch, |circuit| {
                 circuit.end(now, settings, ticket.model, verdict.model)
             });
         };
-        match models.get_mut(model) {
-            Some(kept) => ends(kept, book),
-            None if verdict.model == Ended::Silent || !make_room(models, &mut book.gone) => {}
-            None => {
-                let mut kept = Kept { circuit: Circuit::new(now, settings), since: 0, last_used: now };
-                ends(&mut kept, book);
-                models.insert(Arc::clone(model), kept);
-            }
+        if let Some(kept) = models.get_mut(model) {
+            ends(kept, book);
+        } else if verdict.model != Ended::Silent && make_room(models, &mut book.gone) {
+            let circuit = Circuit::new(now, settings);
+            let mut kept = Kept { circuit, since: 0, last_used: now, refused: 0 };
+            ends(&mut kept, book);
+            models.insert(Arc::clone(model), kept);
         }
     }
 
@@ -309,6 +349,7 @@ impl Book {
     }
 
     fn tell(&mut self, model: Option<&Arc<str>>, turn: Turn) {
+        self.changed += 1;
         self.changes.push(Change { model: model.cloned(), turn });
     }
 }
@@ -326,9 +367,5 @@ fn make_room(models: &mut HashMap<Arc<str>, Kept>, gone: &mut Turns) -> bool {
 }
 
 fn sum(a: Turns, b: Turns) -> Turns {
-    Turns {
-        opened: a.opened + b.opened,
-        half_opened: a.half_opened + b.half_opened,
-        closed: a.closed + b.closed,
-    }
+    Turns { opened: a.opened + b.opened, half_opened: a.half_opened + b.half_opened, closed: a.closed + b.closed }
 }

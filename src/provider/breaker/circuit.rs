@@ -39,6 +39,17 @@ pub enum BreakerState {
     HalfOpen,
 }
 
+impl BreakerState {
+    /// The state as `/stats` says it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
 /// What the end of a call says of whom it was sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
@@ -320,14 +331,14 @@ impl Circuit {
 
     /// Why it is to open now, if it is.
     fn why_open(&self, now: Instant, settings: &Settings) -> Option<String> {
-        if self.in_a_row >= settings.consecutive_failures {
+        if settings.consecutive_failures > 0 && self.in_a_row >= settings.consecutive_failures {
             return Some(format!("{} in a row failed", calls(u64::from(self.in_a_row))));
         }
         let Tally { all, bad, slow } = self.window.sum(now);
         if all < u64::from(settings.min_requests) {
             return None;
         }
-        let is_share = |count: u64, share: f64| count > 0 && count as f64 >= share * all as f64;
+        let is_share = |count: u64, share: f64| share > 0.0 && count as f64 >= share * all as f64;
         let within = format_duration(settings.window);
         if is_share(bad, settings.failure_ratio) {
             return Some(format!("{bad} of {} failed within {within}", calls(all)));
