@@ -47,6 +47,12 @@ impl Ticket {
         Self { epoch, provider: Seat::Free, model: Seat::Free }
     }
 
+    /// Whether it is a probe of the provider's circuit, and of its model's.
+    #[cfg(test)]
+    pub(crate) fn probes(&self) -> [bool; 2] {
+        [self.provider, self.model].map(|seat| matches!(seat, Seat::Probe(_)))
+    }
+
     /// Whether it holds a place that is wanted back.
     pub(crate) fn holds(&self) -> bool {
         (self.provider, self.model) != (Seat::Free, Seat::Free)

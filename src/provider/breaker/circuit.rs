@@ -4,8 +4,8 @@
 //! calls in a row failed, or when of enough calls in the window the share that failed, or was slow, is too high.
 //! **Open**, nobody passes for `open_for`, which is constant: what grows with each failure keeps a provider that came back
 //! waiting. **Half-open**, a few probes pass. A probe's place is lent for `open_for`: one that hangs keeps nobody from
-//! finding out that the provider is back, and what it fails by after that counts for nothing. So many good probes as there
-//! are places close the circuit, the first bad one opens it again; one that is abandoned gives its place back.
+//! finding out that the provider is back, and what it fails by after that counts for nothing. When all places were taken by
+//! probes that went well, the circuit closes; the first bad one opens it again; one that is abandoned gives its place back.
 //!
 //! Just **closed again**, it ramps: for a moment only a few calls are let in at a time, one more with each that goes well,
 //! so that whoever waited does not come down on a provider that has just stood up; and as soon as more of them have failed
@@ -102,6 +102,13 @@ struct Probe {
     since: Instant,
 }
 
+impl Probe {
+    /// Whether its place is its own still.
+    fn is_lent(&self, now: Instant, settings: &Settings) -> bool {
+        now.saturating_duration_since(self.since) < settings.open_for
+    }
+}
+
 #[derive(Debug)]
 struct Ramp {
     until: Instant,
@@ -159,15 +166,6 @@ impl Circuit {
         }
     }
 
-    /// How many probes are under way whose places are not given up.
-    #[cfg(test)]
-    pub(crate) fn probing(&self) -> usize {
-        match &self.state {
-            State::HalfOpen { probes, .. } => probes.len(),
-            _ => 0,
-        }
-    }
-
     /// Does what time alone does: half-opens it, and ends a ramp.
     pub(crate) fn advance(&mut self, now: Instant, settings: &Settings) -> Option<Turn> {
         match &self.state {
@@ -199,9 +197,10 @@ impl Circuit {
             }
             State::Closed(Some(ramp)) => Err(left(ramp.until)),
             State::Open { until } => Err(left(*until)),
-            State::HalfOpen { probes, .. } => {
-                probes.retain(|probe| now.saturating_duration_since(probe.since) < settings.open_for);
-                if let Some(first) = probes.first().filter(|_| probes.len() >= settings.half_open_probes as usize) {
+            State::HalfOpen { probes, good } => {
+                probes.retain(|probe| probe.is_lent(now, settings));
+                let places = settings.half_open_probes.saturating_sub(*good) as usize;
+                if let Some(first) = probes.first().filter(|_| probes.len() >= places) {
                     return Err(left(first.since + settings.open_for));
                 }
                 self.probes_sent += 1;
@@ -215,7 +214,7 @@ impl Circuit {
     pub(crate) fn begun(&mut self, now: Instant, settings: &Settings, seat: Seat) -> Option<Turn> {
         match (&mut self.state, seat) {
             (State::HalfOpen { .. }, Seat::Probe(number)) => {
-                self.give_back(number);
+                self.give_back(now, settings, number);
                 self.good_probe(now, settings, 0)
             }
             (State::Closed(Some(ramp)), Seat::Ramp(number)) if number == self.turns.closed => {
@@ -234,7 +233,7 @@ impl Circuit {
             State::Open { .. } => None,
             State::HalfOpen { .. } => {
                 let Seat::Probe(number) = seat else { return None };
-                let was_held = self.give_back(number);
+                let was_held = self.give_back(now, settings, number);
                 match ended {
                     Ended::Good => self.good_probe(now, settings, 1),
                     Ended::Bad if was_held => Some(self.open(now, settings, "a probe failed".to_owned())),
@@ -271,10 +270,10 @@ impl Circuit {
     }
 
     /// Takes a probe's place back; `false` if it was given up before.
-    fn give_back(&mut self, number: u64) -> bool {
+    fn give_back(&mut self, now: Instant, settings: &Settings, number: u64) -> bool {
         let State::HalfOpen { probes, .. } = &mut self.state else { return false };
         let place = probes.iter().position(|probe| probe.number == number);
-        place.map(|place| probes.remove(place)).is_some()
+        place.is_some_and(|place| probes.remove(place).is_lent(now, settings))
     }
 
     /// A probe went well; `known` is how many calls of the ramp to come have gone well by that.

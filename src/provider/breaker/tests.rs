@@ -182,6 +182,7 @@ fn so_many_probes_pass_as_there_are_places_and_all_must_go_well() {
     assert!(bench.admit("a").is_err());
     bench.end(&probes[0], "a", GOOD);
     bench.end(&probes[1], "a", GOOD);
+    assert!(bench.admit("a").is_err(), "three in all");
     assert_eq!(bench.state("a"), (Closed, HalfOpen));
     bench.end(&probes[2], "a", GOOD);
     assert_eq!(bench.state("a"), (Closed, Closed));
@@ -363,7 +364,7 @@ impl Naive {
         match self.state {
             Closed => self.ramp.as_ref().is_none_or(|(_, inside, allowed)| inside.len() < *allowed as usize),
             Open => false,
-            HalfOpen => self.probes.len() < self.wish.half_open_probes as usize,
+            HalfOpen => self.probes.len() + (self.good as usize) < self.wish.half_open_probes as usize,
         }
     }
 
