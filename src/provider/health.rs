@@ -228,3 +228,33 @@ pub(super) fn run(shared: &Shared, check: Check) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_calls_succeed_no_check_is_made_and_one_that_was_not_there_is_looked_at_soon() {
+        let (start, interval) = (now(), Duration::from_secs(30));
+        let health = Health::new(Checks::Made(config::Health { on_start: false, interval }), start);
+        let mut book = health.book.lock();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(!book.look(at(29), 0) && book.look(at(30), 0));
+        assert!(!book.look(at(30), 1), "calls have succeeded since");
+        assert_eq!((book.state, book.look(at(59), 1), book.look(at(60), 1)), (HealthState::Healthy, false, true));
+        book.begin(at(60), &CancelToken::new());
+        assert!(!book.look(at(99), 1), "one at a time");
+        book.note(at(99), false);
+        book.end(at(99));
+        assert_eq!((book.state, book.look(at(103), 1), book.look(at(104), 1)), (HealthState::Unhealthy, false, true));
+        assert!(!book.look(at(104), 2) && book.state == HealthState::Healthy, "a call has shown it");
+    }
+
+    #[test]
+    fn without_an_interval_nothing_is_looked_at() {
+        let start = now();
+        for checks in [Checks::NEVER, Checks::Needless] {
+            assert!(!Health::new(checks, start).book.lock().look(start + Duration::from_secs(86_400), 0));
+        }
+    }
+}

@@ -1,3 +1,5 @@
+//! The circuits by example, what an operator is told of them, and all of it against a naive recount.
+
 use proptest::prelude::*;
 
 use super::board::MOST_MODELS;
