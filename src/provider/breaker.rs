@@ -176,9 +176,14 @@ impl Breaker {
         }
     }
 
-    /// Whether calls are let in by the provider's own circuit: it is not open.
-    pub(crate) fn lets_in(&self) -> bool {
-        is_calm(self.word.load(Ordering::Relaxed)) || self.board.lock().state() != BreakerState::Open
+    /// Whether a circuit is open: the provider's own, or that of `model` if one is named. Nobody is let in or refused by it.
+    pub(crate) fn is_open(&self, model: Option<&str>) -> bool {
+        if is_calm(self.word.load(Ordering::Relaxed)) {
+            return false;
+        }
+        let board = self.board.lock();
+        let is_open = |whose| board.state_of(whose) == BreakerState::Open;
+        is_open(None) || model.is_some() && is_open(model)
     }
 
     /// The breaker's part of `/stats`.

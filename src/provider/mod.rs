@@ -134,6 +134,13 @@ impl Provider {
         self.pool.shared().phase()
     }
 
+    /// Whether an attempt at `model` now would be let into the queue, as far as is known without asking for leave.
+    #[must_use]
+    pub fn takes(&self, model: &str) -> bool {
+        let shared = self.pool.shared();
+        shared.phase() == PoolPhase::Ready && !shared.gate.breaker.is_open(Some(model))
+    }
+
     /// Makes one attempt on the calling thread's behalf, and waits for it. With a `sink`, a stream is relayed into it.
     pub fn attempt(
         &self,
@@ -205,7 +212,7 @@ impl Provider {
     #[must_use]
     pub fn is_usable(&self) -> bool {
         let shared = self.pool.shared();
-        shared.phase() == PoolPhase::Ready && shared.health.is_good() && shared.gate.breaker.lets_in()
+        shared.phase() == PoolPhase::Ready && shared.health.is_good() && !shared.gate.breaker.is_open(None)
     }
 
     /// Opens or closes the breaker by hand, or leaves it to what is counted.

@@ -89,7 +89,7 @@ fn echo(mut socket: TcpStream) -> std::io::Result<()> {
     let given: Vec<String> = sent.iter().flat_map(|secret| dressed(secret)).collect();
     let way = WAYS.iter().find(|(name, _)| text.contains(&format!("\"{name}\"")));
     // Without a way it is a look at the models: a check of the provider's health.
-    let looked = "503 \r\ncontent-type: application/json\r\n\r\n{\"error\":{\"message\":\"%\"}}";
+    let looked = "503\r\ncontent-type: application/json\r\n\r\n{\"error\":{\"message\":\"%\"}}";
     let answer = way.map_or(looked, |(_, answer)| *answer);
     if !answer.is_empty() {
         write!(
