@@ -201,9 +201,6 @@ fn a_part_that_is_not_built_is_refused_by_name() {
         ("plugins[0]", json!({"plugins": [{"name": "request_log"}]})),
         ("providers.anthropic.kind", json!({"providers": {"anthropic": {"keys": [{"value": "a"}]}}})),
         ("providers.x.kind", json!({"providers": {"x": {"kind": "bedrock", "keys": [{"value": "a"}]}}})),
-        ("providers.openai.breaker.enabled", with_provider(json!({"breaker": {"enabled": true}}))),
-        ("providers.openai.health.on_start", with_provider(json!({"health": {"on_start": true}}))),
-        ("providers.openai.health.interval", with_provider(json!({"health": {"interval": "30s"}}))),
         (
             "providers.openai.rate_limit.requests_per_minute",
             with_provider(json!({"rate_limit": {"requests_per_minute": 5}})),
@@ -233,7 +230,7 @@ fn a_value_that_asks_for_nothing_is_always_taken() {
             "concurrency_and_buffer_size": {"concurrency": 20, "min_concurrency": 20},
             "queue": null,
             "scaling": {"enabled": false, "up_threshold": 0.9, "min_interval": "5s"},
-            "breaker": {"failure_ratio": 0.5, "window": "30s"},
+            "breaker": {"enabled": true, "failure_ratio": 0.5, "min_requests": 10, "window": "30s", "consecutive_failures": 5, "open_for": "10s", "half_open_probes": 1, "slow_after": null, "slow_ratio": 0.5},
             "health": {"on_start": false, "interval": 0},
             "rate_limit": {"requests_per_minute": null, "tokens_per_minute": 0},
             "optimization": {"rate_limit": null, "avg_latency": null, "error_rate": 0},
@@ -315,9 +312,26 @@ fn proxies_and_origins_are_taken_as_written_and_checked() {
 }
 
 #[test]
-fn an_unbuilt_parts_values_are_checked_all_the_same() {
+fn breaker_and_health_are_taken_as_written_and_checked() {
     let message = problem(with_provider(json!({"breaker": {"enabled": false, "failure_ratio": "high"}})));
     assert!(message.contains("breaker.failure_ratio: found \"high\"; write a number, from 0.0 to 1.0"), "{message}");
+    let found = problems(with_provider(json!({
+        "breaker": {"failure_ratio": 1.5, "min_requests": 0, "window": "0s", "open_for": "2000h", "half_open_probes": 0, "slow_after": 0},
+        "health": {"interval": "-1s"},
+    })));
+    for key in ["failure_ratio", "min_requests", "window", "open_for", "half_open_probes", "slow_after"] {
+        let start = format!("providers.openai.breaker.{key}: ");
+        assert!(found.iter().any(|problem| problem.starts_with(&start)), "{start} is missing in {found:#?}");
+    }
+    assert!(found.iter().any(|problem| problem.starts_with("providers.openai.health.interval: ")), "{found:#?}");
+    let config = taken(with_provider(json!({
+        "breaker": {"consecutive_failures": 0, "slow_after": "3s", "open_for": 4000},
+        "health": {"on_start": false, "interval": null},
+    })));
+    let openai = config.provider("openai").expect("it is there");
+    assert_eq!((openai.breaker.consecutive_failures, openai.breaker.open_for), (0, Duration::from_secs(4)));
+    assert_eq!(openai.breaker.slow_after, Some(Duration::from_secs(3)));
+    assert_eq!((openai.health.on_start, openai.health.interval), (false, Duration::ZERO), "null asks for none");
 }
 
 #[test]
@@ -543,7 +557,9 @@ fn the_effective_configuration_tells_what_is_in_force() {
     assert_eq!(openai["scaling"]["enabled"], true);
     assert_eq!(openai["scaling"]["min_interval"], "1s");
     assert_eq!(openai["optimization"], json!({"rate_limit": null, "avg_latency": null, "error_rate": null}));
-    assert_eq!(openai["breaker"]["enabled"], false);
+    let breaker = json!({"enabled": true, "failure_ratio": 0.5, "min_requests": 10, "window": "30s", "consecutive_failures": 5, "open_for": "10s", "half_open_probes": 1, "slow_after": null, "slow_ratio": 0.5});
+    assert_eq!(openai["breaker"], breaker);
+    assert_eq!(openai["health"], json!({"on_start": true, "interval": "30s"}));
     assert_eq!(openai["network_config"]["max_retries"], 2);
     assert_eq!(openai["network_config"]["retry_backoff_initial"], "500ms");
     assert_eq!(openai["network_config"]["default_request_timeout_in_seconds"], 120);

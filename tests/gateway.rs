@@ -2,6 +2,7 @@
 
 mod admission;
 mod attempts;
+mod breaker;
 mod bytes;
 mod ending;
 mod figures;

@@ -39,7 +39,7 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// A provider that is reached through memory, `change` merged over what is usual in these tests: what fails is seen at
-/// once, since nothing is tried again.
+/// once, since nothing is tried again or given a rest, and nothing arrives that the test has not sent.
 pub(crate) fn provider(change: Value) -> Value {
     let mut usual = json!({
         "kind": "openai",
@@ -47,6 +47,8 @@ pub(crate) fn provider(change: Value) -> Value {
         "network_config": { "base_url": "http://127.0.0.1:1", "max_retries": 0 },
         "concurrency_and_buffer_size": { "concurrency": 1, "buffer_size": 4 },
         "queue": { "wait_timeout": "10s" },
+        "health": { "on_start": false, "interval": 0 },
+        "breaker": { "enabled": false },
     });
     merge(&mut usual, change);
     usual

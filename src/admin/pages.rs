@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::gateway::{Gateway, ReloadError, StartError};
+use crate::provider::BreakerMode;
 use crate::stats::Stats;
 use crate::time::Deadline;
 
@@ -74,8 +75,8 @@ impl Pages {
                 Page::json(202, &json!({ "phase": self.gateway.phase() }))
             }
             ("POST", "/reload") => self.reload(),
-            _ if pause_of(path).is_some() => match (method, pause_of(path)) {
-                ("POST", Some((provider, paused))) => self.pause(provider, paused),
+            _ if order_of(path).is_some() => match (method, order_of(path)) {
+                ("POST", Some((provider, order))) => self.give(provider, order),
                 _ => Page::wrong_method(method, path, "POST"),
             },
             _ if UNBUILT.iter().any(|unbuilt| path.starts_with(unbuilt)) => unbuilt(path),
@@ -106,7 +107,7 @@ impl Pages {
             },
             "/" => Page::text(200, INDEX),
             "/drain" | "/reload" => Page::wrong_method(method, path, "POST"),
-            _ if pause_of(path).is_some() => Page::wrong_method(method, path, "POST"),
+            _ if order_of(path).is_some() => Page::wrong_method(method, path, "POST"),
             _ if UNBUILT.iter().any(|unbuilt| path.starts_with(unbuilt)) => unbuilt(path),
             _ => Page::nowhere(path),
         }
@@ -134,11 +135,17 @@ impl Pages {
         Page::json(status, &body)
     }
 
-    /// Lets nothing new into a provider, or does again.
-    fn pause(&self, provider: &str, paused: bool) -> Page {
-        let found = if paused { self.gateway.pause(provider) } else { self.gateway.resume(provider) };
+    /// Gives a provider an operator's order.
+    fn give(&self, provider: &str, order: Order) -> Page {
+        let (found, done) = match order {
+            Order::Pause => (self.gateway.pause(provider), json!({ "provider": provider, "paused": true })),
+            Order::Resume => (self.gateway.resume(provider), json!({ "provider": provider, "paused": false })),
+            Order::Breaker(mode) => {
+                (self.gateway.set_breaker(provider, mode), json!({ "provider": provider, "breaker": mode }))
+            }
+        };
         if found {
-            return Page::json(200, &json!({ "provider": provider, "paused": paused }));
+            return Page::json(200, &done);
         }
         let shown: String = provider.chars().take(64).collect();
         let known = self.gateway.provider_names().join(", ");
@@ -167,14 +174,29 @@ pub(super) fn is_slow(method: &str, path: &str) -> bool {
     method == "POST" && path == "/reload"
 }
 
-/// The provider that a path pauses, or lets go on.
-fn pause_of(path: &str) -> Option<(&str, bool)> {
-    let (provider, what) = path.strip_prefix("/providers/")?.rsplit_once('/')?;
-    match what {
-        "pause" => Some((provider, true)),
-        "resume" => Some((provider, false)),
-        _ => None,
-    }
+/// What an operator can tell a provider.
+#[derive(Clone, Copy)]
+enum Order {
+    /// To take nothing new.
+    Pause,
+    /// To take what comes again.
+    Resume,
+    /// To open or close its circuit breaker, or to leave it to what is counted.
+    Breaker(BreakerMode),
+}
+
+/// The provider that a path names, and what it is told.
+fn order_of(path: &str) -> Option<(&str, Order)> {
+    let rest = path.strip_prefix("/providers/")?;
+    [
+        ("/pause", Order::Pause),
+        ("/resume", Order::Resume),
+        ("/breaker/open", Order::Breaker(BreakerMode::Open)),
+        ("/breaker/close", Order::Breaker(BreakerMode::Closed)),
+        ("/breaker/auto", Order::Breaker(BreakerMode::Auto)),
+    ]
+    .into_iter()
+    .find_map(|(what, order)| Some((rest.strip_suffix(what)?, order)))
 }
 
 fn unbuilt(path: &str) -> Page {
@@ -196,4 +218,6 @@ const INDEX: &str = "Sluicegate, admin plane\n\n\
     POST /drain             take nothing new, finish what is under way\n\
     POST /reload            read the configuration again\n\
     POST /providers/NAME/pause, /providers/NAME/resume\n\
-    \x20                       let nothing new into a provider; do again\n";
+    \x20                       let nothing new into a provider; do again\n\
+    POST /providers/NAME/breaker/open, close, auto\n\
+    \x20                       open or close its circuit breaker by hand; leave it to itself\n";

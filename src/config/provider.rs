@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::base_url::BaseUrl;
 use super::kinds::{
-    Certificates, Choice, Count, ElseAuto, Flag, Limits as _, Maybe, Number, Off, Span, Text, Url, millis, secs,
+    Certificates, Choice, Count, ElseAuto, Flag, Limits as _, Maybe, Number, Span, Text, Url, millis, secs,
 };
 use super::known::{self, WellKnown};
 use super::near::nearest;
@@ -12,8 +12,8 @@ use super::raw::join;
 use super::section::Section;
 use super::server::required_value;
 use super::types::{
-    Client, Key, Kind, Network, Optimization, Policy, Provider, Queue, Retries, Scaling, Sizing, StreamGarbage,
-    ThreadLimits,
+    Breaker, Client, Health, Key, Kind, Network, Optimization, Policy, Provider, Queue, Retries, Scaling, Sizing,
+    StreamGarbage, ThreadLimits,
 };
 use crate::secret::REDACTED;
 use crate::time::Backoff;
@@ -76,6 +76,8 @@ pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> 
     let queue = s.section("queue", |s| queue(s, around.client));
     let scaling = s.section("scaling", scaling);
     let optimization = s.section("optimization", optimization);
+    let breaker = s.section("breaker", breaker);
+    let health = s.section("health", health);
     unbuilt_sections(s);
     s.get(
         "stream_recovery",
@@ -105,6 +107,8 @@ pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> 
         optimization,
         result_buffer: sizes.result_buffer,
         queue,
+        breaker,
+        health,
         stream_garbage: stream_garbage.unwrap_or(StreamGarbage::Skip),
         early_keepalive,
         effective: Value::Null,
@@ -344,25 +348,37 @@ fn queue(s: &mut Section<'_>, client: &Client) -> Queue {
     }
 }
 
-/// The parts of a provider that are not built: each is taken while it asks for nothing.
-fn unbuilt_sections(s: &mut Section<'_>) {
+fn breaker(s: &mut Section<'_>) -> Breaker {
+    let usual = Breaker::default();
     let time = |default| Span(default).hard(millis(1), secs(DAY));
     let ratio = |default| Number(default).hard(0.0, 1.0);
-    s.section("breaker", |s| {
-        const PART: &str = "the circuit breaker";
-        s.get("enabled", Off(PART));
-        s.unbuilt("failure_ratio", ratio(0.5), PART);
-        s.unbuilt("min_requests", Count(10).hard(1, 1_000_000), PART);
-        s.unbuilt("window", time(secs(30)), PART);
-        s.unbuilt("consecutive_failures", Count(5).hard(1, 1_000_000), PART);
-        s.unbuilt("open_for", time(secs(10)), PART);
-        s.unbuilt("half_open_probes", Count(1).hard(1, 1000), PART);
-    });
-    s.section("health", |s| {
-        const PART: &str = "checking a provider's health";
-        s.get("on_start", Off(PART));
-        s.absent("interval", json!(null), PART);
-    });
+    let count = |default: u32, least, most| Count(default as usize).hard(least, most);
+    Breaker {
+        enabled: s.get("enabled", Flag(usual.enabled)),
+        failure_ratio: s.get("failure_ratio", ratio(usual.failure_ratio)),
+        min_requests: s.get("min_requests", count(usual.min_requests, 1, 1_000_000)) as u32,
+        window: s.get("window", time(usual.window)),
+        consecutive_failures: s.get("consecutive_failures", count(usual.consecutive_failures, 0, 1_000_000)) as u32,
+        open_for: s.get("open_for", time(usual.open_for)),
+        half_open_probes: s.get("half_open_probes", count(usual.half_open_probes, 1, 1000)) as u32,
+        slow_after: s.get("slow_after", Maybe(time(secs(0)))),
+        slow_ratio: s.get("slow_ratio", ratio(usual.slow_ratio)),
+    }
+}
+
+fn health(s: &mut Section<'_>) -> Health {
+    let usual = Health::default();
+    // Whoever writes `null` or 0 wants no checks.
+    let never = s.raw("interval").is_some_and(Value::is_null);
+    let default = if never { secs(0) } else { usual.interval };
+    Health {
+        on_start: s.get("on_start", Flag(usual.on_start)),
+        interval: s.get("interval", Span(default).hard(secs(0), secs(DAY))),
+    }
+}
+
+/// The parts of a provider that are not built: each is taken while it asks for nothing.
+fn unbuilt_sections(s: &mut Section<'_>) {
     s.section("rate_limit", |s| {
         s.absent("requests_per_minute", json!(null), "limiting the rate of requests");
         s.absent("tokens_per_minute", json!(null), "limiting the rate of tokens");

@@ -159,23 +159,6 @@ impl<'a> Section<'a> {
         out
     }
 
-    /// Checks a key of a part that is not built. It must be off, its default, or stand beside `"enabled": false`.
-    pub(super) fn unbuilt<K: Kind>(&mut self, key: &'static str, kind: K, part: &'static str) {
-        let switched_off = self.raw("enabled") == Some(&Value::Bool(false));
-        let asks_nothing = self.raw(key).is_none_or(asks_nothing);
-        self.declare(key, kind.schema(key));
-        self.effective.insert(key.to_owned(), Value::Null);
-        if asks_nothing {
-            return;
-        }
-        if let Some(out) = self.take(key, &kind)
-            && !switched_off
-            && kind.show(key, &out) != kind.show(key, &kind.fallback())
-        {
-            self.not_built(key, part);
-        }
-    }
-
     /// Refuses whatever asks for something under a key whose part is not built; `idle` stands for asking nothing.
     pub(super) fn absent(&mut self, key: &'static str, idle: Value, part: &'static str) {
         self.declare(key, json!({"description": format!("{part} is not built yet"), "default": idle}));

@@ -192,6 +192,10 @@ pub struct Provider {
     pub result_buffer: usize,
     /// How jobs wait.
     pub queue: Queue,
+    /// When it is given a rest.
+    pub breaker: Breaker,
+    /// When it is looked whether it is there.
+    pub health: Health,
     /// What becomes of a stream's event that is no JSON.
     pub stream_garbage: StreamGarbage,
     /// Whether a stream is kept alive by comments before its first event, which commits the status 200.
@@ -246,6 +250,60 @@ impl Default for Scaling {
             target_response: Duration::from_secs(2),
             max_response: Duration::from_secs(10),
         }
+    }
+}
+
+/// When a provider or a model of its is given a rest, and how it comes back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Breaker {
+    /// Whether calls are counted at all.
+    pub enabled: bool,
+    /// The share of failed calls in the window that opens a circuit; 0 for none.
+    pub failure_ratio: f64,
+    /// The fewest calls in the window by which a share is judged.
+    pub min_requests: u32,
+    /// What counts for shares: the calls of so long.
+    pub window: Duration,
+    /// So many failed calls one after the other open a circuit; 0 for none.
+    pub consecutive_failures: u32,
+    /// How long a circuit is open.
+    pub open_for: Duration,
+    /// How many calls may try a half-open circuit at a time, and how many must go well to close it.
+    pub half_open_probes: u32,
+    /// A call that takes longer is slow, a stream if its first event does; none for no such thing.
+    pub slow_after: Option<Duration>,
+    /// The share of slow calls in the window that opens a circuit.
+    pub slow_ratio: f64,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            failure_ratio: 0.5,
+            min_requests: 10,
+            window: Duration::from_secs(30),
+            consecutive_failures: 5,
+            open_for: Duration::from_secs(10),
+            half_open_probes: 1,
+            slow_after: None,
+            slow_ratio: 0.5,
+        }
+    }
+}
+
+/// When it is looked whether a provider is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Whether the gateway's start waits for a look.
+    pub on_start: bool,
+    /// How often; never if it is zero.
+    pub interval: Duration,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { on_start: true, interval: Duration::from_secs(30) }
     }
 }
 

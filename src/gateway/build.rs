@@ -19,13 +19,13 @@ use super::{Gateway, Inner, Phase, WeakGateway};
 use crate::config::{self, Config, ConfigError, Kind, Sizing};
 use crate::events::Events;
 use crate::http::Certificates;
-use crate::provider::{AttemptSettings, Paths, PoolSettings, Provider, Stock};
+use crate::provider::{AttemptSettings, CHECK_TIMEOUT, Checks, Paths, PoolSettings, Provider, Stock};
 use crate::queue::ByteBudget;
 use crate::secret::Mask;
 use crate::sync::locks::{ChannelLock, classes};
 use crate::sync::threads::SpawnError;
 use crate::sync::{LockTimes, Slot, Threads, limits};
-use crate::time::now;
+use crate::time::{Deadline, now};
 use crate::transport::{BuildError, ConnectionCounts, Resolver, Settings, Transport, UreqTransport};
 
 /// What a debug build's threads need at least: unoptimised frames are several times larger.
@@ -212,6 +212,8 @@ impl Builder {
         };
         let started_all = config.providers.iter().map(|settings| ground.start(settings, None));
         let providers = started_all.collect::<Result<Vec<_>, _>>()?;
+        let checked_by = Deadline::after(CHECK_TIMEOUT);
+        providers.iter().for_each(|provider| provider.checked(checked_by));
         let every = Intervals { health: config.threads.health_interval, locks: config.locks.detect_interval };
         let requests = Arc::new(Requests::default());
         let load = Arc::new(Load::new(&config, &threads, bytes.clone(), &requests));
@@ -270,13 +272,18 @@ fn transport_of(
     resolver: &Arc<Resolver>,
     counts: Arc<ConnectionCounts>,
 ) -> Result<Arc<dyn Transport>, StartError> {
-    if provider.kind == Kind::Sim && provider.network.base_url.is_empty() {
+    if is_inside(provider) {
         let settings = transport_settings(provider);
         return Ok(Arc::new(SimTransport::new(Arc::clone(sim), Arc::clone(resolver), settings, counts)));
     }
     let transport = UreqTransport::counting(transport_settings(provider), Arc::clone(resolver), counts)
         .map_err(|source| StartError::Transport { provider: provider.name.clone(), source })?;
     Ok(Arc::new(transport))
+}
+
+/// Whether it is the simulated provider of this process.
+fn is_inside(provider: &config::Provider) -> bool {
+    provider.kind == Kind::Sim && provider.network.base_url.is_empty()
 }
 
 fn transport_settings(provider: &config::Provider) -> Settings {
@@ -306,6 +313,9 @@ fn pool_settings(provider: &config::Provider, locks: LockTimes) -> PoolSettings 
         wait_timeout: provider.queue.wait_timeout,
         batch_share: provider.queue.batch_share,
         locks,
+        breaker: provider.breaker.clone(),
+        // What is part of this process is there, and starts with its first request.
+        checks: if is_inside(provider) { Checks::Needless } else { Checks::Made(provider.health) },
     }
 }
 

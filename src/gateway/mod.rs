@@ -49,7 +49,7 @@ use crate::config::{self, Config, Kind, Scope};
 use crate::error::Result;
 use crate::events::Events;
 use crate::http::{Certificates, Watcher};
-use crate::provider::{PoolVitals, Stock};
+use crate::provider::{BreakerMode, PoolVitals, Stock};
 use crate::queue::ByteBudget;
 use crate::recycle::Buffer;
 use crate::sim::Sim;
@@ -244,11 +244,23 @@ impl Gateway {
         self.0.phase()
     }
 
-    /// Whether a request sent now can succeed: every pool is up and nothing drains.
+    /// Whether a request sent now can succeed: every pool is up, one provider is usable and nothing drains.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         use crate::provider::PoolPhase;
-        self.phase() == Phase::Running && self.house().providers.iter().all(|p| p.phase() == PoolPhase::Ready)
+        let house = self.house();
+        self.phase() == Phase::Running
+            && house.providers.iter().all(|p| p.phase() == PoolPhase::Ready)
+            && house.providers.iter().any(|p| p.is_usable())
+    }
+
+    /// Opens or closes the circuit breaker of the provider `name` by hand, or leaves it to what is counted; `false` if there
+    /// is no such provider.
+    #[must_use]
+    pub fn set_breaker(&self, name: &str, mode: BreakerMode) -> bool {
+        let house = self.house();
+        let provider = house.providers.iter().find(|provider| &**provider.name() == name);
+        provider.map(|provider| provider.set_breaker(mode)).is_some()
     }
 
     /// A short summary for a person or a script, as both planes give it at `/health`.

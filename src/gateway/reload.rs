@@ -20,7 +20,7 @@ use super::build::StartError;
 use super::house::House;
 use super::{Gateway, Phase};
 use crate::config::{self, Changes, Config, ConfigError};
-use crate::provider::Provider;
+use crate::provider::{CHECK_TIMEOUT, Provider};
 use crate::sync::locks::LockError;
 use crate::time::Deadline;
 
@@ -188,9 +188,12 @@ impl Gateway {
         self.0.retired.add(replaced.clone(), until).map_err(ReloadError::Busy)?;
         let house = Arc::new(house);
         drop(self.0.house.swap(Arc::clone(&house)));
-        replaced.iter().for_each(|provider| provider.drain());
+        replaced.iter().for_each(|provider| provider.replaced());
         changes.providers.removed.iter().for_each(|name| self.0.events.clear(PAUSED, name));
-        house.providers.iter().for_each(|provider| self.tell_of_pause(provider));
+        for provider in &house.providers {
+            self.tell_of_pause(provider);
+            provider.took_over();
+        }
         drop((old, replaced));
         self.0.retired.tend(&self.0.events);
         Ok(changes)
@@ -212,6 +215,8 @@ impl Gateway {
                 }
             });
         }
+        let checked_by = Deadline::after(CHECK_TIMEOUT);
+        providers.iter().for_each(|provider: &Arc<Provider>| provider.checked(checked_by));
         Ok(House::new(config, providers))
     }
 

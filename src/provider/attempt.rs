@@ -42,6 +42,7 @@ pub struct Paths {
     completions: String,
     embeddings: String,
     responses: String,
+    models: String,
 }
 
 impl Paths {
@@ -55,7 +56,13 @@ impl Paths {
             completions: path(Operation::Completions),
             embeddings: path(Operation::Embeddings),
             responses: path(Operation::Responses),
+            models: format!("{prefix}/models"),
         }
+    }
+
+    /// Where the list of models is had.
+    pub(super) fn models(&self) -> &str {
+        &self.models
     }
 
     fn of(&self, operation: &Operation) -> Cow<'_, str> {

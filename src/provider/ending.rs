@@ -119,6 +119,7 @@ impl Halted {
     fn cut_off(&mut self) {
         self.hired.iter_mut().for_each(|hired| drop(hired.quit.take()));
         sweep(&self.roster.shared);
+        self.roster.shared.health.cancel();
         for worker in &self.hired {
             // A job that has been answered and only tidies up hears of it too, which does it no harm.
             worker.face.cancel_current(CancelReason::Shutdown);
@@ -171,8 +172,8 @@ pub(super) fn sweep(shared: &Shared) {
 fn answer_swept(job: Joint<Job>, shared: &Shared) {
     let Some(payload) = job.payload.take() else { return };
     shared.figures.swept.inc();
-    let Payload { permit, entry, responder, submitted, .. } = payload;
-    drop(job);
+    let Payload { pass, permit, entry, responder, submitted, .. } = payload;
+    drop((pass, job));
     entry.settle(Unserved::Abandoned);
     drop(permit);
     let timing = Timing { queue: since(submitted), ..Timing::default() };

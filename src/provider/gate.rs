@@ -11,9 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::breaker::{Breaker, Ended, Ticket, Verdict};
 use super::classify::{Blame, judge};
 use super::figures::Figures;
+use crate::config;
 use crate::error::{Code, Error};
+use crate::events::Events;
 use crate::model::{Call, Usage};
 use crate::sync::locks::{Leaf, classes};
 use crate::time::{Deadline, now};
@@ -31,6 +34,7 @@ pub(crate) struct Gate {
     paused: Arc<AtomicBool>,
     /// Until when its key rests.
     rests_until: Leaf<Option<Instant>>,
+    pub(crate) breaker: Breaker,
     figures: Arc<Figures>,
 }
 
@@ -47,10 +51,18 @@ pub(crate) enum KeyReady {
 }
 
 impl Gate {
-    /// The gate of a pool that counts in `figures` and takes the place of the one behind `before`, if there is one.
-    pub(crate) fn new(figures: Arc<Figures>, before: Option<&Self>) -> Self {
+    /// The gate of the provider `name`, whose pool counts in `figures`; what takes the place of the one behind `before`, if
+    /// there is one, is as paused as that.
+    pub(crate) fn new(
+        name: &Arc<str>,
+        breaker: &config::Breaker,
+        events: Events,
+        figures: Arc<Figures>,
+        before: Option<&Self>,
+    ) -> Self {
         let paused = before.map(|before| Arc::clone(&before.paused)).unwrap_or_default();
-        Self { paused, rests_until: Leaf::new(&classes::KEYS, None), figures }
+        let breaker = Breaker::new(name, breaker, events, now(), before.map(|before| &before.breaker));
+        Self { paused, rests_until: Leaf::new(&classes::KEYS, None), breaker, figures }
     }
 
     /// Lets nothing new in from now on, or does again.
@@ -66,13 +78,15 @@ impl Gate {
     ///
     /// # Errors
     /// Why there is none.
-    pub(crate) fn enter(self: &Arc<Self>, _call: &Call, _model: &Arc<str>, _until: Deadline) -> Result<Pass, Error> {
+    pub(crate) fn enter(self: &Arc<Self>, call: &Call, model: &Arc<str>, _until: Deadline) -> Result<Pass, Error> {
         if self.is_paused() {
             let text = "the provider is paused by its operator, who has to let it go on";
             return Err(Error::new(Code::CircuitOpen, text).with_retry_after(PAUSED));
         }
         self.figures.entered.inc();
-        Ok(Pass { gate: Arc::clone(self) })
+        let ticket = self.breaker.enter(model)?;
+        let (model, deadline) = (Arc::clone(model), call.deadline);
+        Ok(Pass { gate: Arc::clone(self), model, deadline, ticket: Some(ticket), began: None })
     }
 
     /// When `model` can be asked with a key again, after a failure that was a key's.
@@ -89,7 +103,7 @@ impl Gate {
 
 /// What an attempt that succeeded came to.
 #[derive(Clone, Copy, Debug)]
-#[expect(dead_code, reason = "breaker and rate limits read it")]
+#[expect(dead_code, reason = "rate limits read the rest")]
 pub(crate) struct Done {
     /// Tokens, if the provider counted them.
     pub(crate) usage: Option<Usage>,
@@ -101,14 +115,71 @@ pub(crate) struct Done {
 #[derive(Debug)]
 pub(crate) struct Pass {
     gate: Arc<Gate>,
+    model: Arc<str>,
+    /// The request's own: what is late by it alone is not the provider's fault.
+    deadline: Option<Deadline>,
+    /// What the breaker hears of; none once it has.
+    ticket: Option<Ticket>,
+    /// How long a stream took to begin.
+    began: Option<Duration>,
 }
 
 impl Pass {
+    /// Asks once more before the attempt is sent: a circuit may have opened while it waited for a worker.
+    ///
+    /// # Errors
+    /// If one has.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let breaker = &self.gate.breaker;
+        let may = self.ticket.as_ref().is_none_or(|ticket| breaker.may_send(ticket, &self.model));
+        if may { Ok(()) } else { Err(breaker.opened_meanwhile(&self.model)) }
+    }
+
+    /// A stream has begun well, after `took`; how it ends is still to come.
+    pub(crate) fn begun(&mut self, took: Duration) {
+        self.began = Some(took);
+        if let Some(ticket) = &mut self.ticket {
+            self.gate.breaker.begun(ticket, &self.model);
+        }
+    }
+
     /// The attempt is over, and that is how.
-    pub(crate) fn end(self, result: Result<&Done, &Error>) {
-        let Err(error) = result else { return };
-        if let Blame::KeyCools(told) = judge(error).blame {
+    pub(crate) fn end(mut self, result: Result<&Done, &Error>) {
+        let blame = result.err().map_or(Blame::Nobody, |error| judge(error).blame);
+        let breaker = &self.gate.breaker;
+        if let Some(ticket) = self.ticket.take() {
+            let verdict = match result {
+                Ok(done) => Verdict { provider: Ended::Good, model: breaker.well(self.began.unwrap_or(done.took)) },
+                Err(error) => self.verdict(error, blame),
+            };
+            breaker.end(&ticket, &self.model, verdict);
+        }
+        if let Blame::KeyCools(told) = blame {
             *self.gate.rests_until.lock() = Some(now() + told.unwrap_or(COOLING));
+        }
+    }
+
+    /// What an error says of provider and model. The provider's own circuit is about whether it can be reached: whatever it
+    /// answered, it could.
+    fn verdict(&self, error: &Error, blame: Blame) -> Verdict {
+        let is_late = matches!(error.code(), Code::UpstreamTimeout | Code::FirstTokenTimeout);
+        match blame {
+            Blame::Provider => Verdict { provider: Ended::Bad, model: Ended::Silent },
+            // Whoever gives a provider less time than it is allowed says nothing of it.
+            Blame::Model if is_late && self.deadline.is_some_and(Deadline::passed) => Verdict::SILENT,
+            Blame::Model if is_late => Verdict { provider: Ended::Silent, model: Ended::Bad },
+            Blame::Model => Verdict { provider: Ended::Good, model: Ended::Bad },
+            _ if error.upstream_answer().is_some() => Verdict { provider: Ended::Good, model: Ended::Silent },
+            _ => Verdict::SILENT,
+        }
+    }
+}
+
+impl Drop for Pass {
+    /// An attempt that came to nothing gives back what it holds.
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.gate.breaker.abandon(&ticket, &self.model);
         }
     }
 }

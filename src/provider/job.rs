@@ -17,6 +17,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::figures::{Entry, Figures};
 use super::gate::Pass;
+use super::health::Check;
 use crate::error::{Attempt, Code, Error};
 use crate::model::{Answer, Call, Priority, Sink, Timing};
 use crate::queue::{Bytes, Permit, Queued};
@@ -153,6 +154,8 @@ pub(crate) struct Payload {
 pub struct Job {
     pub(crate) payload: Slot<Payload>,
     pub(crate) sink: Slot<Box<dyn Sink>>,
+    /// Instead of a payload: the worker is to look whether the provider is there.
+    pub(crate) check: Slot<Check>,
     pub(crate) priority: Priority,
 }
 
@@ -163,16 +166,27 @@ impl Job {
         self.payload.set(Some(payload));
         self.sink.set(sink);
     }
+
+    /// Makes an empty shell a check of the provider's health.
+    pub(crate) fn fill_check(&mut self, check: Check) {
+        self.priority = Priority::Interactive;
+        self.check.set(Some(check));
+    }
 }
 
 impl Recycle for Job {
     fn make() -> Self {
-        Self { payload: Slot::empty(&classes::JOB), sink: Slot::empty(&classes::SINK), priority: Priority::Interactive }
+        Self {
+            payload: Slot::empty(&classes::JOB),
+            sink: Slot::empty(&classes::SINK),
+            check: Slot::empty(&classes::JOB),
+            priority: Priority::Interactive,
+        }
     }
 
     fn reset(&mut self) -> bool {
         // What still stands in the slots is nobody's any more; dropped, it answers and counts itself.
-        drop((self.payload.set(None), self.sink.set(None)));
+        drop((self.payload.set(None), self.sink.set(None), self.check.set(None)));
         true
     }
 
@@ -183,7 +197,7 @@ impl Recycle for Job {
 
 impl Queued for Joint<Job> {
     fn is_tombstone(&self) -> bool {
-        !self.payload.is_held()
+        !self.payload.is_held() && !self.check.is_held()
     }
 
     fn priority(&self) -> Priority {

@@ -7,6 +7,7 @@
 //! `scaler` (when), `staffing` (how), `roster` (who) and `supervisor` (whose thread).
 
 mod attempt;
+mod breaker;
 mod budget;
 mod classify;
 mod ending;
@@ -14,6 +15,7 @@ mod face;
 mod figures;
 mod gate;
 mod headers;
+mod health;
 mod job;
 mod plan;
 mod pool;
@@ -34,18 +36,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use attempt::{AttemptSettings, Paths};
+pub use breaker::{BreakerMode, BreakerState, BreakerStats, CircuitStats};
 pub(crate) use classify::{Blame, Next, judge};
 pub use ending::PoolEnd;
 pub use face::{WorkerRow, WorkerState};
 pub(crate) use gate::KeyReady;
+pub(crate) use health::CHECK_TIMEOUT;
+pub use health::{Checks, HealthState, HealthStats};
 pub use job::{Job, Progress, Reached, ReplyChannel};
 pub use plan::{Plan, PlanError, RetryStrategy};
 pub(crate) use pool::cancelled;
 pub use pool::{PoolPhase, PoolSettings, StartupTimes};
 pub use scaler::{Change, Direction, Reason};
 pub use snapshot::{
-    BreakerStats, HealthStats, JobStats, KeyStats, LastScaling, OptimizationStats, ProviderStats, QueueStats,
-    ScalingStats, WorkerStats,
+    JobStats, KeyStats, LastScaling, OptimizationStats, ProviderStats, QueueStats, ScalingStats, WorkerStats,
 };
 pub use stock::{Pools, Stock};
 pub use vitals::{PoolVitals, RunningJob};
@@ -171,8 +175,9 @@ impl Provider {
 
     /// Whether an attempt at `model` now would be let into the queue, as far as is known without asking for leave.
     #[must_use]
-    pub fn takes(&self, _model: &str) -> bool {
-        self.phase() == PoolPhase::Ready
+    pub fn takes(&self, model: &str) -> bool {
+        let shared = self.pool.shared();
+        shared.phase() == PoolPhase::Ready && !shared.gate.is_paused() && !shared.gate.breaker.is_open(Some(model))
     }
 
     /// Makes one attempt on the calling thread's behalf, and waits for it. With a `sink`, a stream is relayed into it.
@@ -236,9 +241,40 @@ impl Provider {
         self.pool.shared().figures.fallbacks.inc();
     }
 
+    /// Waits until the check of the start has ended, if there is one, at most until `until`; the pool is ready then.
+    pub fn checked(&self, until: Deadline) {
+        self.pool.checked(until);
+    }
+
+    /// Whether a request sent there now has a chance: the pool takes jobs, and neither its health nor its breaker says that
+    /// the provider is not there.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        let shared = self.pool.shared();
+        let gate = &shared.gate;
+        let lets_in = !gate.is_paused() && !gate.breaker.is_open(None);
+        shared.phase() == PoolPhase::Ready && shared.health.is_good() && lets_in
+    }
+
+    /// Opens or closes the breaker by hand, or leaves it to what is counted.
+    pub fn set_breaker(&self, mode: BreakerMode) {
+        self.pool.shared().gate.breaker.set_mode(mode);
+    }
+
     /// Says that nothing new comes; what is under way goes on.
     pub fn drain(&self) {
         self.pool.drain();
+    }
+
+    /// Says that it has taken the place of another.
+    pub fn took_over(&self) {
+        self.pool.shared().gate.breaker.stand();
+    }
+
+    /// Says that another has taken its place, or none: what is under way goes on, and nothing more is told of it.
+    pub fn replaced(&self) {
+        self.drain();
+        self.pool.shared().gate.breaker.fall_silent();
     }
 
     /// Ends providers but for their threads: cuts what still runs, answers what still waits.

@@ -13,21 +13,22 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, bounded};
 use serde::Serialize;
 
 use super::attempt::Attempt;
 use super::face::{Face, WorkerState};
 use super::figures::{Entry, Figures, Unserved};
 use super::gate::{Gate, Pass};
+use super::health::{Checks, Health};
 use super::job::{Job, Payload, Progress};
 use super::plan::BUFFER_FACTOR;
 use super::roster::Roster;
 use super::staffing::{Crew, Staffing};
 use super::stock::Stock;
 use super::ticket::Ticket;
-use super::{ending, supervisor};
-use crate::config::{Optimization, Policy, Scaling, Sizing};
+use super::{ending, health, supervisor};
+use crate::config::{Breaker, Optimization, Policy, Scaling, Sizing};
 use crate::error::{Code, Error};
 use crate::events::Events;
 use crate::metrics::{Drain, DrainRate, retry_after};
@@ -90,6 +91,10 @@ pub struct PoolSettings {
     pub batch_share: f64,
     /// How long the pool's own locks are waited for.
     pub locks: LockTimes,
+    /// When the provider is given a rest.
+    pub breaker: Breaker,
+    /// How it is known whether it is there.
+    pub checks: Checks,
 }
 
 impl PoolSettings {
@@ -109,6 +114,8 @@ impl PoolSettings {
             wait_timeout: Duration::from_secs(5),
             batch_share: 0.125,
             locks: LockTimes::DEFAULT,
+            breaker: Breaker::default(),
+            checks: Checks::NEVER,
         }
     }
 }
@@ -131,6 +138,7 @@ pub(crate) struct Shared {
     pub(crate) figures: Arc<Figures>,
     pub(crate) attempt: Attempt,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) health: Arc<Health>,
     pub(crate) threads: Threads,
     pub(crate) events: Events,
     pub(super) drain_rate: DrainRate,
@@ -188,6 +196,8 @@ pub(crate) struct Pool {
     startup: StartupTimes,
     /// Its quit signal stands before its handle, so that a drop of both gives the signal first.
     pub(super) supervisor: Slot<(Quit, Thread)>,
+    /// Closes with the end of the check that the start waits for.
+    first_check: Slot<Receiver<()>>,
 }
 
 impl Pool {
@@ -214,9 +224,16 @@ impl Pool {
         let shared = Arc::new(Shared {
             lanes: Lanes::new(deepest, settings.batch_share),
             permits,
-            gate: Arc::new(Gate::new(Arc::clone(&figures), before.map(|before| &*before.gate))),
+            gate: Arc::new(Gate::new(
+                &settings.name,
+                &settings.breaker,
+                events.clone(),
+                Arc::clone(&figures),
+                before.map(|before| &*before.gate),
+            )),
             figures,
             attempt,
+            health: Arc::new(Health::new(settings.checks, begun, before.map(|before| &*before.health))),
             threads: threads.clone(),
             events,
             drain_rate: DrainRate::default(),
@@ -267,7 +284,16 @@ impl Pool {
         }
         let spawn = micros_of(now().saturating_duration_since(spawning));
 
-        shared.set_phase(PoolPhase::Ready);
+        let first_check = match shared.settings.checks {
+            Checks::Made(checks) if checks.on_start => {
+                shared.set_phase(PoolPhase::Checking);
+                Slot::new(&classes::LIFECYCLE, health::begin(&shared, now()))
+            }
+            _ => {
+                shared.set_phase(PoolPhase::Ready);
+                Slot::empty(&classes::LIFECYCLE)
+            }
+        };
         // From here on a job that finds nobody idle is heard of.
         roster.tend(now(), true);
         let startup = StartupTimes {
@@ -277,7 +303,16 @@ impl Pool {
             check: None,
         };
         let supervisor = Slot::new(&classes::LIFECYCLE, (supervisor_quit, supervisor));
-        Ok(Self { roster, startup, supervisor })
+        Ok(Self { roster, startup, supervisor, first_check })
+    }
+
+    /// Waits until the check of the start has ended, if there is one, at most until `until`; the pool is ready then.
+    pub(crate) fn checked(&self, until: Deadline) {
+        if let Some(over) = self.first_check.take() {
+            // Nothing is ever sent: it closes.
+            let _ = over.recv_deadline(until.instant());
+            self.shared().set_phase(PoolPhase::Ready);
+        }
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -285,7 +320,7 @@ impl Pool {
     }
 
     pub(crate) fn startup(&self) -> StartupTimes {
-        self.startup
+        StartupTimes { check: self.shared().health.first_took().map(micros_of), ..self.startup }
     }
 
     /// The workers' faces; none while the roster is stuck.

@@ -209,7 +209,10 @@ pub(super) fn run(
     let timing = active.timing();
     let headers = headers::for_client(incoming.headers, &settings.mask, forwarded);
     let head = StreamHead { kind, headers, served: active.served(shared, timing) };
-    let Active { pass, permit, running, responder, call, model, progress, taken, queue, .. } = active;
+    let Active { mut pass, permit, running, responder, call, model, progress, taken, queue, .. } = active;
+    if matches!(opened, Opened::More | Opened::Done) {
+        pass.begun(timing.upstream);
+    }
     let streaming = Streaming { pass, permit, running, call, model, progress, queue, taken, began: now(), sink };
     responder.answer(Reply { result: Ok(Reached::Streaming), timing });
     streaming.relay(shared, source, head, opened, scratch);

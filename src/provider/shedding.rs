@@ -28,6 +28,8 @@ impl Shared {
             while let Some(job) = self.lanes.take_oldest() {
                 match job.payload.take() {
                     Some(payload) => return Ok(self.shed(payload)),
+                    // A check waits for better times.
+                    None if job.check.take().is_some() => {}
                     None => self.lanes.unbury(job.priority),
                 }
             }
@@ -41,7 +43,8 @@ impl Shared {
     }
 
     fn shed(&self, payload: Payload) -> Permit {
-        let Payload { permit, entry, responder, submitted, .. } = payload;
+        let Payload { pass, permit, entry, responder, submitted, .. } = payload;
+        drop(pass);
         entry.settle(Unserved::Dropped);
         let text = "it had waited longest when a newer request came and the queue was full (policy drop_oldest)";
         let error = Error::new(Code::RequestDropped, text).with_retry_after(self.come_again());

@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::breaker::BreakerStats;
 use super::face::WorkerRow;
+use super::health::HealthStats;
 use super::plan::{Plan, RetryStrategy};
 use super::pool::{Pool, PoolPhase, StartupTimes, count_workers};
 use super::scaler::Change;
@@ -96,28 +98,6 @@ pub struct JobStats {
     pub tokens_in_total: u64,
     pub tokens_out_total: u64,
     pub correlation: PairedStats,
-}
-
-/// `breaker` in `/stats`; not built yet.
-#[derive(Clone, Debug, Default, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
-pub struct BreakerStats {
-    pub state: Option<&'static str>,
-    pub opened_total: Option<u64>,
-    pub half_opened_total: Option<u64>,
-    pub closed_total: Option<u64>,
-    pub short_circuited_total: Option<u64>,
-    pub open_for_ms: Option<u64>,
-    pub models: Option<Value>,
-}
-
-/// `health` in `/stats`; checks are not built yet, so the state is unknown.
-#[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
-pub struct HealthStats {
-    pub state: &'static str,
-    pub last_check_ms_ago: Option<u64>,
-    pub failures_total: Option<u64>,
 }
 
 /// One of `keys` in `/stats`; the ring is not built yet, so there is at most one and it is never cooled.
@@ -260,8 +240,8 @@ pub(super) fn take(pool: &Pool, key_name: Option<&str>) -> ProviderStats {
             tokens_out_total: figures.tokens_out.get(),
             correlation: figures.service.stats(),
         },
-        breaker: BreakerStats::default(),
-        health: HealthStats { state: "unknown", last_check_ms_ago: None, failures_total: None },
+        breaker: shared.gate.breaker.stats(now),
+        health: shared.health.stats(now),
         keys: keys.into_iter().collect(),
         scaling: staffing.scaling_stats(now),
         optimization: staffing.optimization_stats(),

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, select_biased};
 
+use super::health;
 use super::roster::Roster;
 use crate::metrics::Drain;
 use crate::sync::threads::ThreadEvent;
@@ -48,6 +49,8 @@ pub(crate) fn run(roster: &Weak<Roster>, exits: &Receiver<ThreadEvent>, bell: &R
             next_look = Deadline::from(now, TICK);
             roster.shared.measure(&mut drain);
             roster.shared.attempt.transport.close_idle();
+            roster.shared.gate.breaker.tick(now);
+            health::look(&roster.shared, now);
         }
         roster.tend(now, is_look);
     }

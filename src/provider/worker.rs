@@ -16,11 +16,12 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use super::attempt::{self, Scratch};
-use super::ending;
 use super::face::{Face, WorkerState};
 use super::figures::Unserved;
+use super::health::Check;
 use super::job::{Job, Payload, Reply};
 use super::pool::{PoolPhase, Shared, cancelled, stopping};
+use super::{ending, health};
 use crate::metrics::CountGuard;
 use crate::model::Timing;
 use crate::queue::{Shift, Taken};
@@ -53,7 +54,15 @@ pub(crate) fn run(shared: &Shared, face: &Face, quit: &QuitSignal, ready: Option
             Taken::Tick => {}
             Taken::Quit => break,
             Taken::Job(job) => match job.payload.take() {
-                None => shared.lanes.unbury(job.priority),
+                None => match job.check.take() {
+                    None => shared.lanes.unbury(job.priority),
+                    Some(check) => {
+                        starting = None;
+                        if !look(shared, face, job, check) {
+                            break;
+                        }
+                    }
+                },
                 Some(payload) => {
                     if starting.take().is_some() {
                         // Another job may have been taken for this worker's own meanwhile.
@@ -73,6 +82,23 @@ pub(crate) fn run(shared: &Shared, face: &Face, quit: &QuitSignal, ready: Option
     face.enter(WorkerState::Shutdown);
 }
 
+/// Looks whether the provider is there, which is no job that anybody counts; `false` if it panicked.
+fn look(shared: &Shared, face: &Face, job: Joint<Job>, check: Check) -> bool {
+    drop(job);
+    let _piece = threads::round(health::CHECK_TIMEOUT);
+    face.enter(WorkerState::ApiCall);
+    let looked = catch_unwind(AssertUnwindSafe(|| health::run(shared, check)));
+    face.enter(WorkerState::Listening);
+    // The start waits for a first one.
+    shared.set_phase(PoolPhase::Ready);
+    if let Err(panic) = looked {
+        shared.figures.note_panic();
+        count_panic(format!("at a check of {}: {}", shared.settings.name, panic_text(&*panic)));
+        return false;
+    }
+    true
+}
+
 /// Serves one job; `false` if it panicked.
 fn serve(shared: &Shared, face: &Face, job: Joint<Job>, payload: Payload, scratch: &mut Scratch) -> bool {
     let limit = shared.attempt.limit(payload.call.fields.stream);
@@ -81,8 +107,8 @@ fn serve(shared: &Shared, face: &Face, job: Joint<Job>, payload: Payload, scratc
     let queue = taken.saturating_duration_since(payload.submitted);
     let timing = Timing { queue, ..Timing::default() };
     if let Some(error) = too_late(shared, &payload, taken) {
-        let Payload { permit, entry, responder, .. } = payload;
-        drop(job);
+        let Payload { pass, permit, entry, responder, .. } = payload;
+        drop((pass, job));
         entry.settle(error.1);
         drop(permit);
         responder.answer(Reply { result: Err(error.0), timing });
@@ -122,5 +148,8 @@ fn too_late(shared: &Shared, payload: &Payload, taken: std::time::Instant) -> Op
     if payload.call.deadline.is_some_and(passed) {
         return Some((shared.queue_timeout("worker"), Unserved::Abandoned));
     }
-    passed(payload.wait_until).then(|| (shared.queue_timeout("worker"), Unserved::TimedOutWorker))
+    if passed(payload.wait_until) {
+        return Some((shared.queue_timeout("worker"), Unserved::TimedOutWorker));
+    }
+    payload.pass.check().err().map(|error| (error, Unserved::Rejected))
 }

@@ -361,6 +361,32 @@ fn a_drain_is_begun_by_a_post_and_seen_by_probes() {
     assert_eq!((answer.status, answer.code().as_str()), (503, "shutting_down"));
 }
 
+#[test]
+fn a_breaker_is_opened_and_closed_by_a_post() {
+    let office = Office::on(Station::sim());
+    let post = |path: &str| office.client().ask("POST", path, &["x-sluicegate-admin: 1"], "").answer();
+    let chat = || office.station.client().chat(&[], &chat("sim/echo", false)).answer();
+    assert_eq!(chat().status, 200);
+    assert_eq!(post("/providers/sim/breaker/open").json(), json!({ "provider": "sim", "breaker": "open" }));
+    let refused = chat();
+    assert_eq!((refused.status, refused.code().as_str()), (503, "circuit_open"));
+    assert_eq!(refused.header("retry-after"), Some("10"), "as long as it would be open by itself");
+    assert_eq!(office.fresh()["providers"]["sim"]["breaker"]["state"], "open");
+    assert_eq!(office.client().get("/readyz").status, 503, "its only provider is out of use");
+    assert_eq!(post("/providers/sim/breaker/close").json()["breaker"], "closed");
+    assert_eq!((chat().status, office.client().get("/readyz").status), (200, 200));
+    assert_eq!(post("/providers/sim/breaker/auto").json()["breaker"], "auto");
+    assert_eq!(chat().status, 200);
+    let events = office.client().get("/events").json();
+    let kinds = events["events"].as_array().expect("a list").iter().filter(|event| event["kind"] == "breaker");
+    assert_eq!(kinds.count(), 2, "{events:#}");
+
+    assert_eq!(post("/providers/nobody/breaker/open").status, 404);
+    assert_eq!(office.client().get("/providers/sim/breaker/open").status, 405);
+    let bare = office.client().ask("POST", "/providers/sim/breaker/open", &[], "").answer();
+    assert_eq!((bare.status, chat().status), (403, 200));
+}
+
 /// The data plane may have used up every thread that it may have: what looks after it still gets its own.
 #[test]
 fn it_answers_when_the_data_plane_has_no_thread_left() {

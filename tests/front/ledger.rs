@@ -24,6 +24,8 @@ fn in_a_storm_each_request_is_answered_once_and_everything_adds_up() {
         "concurrency_and_buffer_size": { "concurrency": 4, "buffer_size": 6 },
         "network_config": { "idle_connection_timeout": "100ms" },
         "queue": { "wait_timeout": "30s" },
+        // The storm is to reach the provider, not a circuit that has opened.
+        "breaker": { "enabled": false },
     }));
     let config = json!({
         "threads": { "idle_timeout": "100ms" },

@@ -16,6 +16,7 @@ mod planes;
 mod queueing;
 mod ranges;
 mod rates;
+mod resting;
 mod rig;
 mod scaling;
 mod shedding;
@@ -87,6 +88,11 @@ const CLAIMS: &[Claim] = &[
     ("panic logging: told with the worker, the request, and what was said", faults::panics_are_told),
     ("panic isolation: a thread's panic is caught, counted and told to its owner", faults::thread_panics),
     ("panic recovery: the gateway's own threads go on, counted and alerted", threads::services_restart),
+    ("circuit breaker: what fails is given a rest, tried by one probe, and comes back", resting::breaks_and_comes_back),
+    (
+        "initial health checks: a provider that does not answer starts unhealthy, and its pool is up",
+        resting::checked_at_the_start,
+    ),
     ("thread limit: past it a spawn is refused, and the place comes back", faults::thread_limit),
     ("thread limit: derived from the system's, and a refusal says which one", threads::derived_limit),
     ("thread limit: connections leave threads to workers, and both to whoever looks after them", threads::kept_free),

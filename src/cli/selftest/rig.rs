@@ -98,8 +98,9 @@ pub(super) fn pool(concurrency: usize, buffer_size: usize, policy: &str) -> Valu
         "kind": "sim",
         "concurrency_and_buffer_size": { "concurrency": concurrency, "buffer_size": buffer_size },
         "queue": { "policy": policy },
-        // What fails is seen at once.
+        // What fails is seen at once, and each time.
         "network_config": { "max_retries": 0 },
+        "breaker": { "enabled": false },
     })
 }
 

@@ -74,26 +74,3 @@ impl Kind for Flag {
         json!({"type": "boolean", "default": self.0})
     }
 }
-
-/// A switch of a part that is not built: only off is taken.
-pub(in crate::config) struct Off(pub(in crate::config) &'static str);
-
-impl Kind for Off {
-    type Out = bool;
-
-    fn read(&self, key: &str, value: &Value) -> Result<bool, Refusal> {
-        if Flag(false).read(key, value)? { Err(Refusal::NotBuilt(self.0)) } else { Ok(false) }
-    }
-
-    fn fallback(&self) -> bool {
-        false
-    }
-
-    fn show(&self, _: &str, out: &bool) -> Value {
-        (*out).into()
-    }
-
-    fn schema(&self, _: &str) -> Value {
-        json!({"const": false, "description": format!("{} is not built yet", self.0)})
-    }
-}

@@ -1,9 +1,9 @@
-//! Supervisor, scaler and a breaker's stand-in together, in virtual time: every decision is the production [`Staffing`]'s.
+//! Supervisor, scaler and breaker together, in virtual time: every decision is production code's.
 //!
 //! Production code: scaler and staffing (`tend` and all below it), lanes with their bell, permits, the ledgers of `figures`,
-//! quit signals. Models: threads, which cost and fail as the seed says; the supervisor's loop, step for step with its lossy
-//! exits, its bell and its tick; the set of idle workers, which waits by blocking; the upstream; callers. The breaker is a
-//! stand-in for the one to come: consecutive failures open it, and one probe closes it.
+//! quit signals, the breaker's circuits of a provider and two models. Models: threads, which cost and fail as the seed says;
+//! the supervisor's loop, step for step with its lossy exits, its bell and its tick; the set of idle workers, which waits by
+//! blocking; the upstream, which can be down, hang, or be out of reach; callers.
 //!
 //! After every step [`World::check`] looks at the invariants; a run that breaks one says its seed and its last steps.
 
@@ -20,9 +20,9 @@ mod breaker;
 mod crew;
 mod world;
 
-use breaker::{Breaker, Circuit, Pass};
+use breaker::{Breaker, End, MODELS};
 use crew::supervise;
-use world::{Event, State, Step, World};
+use world::{Call, Event, State, Step, World};
 
 const SEEDS: u64 = 300;
 
@@ -48,12 +48,13 @@ impl World {
         let Limits { min, max } = self.limits;
         let figures = &*self.figures;
         let waiting = figures.waiting.get() as usize;
-        let (mut busy, mut resting, mut alive, mut since_open) = (0, 0, 0, 0);
+        let (mut busy, mut resting, mut alive, mut sent_well) = (0, 0, 0, true);
         for worker in self.workers.values() {
             match worker.state {
-                State::Busy { since, .. } => {
+                State::Busy { since, call, .. } => {
                     busy += 1;
-                    since_open += usize::from(since > self.breaker.opened_at);
+                    let Call { pass, model, .. } = &self.calls[call];
+                    sent_well &= self.breaker.may_be_sent(pass.as_ref(), *model, since);
                 }
                 State::Over => continue,
                 State::Idle | State::Starting | State::Handed(_) => resting += 1,
@@ -69,13 +70,6 @@ impl World {
         let outcomes =
             figures.succeeded.get() + figures.failed.get() + figures.timed_out.get() + figures.cancelled.get();
         let in_house = (waiting + self.line.len()) as u64;
-        let probes = self.calls.iter().rev().take(2_000);
-        let probes = probes.filter_map(|call| call.pass).filter(|pass| pass.probe && self.breaker.may_send(*pass));
-        let (is_closed, probing) = match self.breaker.circuit {
-            Circuit::Closed { .. } => (true, 0),
-            Circuit::Open { .. } => (false, 0),
-            Circuit::HalfOpen { probing } => (false, usize::from(probing)),
-        };
         let (to_be_had, threads_since) = self.threads;
         let since = |is: bool, since: Option<u64>| is.then(|| since.unwrap_or(self.now));
         // Nobody can be hired without threads; when they are back, the next look tries.
@@ -99,8 +93,8 @@ impl World {
             ("a job for which there is room has a worker at once", !longer(self.unmet_since, patience)),
             ("each attempt has one end", figures.submitted.get() == figures.completed.get() + unserved + in_house),
             ("each job has one end", figures.completed.get() == outcomes + busy as u64),
-            ("what is sent while the breaker is not closed is its probe", is_closed || since_open <= probing),
-            ("the breaker's probe is somebody's", is_closed || probes.count() == probing),
+            ("what is sent while a circuit is not closed is its probe", sent_well),
+            ("no more probes are sent than there are places for", self.breaker.probes_are_few()),
         ];
         let broken = rules.iter().find(|(_, holds)| !holds);
         broken.map_or(Ok(()), |(rule, _)| Err((*rule).to_owned()))
@@ -115,7 +109,7 @@ impl World {
             ("every caller has ended once", self.calls.iter().all(|call| call.ends == 1 && call.pass.is_none())),
             ("nobody is in the house", self.permits.taken() == 0 && self.line.is_empty() && step.standing == 0),
             ("nobody starts for ever", self.staffing.starting.get() <= min as u64),
-            ("the breaker has closed again", matches!(self.breaker.circuit, Circuit::Closed { .. })),
+            ("every circuit has closed again", self.breaker.is_calm()),
             ("calls succeed again", self.succeeded_late > 0),
         ];
         let broken = rules.iter().find(|(_, holds)| !holds);
@@ -173,7 +167,7 @@ fn supervisor_scaler_and_breaker_keep_the_invariants_at_each_step_of_seeded_faul
     for seed in 0..SEEDS {
         let world = run(seed, |_| {}).unwrap_or_else(|told| panic!("{told}"));
         let stats = world.staffing.scaling_stats(world.instant());
-        opened += world.breaker.opened;
+        opened += world.breaker.board.turns().opened;
         refused += stats.held_total["thread_limit"];
         downs += stats.down_total;
         failed += world.figures.failed.get();

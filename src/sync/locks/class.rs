@@ -89,6 +89,10 @@ pub mod classes {
         JOB = leaf("provider.job");
         /// A client's connection, standing in a job: taken by its worker or by its waiter.
         SINK = leaf("provider.sink");
+        /// The circuits of a provider's breaker.
+        BREAKER = leaf("provider.breaker");
+        /// What is known of a provider's health.
+        HEALTH = leaf("provider.health");
         /// What a worker is at.
         FACE = leaf("provider.face");
         /// A provider's keys: which rest.

@@ -9,12 +9,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::Model;
-use crate::config::{Policy, Pools, Scope};
+use crate::config::{Breaker, Policy, Pools, Scope};
 use crate::error::Code;
 use crate::events::Events;
 use crate::ids::RequestId;
 use crate::model::{Call, Operation, Priority, Sink, SinkError, StreamEnd, StreamHead};
-use crate::provider::{AttemptSettings, Outcome, PoolSettings, Progress, Provider, Reached, Stock};
+use crate::provider::{
+    AttemptSettings, BreakerMode, BreakerState, Outcome, PoolSettings, Progress, Provider, Reached, Stock,
+};
 use crate::queue::ByteBudget;
 use crate::recycle::Limits;
 use crate::sync::{CancelReason, CancelToken, Threads};
@@ -28,6 +30,7 @@ pub const MODELS: &[Model] = &[
     ("providers::nobody_is_stranded_by_a_halt_at_any_moment", 60_000, halted),
     ("providers::a_late_reply_reaches_nobody_else", 2400, late),
     ("providers::a_workers_panic_is_one_answer_and_the_worker_is_replaced", 2400, panicking),
+    ("providers::an_alert_stands_for_a_circuit_that_is_open_and_for_no_other", 2400, breaking),
 ];
 
 /// A limit that never ends a wait, and one that may at any moment.
@@ -55,15 +58,20 @@ struct House {
     provider: Arc<Provider>,
     threads: Threads,
     stock: Stock,
+    events: Events,
 }
 
 impl House {
     fn new(policy: Policy, wait_timeout: Duration) -> Self {
-        let pool = PoolSettings { policy, wait_timeout, ..PoolSettings::fixed("p", 1, 1) };
+        Self::of(PoolSettings { policy, wait_timeout, ..PoolSettings::fixed("p", 1, 1) })
+    }
+
+    fn of(pool: PoolSettings) -> Self {
         let attempt = AttemptSettings::within(LONG);
         let transport = MemoryTransport::new(|request, _| {
             thread::yield_now();
             assert!(!request.body.windows(4).any(|bytes| bytes == b"boom"), "asked for by the model");
+            let status = if request.body.windows(4).any(|bytes| bytes == b"down") { 503 } else { 200 };
             let streamed = request.body.windows(13).any(|bytes| bytes == b"\"stream\":true");
             let body = match streamed {
                 true => Body::from_pieces(EVENTS.into_iter().map(|event| {
@@ -72,15 +80,16 @@ impl House {
                 })),
                 false => Body::from_bytes(echo(request.body)),
             };
-            Ok(Incoming { status: 200, headers: Vec::new(), body })
+            Ok(Incoming { status, headers: Vec::new(), body })
         });
         let limits = Limits { initial: 0, max_idle: 4, idle_max_age: LONG, alert_below: 0.0 };
         let stock = Stock::new(&Pools::alike(limits));
         let (threads, transport, bytes) = (Threads::new(64, 1 << 20), Arc::new(transport), ByteBudget::new(1 << 20));
         let (events, own) = (Events::new(), stock.clone());
-        let provider = Provider::start(pool, attempt, None, transport, &threads, events, own, bytes, Duration::ZERO)
+        let told = events.clone();
+        let provider = Provider::start(pool, attempt, None, transport, &threads, told, own, bytes, Duration::ZERO)
             .expect("there are threads");
-        Self { provider: Arc::new(provider), threads, stock }
+        Self { provider: Arc::new(provider), threads, stock, events }
     }
 
     /// Makes one attempt on a thread of its own, perhaps cancelled at some moment.
@@ -253,4 +262,28 @@ fn streamed() {
             Ok(Reached::Answer(answer, _)) => panic!("a whole answer to a stream: {answer:?}"),
         }
     }
+}
+
+/// Failures open a circuit while an operator closes and frees it: whoever tells last tells what is.
+fn breaking() {
+    let breaker = Breaker { consecutive_failures: 1, open_for: LONG, ..Breaker::default() };
+    let house = House::of(PoolSettings { breaker, ..PoolSettings::fixed("p", 2, 2) });
+    let failing = [house.attempt("down", None, false), house.attempt("down", None, false)];
+    let provider = Arc::clone(&house.provider);
+    let operator = thread::spawn(move || {
+        [BreakerMode::Closed, BreakerMode::Auto, BreakerMode::Open, BreakerMode::Auto]
+            .into_iter()
+            .for_each(|mode| provider.set_breaker(mode));
+    });
+    for attempt in failing {
+        let ended = code(&attempt.join().expect("no panic"));
+        assert!(matches!(ended, Some(Code::UpstreamError | Code::CircuitOpen)), "{ended:?}");
+    }
+    operator.join().expect("no panic");
+    let breaker = house.provider.stats().breaker;
+    let alerts: Vec<_> = house.events.alerts().into_iter().map(|alert| alert.subject).collect();
+    let of_model = breaker.models.get("m").is_some_and(|model| model.state != BreakerState::Closed);
+    assert_eq!(alerts.contains(&"p/m".to_owned()), of_model, "{breaker:?}");
+    assert_eq!(alerts.contains(&"p".to_owned()), breaker.state != BreakerState::Closed, "{breaker:?}");
+    house.end();
 }

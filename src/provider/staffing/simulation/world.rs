@@ -8,6 +8,7 @@ use super::*;
 use crate::config::Policy;
 use crate::error::{Code, Error};
 use crate::model::Priority;
+use crate::provider::breaker::Ticket;
 use crate::provider::figures::{Entry, Running, Unserved};
 use crate::queue::{Lanes, Permit, Queued, Seat, Shift, Taken};
 use crate::sync::Quit;
@@ -18,6 +19,8 @@ pub(super) enum Upstream {
     Up,
     Down,
     Hangs,
+    /// Nobody answers at its address.
+    Gone,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,7 +74,8 @@ pub(super) struct Call {
     pub(super) priority: Priority,
     pub(super) gone: Arc<AtomicBool>,
     pub(super) payload: Option<(Permit, Entry)>,
-    pub(super) pass: Option<Pass>,
+    pub(super) pass: Option<Ticket>,
+    pub(super) model: usize,
     pub(super) worker: Option<usize>,
     pub(super) ends: u32,
 }
@@ -166,6 +170,7 @@ impl World {
             ..PoolSettings::fixed("simulated", limits.max, buffer)
         };
         let (figures, permits) = (Arc::<Figures>::default(), Permits::new(limits.max + buffer));
+        let (base, probes) = (now(), random.u32(1..=2));
         let staffing = Staffing::new(&settings, Arc::clone(&figures), permits.clone(), Events::new());
         let mut world = Self {
             staffing: Arc::new(staffing),
@@ -175,7 +180,7 @@ impl World {
             policy,
             limits,
             service: [2_000.0, 20_000.0, 100_000.0][random.usize(0..3)],
-            base: now(),
+            base,
             random,
             now: 0,
             sequence: 0,
@@ -187,7 +192,7 @@ impl World {
             fewest_idle: 0,
             calls: Vec::new(),
             line: VecDeque::new(),
-            breaker: Breaker { circuit: Circuit::Closed { failures: 0 }, opened: 0, opened_at: 0 },
+            breaker: Breaker::new(base, probes),
             upstream: Upstream::Up,
             rate: 0,
             threads: (true, 0),
@@ -214,7 +219,7 @@ impl World {
         self.at(LOAD_ENDS, Event::Rate(0));
         for _ in 0..self.random.u32(0..4) {
             let (from, to) = self.span();
-            let fault = if self.random.bool() { Upstream::Down } else { Upstream::Hangs };
+            let fault = [Upstream::Down, Upstream::Hangs, Upstream::Gone][self.random.usize(0..3)];
             self.at(from, Event::Upstream(fault));
             self.at(to, Event::Upstream(Upstream::Up));
         }
@@ -270,7 +275,7 @@ impl World {
             Event::Upstream(state) => self.upstream = state,
             Event::Threads { to_be_had } => self.threads = (to_be_had, self.now),
             Event::Rate(rate) => self.rate = rate,
-            Event::Wake => {}
+            Event::Wake => self.breaker.tick((self.now, self.instant())),
         }
     }
 
@@ -284,11 +289,12 @@ impl World {
     fn arrive(&mut self) {
         let (id, priority) =
             (self.calls.len(), if self.random.u8(0..4) == 0 { Priority::Batch } else { Priority::Interactive });
-        let pass = self.breaker.admit(self.now);
-        let gone = Arc::default();
-        self.calls.push(Call { priority, gone, payload: None, pass, worker: None, ends: 0 });
-        if pass.is_none() {
-            return self.end_call(id, None);
+        let model = self.random.usize(0..MODELS.len());
+        let pass = self.breaker.admit((self.now, self.instant()), model, id);
+        let (gone, is_refused) = (Arc::default(), pass.is_none());
+        self.calls.push(Call { priority, gone, payload: None, pass, model, worker: None, ends: 0 });
+        if is_refused {
+            return self.end_call(id, End::Silent);
         }
         let patience = self.random.u64(20_000..3 * SECOND);
         self.at(self.now + patience, Event::Leave(id));
@@ -298,7 +304,7 @@ impl World {
             (Err(_), Policy::Block) => self.line.push_back((id, entry)),
             (Err(_), _) => {
                 entry.settle(Unserved::Rejected);
-                self.end_call(id, None);
+                self.end_call(id, End::Silent);
             }
         }
     }
@@ -333,14 +339,14 @@ impl World {
         if let Some(place) = self.line.iter().position(|(waiting, _)| *waiting == id) {
             let (_, entry) = self.line.remove(place).expect("it was found");
             entry.settle(Unserved::TimedOutSpace);
-            return self.end_call(id, None);
+            return self.end_call(id, End::Silent);
         }
         if let Some((permit, entry)) = self.calls[id].payload.take() {
             self.calls[id].gone.store(true, Ordering::SeqCst);
             entry.settle(Unserved::TimedOutWorker);
             drop(permit);
             self.lanes.bury(self.calls[id].priority);
-            self.end_call(id, None);
+            self.end_call(id, End::Silent);
             return self.let_in();
         }
         // The worker hears of it; what the job says of the upstream is its own.
@@ -349,15 +355,16 @@ impl World {
         self.at(self.now + DISPATCH, Event::Done { worker, call: id });
     }
 
-    fn end_call(&mut self, id: usize, ended: Option<bool>) {
+    fn end_call(&mut self, id: usize, ended: End) {
         self.calls[id].ends += 1;
         self.report(id, ended);
     }
 
-    fn report(&mut self, id: usize, ended: Option<bool>) {
-        self.succeeded_late += u64::from(ended == Some(true) && self.now > FAULTS_END);
+    fn report(&mut self, id: usize, ended: End) {
+        self.succeeded_late += u64::from(ended == End::Well && self.now > FAULTS_END);
+        let now = (self.now, self.instant());
         if let Some(pass) = self.calls[id].pass.take() {
-            self.breaker.end(self.now, pass, ended);
+            self.breaker.end(now, &pass, self.calls[id].model, id, ended);
         }
     }
 
@@ -400,16 +407,18 @@ impl World {
 
     /// Begins a job; `false` if it is not to be sent.
     fn serve(&mut self, worker: usize, id: usize, permit: Permit, entry: Entry) -> bool {
-        let running = entry.taken();
-        if !self.calls[id].pass.is_some_and(|pass| self.breaker.may_send(pass)) {
-            drop((running, permit));
-            self.end_call(id, None);
+        let Call { pass, model, .. } = &self.calls[id];
+        if !pass.as_ref().is_some_and(|pass| self.breaker.may_send(pass, *model)) {
+            entry.settle(Unserved::Rejected);
+            drop(permit);
+            self.end_call(id, End::Silent);
             self.let_in();
             return false;
         }
+        let running = entry.taken();
         let takes = match self.upstream {
             Upstream::Up => DISPATCH + self.draw(self.service).min(REQUEST_TIMEOUT),
-            Upstream::Down => 1_000,
+            Upstream::Down | Upstream::Gone => 1_000,
             Upstream::Hangs => REQUEST_TIMEOUT,
         };
         self.calls[id].worker = Some(worker);
@@ -431,15 +440,22 @@ impl World {
         worker.tally.jobs += 1;
         worker.tally.served += Duration::from_micros(at - since);
         let panics = self.random.u8(0..50) == 0;
-        let fell = self.upstream != Upstream::Up || at - since >= REQUEST_TIMEOUT;
         let has_left = self.calls[call].ends > 0;
-        let ended = if panics || has_left { None } else { Some(!fell) };
+        let ended = match self.upstream {
+            _ if panics || has_left => End::Silent,
+            _ if at - since >= REQUEST_TIMEOUT => End::Late,
+            Upstream::Up => End::Well,
+            Upstream::Down | Upstream::Hangs => End::Refused,
+            Upstream::Gone => End::Unreachable,
+        };
+        let failed = |code| Error::new(code, "as the test says");
         match ended {
-            Some(true) => running.succeed(),
-            Some(false) if at - since >= REQUEST_TIMEOUT => running.fail(&Error::new(Code::UpstreamTimeout, "late")),
-            Some(false) => running.fail(&Error::new(Code::UpstreamError, "down")),
-            None if panics => drop(running),
-            None => running.fail(&Error::new(Code::ClientClosed, "gone")),
+            End::Well => running.succeed(),
+            End::Late => running.fail(&failed(Code::UpstreamTimeout)),
+            End::Refused => running.fail(&failed(Code::UpstreamError)),
+            End::Unreachable => running.fail(&failed(Code::UpstreamConnectError)),
+            End::Silent if panics => drop(running),
+            End::Silent => running.fail(&failed(Code::ClientClosed)),
         }
         drop(permit);
         self.calls[call].ends += u32::from(!has_left);

@@ -1,0 +1,264 @@
+//! Whether a provider is there: a look at its list of models, at the start and at intervals, made by a worker like any job.
+//!
+//! **Protocol.** The supervisor looks at its tick whether a check is due; one that is stands in a lane without a place, a
+//! call or a waiter, and is counted among no jobs. Where calls succeed, none is made: they have shown it already. A list of
+//! models costs nothing at any provider; whatever is answered, but for a server's own failure, says that it is there, since
+//! what a key may do is the key's affair. One that is not there is looked at again soon, however long the interval.
+//!
+//! At most one check is under way. It ends by its own time, or with the pool, whose end cancels it.
+//!
+//! A check tells of the whole provider, for readiness and for people; whom requests are kept from, the breaker decides by
+//! what came of requests themselves.
+//!
+//! **Invariants.** I2: a [`Check`] that is dropped has ended. I5.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use serde::Serialize;
+
+use super::pool::Shared;
+use crate::config;
+use crate::metrics::Counter;
+use crate::sync::locks::{Leaf, classes};
+use crate::sync::{CancelReason, CancelToken};
+use crate::time::{Deadline, micros_of, now};
+use crate::transport::{Control, Outgoing};
+
+/// The longest that a check takes, and that a gateway's start waits for all of them together.
+pub(crate) const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// After so long at most, a provider that was not there is looked at again.
+const SOON: Duration = Duration::from_secs(5);
+
+/// How much of a list of models is read, so that its connection can be used again.
+const MOST_READ: usize = 256 << 10;
+
+/// The kind of the event and the alert.
+const UNHEALTHY: &str = "provider_unhealthy";
+
+/// How a provider's health is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checks {
+    /// It is part of this process, and healthy.
+    Needless,
+    /// By checks, as configured.
+    Made(config::Health),
+}
+
+impl Checks {
+    /// None is made, and nothing is known but by calls.
+    pub const NEVER: Self = Self::Made(config::Health { on_start: false, interval: Duration::ZERO });
+}
+
+/// Whether a provider is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthState {
+    /// Nobody has looked.
+    Unknown,
+    /// It was when last looked at, or called.
+    Healthy,
+    /// It was not.
+    Unhealthy,
+}
+
+/// `health` in `/stats`.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[expect(missing_docs, reason = "the interface's section 5 explains each")]
+pub struct HealthStats {
+    pub state: HealthState,
+    /// How long ago the last check ended.
+    pub last_check_ms_ago: Option<u64>,
+    pub failures_total: u64,
+}
+
+/// What is known, and when it is looked again. Pure: `now` and the count of calls that succeeded are handed in.
+#[derive(Debug)]
+struct Book {
+    interval: Duration,
+    state: HealthState,
+    checked: Option<Instant>,
+    next: Instant,
+    succeeded: u64,
+    under_way: Option<(CancelToken, Instant)>,
+    /// How long the first check took.
+    first: Option<Duration>,
+}
+
+impl Book {
+    /// Whether a check is to be made now.
+    fn look(&mut self, now: Instant, succeeded: u64) -> bool {
+        if succeeded > self.succeeded {
+            (self.succeeded, self.state, self.next) = (succeeded, HealthState::Healthy, now + self.interval);
+        }
+        !self.interval.is_zero() && self.under_way.is_none() && self.next <= now
+    }
+
+    fn begin(&mut self, now: Instant, token: &CancelToken) {
+        self.under_way = Some((token.clone(), now));
+        // One that comes to nothing, because its worker panics, is not made again at once.
+        self.next = now + self.interval.min(SOON);
+    }
+
+    fn end(&mut self, now: Instant) {
+        if let Some((_, since)) = self.under_way.take() {
+            self.first.get_or_insert(now.saturating_duration_since(since));
+        }
+    }
+
+    fn note(&mut self, now: Instant, is_there: bool) {
+        let (state, after) = match is_there {
+            true => (HealthState::Healthy, self.interval),
+            false => (HealthState::Unhealthy, self.interval.min(SOON)),
+        };
+        (self.state, self.checked, self.next) = (state, Some(now), now + after);
+    }
+}
+
+/// A provider's health.
+#[derive(Debug)]
+pub(crate) struct Health {
+    book: Leaf<Book>,
+    failures: Arc<Counter>,
+}
+
+impl Health {
+    /// What nobody has looked at yet. One that takes the place of `before` goes on counting where that one stands.
+    pub(crate) fn new(checks: Checks, now: Instant, before: Option<&Self>) -> Self {
+        let (interval, state) = match checks {
+            Checks::Needless => (Duration::ZERO, HealthState::Healthy),
+            Checks::Made(wish) => (wish.interval, HealthState::Unknown),
+        };
+        let next = now + interval;
+        let book = Book { interval, state, checked: None, next, succeeded: 0, under_way: None, first: None };
+        Self {
+            book: Leaf::new(&classes::HEALTH, book),
+            failures: before.map(|before| Arc::clone(&before.failures)).unwrap_or_default(),
+        }
+    }
+
+    /// Whether it was there when last looked at; true if nobody has.
+    pub(crate) fn is_good(&self) -> bool {
+        self.book.lock().state != HealthState::Unhealthy
+    }
+
+    /// How long the first check took, once there was one.
+    pub(crate) fn first_took(&self) -> Option<Duration> {
+        self.book.lock().first
+    }
+
+    pub(crate) fn stats(&self, now: Instant) -> HealthStats {
+        let book = self.book.lock();
+        let ago = |checked: Instant| micros_of(now.saturating_duration_since(checked)) / 1000;
+        let (state, last_check_ms_ago) = (book.state, book.checked.map(ago));
+        drop(book);
+        HealthStats { state, last_check_ms_ago, failures_total: self.failures.get() }
+    }
+
+    /// Ends the check that is under way, if there is one.
+    pub(crate) fn cancel(&self) {
+        let under_way = self.book.lock().under_way.clone();
+        if let Some((token, _)) = under_way {
+            token.cancel(CancelReason::Shutdown);
+        }
+    }
+}
+
+/// The right to make the one check; dropped, it has ended.
+#[derive(Debug)]
+pub(crate) struct Check {
+    health: Arc<Health>,
+    token: CancelToken,
+    /// Closes at the end.
+    _over: Sender<()>,
+}
+
+impl Drop for Check {
+    fn drop(&mut self) {
+        self.health.book.lock().end(now());
+    }
+}
+
+/// Looks whether a check is due, and has a worker make it.
+pub(super) fn look(shared: &Shared, now: Instant) {
+    let (is_due, is_good) = {
+        let mut book = shared.health.book.lock();
+        (book.look(now, shared.figures.succeeded.get()), book.state != HealthState::Unhealthy)
+    };
+    let wrong = (!is_good).then(|| "it did not answer when its list of models was asked for".to_owned());
+    shared.events.set(UNHEALTHY, &shared.settings.name, wrong);
+    if is_due {
+        drop(begin(shared, now));
+    }
+}
+
+/// Has a worker make a check, behind whoever waits; what it gives closes when the check has ended.
+pub(super) fn begin(shared: &Shared, now: Instant) -> Receiver<()> {
+    let (over, is_over) = bounded(0);
+    let token = CancelToken::new();
+    shared.health.book.lock().begin(now, &token);
+    let check = Check { health: Arc::clone(&shared.health), token, _over: over };
+    let job = shared.stock.jobs.acquire(|job| job.fill_check(check));
+    if shared.lanes.push(job).is_err() {
+        log::error!("{}: a lane had no slot for a check", shared.settings.name);
+    }
+    is_over
+}
+
+/// Makes a check.
+pub(super) fn run(shared: &Shared, check: Check) {
+    let settings = &shared.attempt.settings;
+    let own = settings.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let usual = [("accept", "application/json"), ("accept-encoding", "identity")];
+    let headers: Vec<_> = usual.into_iter().chain(own).collect();
+    let until = Deadline::after(CHECK_TIMEOUT);
+    let control = Control { cancel: &check.token, deadline: until, connect_timeout: settings.connect_timeout };
+    let outgoing = Outgoing { method: "GET", path: settings.paths.models(), headers: &headers, body: b"" };
+    let answer = shared.attempt.transport.send(&outgoing, &control);
+    let is_there = answer.as_ref().is_ok_and(|answer| answer.status < 500);
+    // One that the pool's end has cut says nothing.
+    if is_there || !check.token.is_cancelled() {
+        shared.health.book.lock().note(now(), is_there);
+        shared.health.failures.add(u64::from(!is_there));
+    }
+    if let Ok(mut answer) = answer {
+        let (mut piece, mut read) = ([0; 4096], 0);
+        while let Ok(n @ 1..) = answer.body.read(&mut piece, until)
+            && read < MOST_READ
+        {
+            read += n;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_calls_succeed_no_check_is_made_and_one_that_was_not_there_is_looked_at_soon() {
+        let (start, interval) = (now(), Duration::from_secs(30));
+        let health = Health::new(Checks::Made(config::Health { on_start: false, interval }), start, None);
+        let mut book = health.book.lock();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(!book.look(at(29), 0) && book.look(at(30), 0));
+        assert!(!book.look(at(30), 1), "calls have succeeded since");
+        assert_eq!((book.state, book.look(at(59), 1), book.look(at(60), 1)), (HealthState::Healthy, false, true));
+        book.begin(at(60), &CancelToken::new());
+        assert!(!book.look(at(99), 1), "one at a time");
+        book.note(at(99), false);
+        book.end(at(99));
+        assert_eq!((book.state, book.look(at(103), 1), book.look(at(104), 1)), (HealthState::Unhealthy, false, true));
+        assert!(!book.look(at(104), 2) && book.state == HealthState::Healthy, "a call has shown it");
+    }
+
+    #[test]
+    fn without_an_interval_nothing_is_looked_at() {
+        let start = now();
+        for checks in [Checks::NEVER, Checks::Needless] {
+            assert!(!Health::new(checks, start, None).book.lock().look(start + Duration::from_secs(86_400), 0));
+        }
+    }
+}
