@@ -39,7 +39,7 @@ pub use range::AddressRange;
 pub use scope::Scope;
 pub use tls::{LoadedTls, Tls, TlsVersion};
 pub use types::{
-    Client, GatewayKey, Key, Kind, Locks, Network, Optimization, Policy, Pools, Provider, Queue, Retries, Scaling,
+    Client, GatewayKey, Key, Kind, Locks, Network, Optimization, Policy, Pools, Provider, Queue, RateLimit, RateLimits, Retries, Scaling,
     Server, Sizing, StreamGarbage, ThreadLimits,
 };
 

@@ -15,6 +15,7 @@ mod figures;
 mod gate;
 mod headers;
 mod job;
+mod limits;
 mod plan;
 mod pool;
 mod relay;
