@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::classify::{Blame, judge};
+use super::headers;
+use super::limits::{HeldBack, Limits, Share};
 use crate::error::Error;
 use crate::metrics::Counter;
 use crate::model::{Call, Usage};
@@ -25,6 +27,8 @@ const COOLING: Duration = Duration::from_secs(5);
 pub(crate) struct Gate {
     /// Until when its key rests.
     rests_until: Leaf<Option<Instant>>,
+    /// What may go in a minute; none where nothing is limited, and then nothing is asked.
+    limits: Option<Arc<Limits>>,
     /// Attempts that were asked for.
     pub(crate) entered: Counter,
 }
@@ -42,18 +46,34 @@ pub(crate) enum KeyReady {
 }
 
 impl Gate {
-    pub(crate) fn new() -> Self {
-        Self { rests_until: Leaf::new(&classes::KEYS, None), entered: Counter::new() }
+    pub(crate) fn new(limits: Option<Arc<Limits>>) -> Self {
+        Self { rests_until: Leaf::new(&classes::KEYS, None), limits, entered: Counter::new() }
     }
 
     /// Asks for leave to make one attempt, and waits for it until `until` where it is to be waited for.
     ///
     /// # Errors
     /// Why there is none.
-    #[expect(clippy::unnecessary_wraps, reason = "breaker, key ring and rate limits refuse here")]
-    pub(crate) fn enter(self: &Arc<Self>, _call: &Call, _model: &Arc<str>, _until: Deadline) -> Result<Pass, Error> {
+    pub(crate) fn enter(self: &Arc<Self>, call: &Call, model: &Arc<str>, until: Deadline) -> Result<Pass, Error> {
         self.entered.inc();
-        Ok(Pass { gate: Arc::clone(self) })
+        let (share, waited) = match &self.limits {
+            Some(limits) => {
+                let (share, waited) = limits.enter(call, model, 0, until)?;
+                (Some(share), waited)
+            }
+            None => (None, Duration::ZERO),
+        };
+        Ok(Pass { gate: Arc::clone(self), share, waited })
+    }
+
+    /// Ends all waiting, for good.
+    pub(crate) fn close(&self) {
+        self.limits.iter().for_each(|limits| limits.close());
+    }
+
+    /// What the rate limits hold back at `now`, if anything has been lately.
+    pub(crate) fn held_back(&self, now: Instant) -> Option<HeldBack> {
+        self.limits.as_ref()?.held_back(now)
     }
 
     /// When `model` can be asked with a key again, after a failure that was a key's.
@@ -70,11 +90,11 @@ impl Gate {
 
 /// What an attempt that succeeded came to.
 #[derive(Clone, Copy, Debug)]
-#[expect(dead_code, reason = "breaker and rate limits read it")]
 pub(crate) struct Done {
     /// Tokens, if the provider counted them.
     pub(crate) usage: Option<Usage>,
     /// From the worker's taking to the end.
+    #[expect(dead_code, reason = "a breaker reads it")]
     pub(crate) took: Duration,
 }
 
@@ -82,11 +102,24 @@ pub(crate) struct Done {
 #[derive(Debug)]
 pub(crate) struct Pass {
     gate: Arc<Gate>,
+    share: Option<Share>,
+    /// How long it was waited for.
+    pub(super) waited: Duration,
 }
 
 impl Pass {
+    /// What stands at the head of the provider's answer, whatever its status.
+    pub(crate) fn note_headers(&self, headers: &[(String, String)]) {
+        if let Some(share) = &self.share {
+            share.told(headers::nothing_left(headers));
+        }
+    }
+
     /// The attempt is over, and that is how.
     pub(crate) fn end(self, result: Result<&Done, &Error>) {
+        if let Some(share) = self.share {
+            share.end(result.map(|done| done.usage));
+        }
         let Err(error) = result else { return };
         if let Blame::KeyCools(told) = judge(error).blame {
             *self.gate.rests_until.lock() = Some(now() + told.unwrap_or(COOLING));

@@ -81,7 +81,7 @@ impl Limits {
     }
 
     /// Takes a share for an attempt with the key at this place, 0 where there are none, and waits until it may go, at the
-    /// latest `until`.
+    /// latest `until`; the share, and how long that took.
     ///
     /// # Errors
     /// [`Code::RateLimited`] if it could not go by then, which is said at once; what goes with the reason if the request is
@@ -92,7 +92,7 @@ impl Limits {
         model: &Arc<str>,
         key: usize,
         until: Deadline,
-    ) -> Result<Share, Error> {
+    ) -> Result<(Share, Duration), Error> {
         let asked = now();
         let (ticket, rung) = {
             let mut state = self.0.lock();
@@ -115,8 +115,11 @@ impl Limits {
         };
         let share = Share { limits: Arc::clone(self), ticket: Some(ticket) };
         match rung {
-            Some((rung, wait)) => share.wait(call, model, until, &rung, wait),
-            None => Ok(share),
+            Some((rung, wait)) => {
+                let share = share.wait(call, model, until, &rung, wait)?;
+                Ok((share, now().saturating_duration_since(asked)))
+            }
+            None => Ok((share, Duration::ZERO)),
         }
     }
 

@@ -7,8 +7,9 @@
 //!
 //! **Taking back.** What was taken may turn out smaller, or not to be wanted at all. Then everything must be as if it never
 //! had been taken so, and no better: a bucket that has been full in the meantime has forgiven it already. So each open entry
-//! remembers how empty the bucket was at least when others took after it, and what is taken back shrinks to that on its way
-//! from entry to entry up to the present. The property test compares this with counting all over again.
+//! remembers how empty the bucket was at least when others went after it, and what is taken back shrinks to that on its way
+//! from entry to entry up to the present; whoever waits goes now at the earliest. The property test compares this with
+//! counting all over again.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -32,7 +33,8 @@ pub(super) struct Bucket {
 struct Open {
     /// When the bucket would be full again if nothing had been taken after it: it may go from a minute before.
     full_at: Instant,
-    /// How empty the bucket was at least when something was taken after it, up to the next open one; endless if nothing was.
+    cost: Duration,
+    /// How empty the bucket was at least when what was taken after it went, up to the next open one; endless if nothing was.
     empty: Duration,
 }
 
@@ -70,8 +72,18 @@ impl Bucket {
             let last = last.get_mut();
             last.empty = last.empty.min(empty);
         }
-        self.full_at = self.full_at.max(now) + self.asked(count);
-        self.open.insert(ticket, Open { full_at: self.full_at, empty: Duration::MAX });
+        let cost = self.asked(count);
+        self.full_at = self.full_at.max(now) + cost;
+        self.open.insert(ticket, Open { full_at: self.full_at, cost, empty: Duration::MAX });
+    }
+
+    /// What was taken goes, after it had to wait.
+    pub(super) fn go(&mut self, ticket: Ticket, now: Instant) {
+        let Some(open) = self.open.get(&ticket) else { return };
+        let empty = (open.full_at - open.cost).saturating_duration_since(now);
+        if let Some((_, before)) = self.open.range_mut(..ticket).next_back() {
+            before.empty = before.empty.min(empty);
+        }
     }
 
     /// How long what was taken has to wait still.
@@ -101,6 +113,9 @@ impl Bucket {
         for (later, open) in self.open.range_mut(ticket..) {
             // Its own time to go is what it was: only what comes after it goes sooner.
             if *later != ticket {
+                if open.full_at > now + MINUTE {
+                    left = left.min((open.full_at - open.cost).saturating_duration_since(now));
+                }
                 open.full_at -= left;
             }
             left = left.min(open.empty);
@@ -121,11 +136,13 @@ impl Bucket {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
 
-    /// What was taken when, at what cost as it is known now.
+    /// What went when, or was asked for when if it still waits, at what cost as it is known now.
     struct Naive(Vec<(Instant, Duration)>);
 
     impl Naive {
@@ -152,6 +169,24 @@ mod tests {
         ]
     }
 
+    /// Those go who may in the time from `now` to `to`.
+    fn go(
+        bucket: &mut Bucket,
+        naive: &mut Naive,
+        gone: &mut BTreeSet<Ticket>,
+        open: &[(Ticket, u64)],
+        now: Instant,
+        to: Instant,
+    ) {
+        for (ticket, _) in open {
+            let goes = now + bucket.wait_of(*ticket, now);
+            if goes <= to && gone.insert(*ticket) {
+                naive.0[*ticket as usize].0 = goes;
+                bucket.go(*ticket, goes);
+            }
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 512 }))]
         /// Whatever is taken back in whatever order, it is as if it had never been taken: for the bucket, and for each that waits.
@@ -159,7 +194,7 @@ mod tests {
         fn what_is_taken_back_was_never_taken(per_minute in 1..120u64, steps in proptest::collection::vec(step(), 1..80)) {
             let start = crate::time::now();
             let (mut bucket, mut naive, mut now) = (Bucket::new(per_minute, start), Naive(Vec::new()), start);
-            let mut open: Vec<(Ticket, u64)> = Vec::new();
+            let (mut open, mut gone) = (Vec::<(Ticket, u64)>::new(), BTreeSet::<Ticket>::new());
             for step in steps {
                 match step {
                     Step::Take(count) => {
@@ -167,18 +202,30 @@ mod tests {
                         let wait = bucket.wait_for(count, now);
                         bucket.take(ticket, count, now);
                         prop_assert_eq!(wait, bucket.wait_of(ticket, now));
+                        if wait.is_zero() {
+                            gone.insert(ticket);
+                        }
                         naive.0.push((now, bucket.asked(count)));
                         open.push((ticket, count));
                     }
                     Step::Settle(at, percent) if at < open.len() => {
                         let (ticket, count) = open.remove(at);
-                        let used = count.min(per_minute) * percent / 100;
+                        // What still waits has used nothing.
+                        let used = if gone.contains(&ticket) { count.min(per_minute) * percent / 100 } else { 0 };
+                        // Who waits goes now at the earliest.
+                        let waiting = open.iter().filter(|(other, _)| *other > ticket && !gone.contains(other));
+                        waiting.for_each(|(other, _)| naive.0[*other as usize].0 = now);
                         bucket.settle(ticket, count, used, now);
                         naive.0[ticket as usize].1 = bucket.cost(used);
                     }
                     Step::Settle(..) => {}
-                    Step::Pass(ms) => now += Duration::from_millis(ms),
+                    Step::Pass(ms) => {
+                        let to = now + Duration::from_millis(ms);
+                        go(&mut bucket, &mut naive, &mut gone, &open, now, to);
+                        now = to;
+                    }
                 }
+                go(&mut bucket, &mut naive, &mut gone, &open, now, now);
                 let all = naive.full_at(naive.0.len(), start).max(now);
                 prop_assert_eq!(bucket.full_at.max(now), all, "the bucket itself");
                 for (ticket, _) in &open {
@@ -213,6 +260,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn who_waited_has_not_gone_before_it_went() {
+        let start = crate::time::now();
+        let mut bucket = Bucket::new(100, start);
+        bucket.take(0, 100, start);
+        bucket.take(1, 100, start);
+        let end = start + MINUTE;
+        bucket.go(1, end);
+        bucket.settle(0, 100, 0, end);
+        assert_eq!(bucket.wait_for(100, end), MINUTE, "what the first one took would have come back by now");
     }
 
     #[test]

@@ -32,14 +32,14 @@ impl Pair {
         Self { requests: bucket(limit.requests_per_minute), tokens: bucket(limit.tokens_per_minute) }
     }
 
-    /// Its buckets, and what an attempt of `tokens` takes of each.
-    fn buckets(&self, tokens: u64) -> impl Iterator<Item = (&Bucket, u64)> {
-        self.requests.iter().map(|bucket| (bucket, 1)).chain(self.tokens.iter().map(move |bucket| (bucket, tokens)))
-    }
-
     fn take(&mut self, ticket: Ticket, tokens: u64, now: Instant) {
         self.requests.iter_mut().for_each(|bucket| bucket.take(ticket, 1, now));
         self.tokens.iter_mut().for_each(|bucket| bucket.take(ticket, tokens, now));
+    }
+
+    fn go(&mut self, ticket: Ticket, now: Instant) {
+        let buckets = self.requests.iter_mut().chain(&mut self.tokens);
+        buckets.for_each(|bucket| bucket.go(ticket, now));
     }
 
     /// What was taken for a request of `tokens` came to so many requests, none or one, and so many tokens.
@@ -187,7 +187,9 @@ impl Line {
         };
         let Some(refusal) = held else {
             share.looks_at = None;
+            let (model, key) = (share.model, share.ask.key);
             self.waiting -= 1;
+            self.concerned_mut(model, key).for_each(|pair| pair.go(ticket, now));
             return Ok(Duration::ZERO);
         };
         share.looks_at = Some(now + refusal.after);
@@ -246,12 +248,6 @@ impl Line {
         }
         due.extend(next.filter(|(wait, _, looks_at)| now + *wait < *looks_at).map(|(_, ticket, _)| ticket));
         due
-    }
-
-    /// How long the limits of each key alone would hold back an attempt of so many tokens; none if no key has limits.
-    pub(super) fn of_keys(&self, tokens: u64, now: Instant) -> Vec<Duration> {
-        let longest = |pair: &Pair| pair.buckets(tokens).map(|(bucket, count)| bucket.wait_for(count, now)).max();
-        self.keys.iter().map(|pair| longest(pair).unwrap_or_default()).collect()
     }
 
     /// Since when requests have been held back without a pause, and how many of them were refused.
@@ -315,5 +311,304 @@ impl Line {
 impl fmt::Debug for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Line").field("waiting", &self.waiting).field("shares", &self.shares.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn limit(requests: u64, tokens: u64) -> RateLimit {
+        let some = |count: u64| (count > 0).then_some(count);
+        RateLimit { requests_per_minute: some(requests), tokens_per_minute: some(tokens) }
+    }
+
+    fn ask(model: &str, tokens: u64) -> Ask {
+        Ask { model: model.into(), key: 0, tokens }
+    }
+
+    fn line(provider: RateLimit, model: RateLimit, now: Instant) -> Line {
+        Line::new(provider, &[("m".to_owned(), model)], &[], 1000, now)
+    }
+
+    #[test]
+    fn the_strictest_limit_holds_back_and_says_when() {
+        let now = crate::time::now();
+        let mut line = Line::new(limit(60, 600), &[("m".to_owned(), limit(2, 0))], &[limit(3, 0)], 10, now);
+        let mut take = |model: &str, tokens| line.ask(ask(model, tokens), now, now).map(|(_, wait)| wait);
+        assert_eq!(take("m", 10), Ok(Duration::ZERO));
+        assert_eq!(take("m", 10), Ok(Duration::ZERO));
+        let held = |after, by| Err(Refusal { after, by });
+        assert_eq!(take("m", 10), held(SECOND * 30, Held::Requests(Subject::Model, 2)));
+        assert_eq!(take("n", 10), Ok(Duration::ZERO), "another model has no limit of its own");
+        assert_eq!(take("n", 10), held(SECOND * 20, Held::Requests(Subject::Key(0), 3)));
+        let other = Ask { key: 1, ..ask("n", 571) };
+        assert_eq!(line.ask(other, now, now).err().map(|r| r.by), Some(Held::Tokens(Subject::Provider, 600)));
+        assert_eq!(line.pressed(now), Some((Duration::ZERO, 3)));
+        assert_eq!(line.pressed(now + PAUSE), None);
+    }
+
+    #[test]
+    fn who_waits_for_its_model_keeps_no_other_model_back() {
+        let now = crate::time::now();
+        let mut line = line(limit(60, 0), limit(1, 0), now);
+        let until = now + MINUTE * 2;
+        assert_eq!(line.ask(ask("m", 0), now, until).map(|(_, wait)| wait), Ok(Duration::ZERO));
+        assert_eq!(line.ask(ask("m", 0), now, until).map(|(_, wait)| wait), Ok(MINUTE));
+        assert_eq!(line.ask(ask("n", 0), now, until).map(|(_, wait)| wait), Ok(Duration::ZERO));
+        assert_eq!(line.waiting(), 1);
+    }
+
+    #[test]
+    fn no_more_wait_than_there_are_places() {
+        let now = crate::time::now();
+        let mut line = Line::new(limit(1, 0), &[], &[], 1, now);
+        let until = now + MINUTE * 10;
+        let (first, _) = line.ask(ask("m", 0), now, until).expect("it goes");
+        let (second, _) = line.ask(ask("m", 0), now, until).expect("it waits");
+        let crowd = Refusal { after: MINUTE * 2, by: Held::Crowd };
+        assert_eq!(line.ask(ask("m", 0), now, until), Err(crowd));
+        line.give_back(second, now);
+        assert!(line.ask(ask("m", 0), now, until).is_ok(), "its place is free");
+        line.end(first, None, now);
+        assert_eq!(line.waiting(), 1);
+    }
+
+    #[test]
+    fn a_share_given_back_lets_the_next_one_look_again() {
+        let now = crate::time::now();
+        let mut line = line(limit(2, 0), limit(0, 0), now);
+        let until = now + MINUTE * 10;
+        let tickets: Vec<_> = (0..5).map(|_| line.ask(ask("m", 0), now, until).expect("it may wait")).collect();
+        let waits: Vec<_> = tickets.iter().map(|(_, wait)| wait.as_secs()).collect();
+        assert_eq!(waits, [0, 0, 30, 60, 90]);
+        assert!(line.due(now).is_empty());
+        line.give_back(tickets[0].0, now);
+        assert_eq!(line.due(now), [tickets[2].0, tickets[3].0], "one may go, and the next would look too late");
+        assert_eq!(line.look(tickets[2].0, now, until), Ok(Duration::ZERO));
+        assert_eq!(line.look(tickets[3].0, now, until), Ok(SECOND * 30));
+        assert!(line.due(now).is_empty(), "the last one hears when the one before it goes");
+        let later = now + SECOND * 30;
+        assert_eq!(line.look(tickets[3].0, later, until), Ok(Duration::ZERO));
+        assert_eq!(line.due(later), [tickets[4].0]);
+    }
+
+    #[test]
+    fn what_the_provider_says_holds_its_key_and_model_back_until_it_says_otherwise() {
+        let now = crate::time::now();
+        let mut line = line(limit(1000, 0), limit(0, 0), now);
+        let (ticket, _) = line.ask(ask("m", 0), now, now).expect("it goes");
+        line.told(ticket, Some(SECOND * 3), now);
+        let held = Refusal { after: SECOND * 3, by: Held::Told };
+        assert_eq!(line.ask(ask("m", 0), now, now), Err(held));
+        assert!(line.ask(ask("n", 0), now, now).is_ok(), "another model");
+        assert!(line.ask(Ask { key: 1, ..ask("m", 0) }, now, now).is_ok(), "another key");
+        assert!(line.ask(ask("m", 0), now + SECOND * 3, now + SECOND * 3).is_ok(), "its time is over");
+        line.told(ticket, None, now);
+        assert!(line.ask(ask("m", 0), now, now).is_ok(), "something is left again");
+        line.told(ticket, Some(MINUTE * 600), now);
+        assert_eq!(line.ask(ask("m", 0), now, now), Err(Refusal { after: MINUTE, by: Held::Told }));
+    }
+
+    #[test]
+    fn what_is_told_of_many_models_is_bounded() {
+        let now = crate::time::now();
+        let mut line = line(limit(1000, 0), limit(0, 0), now);
+        for number in 0..MOST_TOLD * 2 {
+            let (ticket, _) = line.ask(ask(&number.to_string(), 0), now, now).expect("it goes");
+            line.told(ticket, Some(SECOND), now);
+        }
+        assert_eq!(line.told.len(), MOST_TOLD);
+    }
+
+    #[test]
+    fn tokens_are_put_right_at_the_end() {
+        let now = crate::time::now();
+        let mut line = line(limit(0, 100), limit(0, 0), now);
+        let until = now + MINUTE;
+        let (first, _) = line.ask(ask("m", 100), now, until).expect("it goes");
+        let (second, wait) = line.ask(ask("m", 50), now, until).expect("it waits");
+        assert_eq!(wait, SECOND * 30);
+        line.end(first, Some(60), now);
+        assert_eq!(line.look(second, now, until), Ok(SECOND * 6));
+        let (third, wait) = line.ask(ask("m", 10), now, until).expect("it waits");
+        assert_eq!(wait, SECOND * 12);
+        line.end(second, None, now);
+        assert_eq!(line.look(third, now, until), Ok(SECOND * 12), "nobody knows what it took");
+    }
+
+    /// What callers do.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        /// One of two models, so many tokens, and so many seconds of patience.
+        Ask(bool, u64, u64),
+        /// Of those that went, the one at this place ends with so many percent of its tokens.
+        End(usize, u64),
+        /// Of all, the one at this place is given up.
+        GiveUp(usize),
+        Pass(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            5 => (any::<bool>(), 0..40u64, 0..60u64).prop_map(|(m, tokens, patience)| Step::Ask(m, tokens, patience)),
+            2 => (0..8usize, 0..=100u64).prop_map(|(at, percent)| Step::End(at, percent)),
+            1 => (0..8usize).prop_map(Step::GiveUp),
+            3 => (0..15_000u64).prop_map(Step::Pass),
+        ]
+    }
+
+    /// One that asked, as its waiter sees it.
+    struct Asker {
+        ticket: Ticket,
+        ours: bool,
+        tokens: u64,
+        until: Instant,
+        looks_at: Instant,
+        went: Option<Instant>,
+    }
+
+    /// Lets time pass up to `to`: whoever is to look at a moment looks at that moment, and so does whoever is named.
+    fn pass(line: &mut Line, askers: &mut Vec<Asker>, to: Instant) -> Result<(), TestCaseError> {
+        loop {
+            let next = askers.iter_mut().filter(|a| a.went.is_none()).min_by_key(|a| (a.looks_at, a.ticket));
+            let Some(next) = next.filter(|next| next.looks_at <= to) else { return Ok(()) };
+            let now = next.looks_at;
+            match line.look(next.ticket, now, next.until) {
+                Ok(Duration::ZERO) => next.went = Some(now),
+                Ok(wait) => next.looks_at = now + wait,
+                // Nothing is ever charged here, so that nobody's time moves away.
+                Err(refusal) => return Err(TestCaseError::fail(format!("refused after waiting: {refusal:?}"))),
+            }
+            ring(line, askers, now);
+        }
+    }
+
+    fn ring(line: &Line, askers: &mut [Asker], now: Instant) {
+        let due = line.due(now);
+        askers.iter_mut().filter(|a| due.contains(&a.ticket)).for_each(|a| a.looks_at = now);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 256 }))]
+        /// Whatever is asked, ended and given up: those of one model go in their order, nobody waits beyond its patience or
+        /// is late by a bell that did not ring, no limit is exceeded, and at the end everything is as new.
+        #[test]
+        fn a_line_keeps_its_order_and_its_limits(
+            (requests, tokens, of_model) in (1..40u64, 40..200u64, 1..20u64),
+            steps in proptest::collection::vec(step(), 1..100),
+        ) {
+            let start = crate::time::now();
+            let mut now = start;
+            let mut line = line(limit(requests, tokens), limit(of_model, 0), now);
+            let (mut askers, mut gone) = (Vec::<Asker>::new(), Vec::<Asker>::new());
+            for step in steps {
+                match step {
+                    Step::Ask(ours, tokens, patience) => {
+                        let until = now + SECOND * patience as u32;
+                        let asked = line.ask(ask(if ours { "m" } else { "n" }, tokens), now, until);
+                        if let Ok((ticket, wait)) = asked {
+                            prop_assert!(now + wait <= until);
+                            let went = wait.is_zero().then_some(now);
+                            askers.push(Asker { ticket, ours, tokens, until, looks_at: now + wait, went });
+                        }
+                    }
+                    Step::End(at, percent) => {
+                        let at = askers.iter().enumerate().filter(|(_, a)| a.went.is_some()).map(|(at, _)| at).nth(at);
+                        if let Some(mut asker) = at.map(|at| askers.remove(at)) {
+                            asker.tokens = asker.tokens * percent / 100;
+                            line.end(asker.ticket, Some(asker.tokens), now);
+                            ring(&line, &mut askers, now);
+                            gone.push(asker);
+                        }
+                    }
+                    Step::GiveUp(at) if at < askers.len() => {
+                        let asker = askers.remove(at);
+                        line.give_back(asker.ticket, now);
+                        ring(&line, &mut askers, now);
+                    }
+                    Step::GiveUp(_) => {}
+                    Step::Pass(ms) => {
+                        let to = now + Duration::from_millis(ms);
+                        pass(&mut line, &mut askers, to)?;
+                        now = to;
+                    }
+                }
+                pass(&mut line, &mut askers, now)?;
+                for waiting in askers.iter().filter(|a| a.went.is_none()) {
+                    let first = askers.iter().filter(|a| a.went.is_none()).map(|a| a.looks_at).min();
+                    let wait = line.held(waiting.ticket, now).map_or(Duration::ZERO, |held| held.after);
+                    prop_assert!(first.is_some_and(|first| first <= now + wait), "somebody looks in time");
+                }
+                prop_assert_eq!(line.waiting(), askers.iter().filter(|a| a.went.is_none()).count());
+            }
+            pass(&mut line, &mut askers, now + MINUTE * 3)?;
+            prop_assert!(askers.iter().all(|a| a.went.is_some_and(|went| went <= a.until)), "nobody waits for ever");
+            now += MINUTE * 3;
+            let mut went: Vec<_> = gone.into_iter().chain(askers.drain(..).inspect(|a| line.end(a.ticket, None, now))).collect();
+            went.sort_by_key(|a| a.ticket);
+            for ours in [true, false] {
+                let times: Vec<_> = went.iter().filter(|a| a.ours == ours).map(|a| a.went).collect();
+                prop_assert!(times.is_sorted(), "those of one model go in their order");
+            }
+            // A share that waits for one limit has been taken of the others already: what of these goes may bunch up by as long
+            // as one may wait.
+            let most = |per_minute: u64, span: Duration| per_minute as f64 * (1.0 + span.as_secs_f64() / 60.0) + 1e-6;
+            for from in &went {
+                for to in &went {
+                    let (Some(first), Some(last)) = (from.went, to.went) else { continue };
+                    let within = || went.iter().filter(|a| a.went >= Some(first) && a.went <= Some(last));
+                    let span = last.saturating_duration_since(first);
+                    let count = |of: &mut dyn Iterator<Item = &Asker>| of.count() as f64;
+                    prop_assert!(count(&mut within().filter(|a| a.ours)) <= most(of_model, span + MINUTE));
+                    prop_assert!(count(&mut within()) <= most(requests, span + MINUTE));
+                    prop_assert!(within().map(|a| a.tokens as f64).sum::<f64>() <= most(tokens, span + MINUTE));
+                }
+            }
+            prop_assert!(line.shares.is_empty() && line.waiting() == 0);
+            let full = line.ask(ask("m", tokens), now + MINUTE, now + MINUTE);
+            prop_assert_eq!(full.map(|(_, wait)| wait), Ok(Duration::ZERO), "everything is there again");
+        }
+
+        /// Under one limit there is nothing else to wait for: not one more goes than a full bucket and what refills.
+        #[test]
+        fn one_limit_is_never_exceeded(
+            requests in 1..40u64,
+            asks in proptest::collection::vec((0..4000u64, any::<bool>()), 1..100),
+        ) {
+            let start = crate::time::now();
+            let (mut now, mut line) = (start, line(limit(requests, 0), limit(0, 0), start));
+            let mut askers = Vec::<Asker>::new();
+            for (ms, gives_up) in asks {
+                let to = now + Duration::from_millis(ms);
+                pass(&mut line, &mut askers, to)?;
+                now = to;
+                let until = now + SECOND * 20;
+                let Ok((ticket, wait)) = line.ask(ask("n", 0), now, until) else { continue };
+                let went = wait.is_zero().then_some(now);
+                askers.push(Asker { ticket, ours: false, tokens: 0, until, looks_at: now + wait, went });
+                // Before it was sent.
+                if gives_up {
+                    let left = askers.remove(askers.len() / 2);
+                    line.give_back(left.ticket, now);
+                    ring(&line, &mut askers, now);
+                    pass(&mut line, &mut askers, now)?;
+                }
+            }
+            pass(&mut line, &mut askers, now + MINUTE)?;
+            let mut times: Vec<_> = askers.iter().filter_map(|a| a.went).collect();
+            prop_assert_eq!(times.len(), askers.len());
+            times.sort_unstable();
+            for (at, from) in times.iter().enumerate() {
+                for (count, to) in times[at..].iter().enumerate() {
+                    let span = to.saturating_duration_since(*from).as_secs_f64();
+                    prop_assert!((count + 1) as f64 <= requests as f64 * (1.0 + span / 60.0) + 1e-6);
+                }
+            }
+        }
     }
 }
