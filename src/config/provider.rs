@@ -79,7 +79,8 @@ pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> 
     let queue = s.section("queue", |s| queue(s, around.client));
     let scaling = s.section("scaling", scaling);
     let optimization = s.section("optimization", optimization);
-    let rate_limit = s.section("rate_limit", |s| RateLimits { all: rate_limit(s), models: s.each("models", rate_limit) });
+    let rate_limit =
+        s.section("rate_limit", |s| RateLimits { all: rate_limit(s), models: s.each("models", rate_limit) });
     unbuilt_sections(s);
     s.get(
         "stream_recovery",
@@ -333,7 +334,8 @@ fn optimization(s: &mut Section<'_>) -> Optimization {
 
 /// Limits of what goes in a minute. Nothing a minute says nothing: whoever wants that leaves the provider out.
 fn rate_limit(s: &mut Section<'_>) -> RateLimit {
-    let mut most = |key| s.get(key, Maybe(Count(0).hard(0, MOST_A_MINUTE))).map(|most| most as u64).filter(|most| *most > 0);
+    let mut most =
+        |key| s.get(key, Maybe(Count(0).hard(0, MOST_A_MINUTE))).map(|most| most as u64).filter(|most| *most > 0);
     RateLimit { requests_per_minute: most("requests_per_minute"), tokens_per_minute: most("tokens_per_minute") }
 }
 

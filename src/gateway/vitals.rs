@@ -261,7 +261,14 @@ mod tests {
     }
 
     fn pool(idle: usize, queue_head: Option<Duration>) -> PoolVitals {
-        PoolVitals { provider: "p".into(), running: Vec::new(), idle, wait_timeout: SECOND * 5, queue_head, held_back: None }
+        PoolVitals {
+            provider: "p".into(),
+            running: Vec::new(),
+            idle,
+            wait_timeout: SECOND * 5,
+            queue_head,
+            held_back: None,
+        }
     }
 
     fn job(number: u64, age: Duration, streams: bool) -> RunningJob {

@@ -56,14 +56,9 @@ impl Gate {
     /// Why there is none.
     pub(crate) fn enter(self: &Arc<Self>, call: &Call, model: &Arc<str>, until: Deadline) -> Result<Pass, Error> {
         self.entered.inc();
-        let (share, waited) = match &self.limits {
-            Some(limits) => {
-                let (share, waited) = limits.enter(call, model, 0, until)?;
-                (Some(share), waited)
-            }
-            None => (None, Duration::ZERO),
-        };
-        Ok(Pass { gate: Arc::clone(self), share, waited })
+        let limits = self.limits.as_ref();
+        let share = limits.map(|limits| limits.enter(call, model, 0, until)).transpose()?;
+        Ok(Pass { gate: Arc::clone(self), share })
     }
 
     /// Ends all waiting, for good.
@@ -102,12 +97,16 @@ pub(crate) struct Done {
 #[derive(Debug)]
 pub(crate) struct Pass {
     gate: Arc<Gate>,
-    share: Option<Share>,
-    /// How long it was waited for.
-    pub(super) waited: Duration,
+    /// Boxed, since most providers have no limits.
+    share: Option<Box<Share>>,
 }
 
 impl Pass {
+    /// How long it was waited for.
+    pub(crate) fn waited(&self) -> Duration {
+        self.share.as_ref().map_or(Duration::ZERO, |share| share.waited())
+    }
+
     /// What stands at the head of the provider's answer, whatever its status.
     pub(crate) fn note_headers(&self, headers: &[(String, String)]) {
         if let Some(share) = &self.share {

@@ -157,7 +157,8 @@ mod tests {
         let both = [requests, tokens, ("reset-requests", "1s"), ("reset-tokens", "2")];
         assert_eq!(left(&both), Some(Duration::from_secs(2)), "the later of the two");
         assert_eq!(left(&[("remaining-requests", "1"), ("reset-requests", "1s"), ("reset-tokens", "2s")]), None);
-        for unknown in [&[requests][..], &[requests, ("reset-tokens", "1s")], &[requests, ("reset-requests", "soon")], &[]]
+        for unknown in
+            [&[requests][..], &[requests, ("reset-tokens", "1s")], &[requests, ("reset-requests", "soon")], &[]]
         {
             assert_eq!(left(unknown), None, "{unknown:?}");
         }

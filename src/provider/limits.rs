@@ -81,7 +81,7 @@ impl Limits {
     }
 
     /// Takes a share for an attempt with the key at this place, 0 where there are none, and waits until it may go, at the
-    /// latest `until`; the share, and how long that took.
+    /// latest `until`.
     ///
     /// # Errors
     /// [`Code::RateLimited`] if it could not go by then, which is said at once; what goes with the reason if the request is
@@ -92,7 +92,7 @@ impl Limits {
         model: &Arc<str>,
         key: usize,
         until: Deadline,
-    ) -> Result<(Share, Duration), Error> {
+    ) -> Result<Box<Share>, Error> {
         let asked = now();
         let (ticket, rung) = {
             let mut state = self.0.lock();
@@ -113,14 +113,19 @@ impl Limits {
                 }
             }
         };
-        let share = Share { limits: Arc::clone(self), ticket: Some(ticket) };
-        match rung {
-            Some((rung, wait)) => {
-                let share = share.wait(call, model, until, &rung, wait)?;
-                Ok((share, now().saturating_duration_since(asked)))
-            }
-            None => Ok((share, Duration::ZERO)),
+        let mut share = Box::new(Share { limits: Arc::clone(self), ticket: Some(ticket), waited: Duration::ZERO });
+        if let Some((rung, wait)) = rung {
+            share.wait(call, model, until, &rung, wait)?;
+            share.waited = now().saturating_duration_since(asked);
         }
+        Ok(share)
+    }
+
+    /// How long each key, in their order, would hold back an attempt of `call` at `model`; none where no key does.
+    #[expect(dead_code, reason = "a ring of keys prefers those that can go first")]
+    pub(crate) fn of_keys(&self, call: &Call, model: &Arc<str>, now: Instant) -> Vec<Duration> {
+        let state = self.0.lock();
+        state.line.of_keys(model, state.estimate(call), now)
     }
 
     /// Ends all waiting, for good.
@@ -179,17 +184,23 @@ pub(crate) struct Share {
     limits: Arc<Limits>,
     /// None once it was settled.
     ticket: Option<Ticket>,
+    waited: Duration,
 }
 
 impl Share {
+    /// How long it was waited for.
+    pub(crate) fn waited(&self) -> Duration {
+        self.waited
+    }
+
     fn wait(
-        self,
+        &self,
         call: &Call,
         model: &Arc<str>,
         until: Deadline,
         rung: &Receiver<()>,
         mut wait: Duration,
-    ) -> Result<Self, Error> {
+    ) -> Result<(), Error> {
         let _waiting = threads::enter(ThreadState::WaitingChannel);
         loop {
             select! {
@@ -201,7 +212,7 @@ impl Share {
                 },
                 default(wait) => {}
             }
-            let Some(ticket) = self.ticket else { return Ok(self) };
+            let Some(ticket) = self.ticket else { return Ok(()) };
             let now = now();
             let looked = self.limits.change(now, |state| {
                 let looked = state.line.look(ticket, now, until.instant());
@@ -212,7 +223,7 @@ impl Share {
             });
             wait = looked.map_err(|refusal| refused(refusal, model))?;
             if wait.is_zero() {
-                return Ok(self);
+                return Ok(());
             }
         }
     }

@@ -39,8 +39,8 @@ pub(crate) use classify::{Blame, Next, judge};
 pub use ending::PoolEnd;
 pub use face::{WorkerRow, WorkerState};
 pub(crate) use gate::KeyReady;
-pub use limits::HeldBack;
 pub use job::{Job, Progress, Reached, ReplyChannel};
+pub use limits::HeldBack;
 pub use plan::{Plan, PlanError, RetryStrategy};
 pub(crate) use pool::cancelled;
 pub use pool::{PoolPhase, PoolSettings, StartupTimes};
@@ -155,7 +155,7 @@ impl Provider {
                 return Outcome { result: Err(error.with_provider(self.name())), timing, sink };
             }
         };
-        let waited = pass.waited;
+        let waited = pass.waited();
         let mut outcome = match self.pool.submit(call, model, pass, progress, sink) {
             Ok(ticket) => {
                 let Waited { result, timing, sink } =

@@ -327,7 +327,7 @@ impl Pool {
         entry.accepted();
         let replies = shared.stock.replies.acquire();
         let mut progress = progress.clone();
-        progress.spent.queue += pass.waited;
+        progress.spent.queue += pass.waited();
         let payload = Payload {
             pass,
             permit,

@@ -250,6 +250,17 @@ impl Line {
         due
     }
 
+    /// How long each key, in their order, would hold back an attempt of so many tokens at `model`; none where no key does.
+    pub(super) fn of_keys(&self, model: &Arc<str>, tokens: u64, now: Instant) -> Vec<Duration> {
+        let wait = |key: usize| {
+            let ask = Ask { model: Arc::clone(model), key, tokens };
+            let held = self.longest(&ask, None, now, |bucket, count| bucket.wait_for(count, now));
+            held.map_or(Duration::ZERO, |held| held.after)
+        };
+        let waits: Vec<_> = (0..self.keys.len()).map(wait).collect();
+        if waits.iter().all(Duration::is_zero) { Vec::new() } else { waits }
+    }
+
     /// Since when requests have been held back without a pause, and how many of them were refused.
     pub(super) fn pressed(&self, now: Instant) -> Option<(Duration, u64)> {
         let Pressed { since, last, refused } = self.pressed?;
@@ -310,7 +321,10 @@ impl Line {
 
 impl fmt::Debug for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Line").field("waiting", &self.waiting).field("shares", &self.shares.len()).finish_non_exhaustive()
+        f.debug_struct("Line")
+            .field("waiting", &self.waiting)
+            .field("shares", &self.shares.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -350,6 +364,22 @@ mod tests {
         assert_eq!(line.ask(other, now, now).err().map(|r| r.by), Some(Held::Tokens(Subject::Provider, 600)));
         assert_eq!(line.pressed(now), Some((Duration::ZERO, 3)));
         assert_eq!(line.pressed(now + PAUSE), None);
+    }
+
+    #[test]
+    fn keys_are_told_apart_by_when_each_could_go() {
+        let now = crate::time::now();
+        let mut line = Line::new(limit(0, 0), &[], &[limit(1, 0), limit(0, 0), limit(0, 60)], 10, now);
+        let model: Arc<str> = "m".into();
+        assert!(line.of_keys(&model, 10, now).is_empty(), "nobody is held back");
+        let mut take = |key, tokens| line.ask(Ask { model: "m".into(), key, tokens }, now, now).expect("it goes").0;
+        let first = take(0, 10);
+        let second = take(1, 10);
+        take(2, 55);
+        line.told(second, Some(SECOND * 2), now);
+        assert_eq!(line.of_keys(&model, 10, now), [MINUTE, SECOND * 2, SECOND * 5]);
+        line.give_back(first, now);
+        assert_eq!(line.of_keys(&"n".into(), 5, now), [Duration::ZERO; 0]);
     }
 
     #[test]
@@ -473,7 +503,7 @@ mod tests {
     }
 
     /// Lets time pass up to `to`: whoever is to look at a moment looks at that moment, and so does whoever is named.
-    fn pass(line: &mut Line, askers: &mut Vec<Asker>, to: Instant) -> Result<(), TestCaseError> {
+    fn pass(line: &mut Line, askers: &mut [Asker], to: Instant) -> Result<(), TestCaseError> {
         loop {
             let next = askers.iter_mut().filter(|a| a.went.is_none()).min_by_key(|a| (a.looks_at, a.ticket));
             let Some(next) = next.filter(|next| next.looks_at <= to) else { return Ok(()) };
