@@ -6,6 +6,7 @@ mod breaker;
 mod bytes;
 mod ending;
 mod figures;
+mod limits;
 mod panics;
 mod passing;
 mod pooling;

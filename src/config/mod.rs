@@ -47,7 +47,7 @@ pub use scope::Scope;
 pub use tls::{LoadedTls, Tls, TlsVersion};
 pub use types::{
     Breaker, Client, GatewayKey, Health, Key, Kind, Locks, Network, Optimization, Policy, Pools, Provider, Queue,
-    Retries, Scaling, Server, Sizing, StreamGarbage, ThreadLimits,
+    RateLimit, RateLimits, Retries, Scaling, Server, Sizing, StreamGarbage, ThreadLimits,
 };
 
 use crate::secret::Secret;

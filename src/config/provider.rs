@@ -12,8 +12,8 @@ use super::raw::join;
 use super::section::Section;
 use super::server::required_value;
 use super::types::{
-    Breaker, Client, Health, Key, Kind, Network, Optimization, Policy, Provider, Queue, Retries, Scaling, Sizing,
-    StreamGarbage, ThreadLimits,
+    Breaker, Client, Health, Key, Kind, Network, Optimization, Policy, Provider, Queue, RateLimit, RateLimits, Retries,
+    Scaling, Sizing, StreamGarbage, ThreadLimits,
 };
 use crate::secret::REDACTED;
 use crate::time::Backoff;
@@ -27,6 +27,9 @@ const MOST_AUTO: usize = 1024;
 
 /// The fewest workers by default.
 const FEWEST: usize = 10;
+
+/// The most requests or tokens a minute that a limit may be.
+const MOST_A_MINUTE: usize = 1_000_000_000;
 
 /// The longest that a time-out may be: a day.
 const DAY: u64 = 86_400;
@@ -78,7 +81,8 @@ pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> 
     let optimization = s.section("optimization", optimization);
     let breaker = s.section("breaker", breaker);
     let health = s.section("health", health);
-    unbuilt_sections(s);
+    let rate_limit =
+        s.section("rate_limit", |s| RateLimits { all: rate_limit(s), models: s.each("models", rate_limit) });
     s.get(
         "stream_recovery",
         Choice { built: &[("off", ())], unbuilt: &[("buffer", "stream recovery")], default: Some(()) },
@@ -105,6 +109,7 @@ pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> 
         sizing: sizes.sizing,
         scaling,
         optimization,
+        rate_limit,
         result_buffer: sizes.result_buffer,
         queue,
         breaker,
@@ -171,8 +176,9 @@ fn key(s: &mut Section<'_>, built_in: Option<&WellKnown>) -> Option<Key> {
         }
         s.show("models", json!(["*"]));
         s.get("weight", Number(1.0).hard(0.0, 1e9));
+        let rate_limit = s.section("rate_limit", rate_limit);
         s.foreign(known::KEY);
-        value.map(|value| Key { name, value })
+        value.map(|value| Key { name, value, rate_limit })
     };
     if let Some(keys) = s.list("keys", read) {
         if keys.len() > 1 {
@@ -187,7 +193,7 @@ fn key(s: &mut Section<'_>, built_in: Option<&WellKnown>) -> Option<Key> {
     }
     let value = s.walk().secret(s.path_of("keys"), &format!("env.{variable}").into())?;
     s.show("keys", json!([{"name": variable, "value": REDACTED, "models": ["*"], "weight": 1.0}]));
-    Some(Key { name: variable.to_owned(), value })
+    Some(Key { name: variable.to_owned(), value, rate_limit: RateLimit::default() })
 }
 
 fn network(
@@ -329,6 +335,13 @@ fn optimization(s: &mut Section<'_>) -> Optimization {
     }
 }
 
+/// Limits of what goes in a minute. Nothing a minute says nothing: whoever wants that leaves the provider out.
+fn rate_limit(s: &mut Section<'_>) -> RateLimit {
+    let mut most =
+        |key| s.get(key, Maybe(Count(0).hard(0, MOST_A_MINUTE))).map(|most| most as u64).filter(|most| *most > 0);
+    RateLimit { requests_per_minute: most("requests_per_minute"), tokens_per_minute: most("tokens_per_minute") }
+}
+
 fn queue(s: &mut Section<'_>, client: &Client) -> Queue {
     let default = if client.drop_excess_requests { Policy::Drop } else { Policy::Block };
     let policies = Choice {
@@ -375,12 +388,4 @@ fn health(s: &mut Section<'_>) -> Health {
         on_start: s.get("on_start", Flag(usual.on_start)),
         interval: s.get("interval", Span(default).hard(secs(0), secs(DAY))),
     }
-}
-
-/// The parts of a provider that are not built: each is taken while it asks for nothing.
-fn unbuilt_sections(s: &mut Section<'_>) {
-    s.section("rate_limit", |s| {
-        s.absent("requests_per_minute", json!(null), "limiting the rate of requests");
-        s.absent("tokens_per_minute", json!(null), "limiting the rate of tokens");
-    });
 }

@@ -231,6 +231,25 @@ impl<'a> Section<'a> {
         items.map(|_| out)
     }
 
+    /// An object whose keys are names of the user's own, each with an object of one kind; none if it is absent.
+    pub(super) fn each<T>(&mut self, key: &'static str, body: impl Fn(&mut Section<'a>) -> T) -> Vec<(String, T)> {
+        let (_, outcome) = Section::read(self.walk, String::new(), None, &body);
+        self.declare(key, json!({"type": "object", "additionalProperties": outcome.schema, "default": {}}));
+        let (path, mut effective, mut out) = (self.path_of(key), Map::new(), Vec::new());
+        for (name, value) in self.object_at(key).into_iter().flatten() {
+            let path = join(&path, name);
+            let Value::Object(object) = value else {
+                self.walk.problem(path, format!("found {}; write an object", kind_of(value)));
+                continue;
+            };
+            let (value, outcome) = Section::read(self.walk, path, Some(object), &body);
+            effective.insert(name.clone(), outcome.effective);
+            out.push((name.clone(), value));
+        }
+        self.effective.insert(key.to_owned(), Value::Object(effective));
+        out
+    }
+
     /// A list of texts, each of `kind`; `default` stands for an absent one, which is none. What is wrong with one is told
     /// of it alone.
     pub(super) fn texts<T: std::fmt::Display>(

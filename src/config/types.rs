@@ -188,6 +188,8 @@ pub struct Provider {
     pub scaling: Scaling,
     /// What the provider is like, as far as its operator knows.
     pub optimization: Optimization,
+    /// What it may be asked for in a minute.
+    pub rate_limit: RateLimits,
     /// How many events are held for a caller that does not take them.
     pub result_buffer: usize,
     /// How jobs wait.
@@ -336,6 +338,32 @@ impl Default for Retries {
     }
 }
 
+/// What may be asked for in a minute; none stands for no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Attempts.
+    pub requests_per_minute: Option<u64>,
+    /// Tokens of requests and answers together.
+    pub tokens_per_minute: Option<u64>,
+}
+
+impl RateLimit {
+    /// Whether nothing is limited.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A provider's limits: for all that goes there, and for some of its models beside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RateLimits {
+    /// For all of it.
+    pub all: RateLimit,
+    /// For models, by the provider's own names.
+    pub models: Vec<(String, RateLimit)>,
+}
+
 /// A provider's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
@@ -343,6 +371,8 @@ pub struct Key {
     pub name: String,
     /// What is sent.
     pub value: Secret,
+    /// What it may be used for in a minute.
+    pub rate_limit: RateLimit,
 }
 
 /// A header's value that is shorter is no secret but a word, such as a team's name, and words stand in errors.

@@ -312,6 +312,8 @@ fn pool_settings(provider: &config::Provider, locks: LockTimes) -> PoolSettings 
         policy: provider.queue.policy,
         wait_timeout: provider.queue.wait_timeout,
         batch_share: provider.queue.batch_share,
+        rate_limit: provider.rate_limit.clone(),
+        key_limits: provider.key.iter().map(|key| key.rate_limit).collect(),
         locks,
         breaker: provider.breaker.clone(),
         // What is part of this process is there, and starts with its first request.

@@ -19,6 +19,8 @@ pub(super) const THREAD_PANIC: &str = "thread_panic";
 pub(super) const LONG_STREAM: &str = "long_stream";
 /// A job at the head of a queue that should have been taken.
 pub(super) const QUEUE_STALLED: &str = "queue_stalled";
+/// A provider's rate limits hold requests back.
+pub(super) const RATE_LIMITED: &str = "rate_limited";
 /// Few threads are left.
 pub(super) const THREADS_NEAR_LIMIT: &str = "threads_near_limit";
 /// Few descriptors are left.
@@ -32,6 +34,9 @@ const HEAD_BESIDE_IDLE: Duration = Duration::from_secs(1);
 
 /// How long beyond its wait limit a job may stand at the head of a queue; its waiter takes it back at the limit.
 const HEAD_OVERDUE: Duration = Duration::from_secs(1);
+
+/// From when on a rate limit that holds requests back without a pause is worth a word: it is not a short burst any more.
+const HELD_LONG: Duration = Duration::from_secs(10);
 
 /// The most stuck threads named one by one; the rest are counted together.
 const NAMED: usize = 32;
@@ -83,6 +88,7 @@ pub(super) fn judge(view: &View) -> Vec<Finding> {
     found.extend(panicking(&view.panics));
     found.extend(view.pools.iter().filter_map(long_streams));
     found.extend(view.pools.iter().filter_map(stalled));
+    found.extend(view.pools.iter().filter_map(held_back));
     found
 }
 
@@ -204,6 +210,18 @@ fn stalled(pool: &PoolVitals) -> Option<Finding> {
     Some(Finding::new(QUEUE_STALLED, &*pool.provider, text))
 }
 
+fn held_back(pool: &PoolVitals) -> Option<Finding> {
+    let held = pool.held_back.filter(|held| held.lasting >= HELD_LONG)?;
+    let text = format!(
+        "its rate limits have held requests back for {}: {} waiting now, {} refused since then; raise rate_limit if \
+         the provider allows more, or add a key or a fallback",
+        words(held.lasting),
+        held.waiting,
+        held.refused,
+    );
+    Some(Finding::new(RATE_LIMITED, &*pool.provider, text))
+}
+
 fn plural(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
@@ -223,7 +241,7 @@ mod tests {
 
     use super::*;
     use crate::ids::ThreadId;
-    use crate::provider::RunningJob;
+    use crate::provider::{HeldBack, RunningJob};
     use crate::sync::State;
     use crate::time::now;
 
@@ -243,7 +261,14 @@ mod tests {
     }
 
     fn pool(idle: usize, queue_head: Option<Duration>) -> PoolVitals {
-        PoolVitals { provider: "p".into(), running: Vec::new(), idle, wait_timeout: SECOND * 5, queue_head }
+        PoolVitals {
+            provider: "p".into(),
+            running: Vec::new(),
+            idle,
+            wait_timeout: SECOND * 5,
+            queue_head,
+            held_back: None,
+        }
     }
 
     fn job(number: u64, age: Duration, streams: bool) -> RunningJob {
@@ -302,6 +327,17 @@ mod tests {
             let found = judge(&view(Vec::new(), vec![pool(idle, head)]));
             assert_eq!(found.len(), usize::from(wrong), "{idle} idle, head {head:?}: {found:?}");
             assert!(found.iter().all(|finding| finding.kind == QUEUE_STALLED));
+        }
+    }
+
+    #[test]
+    fn a_rate_limit_is_told_of_when_it_holds_back_for_long() {
+        let mut pool = pool(1, None);
+        for (seconds, told) in [(9, false), (10, true)] {
+            pool.held_back = Some(HeldBack { lasting: SECOND * seconds, waiting: 3, refused: 40 });
+            let found = judge(&view(Vec::new(), vec![pool.clone()]));
+            assert_eq!(kinds(&found), [(RATE_LIMITED, "p")][..usize::from(told)]);
+            assert!(found.iter().all(|f| f.message.contains("10 s: 3 waiting now, 40 refused")), "{found:?}");
         }
     }
 

@@ -333,6 +333,7 @@ fn open(
     let sent = shared.attempt.transport.send(&outgoing, &control);
     scratch.body = Buffer::default();
     let incoming = sent.map_err(|error| transport_error(shared, active, error))?;
+    active.pass.note_headers(&incoming.headers);
     if scratch.unasked == 0 {
         scratch.unasked = ASK_EVERY;
         if let Some(rate) = headers::rate_limit(&incoming.headers) {

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use super::breaker::{Breaker, Ended, Ticket, Verdict};
 use super::classify::{Blame, judge};
 use super::figures::Figures;
+use super::headers;
+use super::limits::{HeldBack, Limits, Share};
 use crate::config;
 use crate::error::{Code, Error};
 use crate::events::Events;
@@ -35,6 +37,8 @@ pub(crate) struct Gate {
     /// Until when its key rests.
     rests_until: Leaf<Option<Instant>>,
     pub(crate) breaker: Breaker,
+    /// What may go in a minute; none where nothing is limited, and then nothing is asked.
+    limits: Option<Arc<Limits>>,
     figures: Arc<Figures>,
 }
 
@@ -56,13 +60,14 @@ impl Gate {
     pub(crate) fn new(
         name: &Arc<str>,
         breaker: &config::Breaker,
+        limits: Option<Arc<Limits>>,
         events: Events,
         figures: Arc<Figures>,
         before: Option<&Self>,
     ) -> Self {
         let paused = before.map(|before| Arc::clone(&before.paused)).unwrap_or_default();
         let breaker = Breaker::new(name, breaker, events, now(), before.map(|before| &before.breaker));
-        Self { paused, rests_until: Leaf::new(&classes::KEYS, None), breaker, figures }
+        Self { paused, rests_until: Leaf::new(&classes::KEYS, None), breaker, limits, figures }
     }
 
     /// Lets nothing new in from now on, or does again.
@@ -78,15 +83,29 @@ impl Gate {
     ///
     /// # Errors
     /// Why there is none.
-    pub(crate) fn enter(self: &Arc<Self>, call: &Call, model: &Arc<str>, _until: Deadline) -> Result<Pass, Error> {
+    pub(crate) fn enter(self: &Arc<Self>, call: &Call, model: &Arc<str>, until: Deadline) -> Result<Pass, Error> {
         if self.is_paused() {
             let text = "the provider is paused by its operator, who has to let it go on";
             return Err(Error::new(Code::CircuitOpen, text).with_retry_after(PAUSED));
         }
         self.figures.entered.inc();
-        let ticket = self.breaker.enter(model)?;
+        let ticket = Some(self.breaker.enter(model)?);
         let (model, deadline) = (Arc::clone(model), call.deadline);
-        Ok(Pass { gate: Arc::clone(self), model, deadline, ticket: Some(ticket), began: None })
+        let mut pass = Pass { gate: Arc::clone(self), model, deadline, ticket, began: None, share: None };
+        if let Some(limits) = &self.limits {
+            pass.share = Some(limits.enter(call, &pass.model, 0, until)?);
+        }
+        Ok(pass)
+    }
+
+    /// Ends all waiting, for good.
+    pub(crate) fn close(&self) {
+        self.limits.iter().for_each(|limits| limits.close());
+    }
+
+    /// What the rate limits hold back at `now`, if anything has been lately.
+    pub(crate) fn held_back(&self, now: Instant) -> Option<HeldBack> {
+        self.limits.as_ref()?.held_back(now)
     }
 
     /// When `model` can be asked with a key again, after a failure that was a key's.
@@ -103,7 +122,6 @@ impl Gate {
 
 /// What an attempt that succeeded came to.
 #[derive(Clone, Copy, Debug)]
-#[expect(dead_code, reason = "rate limits read the rest")]
 pub(crate) struct Done {
     /// Tokens, if the provider counted them.
     pub(crate) usage: Option<Usage>,
@@ -122,9 +140,23 @@ pub(crate) struct Pass {
     ticket: Option<Ticket>,
     /// How long a stream took to begin.
     began: Option<Duration>,
+    /// What it takes of the rate limits. Boxed, since most providers have none.
+    share: Option<Box<Share>>,
 }
 
 impl Pass {
+    /// How long it was waited for.
+    pub(crate) fn waited(&self) -> Duration {
+        self.share.as_ref().map_or(Duration::ZERO, |share| share.waited())
+    }
+
+    /// What stands at the head of the provider's answer, whatever its status.
+    pub(crate) fn note_headers(&self, headers: &[(String, String)]) {
+        if let Some(share) = &self.share {
+            share.told(headers::nothing_left(headers));
+        }
+    }
+
     /// Asks once more before the attempt is sent: a circuit may have opened while it waited for a worker.
     ///
     /// # Errors
@@ -145,6 +177,9 @@ impl Pass {
 
     /// The attempt is over, and that is how.
     pub(crate) fn end(mut self, result: Result<&Done, &Error>) {
+        if let Some(share) = self.share.take() {
+            share.end(result.map(|done| done.usage));
+        }
         let blame = result.err().map_or(Blame::Nobody, |error| judge(error).blame);
         let breaker = &self.gate.breaker;
         if let Some(ticket) = self.ticket.take() {

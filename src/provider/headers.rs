@@ -68,6 +68,18 @@ pub(super) fn rate_limit(headers: &[(String, String)]) -> Option<f64> {
     Some(limit / refill.and_then(near).unwrap_or(reset))
 }
 
+/// For how long a provider says that nothing is left of one of its limits, of requests or of tokens; none if it says no such
+/// thing.
+pub(super) fn nothing_left(headers: &[(String, String)]) -> Option<Duration> {
+    let limits = || headers.iter().filter_map(|(name, value)| Some((name.strip_prefix("x-ratelimit-")?, value.trim())));
+    let resets = |what: &str| limits().find(|(name, _)| name.strip_prefix("reset-") == Some(what));
+    let spent = limits().filter_map(|(name, value)| {
+        let what = name.strip_prefix("remaining-").filter(|_| value.parse::<f64>().is_ok_and(|left| left <= 0.0))?;
+        Duration::try_from_secs_f64(time_until(resets(what)?.1)?).ok()
+    });
+    spent.max()
+}
+
 /// The seconds of a time like `6m0s`, `17ms` or `2m59.56s`; a bare number is of seconds.
 fn time_until(text: &str) -> Option<f64> {
     if let Ok(seconds) = text.parse::<f64>() {
@@ -131,6 +143,25 @@ mod tests {
             assert_eq!(rate(nothing), None, "{nothing:?}");
         }
         assert_eq!(rate(&[("limit", "5"), ("reset", "tomorrow")]), None);
+    }
+
+    #[test]
+    fn what_is_used_up_is_told_with_the_time_until_it_comes_back() {
+        let left = |pairs: &[(&str, &str)]| {
+            let headers: Vec<_> = pairs.iter().map(|(n, v)| (format!("x-ratelimit-{n}"), (*v).to_owned())).collect();
+            nothing_left(&headers)
+        };
+        let (requests, tokens) = (("remaining-requests", "0"), ("remaining-tokens", "0"));
+        assert_eq!(left(&[requests, ("reset-requests", "1m2s")]), Some(Duration::from_secs(62)));
+        assert_eq!(left(&[tokens, ("reset-tokens", "250ms")]), Some(Duration::from_millis(250)));
+        let both = [requests, tokens, ("reset-requests", "1s"), ("reset-tokens", "2")];
+        assert_eq!(left(&both), Some(Duration::from_secs(2)), "the later of the two");
+        assert_eq!(left(&[("remaining-requests", "1"), ("reset-requests", "1s"), ("reset-tokens", "2s")]), None);
+        for unknown in
+            [&[requests][..], &[requests, ("reset-tokens", "1s")], &[requests, ("reset-requests", "soon")], &[]]
+        {
+            assert_eq!(left(unknown), None, "{unknown:?}");
+        }
     }
 
     #[test]

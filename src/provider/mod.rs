@@ -17,6 +17,7 @@ mod gate;
 mod headers;
 mod health;
 mod job;
+mod limits;
 mod plan;
 mod pool;
 mod relay;
@@ -44,6 +45,7 @@ pub(crate) use gate::KeyReady;
 pub(crate) use health::CHECK_TIMEOUT;
 pub use health::{Checks, HealthState, HealthStats};
 pub use job::{Job, Progress, Reached, ReplyChannel};
+pub use limits::HeldBack;
 pub use plan::{Plan, PlanError, RetryStrategy};
 pub(crate) use pool::cancelled;
 pub use pool::{PoolPhase, PoolSettings, StartupTimes};
@@ -203,14 +205,17 @@ impl Provider {
                 return Outcome { result: Err(error.with_provider(self.name())), timing, sink };
             }
         };
-        match self.pool.submit(call, model, pass, progress, sink) {
+        let waited = pass.waited();
+        let mut outcome = match self.pool.submit(call, model, pass, progress, sink) {
             Ok(ticket) => {
                 let Waited { result, timing, sink } =
                     ticket.wait(&call.cancel, call.deadline, call.fields.stream, has_sink);
                 Outcome { result, timing, sink }
             }
             Err(Refused { error, sink, timing }) => Outcome { result: Err(error), timing, sink },
-        }
+        };
+        outcome.timing.queue += waited;
+        outcome
     }
 
     /// When a failed attempt here is made again.
@@ -280,6 +285,7 @@ impl Provider {
     /// Ends providers but for their threads: cuts what still runs, answers what still waits.
     pub fn halt_all(providers: &[Arc<Self>]) -> Vec<Halt> {
         let pools: Vec<_> = providers.iter().map(|provider| &provider.pool).collect();
+        pools.iter().for_each(|pool| pool.shared().gate.close());
         let halted = Pool::halt_all(&pools);
         pools.iter().for_each(|pool| pool.shared().attempt.transport.retire());
         halted.into_iter().map(Halt).collect()

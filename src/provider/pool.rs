@@ -22,13 +22,14 @@ use super::figures::{Entry, Figures, Unserved};
 use super::gate::{Gate, Pass};
 use super::health::{Checks, Health};
 use super::job::{Job, Payload, Progress};
+use super::limits::Limits;
 use super::plan::BUFFER_FACTOR;
 use super::roster::Roster;
 use super::staffing::{Crew, Staffing};
 use super::stock::Stock;
 use super::ticket::Ticket;
 use super::{ending, health, supervisor};
-use crate::config::{Breaker, Optimization, Policy, Scaling, Sizing};
+use crate::config::{Breaker, Optimization, Policy, RateLimit, RateLimits, Scaling, Sizing};
 use crate::error::{Code, Error};
 use crate::events::Events;
 use crate::metrics::{Drain, DrainRate, retry_after};
@@ -89,6 +90,10 @@ pub struct PoolSettings {
     pub wait_timeout: Duration,
     /// The share of takes that look at the batch lane first.
     pub batch_share: f64,
+    /// What its provider may be asked for in a minute.
+    pub rate_limit: RateLimits,
+    /// The same for each of its keys.
+    pub key_limits: Vec<RateLimit>,
     /// How long the pool's own locks are waited for.
     pub locks: LockTimes,
     /// When the provider is given a rest.
@@ -113,6 +118,8 @@ impl PoolSettings {
             policy: Policy::Block,
             wait_timeout: Duration::from_secs(5),
             batch_share: 0.125,
+            rate_limit: RateLimits::default(),
+            key_limits: Vec::new(),
             locks: LockTimes::DEFAULT,
             breaker: Breaker::default(),
             checks: Checks::NEVER,
@@ -220,6 +227,7 @@ impl Pool {
         let (places, deepest, most) = places_of(&settings);
         let permits = Permits::new(places);
         let figures = Arc::new(Figures::following(before.map(|before| &*before.figures)));
+        let limits = Limits::new(&settings.rate_limit, &settings.key_limits, places, begun);
         let staffing = Staffing::new(&settings, Arc::clone(&figures), permits.clone(), events.clone());
         let shared = Arc::new(Shared {
             lanes: Lanes::new(deepest, settings.batch_share),
@@ -227,6 +235,7 @@ impl Pool {
             gate: Arc::new(Gate::new(
                 &settings.name,
                 &settings.breaker,
+                limits,
                 events.clone(),
                 Arc::clone(&figures),
                 before.map(|before| &*before.gate),
@@ -357,6 +366,8 @@ impl Pool {
         };
         entry.accepted();
         let replies = shared.stock.replies.acquire();
+        let mut progress = progress.clone();
+        progress.spent.queue += pass.waited();
         let payload = Payload {
             pass,
             permit,
@@ -366,7 +377,7 @@ impl Pool {
             model: Arc::clone(model),
             submitted,
             wait_until,
-            progress: progress.clone(),
+            progress,
         };
         let job = shared.stock.jobs.acquire(|job| job.fill(call.priority, payload, sink));
         let pushed = shared.lanes.push(Joint::clone(&job));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::face::WorkerState;
+use super::limits::HeldBack;
 use super::pool::Pool;
 
 /// A pool at one moment.
@@ -20,6 +21,8 @@ pub struct PoolVitals {
     pub wait_timeout: Duration,
     /// How long the job that a worker would take next has waited; `None` if none does.
     pub queue_head: Option<Duration>,
+    /// What its rate limits hold back, if they have held anything back lately.
+    pub held_back: Option<HeldBack>,
 }
 
 /// A job that a worker is at.
@@ -52,6 +55,7 @@ pub(super) fn take(pool: &Pool, now: Instant) -> PoolVitals {
         idle: pool.shared().lanes.idle(),
         wait_timeout: settings.wait_timeout,
         queue_head: queue_head(pool, now),
+        held_back: pool.shared().gate.held_back(now),
     }
 }
 

@@ -99,6 +99,8 @@ pub mod classes {
         KEYS = leaf("provider.keys");
         /// A provider's retries that are left.
         RETRY_BUDGET = leaf("provider.retry_budget");
+        /// A provider's rate limits, and who has a share of them.
+        LIMITS = leaf("provider.limits");
         /// Admission: places taken, and who waits for one.
         PERMITS = leaf("queue.permits");
         /// The workers that wait for a job.

@@ -82,6 +82,9 @@ fn check_upstream(headers: &[(String, String)]) -> Vec<(String, String)> {
     if let Some(rate) = headers::rate_limit(&lower) {
         assert!(rate > 0.0 && !rate.is_nan(), "a rate of {rate}");
     }
+    if headers::nothing_left(&lower).is_some() {
+        assert!(lower.iter().any(|(name, _)| name.starts_with("x-ratelimit-remaining-")), "nobody said that nothing is left");
+    }
     let error = headers::with_upstream(Error::new(Code::UpstreamError, "x"), lower.clone(), &Mask::default());
     assert!(error.retry_after().is_none_or(|after| after <= Duration::from_secs(24 * 3600)));
     let passed = headers::for_client(lower, &Mask::default(), false);
