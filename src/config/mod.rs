@@ -39,8 +39,8 @@ pub use range::AddressRange;
 pub use scope::Scope;
 pub use tls::{LoadedTls, Tls, TlsVersion};
 pub use types::{
-    Client, GatewayKey, Key, Kind, Locks, Network, Optimization, Policy, Pools, Provider, Queue, Retries, Scaling,
-    Server, Sizing, StreamGarbage, ThreadLimits,
+    Client, GatewayKey, Key, KeyModels, Kind, Locks, Network, Optimization, Policy, Pools, Provider, Queue, Retries,
+    Scaling, Server, Sizing, StreamGarbage, ThreadLimits,
 };
 
 use crate::secret::Secret;
