@@ -16,7 +16,6 @@ use super::server::required_value;
 use super::types::{
     Client, Key, KeyModels, Kind, Network, Optimization, Policy, Provider, Queue, Retries, Scaling, Sizing,
     StreamGarbage, ThreadLimits,
-    ThreadLimits,
 };
 use crate::secret::REDACTED;
 use crate::time::Backoff;
@@ -177,7 +176,8 @@ fn keys(s: &mut Section<'_>, built_in: Option<&WellKnown>) -> Vec<Key> {
         let keys: Vec<_> = keys.into_iter().flatten().take(MOST_KEYS).collect();
         for (index, key) in keys.iter().enumerate() {
             if keys[..index].iter().any(|other| other.name == key.name) {
-                let message = format!("two keys have the name {:?}; names tell them apart in logs and figures", key.name);
+                let message =
+                    format!("two keys have the name {:?}; names tell them apart in logs and figures", key.name);
                 s.problem("keys", message);
             }
             // Nothing goes wrong by it, but one 429 would cool half of what is one key, and the other half would ask again.

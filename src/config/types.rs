@@ -1,5 +1,6 @@
 //! The resolved configuration: every value in force, in types that cannot be wrong.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -309,6 +310,15 @@ impl KeyModels {
             Self::Only(models) => models.iter().any(|known| known == model),
         }
     }
+
+    /// Those that are named.
+    #[must_use]
+    pub fn named(&self) -> &[String] {
+        match self {
+            Self::Any => &[],
+            Self::Only(models) => models,
+        }
+    }
 }
 
 /// A header's value that is shorter is no secret but a word, such as a team's name, and words stand in errors.
@@ -339,17 +349,10 @@ impl Provider {
     /// without those that there is no key for.
     #[must_use]
     pub fn known_models<'a>(&'a self, built_in: &'a [&'a str]) -> Vec<&'a str> {
-        let named = self.keys.iter().flat_map(|key| match &key.models {
-            KeyModels::Any => &[][..],
-            KeyModels::Only(models) => models,
-        });
-        let mut models: Vec<_> = built_in.iter().copied().filter(|model| self.has_key_for(model)).collect();
-        for model in named {
-            if !models.contains(&model.as_str()) {
-                models.push(model);
-            }
-        }
-        models
+        let named = self.keys.iter().flat_map(|key| key.models.named());
+        let built_in = built_in.iter().copied().filter(|model| self.has_key_for(model));
+        let mut seen = HashSet::new();
+        built_in.chain(named.map(String::as_str)).filter(|model| seen.insert(*model)).collect()
     }
 }
 

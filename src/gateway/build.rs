@@ -18,9 +18,9 @@ use super::{Gateway, Inner, Phase};
 use crate::config::{self, Config, ConfigError, Kind, Sizing};
 use crate::events::Events;
 use crate::http::Certificates;
-use crate::provider::{AttemptSettings, Paths, PoolSettings, Provider, Stock};
+use crate::provider::{AttemptSettings, KeySettings, Paths, PoolSettings, Provider, Stock};
 use crate::queue::ByteBudget;
-use crate::secret::Mask;
+use crate::secret::{Mask, Secret};
 use crate::sync::locks::classes;
 use crate::sync::threads::SpawnError;
 use crate::sync::{LockTimes, Slot, Threads, limits};
@@ -148,11 +148,9 @@ impl Builder {
                 None => transport_of(settings, &sim, &resolver)?,
             };
             let resources = now().saturating_duration_since(begun);
-            let key_name = settings.key.as_ref().map(|key| key.name.clone());
             let provider = Provider::start(
                 pool_settings(settings, config.locks.times),
                 attempt_settings(settings),
-                key_name,
                 transport,
                 &threads,
                 events.clone(),
@@ -242,11 +240,16 @@ fn pool_settings(provider: &config::Provider, locks: LockTimes) -> PoolSettings 
 
 fn attempt_settings(provider: &config::Provider) -> AttemptSettings {
     let network = &provider.network;
-    let key = provider.key.as_ref().map(|key| &key.value);
-    let bearer = key.map(|key| ("authorization".to_owned(), format!("Bearer {}", key.expose())));
+    let key = |key: &config::Key| KeySettings {
+        name: key.name.clone(),
+        weight: key.weight,
+        models: key.models.clone(),
+        header: ("authorization", Secret::new(format!("Bearer {}", key.value.expose()))),
+    };
     AttemptSettings {
         paths: Paths::under(network.api_prefix),
-        headers: bearer.into_iter().chain(network.extra_headers.iter().cloned()).collect(),
+        headers: network.extra_headers.clone(),
+        keys: provider.keys.iter().map(key).collect(),
         mask: Mask::of(provider.secrets()),
         request_timeout: network.request_timeout,
         connect_timeout: network.connect_timeout,

@@ -49,8 +49,6 @@ pub(crate) struct Figures {
     pub(crate) tokens_in: Counter,
     pub(crate) tokens_out: Counter,
 
-    pub(crate) key_used: Counter,
-    pub(crate) key_failed: Counter,
     pub(crate) garbage_events: Counter,
 
     /// Requests a second that the provider takes, by its own word.

@@ -11,20 +11,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::classify::{Blame, judge};
+use super::keys::{COOLING, Held, Keys, Outlook, Verdict};
 use crate::error::Error;
 use crate::metrics::Counter;
 use crate::model::{Call, Usage};
-use crate::sync::locks::{Leaf, classes};
-use crate::time::{Deadline, now};
+use crate::time::Deadline;
 
-/// How long a key rests after a 429 that says nothing of it.
-const COOLING: Duration = Duration::from_secs(5);
+/// The headers of a client that say whose account within a key's pays: a provider that refuses them refuses no key.
+const ACCOUNTS: [&str; 2] = ["openai-organization", "openai-project"];
 
 /// One provider's gate.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    /// Until when its key rests.
-    rests_until: Leaf<Option<Instant>>,
+    pub(crate) keys: Arc<Keys>,
     /// Attempts that were asked for.
     pub(crate) entered: Counter,
 }
@@ -33,7 +32,6 @@ pub(crate) struct Gate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyReady {
     /// At once, with another one.
-    #[expect(dead_code, reason = "a ring of keys says so")]
     Now,
     /// After so long.
     In(Duration),
@@ -42,30 +40,45 @@ pub(crate) enum KeyReady {
 }
 
 impl Gate {
-    pub(crate) fn new() -> Self {
-        Self { rests_until: Leaf::new(&classes::KEYS, None), entered: Counter::new() }
+    pub(crate) fn new(keys: Arc<Keys>) -> Self {
+        Self { keys, entered: Counter::new() }
     }
 
     /// Asks for leave to make one attempt, and waits for it until `until` where it is to be waited for.
     ///
     /// # Errors
     /// Why there is none.
-    #[expect(clippy::unnecessary_wraps, reason = "breaker, key ring and rate limits refuse here")]
-    pub(crate) fn enter(self: &Arc<Self>, _call: &Call, _model: &Arc<str>, _until: Deadline) -> Result<Pass, Error> {
+    pub(crate) fn enter(&self, call: &Call, model: &Arc<str>, _until: Deadline) -> Result<Pass, Error> {
         self.entered.inc();
-        Ok(Pass { gate: Arc::clone(self) })
+        let key = self.keys.take(model)?;
+        Ok(Pass { key, names_account: names_account(call) })
     }
 
-    /// When `model` can be asked with a key again, after a failure that was a key's.
-    pub(crate) fn key_ready(&self, blame: Blame, _model: &str, now: Instant) -> KeyReady {
-        match blame {
-            Blame::KeyCools(_) => {
-                let until = *self.rests_until.lock();
-                KeyReady::In(until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now)))
-            }
+    /// When `model` can be asked with a key again, after a failure of `call` that was a key's.
+    pub(crate) fn key_ready(&self, call: &Call, blame: Blame, model: &str, now: Instant) -> KeyReady {
+        // Whether the key that failed rests now, so that whichever can go is another one.
+        let rests = match blame {
+            Blame::KeyCools(told) => told != Some(Duration::ZERO),
+            Blame::KeyRefused | Blame::KeyRefusedForModel => !names_account(call),
+            Blame::Nobody | Blame::Provider | Blame::Model => false,
+        };
+        match (self.keys.outlook(model, now), blame) {
+            (Outlook::Ready(ready), _) if ready > usize::from(!rests) => KeyReady::Now,
+            (Outlook::Ready(_) | Outlook::NoKeys, Blame::KeyCools(told)) => KeyReady::In(told.unwrap_or(COOLING)),
+            (Outlook::Cooling(after), _) => KeyReady::In(after),
             _ => KeyReady::Never,
         }
     }
+
+    /// What `call` is told if it ends by `error`: a refusal of the gateway's key is no answer to its caller.
+    pub(crate) fn told(&self, call: &Call, error: Error, model: &str, now: Instant) -> Error {
+        let refused = matches!(judge(&error).blame, Blame::KeyRefused | Blame::KeyRefusedForModel);
+        if refused && !names_account(call) { self.keys.refused(model, error, now) } else { error }
+    }
+}
+
+fn names_account(call: &Call) -> bool {
+    call.headers.iter().any(|(name, _)| ACCOUNTS.contains(name))
 }
 
 /// What an attempt that succeeded came to.
@@ -81,15 +94,32 @@ pub(crate) struct Done {
 /// Leave to make one attempt.
 #[derive(Debug)]
 pub(crate) struct Pass {
-    gate: Arc<Gate>,
+    key: Option<Held>,
+    names_account: bool,
 }
 
 impl Pass {
+    /// The header that carries the attempt's key; counts that it is sent.
+    pub(crate) fn send_key(&self) -> Option<(&'static str, &str)> {
+        self.key.as_ref().and_then(Held::send)
+    }
+
     /// The attempt is over, and that is how.
     pub(crate) fn end(self, result: Result<&Done, &Error>) {
-        let Err(error) = result else { return };
-        if let Blame::KeyCools(told) = judge(error).blame {
-            *self.gate.rests_until.lock() = Some(now() + told.unwrap_or(COOLING));
-        }
+        let Some(key) = self.key else { return };
+        let Err(error) = result else { return key.end(Verdict::Taken, false) };
+        let status = error.upstream_answer().map(|answer| answer.status);
+        let verdict = match judge(error).blame {
+            Blame::KeyCools(told) => Verdict::Cools(told),
+            Blame::KeyRefused | Blame::KeyRefusedForModel if self.names_account => Verdict::Nothing,
+            Blame::KeyRefused => Verdict::Refused,
+            Blame::KeyRefusedForModel => Verdict::RefusedForModel,
+            // Whoever finds fault with the request has looked at its key before.
+            _ => match status {
+                Some(400..=499) if !matches!(status, Some(401 | 403 | 407 | 408)) => Verdict::Taken,
+                _ => Verdict::Nothing,
+            },
+        };
+        key.end(verdict, matches!(status, Some(401 | 403 | 429)));
     }
 }

@@ -15,6 +15,7 @@ mod figures;
 mod gate;
 mod headers;
 mod job;
+mod keys;
 mod plan;
 mod pool;
 mod relay;
@@ -39,6 +40,7 @@ pub use ending::PoolEnd;
 pub use face::{WorkerRow, WorkerState};
 pub(crate) use gate::KeyReady;
 pub use job::{Job, Progress, Reached, ReplyChannel};
+pub use keys::KeySettings;
 pub use plan::{Plan, PlanError, RetryStrategy};
 pub(crate) use pool::cancelled;
 pub use pool::{PoolPhase, PoolSettings, StartupTimes};
@@ -70,7 +72,6 @@ use ticket::Waited;
 pub struct Provider {
     pool: Pool,
     budget: RetryBudget,
-    key_name: Option<String>,
 }
 
 /// How an attempt ended for the one who waited.
@@ -105,7 +106,6 @@ impl Provider {
     pub fn start(
         pool: PoolSettings,
         attempt: AttemptSettings,
-        key_name: Option<String>,
         transport: Arc<dyn Transport>,
         threads: &Threads,
         events: Events,
@@ -115,7 +115,7 @@ impl Provider {
     ) -> Result<Self, SpawnError> {
         let attempt = Attempt { settings: attempt, transport, bytes };
         let pool = Pool::start(pool, attempt, threads, events, stock, resources)?;
-        Ok(Self { pool, budget: RetryBudget::new(now()), key_name })
+        Ok(Self { pool, budget: RetryBudget::new(now()) })
     }
 
     /// The provider's name.
@@ -176,9 +176,14 @@ impl Provider {
         self.budget.take(now, shared.gate.entered.get().saturating_sub(retries))
     }
 
-    /// When `model` can be asked with a key again, after a failure that was a key's.
-    pub(crate) fn key_ready(&self, blame: Blame, model: &str, now: Instant) -> KeyReady {
-        self.pool.shared().gate.key_ready(blame, model, now)
+    /// When `model` can be asked with a key again, after a failure of `call` that was a key's.
+    pub(crate) fn key_ready(&self, call: &Call, blame: Blame, model: &str, now: Instant) -> KeyReady {
+        self.pool.shared().gate.key_ready(call, blame, model, now)
+    }
+
+    /// What `call` is told if it ends by `error`.
+    pub(crate) fn told(&self, call: &Call, error: Error, model: &str, now: Instant) -> Error {
+        self.pool.shared().gate.told(call, error, model, now)
     }
 
     /// Counts a retry.
@@ -213,6 +218,6 @@ impl Provider {
     /// The provider's part of `/stats`.
     #[must_use]
     pub fn stats(&self) -> ProviderStats {
-        snapshot::take(&self.pool, self.key_name.as_deref())
+        snapshot::take(&self.pool)
     }
 }

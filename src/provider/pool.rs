@@ -21,6 +21,7 @@ use super::face::{Face, WorkerState};
 use super::figures::{Entry, Figures, Unserved};
 use super::gate::{Gate, Pass};
 use super::job::{Job, Payload, Progress};
+use super::keys::Keys;
 use super::plan::BUFFER_FACTOR;
 use super::roster::Roster;
 use super::staffing::{Crew, Staffing};
@@ -206,13 +207,14 @@ impl Pool {
         let begun = now();
         let (places, deepest, most) = places_of(&settings);
         let (permits, figures) = (Permits::new(places), Arc::<Figures>::default());
+        let keys = Keys::new(&settings.name, &attempt.settings.keys, events.clone());
         let staffing = Staffing::new(&settings, Arc::clone(&figures), permits.clone(), events.clone());
         let shared = Arc::new(Shared {
             lanes: Lanes::new(deepest, settings.batch_share),
             permits,
             figures,
             attempt,
-            gate: Arc::new(Gate::new()),
+            gate: Arc::new(Gate::new(keys)),
             threads: threads.clone(),
             events,
             drain_rate: DrainRate::default(),

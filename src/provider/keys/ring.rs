@@ -10,8 +10,8 @@
 //! while, which doubles with each call that is refused again, one caller gets the key while all others go past it. Whoever gives
 //! that call up leaves its place to the next. Only that call's end counts: answers of calls that were sent before say nothing new.
 //!
-//! **Bounds** (I4). What rests is kept by model, for at most [`MOST_MODELS`] of them, none of whose names is longer than
-//! [`LONGEST_NAME`]: names are the clients' to choose where a key is for any model.
+//! **Bounds** (I4). What rests is kept by model, for at most [`MOST_MODELS`] of them, by at most [`LONGEST_NAME`] of each name:
+//! names are the clients' to choose where a key is for any model.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use crate::config::KeyModels;
 
 /// How long a key cools that a 429 says nothing about, by the interface's section 4.
-const COOLING: Duration = Duration::from_secs(5);
+pub(in crate::provider) const COOLING: Duration = Duration::from_secs(5);
 
 /// After how long a refused key is tried for the first time, and the most that doubling makes of it.
 const FIRST_TRY: Duration = Duration::from_secs(5);
@@ -31,7 +31,7 @@ const MOST_MODELS: usize = 128;
 /// How often rests that are over are forgotten.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 
-/// The longest name of a model of which that is known, in bytes.
+/// By how much of a model's name that is known, in bytes. Names that begin alike for that long rest alike.
 const LONGEST_NAME: usize = 256;
 
 /// What the ring needs to know of a key.
@@ -49,6 +49,18 @@ pub(super) struct Spec {
 pub(super) struct Turn {
     pub(super) key: usize,
     tries: Option<Tries>,
+}
+
+impl Turn {
+    /// A turn of a key in a ring where every key is ready, which needs no count where there is one key.
+    pub(super) fn of(key: usize) -> Self {
+        Self { key, tries: None }
+    }
+
+    /// Whether it tries nothing, so that it need not be settled where it says nothing.
+    pub(super) fn is_plain(&self) -> bool {
+        self.tries.is_none()
+    }
 }
 
 /// What a turn is the one try of.
@@ -73,7 +85,7 @@ pub(super) enum NoTurn {
 
 /// What an attempt says of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(in crate::provider) enum Verdict {
     /// The provider took it.
     Taken,
     /// It was used too much for this model, and comes back after that long, if the provider said.
@@ -169,12 +181,12 @@ enum Standing {
 /// The keys of one provider.
 #[derive(Debug)]
 pub(super) struct Ring {
-    /// Who takes turns for the models that some key names.
-    named: BTreeMap<String, Vec<Member>>,
-    /// Who takes turns for any other.
-    others: Vec<Member>,
-    /// Who takes turns where no model is named: as for any other, or everybody where no key is for any model.
-    unnamed: Option<Vec<Member>>,
+    /// Those who take turns, each group for its own models.
+    groups: Vec<Vec<Member>>,
+    /// The groups of the models that some key names.
+    named: BTreeMap<String, usize>,
+    /// The group where no model is named: that of any other model, or everybody where no key is for any.
+    unnamed: usize,
     /// The refusal of each key that is dead.
     dead: Vec<Option<Refusal>>,
     /// By model, why each key rests for it.
@@ -185,6 +197,9 @@ pub(super) struct Ring {
 
 /// Why each key rests for a model.
 type Rests = Vec<Option<Rest>>;
+
+/// The group of the models that no key names.
+const OTHERS: usize = 0;
 
 /// Those of `keys` that take turns: without those that have no share, unless none has one.
 fn members<'a>(keys: impl Iterator<Item = (usize, &'a Spec)>) -> Vec<Member> {
@@ -203,17 +218,20 @@ impl Ring {
         let all = || specs.iter().enumerate();
         let mut holders = BTreeMap::<&String, Vec<usize>>::new();
         for (key, spec) in all() {
-            if let KeyModels::Only(models) = &spec.models {
-                models.iter().for_each(|model| holders.entry(model).or_default().push(key));
-            }
+            spec.models.named().iter().for_each(|model| holders.entry(model).or_default().push(key));
         }
         let any = |spec: &Spec| spec.models == KeyModels::Any;
         let takes = |keys: &[usize]| members(all().filter(|(key, spec)| any(spec) || keys.contains(key)));
-        let named = holders.into_iter().map(|(model, keys)| (model.clone(), takes(&keys))).collect();
-        let others = members(all().filter(|(_, spec)| any(spec)));
-        let unnamed = others.is_empty().then(|| members(all()));
+        let mut groups = vec![members(all().filter(|(_, spec)| any(spec)))];
+        let unnamed = if groups[OTHERS].is_empty() { 1 } else { OTHERS };
+        groups.extend((unnamed != OTHERS).then(|| members(all())));
+        let mut named = BTreeMap::new();
+        for (model, keys) in holders {
+            named.insert(model.clone(), groups.len());
+            groups.push(takes(&keys));
+        }
         let dead = specs.iter().map(|_| None).collect();
-        Self { named, others, unnamed, dead, resting: BTreeMap::new(), tidy: None }
+        Self { groups, named, unnamed, dead, resting: BTreeMap::new(), tidy: None }
     }
 
     /// Whether every key is ready for every model.
@@ -229,15 +247,9 @@ impl Ring {
         if self.tidy.is_some_and(|due| due <= now) {
             self.tidy(now);
         }
-        let members = match self.named.get_mut(model) {
-            Some(members) => members,
-            None if model.is_empty() => self.unnamed.as_mut().unwrap_or(&mut self.others),
-            None => &mut self.others,
-        };
-        if members.is_empty() {
-            return Err(NoTurn::NoKey);
-        }
-        let mut resting = self.resting.get_mut(model);
+        let group = self.group(model);
+        let members = &mut self.groups[group];
+        let mut resting = self.resting.get_mut(remembered(model));
         let standing = |key: usize| standing(self.dead[key].as_ref(), rest_of(resting.as_deref(), key), now);
         let due = members.iter().find_map(|member| match standing(member.key) {
             Standing::Due(tries) => Some((member.key, tries)),
@@ -253,27 +265,43 @@ impl Ring {
             }
             return Ok(Turn { key, tries: Some(tries) });
         }
-        let (mut sum, mut most, mut first) = (0.0, None::<&mut Member>, None::<Instant>);
-        for member in members {
-            match standing(member.key) {
-                Standing::Ready => {
-                    member.gained += member.share;
-                    sum += member.share;
-                    if most.as_ref().is_none_or(|most| member.gained > most.gained) {
-                        most = Some(member);
-                    }
-                }
-                Standing::Cools(until) => first = Some(first.map_or(until, |first| first.min(until))),
-                Standing::Due(_) | Standing::Refused => {}
+        let (mut sum, mut most) = (0.0, None::<&mut Member>);
+        for member in members.iter_mut().filter(|member| matches!(standing(member.key), Standing::Ready)) {
+            member.gained += member.share;
+            sum += member.share;
+            if most.as_ref().is_none_or(|most| member.gained > most.gained) {
+                most = Some(member);
             }
         }
-        match (most, first) {
-            (Some(member), _) => {
+        match most {
+            Some(member) => {
                 member.gained -= sum;
-                Ok(Turn { key: member.key, tries: None })
+                Ok(Turn::of(member.key))
             }
-            (None, Some(first)) => Err(NoTurn::Cooling(first)),
-            (None, None) => Err(NoTurn::Refused),
+            None => self.outlook(model, now).and(Err(NoTurn::Refused)),
+        }
+    }
+
+    /// How many keys can go for `model`.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) fn outlook(&self, model: &str, now: Instant) -> Result<usize, NoTurn> {
+        let members = &self.groups[self.group(model)];
+        let resting = self.resting.get(remembered(model));
+        let (mut ready, mut first) = (0, None::<Instant>);
+        for member in members {
+            match standing(self.dead[member.key].as_ref(), rest_of(resting, member.key), now) {
+                Standing::Ready | Standing::Due(_) => ready += 1,
+                Standing::Cools(until) => first = Some(first.map_or(until, |first| first.min(until))),
+                Standing::Refused => {}
+            }
+        }
+        match first {
+            _ if members.is_empty() => Err(NoTurn::NoKey),
+            _ if ready > 0 => Ok(ready),
+            Some(first) => Err(NoTurn::Cooling(first)),
+            None => Err(NoTurn::Refused),
         }
     }
 
@@ -316,11 +344,18 @@ impl Ring {
         match tries {
             Some(Tries::Key) => self.dead[key].iter_mut().for_each(|refusal| refusal.tried = false),
             Some(Tries::Model) => {
-                refusal_of(self.resting.get_mut(model), key).into_iter().for_each(|refusal| refusal.tried = false);
+                refusal_of(self.resting.get_mut(remembered(model)), key)
+                    .into_iter()
+                    .for_each(|refusal| refusal.tried = false);
             }
             None => {}
         }
         died.or(revived)
+    }
+
+    /// Whether the provider refuses a key.
+    pub(super) fn is_dead(&self, key: usize) -> bool {
+        self.dead[key].is_some()
     }
 
     /// How a key stands.
@@ -336,6 +371,15 @@ impl Ring {
             None => "cooling",
         };
         View { state, resting }
+    }
+
+    /// The group of those who take turns for `model`.
+    fn group(&self, model: &str) -> usize {
+        match self.named.get(model) {
+            Some(group) => *group,
+            None if model.is_empty() => self.unnamed,
+            None => OTHERS,
+        }
     }
 
     /// Cools a key for a model. The provider's word makes it longer, never shorter; without a word, an answer to what was
@@ -364,6 +408,7 @@ impl Ring {
     }
 
     fn forget(&mut self, key: usize, model: &str) {
+        let model = remembered(model);
         if let Some(resting) = self.resting.get_mut(model) {
             resting[key] = None;
             if resting.iter().all(Option::is_none) {
@@ -375,9 +420,7 @@ impl Ring {
     /// Where it stands why a key rests for `model`. Where there are too many models, the one gives way whose rests are over
     /// first.
     fn rest_for(&mut self, key: usize, model: &str, now: Instant) -> Option<&mut Option<Rest>> {
-        if model.len() > LONGEST_NAME {
-            return None;
-        }
+        let model = remembered(model);
         if !self.resting.contains_key(model) {
             self.tidy(now);
             if self.resting.len() >= MOST_MODELS {
@@ -398,6 +441,12 @@ impl Ring {
         self.resting.retain(|_, rests| rests.iter().any(Option::is_some));
         self.tidy = Some(now + TIDY_EVERY);
     }
+}
+
+/// What is remembered of a model's name.
+fn remembered(model: &str) -> &str {
+    let end = (0..=LONGEST_NAME.min(model.len())).rev().find(|end| model.is_char_boundary(*end));
+    &model[..end.unwrap_or_default()]
 }
 
 fn standing(dead: Option<&Refusal>, rest: Option<&Rest>, now: Instant) -> Standing {

@@ -97,7 +97,7 @@ fn a_429_cools_its_key_for_that_model_by_its_word_else_for_five_seconds() {
         assert_eq!(ring.view(1, start).state, "ready");
         let just_before = start + until - Duration::from_nanos(1);
         assert_eq!(turns(&mut ring, "m", 3, just_before), [1, 1, 1]);
-        assert_eq!(turns(&mut ring, "n", 2, just_before), [0, 1], "limits are a model's own");
+        assert_eq!(turns(&mut ring, "n", 2, just_before), [1, 0], "limits are a model's own");
         assert_eq!(turns(&mut ring, "m", 4, start + until), [1, 0, 1, 0], "it comes back without a burst");
         let view = ring.view(0, start + until);
         assert_eq!((view.state, view.resting.len()), ("ready", 0));
@@ -163,7 +163,7 @@ fn a_refused_key_is_dead_and_tried_again_by_one_call_at_a_time() {
     }
     assert_eq!(end(&mut ring, "m", Verdict::Taken, at), (0, Some(Change::Revived)));
     assert!(ring.is_calm());
-    assert_eq!(end(&mut ring, "m", Verdict::Taken, at).0, 0, "it takes its turns again");
+    assert_eq!(turns(&mut ring, "m", 4, at), [1, 0, 1, 0], "it takes its turns again");
 }
 
 #[test]
@@ -245,8 +245,13 @@ fn no_stream_of_names_fills_the_memory() {
     let kept = ring.view(0, start).resting.len() + ring.view(1, start).resting.len();
     assert_eq!(kept, MOST_MODELS);
     assert!(ring.resting.contains_key(&format!("m{}", 10 * MOST_MODELS - 1)), "who rests longest is remembered");
-    end(&mut ring, &"m".repeat(LONGEST_NAME + 1), Verdict::Cools(None), start);
-    assert!(ring.resting.keys().all(|model| model.len() <= LONGEST_NAME));
+    for long in ["m".repeat(10 * LONGEST_NAME), "é".repeat(LONGEST_NAME)] {
+        let last = secs(9999);
+        let mut ring = Ring::new(&[any(1.0)]);
+        end(&mut ring, &long, Verdict::Cools(Some(last)), start);
+        assert!(ring.resting.keys().all(|model| model.len() <= LONGEST_NAME));
+        assert_eq!(refused(&mut ring, &long, start), NoTurn::Cooling(start + last));
+    }
 }
 
 /// What happens to a ring.
@@ -334,6 +339,10 @@ impl Naive {
             }
             Verdict::RefusedForModel => {
                 let new = Self::refuse(self.barred.get_mut(&place), of_model, now);
+                // Why it rests is one thing, and this is the later word.
+                if new.is_some() {
+                    self.cool.remove(&place);
+                }
                 self.barred.extend(new.map(|written| (place.clone(), written)));
             }
             Verdict::Cools(after) if !self.barred.contains_key(&place) => {

@@ -1,0 +1,268 @@
+//! A provider's keys: whose turn it is, as what each is sent, and what is told of them.
+//!
+//! **Protocol.** [`Keys::take`] gives the key of one attempt as a [`Held`], which travels with the attempt. [`Held::end`] says
+//! what became of it; one that is dropped instead says nothing of its key, and leaves the next caller what it was to try.
+//! What the turns are and how long keys rest stands in `ring`, which is pure; here are its lock, its clock and its words.
+//!
+//! **Cost.** An only key that does not rest takes neither lock nor clock. Several take one short leaf lock and one look at the
+//! clock for each attempt, and none at its end unless something is to be said.
+//!
+//! **Invariants.** I2: a `Held` is a guard. I4: see `ring`. I6: the one lock is a leaf; events are told after it. I10: a key's
+//! value stands in its header alone, as a secret.
+
+mod ring;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::snapshot::KeyStats;
+use crate::config::{KeyModels, nearest};
+use crate::error::{Code, Error};
+use crate::events::Events;
+use crate::metrics::Counter;
+use crate::secret::Secret;
+use crate::sync::locks::{Leaf, classes};
+use crate::time::now;
+pub(super) use ring::{COOLING, Verdict};
+use ring::{Change, NoTurn, Ring, Spec, Turn};
+
+/// The most of a model's name that an error shows, in characters.
+const SHOWN: usize = 120;
+
+/// The kind of the alert on a key that the provider refuses.
+const DEAD: &str = "key_dead";
+
+/// A key of a provider.
+#[derive(Clone, Debug)]
+pub struct KeySettings {
+    /// Names it in logs and figures.
+    pub name: String,
+    /// Its share among the keys of a model; one without gets nothing as long as another has one.
+    pub weight: f64,
+    /// The models that it is for.
+    pub models: KeyModels,
+    /// The header that carries it: name in lower case, and value.
+    pub header: (&'static str, Secret),
+}
+
+/// One provider's keys.
+pub(crate) struct Keys {
+    provider: Arc<str>,
+    keys: Vec<Key>,
+    ring: Leaf<Ring>,
+    /// Whether every key was ready for every model when the ring was last let go of.
+    calm: AtomicBool,
+    events: Events,
+}
+
+struct Key {
+    settings: KeySettings,
+    used: Counter,
+    failed: Counter,
+}
+
+impl Keys {
+    /// The keys of `provider`, all of them ready.
+    pub(crate) fn new(provider: &Arc<str>, keys: &[KeySettings], events: Events) -> Arc<Self> {
+        let spec = |key: &KeySettings| Spec { weight: key.weight, models: key.models.clone() };
+        let specs: Vec<_> = keys.iter().map(spec).collect();
+        let key = |key: &KeySettings| Key { settings: key.clone(), used: Counter::new(), failed: Counter::new() };
+        Arc::new(Self {
+            provider: Arc::clone(provider),
+            keys: keys.iter().map(key).collect(),
+            ring: Leaf::new(&classes::KEYS, Ring::new(&specs)),
+            calm: AtomicBool::new(true),
+            events,
+        })
+    }
+
+    /// The key that the next attempt at `model` goes with; none where the provider asks for none.
+    ///
+    /// # Errors
+    /// [`Code::ModelNotFound`] if no key is for `model`, [`Code::RateLimited`] if those that are cool, and
+    /// [`Code::CredentialsExhausted`] if the provider refuses them.
+    pub(crate) fn take(self: &Arc<Self>, model: &Arc<str>) -> Result<Option<Held>, Error> {
+        let held = |turn| Some(Held { keys: Arc::clone(self), model: Arc::clone(model), turn: Some(turn) });
+        match self.keys.as_slice() {
+            [] => return Ok(None),
+            [only] if self.calm.load(Ordering::Relaxed) && (model.is_empty() || only.settings.models.has(model)) => {
+                return Ok(held(Turn::of(0)));
+            }
+            _ => {}
+        }
+        let now = now();
+        let turn = self.with_ring(|ring| ring.next(model, now));
+        turn.map(held).map_err(|why| self.refusal(why, model, now))
+    }
+
+    /// When the next key can go for `model`.
+    pub(crate) fn outlook(&self, model: &str, now: Instant) -> Outlook {
+        match self.ring.lock().outlook(model, now) {
+            Err(_) if self.keys.is_empty() => Outlook::NoKeys,
+            Ok(ready) => Outlook::Ready(ready),
+            Err(NoTurn::Cooling(until)) => Outlook::Cooling(until.saturating_duration_since(now)),
+            Err(NoTurn::NoKey | NoTurn::Refused) => Outlook::Refused,
+        }
+    }
+
+    /// What a request is told that ends because the provider refuses its keys, with `last` in the end: not that 401 or 403,
+    /// which its caller would take for an answer to a key of its own. Where there are no keys, it is.
+    pub(crate) fn refused(&self, model: &str, last: Error, now: Instant) -> Error {
+        let (status, words) = (last.status(), last.message());
+        let error = match self.outlook(model, now) {
+            Outlook::NoKeys => return last,
+            Outlook::Cooling(after) => {
+                let text = format!("the provider refused a key ({status}: {words}), and the others rest for a while");
+                Error::new(Code::RateLimited, text).with_retry_after(after)
+            }
+            Outlook::Ready(_) | Outlook::Refused => {
+                let text = format!("the provider refused every key that was tried; in the end {status}: {words}");
+                Error::new(Code::CredentialsExhausted, text)
+            }
+        };
+        error.with_provider(&self.provider).with_source(last)
+    }
+
+    /// `keys` in `/stats`.
+    pub(crate) fn stats(&self, now: Instant) -> Vec<KeyStats> {
+        let views: Vec<_> = {
+            let ring = self.ring.lock();
+            (0..self.keys.len()).map(|key| ring.view(key, now)).collect()
+        };
+        let row = |(key, view): (&Key, ring::View)| KeyStats {
+            name: key.settings.name.clone(),
+            weight: key.settings.weight,
+            state: view.state,
+            models: view.resting.into_iter().map(|(model, rest)| (model, millis(rest))).collect(),
+            used_total: key.used.get(),
+            failed_total: key.failed.get(),
+        };
+        self.keys.iter().zip(views).map(row).collect()
+    }
+
+    fn with_ring<T>(&self, act: impl FnOnce(&mut Ring) -> T) -> T {
+        let mut ring = self.ring.lock();
+        let out = act(&mut ring);
+        self.calm.store(ring.is_calm(), Ordering::Relaxed);
+        out
+    }
+
+    /// What there is to say of a key's new state.
+    fn tell(&self, key: &Key, change: Option<Change>) {
+        let subject = || format!("{}/{}", self.provider, key.settings.name);
+        match change {
+            Some(Change::Died) => {
+                let text = "the provider refuses the key; it is left out until a call that tries it is answered";
+                self.events.raise(DEAD, &subject(), text);
+            }
+            Some(Change::Revived) => self.events.clear(DEAD, &subject()),
+            None => {}
+        }
+    }
+
+    fn refusal(&self, why: NoTurn, model: &str, now: Instant) -> Error {
+        let shown: String = model.chars().take(SHOWN).collect();
+        match why {
+            NoTurn::NoKey => {
+                let named = self.keys.iter().flat_map(|key| key.settings.models.named());
+                let near = nearest(&shown, named.map(String::as_str)).map(|near| format!("{}/{near}", self.provider));
+                let hint = near.map_or(String::new(), |near| format!("; near: {near}"));
+                let text = format!("no key of the provider {} is for the model {shown:?}{hint}", self.provider);
+                Error::new(Code::ModelNotFound, text).with_param("model")
+            }
+            NoTurn::Cooling(until) => {
+                let text = format!("every key of the provider for {shown:?} rests: its rate limit was reached");
+                Error::new(Code::RateLimited, text).with_retry_after(until.saturating_duration_since(now))
+            }
+            NoTurn::Refused => {
+                let text = format!("the provider refuses every key that there is for {shown:?}");
+                Error::new(Code::CredentialsExhausted, text)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("provider", &self.provider).field("keys", &self.keys.len()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Keys {
+    /// What is wrong with keys that are gone is wrong no more.
+    fn drop(&mut self) {
+        let dead: Vec<_> = (0..self.keys.len()).filter(|key| self.ring.get_mut().is_dead(*key)).collect();
+        dead.into_iter().for_each(|key| self.tell(&self.keys[key], Some(Change::Revived)));
+    }
+}
+
+/// Whether a key can go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outlook {
+    /// There are none, nor does the provider ask for any.
+    NoKeys,
+    /// So many can.
+    Ready(usize),
+    /// The first can after so long.
+    Cooling(Duration),
+    /// None can, as far as is known.
+    Refused,
+}
+
+/// The key of one attempt.
+pub(crate) struct Held {
+    keys: Arc<Keys>,
+    model: Arc<str>,
+    /// `None` once it is settled.
+    turn: Option<Turn>,
+}
+
+impl Held {
+    fn key(&self) -> Option<&Key> {
+        self.turn.as_ref().map(|turn| &self.keys.keys[turn.key])
+    }
+
+    /// The header that carries it; counts that it is sent.
+    pub(crate) fn send(&self) -> Option<(&'static str, &str)> {
+        let key = self.key()?;
+        key.used.inc();
+        let (name, value) = &key.settings.header;
+        Some((name, value.expose()))
+    }
+
+    /// The attempt is over, and says this of its key; `failed` is whether it failed by it.
+    pub(crate) fn end(mut self, verdict: Verdict, failed: bool) {
+        if let Some(key) = self.key().filter(|_| failed) {
+            key.failed.inc();
+        }
+        self.settle(verdict);
+    }
+
+    fn settle(&mut self, verdict: Verdict) {
+        let Some(turn) = self.turn.take() else { return };
+        if turn.is_plain() && matches!(verdict, Verdict::Taken | Verdict::Nothing) {
+            return;
+        }
+        let (key, now) = (turn.key, now());
+        let change = self.keys.with_ring(|ring| ring.settle(turn, &self.model, verdict, now));
+        self.keys.tell(&self.keys.keys[key], change);
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held").field("key", &self.key().map(|key| &key.settings.name)).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.settle(Verdict::Nothing);
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
