@@ -5,6 +5,7 @@ mod attempts;
 mod bytes;
 mod ending;
 mod figures;
+mod keys;
 mod panics;
 mod passing;
 mod pooling;
