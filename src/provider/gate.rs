@@ -107,19 +107,66 @@ impl Pass {
     /// The attempt is over, and that is how.
     pub(crate) fn end(self, result: Result<&Done, &Error>) {
         let Some(key) = self.key else { return };
-        let Err(error) = result else { return key.end(Verdict::Taken, false) };
-        let status = error.upstream_answer().map(|answer| answer.status);
-        let verdict = match judge(error).blame {
-            Blame::KeyCools(told) => Verdict::Cools(told),
-            Blame::KeyRefused | Blame::KeyRefusedForModel if self.names_account => Verdict::Nothing,
-            Blame::KeyRefused => Verdict::Refused,
-            Blame::KeyRefusedForModel => Verdict::RefusedForModel,
+        match result {
+            Ok(_) => key.end(Verdict::Taken, false),
+            Err(error) => {
+                let status = error.upstream_answer().map(|answer| answer.status);
+                key.end(said_of_key(error, self.names_account), matches!(status, Some(401 | 403 | 429)));
+            }
+        }
+    }
+}
+
+/// What an error says of the key that was sent; `names_account` is whether a client's word was sent with it.
+fn said_of_key(error: &Error, names_account: bool) -> Verdict {
+    match judge(error).blame {
+        Blame::KeyCools(told) => Verdict::Cools(told),
+        Blame::KeyRefused | Blame::KeyRefusedForModel if names_account => Verdict::Nothing,
+        Blame::KeyRefused => Verdict::Refused,
+        Blame::KeyRefusedForModel => Verdict::RefusedForModel,
+        Blame::Nobody | Blame::Provider | Blame::Model => match error.upstream_answer() {
             // Whoever finds fault with the request has looked at its key before.
-            _ => match status {
-                Some(400..=499) if !matches!(status, Some(401 | 403 | 407 | 408)) => Verdict::Taken,
-                _ => Verdict::Nothing,
-            },
+            Some(answer) if matches!(answer.status, 400 | 402 | 404..=406 | 409..=428 | 430..=499) => Verdict::Taken,
+            _ => Verdict::Nothing,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Code, UpstreamAnswer};
+
+    #[test]
+    fn an_error_says_of_its_key_what_its_status_and_words_say() {
+        let answer = |status, message: &str| {
+            Error::upstream(UpstreamAnswer { status, message: message.into(), kind: None, param: None, code: None })
         };
-        key.end(verdict, matches!(status, Some(401 | 403 | 429)));
+        let wait = Duration::from_secs(7);
+        for (error, said) in [
+            (answer(401, "no"), Verdict::Refused),
+            (answer(403, "your account is closed"), Verdict::Refused),
+            (answer(403, "no such model for you"), Verdict::RefusedForModel),
+            (answer(403, "not in your country"), Verdict::Nothing),
+            (answer(403, "forbidden"), Verdict::Nothing),
+            (answer(429, "slow down"), Verdict::Cools(None)),
+            (answer(429, "slow down").with_retry_after(wait), Verdict::Cools(Some(wait))),
+            (answer(400, "bad temperature"), Verdict::Taken),
+            (answer(404, "no such model"), Verdict::Taken),
+            (answer(422, "no"), Verdict::Taken),
+            (answer(407, "a proxy's"), Verdict::Nothing),
+            (answer(408, "late"), Verdict::Nothing),
+            (answer(500, "down"), Verdict::Nothing),
+            (Error::new(Code::UpstreamConnectError, "refused"), Verdict::Nothing),
+            (Error::new(Code::FirstTokenTimeout, "late"), Verdict::Nothing),
+            (Error::new(Code::ClientClosed, "gone"), Verdict::Nothing),
+        ] {
+            assert_eq!(said_of_key(&error, false), said, "{error}");
+            let with_account = match said {
+                Verdict::Refused | Verdict::RefusedForModel => Verdict::Nothing,
+                other => other,
+            };
+            assert_eq!(said_of_key(&error, true), with_account, "{error}");
+        }
     }
 }

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluicegate::gateway::{CallOptions, Handled};
-use sluicegate::model::{Answer, Call};
+use sluicegate::model::{Answer, BodyFields, Call, Forward, Operation};
 use sluicegate::time::now;
 use sluicegate::transport::{Body, Incoming, MemoryTransport};
-use sluicegate::wire::openai::parse_chat;
+use sluicegate::wire::openai::{ChatRequest, parse_chat};
 use sluicegate::{Code, Error, Result};
 
-use crate::house::{House, chat, eventually, number, provider, reply};
+use crate::house::{DONE, House, STOP, chat, eventually, number, provider, reply, word};
 
 /// What a provider says to a key for a model.
 type Says = (u16, &'static [(&'static str, &'static str)], &'static str);
@@ -51,6 +51,7 @@ impl Station {
             let (status, headers, text) = says.unwrap_or(WELL);
             let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
             let body = match status {
+                200 if body["stream"] == true => format!("{}{STOP}{DONE}", word(text)),
                 200 => reply(text),
                 _ => json!({ "error": { "message": format!("{text} ({key})"), "code": "x" } }).to_string(),
             };
@@ -224,6 +225,45 @@ fn a_client_that_names_an_account_ends_no_key_by_it() {
     };
     assert_eq!((error.code(), error.status()), (Code::UpstreamError, 401), "it is the client's own fault");
     assert_eq!((station.sent().len(), &key(&house, 0)["state"]), (1, &json!("ready")));
+}
+
+#[test]
+fn a_stream_and_what_is_forwarded_go_on_with_another_key_too() {
+    let station = Station::default();
+    let house = station.house(two());
+    station.says(A, "m", (429, &[("retry-after", "30")], "slow down"));
+    station.says(B, "n", (401, &[], "wrong key"));
+    station.says(B, "m", (200, &[("content-type", "text/event-stream")], "well"));
+    let stream = house.gateway().chat_stream(&ChatRequest::new("p/m", "hi")).expect("the other key serves it");
+    let text: String = stream.map(|chunk| chunk.expect("good").text().to_owned()).collect();
+    assert_eq!((text.as_str(), station.sent()), ("well", vec![A.to_owned(), B.to_owned()]));
+    // What is forwarded is sent once, unless its key was turned away: then it had no effect.
+    let forward = |model: &str| {
+        let operation = Operation::Forward(Forward {
+            method: "POST",
+            path: "/images/generations".to_owned(),
+            content_type: Some("application/json".to_owned()),
+            accept: None,
+        });
+        let body = json!({ "model": model }).to_string().into_bytes();
+        let call = CallOptions::default().call(body, BodyFields::default(), now());
+        let gateway = house.gateway();
+        let call = Call { operation, prefix: Some("p"), ..call };
+        gateway.handle(&Arc::new(call), gateway.begin(now()), None)
+    };
+    let sent = |_| match forward("n") {
+        Handled::Answer(answer, guard, _) => {
+            drop((answer, guard));
+            station.sent()
+        }
+        other => panic!("it is answered: {other:?}"),
+    };
+    let all: Vec<_> = (0..2).flat_map(sent).collect();
+    assert_eq!(all.iter().filter(|key| *key == B).count(), 1, "it was turned away once: {all:?}");
+    assert_eq!(key(&house, 1)["state"], "dead");
+    station.says(A, "n", (500, &[], "down"));
+    let Handled::Failed(error, _) = forward("n") else { panic!("it fails") };
+    assert_eq!((error.status(), station.sent().len()), (500, 1));
 }
 
 #[test]

@@ -196,7 +196,18 @@ pub(super) struct Ring {
 }
 
 /// Why each key rests for a model.
-type Rests = Vec<Option<Rest>>;
+#[derive(Debug)]
+struct Rests {
+    of: Vec<Option<Rest>>,
+    /// Until when the last of them lasts at least, so that looking through them can wait until then.
+    until: Instant,
+}
+
+impl Rests {
+    fn are_over(&self, now: Instant) -> bool {
+        self.until <= now && self.of.iter().flatten().all(|rest| rest.is_over(now))
+    }
+}
 
 /// The group of the models that no key names.
 const OTHERS: usize = 0;
@@ -361,7 +372,7 @@ impl Ring {
     /// How a key stands.
     pub(super) fn view(&self, key: usize, now: Instant) -> View {
         let rests = self.resting.iter().filter_map(|(model, resting)| {
-            let rest = resting[key].as_ref().filter(|rest| !rest.is_over(now))?;
+            let rest = resting.of[key].as_ref().filter(|rest| !rest.is_over(now))?;
             Some((model.clone(), rest.until().saturating_duration_since(now)))
         });
         let resting: BTreeMap<_, _> = rests.collect();
@@ -389,56 +400,53 @@ impl Ring {
         if until <= now {
             return;
         }
-        let Some(rest) = self.rest_for(key, model, now) else { return };
-        match rest {
+        self.rest(key, model, now, |rest| match rest {
             Some(Rest::Cools(old)) if *old <= now || (after.is_some() && *old < until) => *old = until,
             Some(_) => {}
             None => *rest = Some(Rest::Cools(until)),
-        }
+        });
     }
 
     /// Keeps a key from a model. `tried` says that this is what the one call came to that was to try it.
     fn refuse(&mut self, key: usize, model: &str, tried: bool, now: Instant) {
-        let Some(rest) = self.rest_for(key, model, now) else { return };
-        match rest {
+        self.rest(key, model, now, |rest| match rest {
             Some(Rest::Refused(refusal)) if tried => refusal.again(now),
             Some(Rest::Refused(_)) => {}
             Some(Rest::Cools(_)) | None => *rest = Some(Rest::Refused(Refusal::first(now))),
-        }
+        });
     }
 
     fn forget(&mut self, key: usize, model: &str) {
         let model = remembered(model);
         if let Some(resting) = self.resting.get_mut(model) {
-            resting[key] = None;
-            if resting.iter().all(Option::is_none) {
+            resting.of[key] = None;
+            if resting.of.iter().all(Option::is_none) {
                 self.resting.remove(model);
             }
         }
     }
 
-    /// Where it stands why a key rests for `model`. Where there are too many models, the one gives way whose rests are over
-    /// first.
-    fn rest_for(&mut self, key: usize, model: &str, now: Instant) -> Option<&mut Option<Rest>> {
+    /// Changes why a key rests for `model`. Where that are too many models, the one gives way whose rests are over first.
+    fn rest(&mut self, key: usize, model: &str, now: Instant, change: impl FnOnce(&mut Option<Rest>)) {
         let model = remembered(model);
         if !self.resting.contains_key(model) {
             self.tidy(now);
             if self.resting.len() >= MOST_MODELS {
-                let last = |rests: &Rests| rests.iter().flatten().map(Rest::until).max();
-                let first = self.resting.iter().min_by_key(|(_, rests)| last(rests)).map(|(model, _)| model.clone());
+                let first = self.resting.iter().min_by_key(|(_, rests)| rests.until).map(|(model, _)| model.clone());
                 first.and_then(|first| self.resting.remove(&first));
             }
-            self.resting.insert(model.to_owned(), self.dead.iter().map(|_| None).collect());
+            let of = self.dead.iter().map(|_| None).collect();
+            self.resting.insert(model.to_owned(), Rests { of, until: now });
         }
-        self.resting.get_mut(model).and_then(|rests| rests.get_mut(key))
+        let Some(rests) = self.resting.get_mut(model) else { return };
+        change(&mut rests.of[key]);
+        rests.until = rests.of[key].iter().map(Rest::until).fold(rests.until, Instant::max);
     }
 
-    /// Forgets rests that are over. What is over counts for nothing before that, so that now and then is often enough.
+    /// Forgets the models that no key rests for any more. What is over counts for nothing before that, so that now and then
+    /// is often enough.
     fn tidy(&mut self, now: Instant) {
-        for rest in self.resting.values_mut().flatten() {
-            *rest = rest.take().filter(|rest| !rest.is_over(now));
-        }
-        self.resting.retain(|_, rests| rests.iter().any(Option::is_some));
+        self.resting.retain(|_, rests| !rests.are_over(now));
         self.tidy = Some(now + TIDY_EVERY);
     }
 }
@@ -461,11 +469,11 @@ fn standing(dead: Option<&Refusal>, rest: Option<&Rest>, now: Instant) -> Standi
 }
 
 fn rest_of(rests: Option<&Rests>, key: usize) -> Option<&Rest> {
-    rests?.get(key)?.as_ref()
+    rests?.of.get(key)?.as_ref()
 }
 
 fn refusal_of(rests: Option<&mut Rests>, key: usize) -> Option<&mut Refusal> {
-    match rests?.get_mut(key)? {
+    match rests?.of.get_mut(key)? {
         Some(Rest::Refused(refusal)) => Some(refusal),
         _ => None,
     }
