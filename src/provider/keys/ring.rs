@@ -260,7 +260,7 @@ impl Ring {
         }
         let group = self.group(model);
         let members = &mut self.groups[group];
-        let mut resting = self.resting.get_mut(remembered(model));
+        let resting = self.resting.get_mut(remembered(model));
         let standing = |key: usize| standing(self.dead[key].as_ref(), rest_of(resting.as_deref(), key), now);
         let due = members.iter().find_map(|member| match standing(member.key) {
             Standing::Due(tries) => Some((member.key, tries)),
@@ -269,7 +269,7 @@ impl Ring {
         if let Some((key, tries)) = due {
             let refusal = match tries {
                 Tries::Key => self.dead[key].as_mut(),
-                Tries::Model => refusal_of(resting.as_deref_mut(), key),
+                Tries::Model => refusal_of(resting, key),
             };
             if let Some(refusal) = refusal {
                 refusal.tried = true;
