@@ -256,17 +256,18 @@ pub(crate) fn run(
     taken: Instant,
     scratch: &mut Scratch,
 ) {
-    let Payload { pass, permit, entry, responder, call, model, submitted, progress, .. } = payload;
+    let Payload { mut pass, permit, entry, responder, call, model, submitted, progress, .. } = payload;
     let queue = taken.saturating_duration_since(submitted);
     let running = entry.taken();
     let streamed = call.fields.stream;
     let forwarded = call.operation.is_forward();
     // What is forwarded brings its sink, too: whether its answer is relayed is known by the answer's head.
     let job = (streamed || forwarded).then_some(job);
+    let renewed = pass.renew();
     let active = Active { pass, permit, running, job, responder, call, model, progress, taken, queue };
     let limit = Deadline::from(taken, shared.attempt.limit(streamed));
     let until = active.call.deadline.map_or(limit, |deadline| deadline.earlier(limit));
-    match open(shared, face, &active, until, scratch) {
+    match renewed.and_then(|()| open(shared, face, &active, until, scratch)) {
         Ok(incoming)
             if openai::is_success(incoming.status) && (streamed || (forwarded && is_relayed(&active, &incoming))) =>
         {

@@ -99,6 +99,14 @@ pub(crate) struct Pass {
 }
 
 impl Pass {
+    /// Sees to it that the attempt can still be made, now that a worker has it.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub(crate) fn renew(&mut self) -> Result<(), Error> {
+        self.key.as_mut().map_or(Ok(()), Held::renew)
+    }
+
     /// The header that carries the attempt's key; counts that it is sent.
     pub(crate) fn send_key(&self) -> Option<(&'static str, &str)> {
         self.key.as_ref().and_then(Held::send)

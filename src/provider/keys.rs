@@ -4,8 +4,11 @@
 //! what became of it; one that is dropped instead says nothing of its key, and leaves the next caller what it was to try.
 //! What the turns are and how long keys rest stands in `ring`, which is pure; here are its lock, its clock and its words.
 //!
+//! A key is taken before its attempt is queued, since what the ring refuses is never submitted, and looked at again by the worker
+//! ([`Held::renew`]).
+//!
 //! **Cost.** An only key that does not rest takes neither lock nor clock. Several take one short leaf lock and one look at the
-//! clock for each attempt, and none at its end unless something is to be said.
+//! clock for each attempt, and another where some key rests; none at its end unless something is to be said.
 //!
 //! **Invariants.** I2: a `Held` is a guard. I4: see `ring`. I6: the one lock is a leaf; events are told after it. I10: a key's
 //! value stands in its header alone, as a secret.
@@ -222,6 +225,22 @@ pub(crate) struct Held {
 impl Held {
     fn key(&self) -> Option<&Key> {
         self.turn.as_ref().map(|turn| &self.keys.keys[turn.key])
+    }
+
+    /// Sees to it that the key has not come to rest while its attempt waited for a worker, and takes another one if it has:
+    /// else one 429 would be followed by one for each attempt in the queue.
+    ///
+    /// # Errors
+    /// As [`Keys::take`].
+    pub(crate) fn renew(&mut self) -> Result<(), Error> {
+        if self.keys.calm.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let Some(turn) = self.turn.take() else { return Ok(()) };
+        let now = now();
+        let renewed = self.keys.with_ring(|ring| ring.renew(turn, &self.model, now));
+        self.turn = Some(renewed.map_err(|why| self.keys.refusal(why, &self.model, now))?);
+        Ok(())
     }
 
     /// The header that carries it; counts that it is sent.

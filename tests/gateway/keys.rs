@@ -13,7 +13,7 @@ use sluicegate::transport::{Body, Incoming, MemoryTransport};
 use sluicegate::wire::openai::{ChatRequest, parse_chat};
 use sluicegate::{Code, Error, Result};
 
-use crate::house::{DONE, House, STOP, chat, eventually, number, provider, reply, word};
+use crate::house::{Arrived, DONE, House, STOP, chat, eventually, number, provider, reply, word};
 
 /// What a provider says to a key for a model.
 type Says = (u16, &'static [(&'static str, &'static str)], &'static str);
@@ -264,6 +264,38 @@ fn a_stream_and_what_is_forwarded_go_on_with_another_key_too() {
     station.says(A, "n", (500, &[], "down"));
     let Handled::Failed(error, _) = forward("n") else { panic!("it fails") };
     assert_eq!((error.status(), station.sent().len()), (500, 1));
+}
+
+#[test]
+fn what_waits_in_the_queue_is_not_sent_with_a_key_that_has_come_to_rest() {
+    let keys = json!([{ "name": "a", "value": A }, { "name": "b", "value": B }]);
+    let (house, gate) = House::gated(provider(json!({ "keys": keys })));
+    let limited = |arrived: Arrived| {
+        let key = arrived.header("authorization").expect("a key").to_owned();
+        arrived.respond(429, &[("retry-after", "30")], "{}");
+        key
+    };
+    scope(|scope| {
+        let ask = || house.ask().map(drop).map_err(|error| error.code());
+        let first = scope.spawn(ask);
+        let arrived = gate.next();
+        let queued: Vec<_> = (1..=4)
+            .map(|nth| {
+                let caller = scope.spawn(ask);
+                house.queued(nth);
+                caller
+            })
+            .collect();
+        // Two of these have the first key, two the second; whichever is limited, nobody asks with it again.
+        let mut sent = vec![limited(arrived), limited(gate.next())];
+        sent.sort();
+        assert_eq!(sent, [format!("Bearer {A}"), format!("Bearer {B}")]);
+        let told: Vec<_> = queued.into_iter().map(|caller| caller.join().expect("no panic")).collect();
+        let limited = told.iter().filter(|told| **told == Err(Code::RateLimited)).count();
+        assert!(limited >= 3, "{told:?}");
+        first.join().expect("no panic").expect_err("all keys cool");
+    });
+    assert!(gate.is_empty(), "nothing more was sent");
 }
 
 #[test]

@@ -364,6 +364,18 @@ impl Ring {
         died.or(revived)
     }
 
+    /// The key of `turn`, or another one if that has come to rest since its turn began.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) fn renew(&mut self, turn: Turn, model: &str, now: Instant) -> Result<Turn, NoTurn> {
+        let rest = rest_of(self.resting.get(remembered(model)), turn.key);
+        match standing(self.dead[turn.key].as_ref(), rest, now) {
+            Standing::Cools(_) | Standing::Due(_) | Standing::Refused if turn.is_plain() => self.next(model, now),
+            _ => Ok(turn),
+        }
+    }
+
     /// Whether the provider refuses a key.
     pub(super) fn is_dead(&self, key: usize) -> bool {
         self.dead[key].is_some()

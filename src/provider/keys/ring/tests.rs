@@ -234,6 +234,31 @@ fn keys_that_cool_will_be_back_and_keys_that_are_refused_may_not() {
 }
 
 #[test]
+fn a_key_that_came_to_rest_before_it_was_sent_is_changed_for_another() {
+    for (verdict, left) in [
+        (Verdict::Cools(Some(secs(9))), NoTurn::Cooling as fn(Instant) -> NoTurn),
+        (Verdict::Refused, |_| NoTurn::Refused),
+        (Verdict::RefusedForModel, |_| NoTurn::Refused),
+    ] {
+        let mut ring = Ring::new(&[any(1.0), any(1.0)]);
+        let start = now();
+        let mut waits: Vec<_> = (0..6).map(|_| ring.next("m", start).expect("it is ready")).collect();
+        let mut renewed = |ring: &mut Ring| ring.renew(waits.remove(0), "m", start).map(|turn| turn.key);
+        assert_eq!((renewed(&mut ring), renewed(&mut ring)), (Ok(0), Ok(1)), "nothing rests");
+        end(&mut ring, "m", verdict, start);
+        assert_eq!((renewed(&mut ring), renewed(&mut ring)), (Ok(1), Ok(1)), "{verdict:?}");
+        end(&mut ring, "m", verdict, start);
+        assert_eq!(renewed(&mut ring), Err(left(start + secs(9))), "{verdict:?}");
+    }
+    // A call that is to try its key does.
+    let mut ring = Ring::new(&[any(1.0)]);
+    let start = now();
+    end(&mut ring, "m", Verdict::Refused, start);
+    let turn = ring.next("m", start + secs(5)).expect("it is due");
+    assert_eq!(ring.renew(turn, "m", start + secs(5)).map(|turn| turn.tries), Ok(Some(Tries::Key)));
+}
+
+#[test]
 fn no_stream_of_names_fills_the_memory() {
     let mut ring = Ring::new(&[any(1.0), any(1.0)]);
     let start = now();
