@@ -264,10 +264,14 @@ pub(crate) fn run(
     // What is forwarded brings its sink, too: whether its answer is relayed is known by the answer's head.
     let job = (streamed || forwarded).then_some(job);
     let renewed = pass.renew();
-    let active = Active { pass, permit, running, job, responder, call, model, progress, taken, queue };
+    let mut active = Active { pass, permit, running, job, responder, call, model, progress, taken, queue };
     let limit = Deadline::from(taken, shared.attempt.limit(streamed));
     let until = active.call.deadline.map_or(limit, |deadline| deadline.earlier(limit));
-    match renewed.and_then(|()| open(shared, face, &active, until, scratch)) {
+    let opened = renewed.and_then(|()| open(shared, face, &active, until, scratch));
+    if opened.as_ref().is_ok_and(|incoming| openai::is_success(incoming.status)) {
+        active.pass.accepted();
+    }
+    match opened {
         Ok(incoming)
             if openai::is_success(incoming.status) && (streamed || (forwarded && is_relayed(&active, &incoming))) =>
         {

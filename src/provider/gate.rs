@@ -112,6 +112,11 @@ impl Pass {
         self.key.as_ref().and_then(Held::send)
     }
 
+    /// The provider has begun to answer well.
+    pub(crate) fn accepted(&mut self) {
+        self.key.iter_mut().for_each(Held::accepted);
+    }
+
     /// The attempt is over, and that is how.
     pub(crate) fn end(self, result: Result<&Done, &Error>) {
         let Some(key) = self.key else { return };

@@ -251,16 +251,26 @@ impl Held {
         Some((name, value.expose()))
     }
 
+    /// The provider has begun to answer well: a key that this attempt tries is good, however long the answer takes.
+    pub(crate) fn accepted(&mut self) {
+        if let Some(turn) = self.turn.take_if(|turn| !turn.is_plain()) {
+            let key = turn.key;
+            self.settle(turn, Verdict::Taken);
+            self.turn = Some(Turn::of(key));
+        }
+    }
+
     /// The attempt is over, and says this of its key; `failed` is whether it failed by it.
     pub(crate) fn end(mut self, verdict: Verdict, failed: bool) {
         if let Some(key) = self.key().filter(|_| failed) {
             key.failed.inc();
         }
-        self.settle(verdict);
+        if let Some(turn) = self.turn.take() {
+            self.settle(turn, verdict);
+        }
     }
 
-    fn settle(&mut self, verdict: Verdict) {
-        let Some(turn) = self.turn.take() else { return };
+    fn settle(&self, turn: Turn, verdict: Verdict) {
         if turn.is_plain() && matches!(verdict, Verdict::Taken | Verdict::Nothing) {
             return;
         }
@@ -278,10 +288,99 @@ impl fmt::Debug for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.settle(Verdict::Nothing);
+        if let Some(turn) = self.turn.take() {
+            self.settle(turn, Verdict::Nothing);
+        }
     }
 }
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(count: usize, events: &Events) -> Arc<Keys> {
+        let key = |nth| KeySettings {
+            name: format!("k{nth}"),
+            weight: 1.0,
+            models: KeyModels::Any,
+            header: ("authorization", Secret::new(format!("Bearer sk-canary-{nth}"))),
+        };
+        let settings: Vec<_> = (0..count).map(key).collect();
+        Keys::new(&"p".into(), &settings, events.clone())
+    }
+
+    /// A key that was refused so long ago that a call is to try it, and that call.
+    fn due(keys: &Arc<Keys>) -> Held {
+        let held = take(keys).expect("it is ready");
+        held.end(Verdict::Refused, true);
+        assert_eq!(take(keys).expect_err("it is dead").code(), Code::CredentialsExhausted);
+        let later = now() + Duration::from_secs(5);
+        let turn = keys.with_ring(|ring| ring.next("m", later)).expect("it is due");
+        Held { keys: Arc::clone(keys), model: "m".into(), turn: Some(turn) }
+    }
+
+    fn take(keys: &Arc<Keys>) -> Result<Held, Error> {
+        keys.take(&"m".into()).map(|held| held.expect("there are keys"))
+    }
+
+    #[test]
+    fn a_key_that_a_call_tries_is_good_as_soon_as_its_answer_begins() {
+        let events = Events::new();
+        let keys = keys(1, &events);
+        let mut held = due(&keys);
+        assert_eq!(events.alerts().len(), 1);
+        assert_eq!(take(&keys).expect_err("one call tries it").code(), Code::CredentialsExhausted);
+        held.accepted();
+        assert!(events.alerts().is_empty());
+        let other = take(&keys).expect("it is ready, while the answer still comes");
+        drop(other);
+        // What becomes of the answer says nothing more of its key, but that it was refused.
+        held.end(Verdict::Nothing, false);
+        assert!(take(&keys).is_ok());
+    }
+
+    #[test]
+    fn whoever_gives_up_the_call_that_tries_a_key_leaves_it_to_the_next() {
+        let keys = keys(1, &Events::new());
+        drop(due(&keys));
+        let later = now() + Duration::from_secs(5);
+        let next = keys.with_ring(|ring| ring.next("m", later).map(|turn| turn.is_plain()));
+        assert_eq!(next, Ok(false));
+    }
+
+    #[test]
+    fn a_panic_while_a_key_is_held_leaves_the_call_to_the_next_too() {
+        let keys = keys(1, &Events::new());
+        let held = due(&keys);
+        let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _held = held;
+            panic!("in the middle of the attempt");
+        }));
+        assert!(unwound.is_err());
+        let later = now() + Duration::from_secs(5);
+        assert!(keys.with_ring(|ring| ring.next("m", later)).is_ok());
+    }
+
+    #[test]
+    fn what_is_wrong_with_keys_ends_with_them() {
+        let events = Events::new();
+        let keys = keys(2, &events);
+        take(&keys).expect("it is ready").end(Verdict::Refused, true);
+        assert_eq!(events.alerts().first().map(|alert| alert.subject.clone()).as_deref(), Some("p/k0"));
+        drop(keys);
+        assert!(events.alerts().is_empty());
+    }
+
+    #[test]
+    fn no_way_of_printing_shows_a_key() {
+        let keys = keys(1, &Events::new());
+        let held = take(&keys).expect("it is ready");
+        let printed = format!("{keys:?} {held:?} {:?} {:?}", keys.keys[0].settings, keys.stats(now()));
+        assert!(!printed.contains("canary"), "{printed}");
+        assert_eq!(held.send(), Some(("authorization", "Bearer sk-canary-0")));
+    }
 }
