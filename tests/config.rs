@@ -1,6 +1,7 @@
 //! Configuration as a user meets it: a document in; values, warnings or every problem out.
 
 mod aliases;
+mod keys;
 
 use std::time::Duration;
 
@@ -143,8 +144,8 @@ fn every_value_given_is_the_value_in_force() {
     assert_eq!((pools.job.alert_below, pools.buffer.alert_below, pools.response.alert_below), (0.5, 1.0, 0.7));
     assert_eq!((pools.buffer.initial, pools.buffer.max_idle), (0, 0), "no more are made than are kept");
     let mine = config.provider("mine").expect("it is there");
-    let key = mine.key.as_ref().expect("it has one");
-    assert_eq!((key.name.as_str(), key.value.expose()), ("k", "sk-canary-77"));
+    let [key] = mine.keys.as_slice() else { panic!("it has one") };
+    assert_eq!((key.name.as_str(), key.value.expose(), key.weight), ("k", "sk-canary-77", 3.0));
     let network = &mine.network;
     assert_eq!((network.base_url.as_str(), network.api_prefix), ("http://10.0.0.1:80", "/v1"));
     assert!(network.allow_private);
@@ -203,8 +204,6 @@ fn a_part_that_is_not_built_is_refused_by_name() {
         ("providers.x.kind", json!({"providers": {"x": {"kind": "bedrock", "keys": [{"value": "a"}]}}})),
         ("providers.openai.stream_recovery", with_provider(json!({"stream_recovery": "buffer"}))),
         ("providers.openai.network_config.proxy", with_provider(json!({"network_config": {"proxy": "http://p"}}))),
-        ("providers.openai.keys", with_provider(json!({"keys": [{"value": "a"}, {"value": "b"}]}))),
-        ("providers.openai.keys[0].models", with_provider(json!({"keys": [{"value": "a", "models": ["gpt-4o"]}]}))),
     ];
     for (path, document) in cases {
         let message = problem(document);
@@ -405,7 +404,7 @@ fn rate_limits_are_taken_for_a_provider_its_models_and_its_keys() {
     assert_eq!(provider.rate_limit.all, limit(Some(60), None));
     let models = [("gpt-4o".to_owned(), limit(None, Some(30_000))), ("o3".to_owned(), limit(None, None))];
     assert_eq!(provider.rate_limit.models, models);
-    assert_eq!(provider.key.as_ref().map(|key| key.rate_limit), Some(limit(Some(20), None)));
+    assert_eq!(provider.keys.first().map(|key| key.rate_limit), Some(limit(Some(20), None)));
     let shown = config.effective_json()["providers"]["openai"]["rate_limit"].clone();
     assert_eq!(shown["models"]["o3"], json!({"requests_per_minute": null, "tokens_per_minute": null}));
     let again = taken(with_provider(json!({"rate_limit": shown})));
@@ -649,9 +648,9 @@ fn a_key_found_by_its_name_never_goes_to_an_address_that_somebody_wrote() {
     let env = |name: &str| (name == "OPENAI_API_KEY").then(|| "sk-real".to_owned());
     let read = |document: &str| Config::from_json(document, &env).expect("it is right");
     let built_in = read(r#"{"providers": {"openai": {}}}"#);
-    assert_eq!(built_in.providers[0].key.as_ref().map(|key| key.value.expose()), Some("sk-real"));
+    assert_eq!(built_in.providers[0].keys[0].value.expose(), "sk-real");
     let elsewhere = read(r#"{"providers": {"openai": {"network_config": {"base_url": "https://host.example"}}}}"#);
-    assert!(elsewhere.providers[0].key.is_none());
+    assert!(elsewhere.providers[0].keys.is_empty());
     assert!(problem(json!({"providers": {"openai": {}}})).contains("OPENAI_API_KEY"), "it says what to set");
 }
 
@@ -693,7 +692,7 @@ fn the_environment_offers_providers_by_their_keys_and_the_simulated_one() {
         "{:?}",
         config.sources
     );
-    let key = config.provider("openai").and_then(|p| p.key.as_ref()).expect("it has one");
+    let key = config.provider("openai").and_then(|p| p.keys.first()).expect("it has one");
     assert_eq!((key.name.as_str(), key.value.expose()), ("OPENAI_API_KEY", "the OPENAI_API_KEY"));
 }
 
@@ -705,7 +704,7 @@ fn openai_base_url_is_honoured_unless_it_is_the_gateway_itself() {
     let config = at("http://127.0.0.1:8000/v1");
     let openai = config.provider("openai").expect("it is there");
     assert_eq!(openai.network.base_url, "http://127.0.0.1:8000");
-    assert!(openai.key.is_none());
+    assert!(openai.keys.is_empty());
     for own in ["http://127.0.0.1:8080/v1", "http://localhost:8080/v1"] {
         let config = at(own);
         assert!(config.provider("openai").is_none());

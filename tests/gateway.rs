@@ -6,6 +6,7 @@ mod breaker;
 mod bytes;
 mod ending;
 mod figures;
+mod keys;
 mod limits;
 mod panics;
 mod passing;

@@ -177,7 +177,7 @@ fn differing_settings(new: &Provider, old: &Provider) -> Vec<String> {
     let shown = new.effective.as_object().into_iter().flat_map(Map::keys);
     let differs = |key: &&String| {
         let hidden = match key.as_str() {
-            "keys" => new.key != old.key,
+            "keys" => new.keys != old.keys,
             "network_config" => new.network != old.network,
             _ => false,
         };

@@ -46,8 +46,8 @@ pub use range::AddressRange;
 pub use scope::Scope;
 pub use tls::{LoadedTls, Tls, TlsVersion};
 pub use types::{
-    Breaker, Client, GatewayKey, Health, Key, Kind, Locks, Network, Optimization, Policy, Pools, Provider, Queue,
-    RateLimit, RateLimits, Retries, Scaling, Server, Sizing, StreamGarbage, ThreadLimits,
+    Breaker, Client, GatewayKey, Health, Key, KeyModels, Kind, Locks, Network, Optimization, Policy, Pools, Provider,
+    Queue, RateLimit, RateLimits, Retries, Scaling, Server, Sizing, StreamGarbage, ThreadLimits,
 };
 
 use crate::secret::Secret;

@@ -1,10 +1,12 @@
 //! `providers.NAME`: how one provider is reached, how many work for it, and how jobs wait.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::base_url::BaseUrl;
 use super::kinds::{
-    Certificates, Choice, Count, ElseAuto, Flag, Limits as _, Maybe, Number, Span, Text, Url, millis, secs,
+    Certificates, Choice, Count, ElseAuto, Flag, Limits as _, Maybe, Number, Parsed, Span, Text, Url, millis, secs,
 };
 use super::known::{self, WellKnown};
 use super::near::nearest;
@@ -12,8 +14,8 @@ use super::raw::join;
 use super::section::Section;
 use super::server::required_value;
 use super::types::{
-    Breaker, Client, Health, Key, Kind, Network, Optimization, Policy, Provider, Queue, RateLimit, RateLimits, Retries,
-    Scaling, Sizing, StreamGarbage, ThreadLimits,
+    Breaker, Client, Health, Key, KeyModels, Kind, Network, Optimization, Policy, Provider, Queue, RateLimit,
+    RateLimits, Retries, Scaling, Sizing, StreamGarbage, ThreadLimits,
 };
 use crate::secret::REDACTED;
 use crate::time::Backoff;
@@ -24,6 +26,9 @@ const MOST_WORKERS: usize = 32_768;
 /// The most workers that `"auto"` comes to: the lanes are as deep as they may become from the start, and 1024 workers with
 /// three places each take a quarter of a megabyte.
 const MOST_AUTO: usize = 1024;
+
+/// The most keys of one provider: each is looked at when one is chosen.
+const MOST_KEYS: usize = 256;
 
 /// The fewest workers by default.
 const FEWEST: usize = 10;
@@ -73,8 +78,8 @@ pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> 
     let well_known = known::well_known(name).filter(|_| kind != Some(Kind::Sim));
     let has_base_url =
         s.object_at("network_config").is_some_and(|o| o.get("base_url").is_some_and(|url| !url.is_null()));
-    let key = key(s, well_known.filter(|_| !has_base_url));
-    let network = s.section("network_config", |s| network(s, kind, name, well_known, key.is_some()));
+    let keys = keys(s, well_known.filter(|_| !has_base_url));
+    let network = s.section("network_config", |s| network(s, kind, name, well_known, !keys.is_empty()));
     let sizes = s.section("concurrency_and_buffer_size", |s| sizes(s, around.threads));
     let queue = s.section("queue", |s| queue(s, around.client));
     let scaling = s.section("scaling", scaling);
@@ -100,7 +105,7 @@ pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> 
     Some(Provider {
         name: name.to_owned(),
         kind: kind?,
-        key,
+        keys,
         models: well_known.map_or(&[], |known| known.models),
         network: network?,
         concurrency: sizes.concurrency,
@@ -162,38 +167,74 @@ fn kind(name: &str, s: &mut Section<'_>) -> Option<Kind> {
     kind
 }
 
-/// The key as written; else, for a provider at its built-in address, the one of its environment variable: a key found
+/// The keys as written; else, for a provider at its built-in address, the one of its environment variable: a key found
 /// by its name never goes to an address that somebody else wrote.
-fn key(s: &mut Section<'_>, built_in: Option<&WellKnown>) -> Option<Key> {
+fn keys(s: &mut Section<'_>, built_in: Option<&WellKnown>) -> Vec<Key> {
     let read = |index: usize, s: &mut Section<'_>| {
         let name = s.get("name", Text(format!("key-{}", index + 1)));
         let value = required_value(s);
-        match s.by_hand("models", json!({"enum": [["*"], []]})) {
-            None => {}
-            Some(models) if *models == json!(["*"]) => {}
-            Some(models) if *models == json!([]) => s.warn("models", "an empty list is taken as [\"*\"]: any model"),
-            Some(_) => s.not_built("models", "keeping a key to some models"),
-        }
-        s.show("models", json!(["*"]));
-        s.get("weight", Number(1.0).hard(0.0, 1e9));
+        let models = key_models(s);
+        let weight = s.get("weight", Number(1.0).hard(0.0, 1e9));
         let rate_limit = s.section("rate_limit", rate_limit);
         s.foreign(known::KEY);
-        value.map(|value| Key { name, value, rate_limit })
+        value.map(|value| Key { name, value, weight, models, rate_limit })
     };
     if let Some(keys) = s.list("keys", read) {
-        if keys.len() > 1 {
-            s.problem("keys", "more than one key for a provider is not built yet; leave one of them");
+        if keys.len() > MOST_KEYS {
+            s.problem("keys", format!("there are {}; a provider has at most {MOST_KEYS}", keys.len()));
         }
-        return keys.into_iter().flatten().next();
+        let keys: Vec<_> = keys.into_iter().flatten().take(MOST_KEYS).collect();
+        for (index, key) in keys.iter().enumerate() {
+            if keys[..index].iter().any(|other| other.name == key.name) {
+                let message =
+                    format!("two keys have the name {:?}; names tell them apart in logs and figures", key.name);
+                s.problem("keys", message);
+            }
+            // Nothing goes wrong by it, but one 429 would cool half of what is one key, and the other half would ask again.
+            if let Some(other) = keys[..index].iter().find(|other| other.value == key.value) {
+                let message = format!("{:?} and {:?} have the same value; write it once", other.name, key.name);
+                s.warn("keys", &message);
+            }
+        }
+        return keys;
     }
-    let variable = built_in?.key_variable?;
+    let Some(variable) = built_in.and_then(|known| known.key_variable) else { return Vec::new() };
     if !s.walk().is_set(variable) {
         s.problem("keys", format!("there is none; set the environment variable {variable}, or write keys"));
-        return None;
+        return Vec::new();
     }
-    let value = s.walk().secret(s.path_of("keys"), &format!("env.{variable}").into())?;
+    let value = s.walk().secret(s.path_of("keys"), &format!("env.{variable}").into());
     s.show("keys", json!([{"name": variable, "value": REDACTED, "models": ["*"], "weight": 1.0}]));
-    Some(Key { name: variable.to_owned(), value, rate_limit: RateLimit::default() })
+    let named = |value| Key {
+        name: variable.to_owned(),
+        value,
+        weight: 1.0,
+        models: KeyModels::Any,
+        rate_limit: RateLimit::default(),
+    };
+    value.into_iter().map(named).collect()
+}
+
+/// The name of a model as its provider knows it, or `*` for any.
+const MODEL: Parsed<String> = Parsed(|text| {
+    // A pattern within a name would be taken for the name itself, and fit nothing.
+    let fits = text == "*" || !(text.is_empty() || text.contains('*') || text.contains(char::is_control));
+    if fits { Ok(text.to_owned()) } else { Err("a model's name as the provider knows it, or \"*\" for any".into()) }
+});
+
+/// The models that a key is for.
+fn key_models(s: &mut Section<'_>) -> KeyModels {
+    let Some(mut models) = s.texts("models", &MODEL, &json!(["*"])) else { return KeyModels::Any };
+    if models.is_empty() {
+        if s.raw("models").and_then(Value::as_array).is_some_and(Vec::is_empty) {
+            s.warn("models", "an empty list is taken as [\"*\"]: any model");
+        }
+        s.show("models", json!(["*"]));
+    }
+    let mut seen = BTreeSet::new();
+    models.retain(|model| seen.insert(model.clone()));
+    let any = models.is_empty() || models.iter().any(|model| model == "*");
+    if any { KeyModels::Any } else { KeyModels::Only(models) }
 }
 
 fn network(

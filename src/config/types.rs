@@ -1,5 +1,6 @@
 //! The resolved configuration: every value in force, in types that cannot be wrong.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -170,9 +171,9 @@ pub struct Provider {
     pub name: String,
     /// How it is spoken to.
     pub kind: Kind,
-    /// The key that is sent; none for a provider that asks for none.
-    pub key: Option<Key>,
-    /// The models that it is known to have, if it is one known by name: its key goes for any.
+    /// The keys that are sent, by turns; none for a provider that asks for none.
+    pub keys: Vec<Key>,
+    /// The models that it is known to have, if it is one known by name.
     pub models: &'static [&'static str],
     /// Where it lives, and the limits of talking to it.
     pub network: Network,
@@ -365,7 +366,7 @@ pub struct RateLimits {
 }
 
 /// A provider's key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Key {
     /// Names it in logs and `/stats`.
     pub name: String,
@@ -373,6 +374,39 @@ pub struct Key {
     pub value: Secret,
     /// What it may be used for in a minute.
     pub rate_limit: RateLimit,
+    /// Its share among the keys of a model. One without a share gets nothing as long as another has one.
+    pub weight: f64,
+    /// The models that it is for.
+    pub models: KeyModels,
+}
+
+/// Which models a provider's key is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyModels {
+    /// Any.
+    Any,
+    /// These, by the provider's own names.
+    Only(Vec<String>),
+}
+
+impl KeyModels {
+    /// Whether `model` is among them.
+    #[must_use]
+    pub fn has(&self, model: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(models) => models.iter().any(|known| known == model),
+        }
+    }
+
+    /// Those that are named.
+    #[must_use]
+    pub fn named(&self) -> &[String] {
+        match self {
+            Self::Any => &[],
+            Self::Only(models) => models,
+        }
+    }
 }
 
 /// A header's value that is shorter is no secret but a word, such as a team's name, and words stand in errors.
@@ -390,7 +424,23 @@ impl Network {
 impl Provider {
     /// Whatever the provider is sent that nobody else should see.
     pub fn secrets(&self) -> impl Iterator<Item = Secret> {
-        self.key.iter().map(|key| key.value.clone()).chain(self.network.secrets())
+        self.keys.iter().map(|key| key.value.clone()).chain(self.network.secrets())
+    }
+
+    /// Whether it has a key for `model`, if it asks for keys at all.
+    #[must_use]
+    pub fn has_key_for(&self, model: &str) -> bool {
+        self.keys.is_empty() || self.keys.iter().any(|key| key.models.has(model))
+    }
+
+    /// The models that it can be asked for, as far as they are known: those of `built_in` and those that its keys name,
+    /// without those that there is no key for.
+    #[must_use]
+    pub fn known_models<'a>(&'a self, built_in: &'a [&'a str]) -> Vec<&'a str> {
+        let named = self.keys.iter().flat_map(|key| key.models.named());
+        let built_in = built_in.iter().copied().filter(|model| self.has_key_for(model));
+        let mut seen = HashSet::new();
+        built_in.chain(named.map(String::as_str)).filter(|model| seen.insert(*model)).collect()
     }
 }
 

@@ -49,8 +49,9 @@ enum Onward {
     End,
 }
 
-/// The most times that one target is tried with another key.
-const MOST_ROTATIONS: u32 = 3;
+/// The most times that a request tries one target with another key. It is no retry, and is not paid for like one: each finds out
+/// that a key rests, which no later request asks again while it does.
+const MOST_ROTATIONS: u32 = 8;
 
 /// Runs the attempts of `call` at the targets of `plan`.
 pub(super) fn run(call: &Arc<Call>, plan: &Plan, sink: Option<Box<dyn Sink>>) -> Outcomes {
@@ -128,7 +129,7 @@ impl Run<'_> {
                 meter.failed(self.call.fields.stream, Stamp::now());
             }
             let onward = self.onward(&error, target, is_last, (retries, rotations), ended);
-            self.note(error, is_first);
+            self.note(provider.told(self.call, error, model, ended), is_first);
             match onward {
                 Onward::Again(pause) => {
                     if !self.pause(pause) {
@@ -158,18 +159,22 @@ impl Run<'_> {
     ) -> Onward {
         let Target { provider, model, .. } = target;
         let is_cancelled = self.call.cancel.is_cancelled();
-        // What is forwarded may have had its effect already: it is sent once.
-        if is_cancelled || self.is_late() || self.call.operation.is_forward() || (self.has_sink && self.sink.is_none())
-        {
+        if is_cancelled || self.is_late() || (self.has_sink && self.sink.is_none()) {
             return Onward::End;
         }
         let verdict = judge(error);
+        let key_ready = || provider.key_ready(self.call, verdict.blame, model, now);
+        if self.call.operation.is_forward() {
+            // What is forwarded may have had its effect already, unless its key was turned away: it is sent once.
+            let may_rotate = verdict.next == Next::Key && rotations < MOST_ROTATIONS;
+            return if may_rotate && key_ready() == KeyReady::Now { Onward::Rotate } else { Onward::End };
+        }
         let leave = Onward::Leave { other_model: verdict.next == Next::OtherModel };
         let policy = provider.retries();
         let wait = match verdict.next {
             Next::Nowhere => return Onward::End,
             Next::Other | Next::OtherModel => return leave,
-            Next::Key => match provider.key_ready(verdict.blame, model, now) {
+            Next::Key => match key_ready() {
                 KeyReady::Now if rotations < MOST_ROTATIONS => return Onward::Rotate,
                 KeyReady::Now | KeyReady::Never => return leave,
                 // How long a key rests of which nothing was said is a guess: whoever has another target need not wait for it.

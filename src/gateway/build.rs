@@ -19,9 +19,9 @@ use super::{Gateway, Inner, Phase, WeakGateway};
 use crate::config::{self, Config, ConfigError, Kind, Sizing};
 use crate::events::Events;
 use crate::http::Certificates;
-use crate::provider::{AttemptSettings, CHECK_TIMEOUT, Checks, Paths, PoolSettings, Provider, Stock};
+use crate::provider::{AttemptSettings, CHECK_TIMEOUT, Checks, KeySettings, Paths, PoolSettings, Provider, Stock};
 use crate::queue::ByteBudget;
-use crate::secret::Mask;
+use crate::secret::{Mask, Secret};
 use crate::sync::locks::{ChannelLock, classes};
 use crate::sync::threads::SpawnError;
 use crate::sync::{LockTimes, Slot, Threads, limits};
@@ -129,12 +129,10 @@ impl Ground {
             }
         };
         let resources = now().saturating_duration_since(begun);
-        let key_name = settings.key.as_ref().map(|key| key.name.clone());
         let provider = Provider::following(
             before,
             pool_settings(settings, self.locks),
             attempt_settings(settings),
-            key_name,
             transport,
             &self.threads,
             self.events.clone(),
@@ -313,7 +311,7 @@ fn pool_settings(provider: &config::Provider, locks: LockTimes) -> PoolSettings 
         wait_timeout: provider.queue.wait_timeout,
         batch_share: provider.queue.batch_share,
         rate_limit: provider.rate_limit.clone(),
-        key_limits: provider.key.iter().map(|key| key.rate_limit).collect(),
+        key_limits: provider.keys.iter().map(|key| key.rate_limit).collect(),
         locks,
         breaker: provider.breaker.clone(),
         // What is part of this process is there, and starts with its first request.
@@ -323,11 +321,16 @@ fn pool_settings(provider: &config::Provider, locks: LockTimes) -> PoolSettings 
 
 fn attempt_settings(provider: &config::Provider) -> AttemptSettings {
     let network = &provider.network;
-    let key = provider.key.as_ref().map(|key| &key.value);
-    let bearer = key.map(|key| ("authorization".to_owned(), format!("Bearer {}", key.expose())));
+    let key = |key: &config::Key| KeySettings {
+        name: key.name.clone(),
+        weight: key.weight,
+        models: key.models.clone(),
+        header: ("authorization", Secret::new(format!("Bearer {}", key.value.expose()))),
+    };
     AttemptSettings {
         paths: Paths::under(network.api_prefix),
-        headers: bearer.into_iter().chain(network.extra_headers.iter().cloned()).collect(),
+        headers: network.extra_headers.clone(),
+        keys: provider.keys.iter().map(key).collect(),
         mask: Mask::of(provider.secrets()),
         request_timeout: network.request_timeout,
         connect_timeout: network.connect_timeout,

@@ -45,7 +45,7 @@ pub use snapshot::{Blocked, Process, Snapshot};
 pub use strangers::Strangers;
 pub use stream::ChatStream;
 
-use crate::config::{self, Config, Kind, Scope};
+use crate::config::{Config, Kind, Scope};
 use crate::error::Result;
 use crate::events::Events;
 use crate::http::{Certificates, Watcher};
@@ -293,15 +293,16 @@ impl Gateway {
     }
 
     /// The models that are known beforehand, as `provider/model` in the order of the configuration: a provider's built-in
-    /// list, since its key goes for any model. There may be more; the provider knows.
+    /// list where a key of its goes for any model, and those that its keys name. There may be more; the provider knows.
     #[must_use]
     pub fn models(&self) -> Vec<ModelName> {
-        let named = |provider: &config::Provider| {
-            let models = if provider.kind == Kind::Sim { Sim::MODELS } else { provider.models };
-            let name = provider.name.clone();
-            models.iter().map(move |model| ModelName { provider: name.clone(), model: (*model).to_owned() })
-        };
-        self.config().providers.iter().flat_map(named).collect()
+        let mut names = Vec::new();
+        for provider in &self.config().providers {
+            let built_in = if provider.kind == Kind::Sim { Sim::MODELS } else { provider.models };
+            let name = |model: &str| ModelName { provider: provider.name.clone(), model: model.to_owned() };
+            names.extend(provider.known_models(built_in).into_iter().map(name));
+        }
+        names
     }
 
     /// The aliases that `scope` has, in the order of the configuration.
@@ -317,8 +318,9 @@ impl Gateway {
         found.or_else(|| {
             // The simulated provider has more models than a list can hold.
             let (provider, model) = name.split_once('/')?;
-            let is_sim = self.config().provider(provider).is_some_and(|provider| provider.kind == Kind::Sim);
-            let known = is_sim && Sim::has_model(model);
+            let config = self.config();
+            let sim = config.provider(provider).filter(|provider| provider.kind == Kind::Sim);
+            let known = sim.is_some_and(|sim| sim.has_key_for(model)) && Sim::has_model(model);
             known.then(|| ModelName { provider: provider.to_owned(), model: model.to_owned() })
         })
     }

@@ -16,6 +16,7 @@ use super::figures::Running;
 use super::gate::{Done, Pass};
 use super::headers;
 use super::job::{Job, Payload, Progress, Reached, Reply, Responder};
+use super::keys::KeySettings;
 use super::pool::{Shared, cancelled};
 use super::{relay, whole};
 use crate::config::{Retries, StreamGarbage};
@@ -79,11 +80,13 @@ impl Paths {
 /// What an attempt needs to know of its provider.
 #[derive(Clone)]
 pub struct AttemptSettings {
-    /// What is masked out of the provider's errors: its key, and the values of headers that the configuration adds.
+    /// What is masked out of the provider's errors: its keys, and the values of headers that the configuration adds.
     pub mask: Mask,
+    /// Its keys, of which each attempt goes with one.
+    pub keys: Vec<KeySettings>,
     /// Where its routes live, behind the base URL.
     pub paths: Paths,
-    /// Sent with every request, the key's header among them.
+    /// Sent with every request.
     pub headers: Vec<(String, String)>,
     /// Limit of one attempt that is not streamed.
     pub request_timeout: Duration,
@@ -120,6 +123,7 @@ impl AttemptSettings {
     pub fn within(limit: Duration) -> Self {
         Self {
             mask: Mask::default(),
+            keys: Vec::new(),
             paths: Paths::under("/v1"),
             headers: Vec::new(),
             request_timeout: limit,
@@ -230,9 +234,6 @@ impl Active {
     pub(super) fn end(self, shared: &Shared, result: Result<Reached, Error>) {
         let timing = self.timing();
         shared.figures.note_service(timing.queue, timing.upstream);
-        if matches!(&result, Err(error) if matches!(error.status(), 401 | 403)) {
-            shared.figures.key_failed.inc();
-        }
         let Self { pass, permit, running, job, responder, .. } = self;
         match &result {
             Ok(reached) => {
@@ -262,17 +263,22 @@ pub(crate) fn run(
     taken: Instant,
     scratch: &mut Scratch,
 ) {
-    let Payload { pass, permit, entry, responder, call, model, submitted, progress, .. } = payload;
+    let Payload { mut pass, permit, entry, responder, call, model, submitted, progress, .. } = payload;
     let queue = taken.saturating_duration_since(submitted);
     let running = entry.taken();
     let streamed = call.fields.stream;
     let forwarded = call.operation.is_forward();
     // What is forwarded brings its sink, too: whether its answer is relayed is known by the answer's head.
     let job = (streamed || forwarded).then_some(job);
-    let active = Active { pass, permit, running, job, responder, call, model, progress, taken, queue };
+    let renewed = pass.renew();
+    let mut active = Active { pass, permit, running, job, responder, call, model, progress, taken, queue };
     let limit = Deadline::from(taken, shared.attempt.limit(streamed));
     let until = active.call.deadline.map_or(limit, |deadline| deadline.earlier(limit));
-    match open(shared, face, &active, until, scratch) {
+    let opened = renewed.and_then(|()| open(shared, face, &active, until, scratch));
+    if opened.as_ref().is_ok_and(|incoming| openai::is_success(incoming.status)) {
+        active.pass.accepted();
+    }
+    match opened {
         Ok(incoming)
             if openai::is_success(incoming.status) && (streamed || (forwarded && is_relayed(&active, &incoming))) =>
         {
@@ -317,19 +323,20 @@ fn open(
             ("POST", &*scratch.body, Some("application/json"), accept)
         }
     };
-    let mut headers = Vec::with_capacity(settings.headers.len() + call.headers.len() + 3);
+    let key = active.pass.send_key();
+    let mut headers = Vec::with_capacity(settings.headers.len() + call.headers.len() + 4);
     headers.extend(content_type.map(|content_type| ("content-type", content_type)));
     // Whoever says nothing of codings takes any (RFC 9110, section 12.5.3), and bytes that pass through are not unpacked.
     headers.extend([("accept", accept), ("accept-encoding", "identity")]);
-    headers.extend(settings.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let own = settings.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(key);
+    headers.extend(own.clone());
     // What the configuration says goes before what a client says.
-    let configured = |wanted: &str| settings.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted));
+    let configured = |wanted: &str| own.clone().any(|(name, _)| name.eq_ignore_ascii_case(wanted));
     let passing = call.headers.iter().filter(|(name, _)| !configured(name));
     headers.extend(passing.map(|(name, value)| (*name, value.as_str())));
     let outgoing = Outgoing { method, path: &settings.paths.of(&call.operation), headers: &headers, body };
     let control = Control { cancel: &call.cancel, deadline: until, connect_timeout: settings.connect_timeout };
     face.enter(WorkerState::ApiCall);
-    shared.figures.key_used.inc();
     let sent = shared.attempt.transport.send(&outgoing, &control);
     scratch.body = Buffer::default();
     let incoming = sent.map_err(|error| transport_error(shared, active, error))?;

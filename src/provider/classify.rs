@@ -11,6 +11,10 @@ use crate::error::{Code, Error, UpstreamAnswer};
 /// How long a key rests whose account has nothing left: nothing but a payment changes that.
 const NO_QUOTA: Duration = Duration::from_secs(60);
 
+/// Codes that speak of a key, or of the account that it belongs to.
+const OF_KEYS: [&str; 5] =
+    ["invalid_api_key", "api_key_disabled", "account_deactivated", "access_terminated", "billing_not_active"];
+
 /// Where a request goes after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
@@ -97,7 +101,13 @@ pub(crate) fn judge(error: &Error) -> Verdict {
 fn of_answer(answer: &UpstreamAnswer, retry_after: Option<Duration>) -> (Next, Blame) {
     let words = Words::of(answer);
     if words.any_code(&["content_policy_violation", "content_filter", "moderation_blocked", "safety_violations"])
-        || words.any_phrase(&["content management policy", "content policy", "flagged by our", "safety system"])
+        || words.any_phrase(&[
+            "content management policy",
+            "content policy",
+            "flagged by our",
+            "input was flagged",
+            "safety system",
+        ])
     {
         return (Next::Nowhere, Blame::Nobody);
     }
@@ -125,8 +135,17 @@ fn of_answer(answer: &UpstreamAnswer, retry_after: Option<Duration>) -> (Next, B
     match answer.status {
         401 => (Next::Key, Blame::KeyRefused),
         403 if words.any_phrase(&["region", "country", "territory", "location"]) => (Next::Other, Blame::Nobody),
-        403 if words.speaks_of("model") => (Next::Key, Blame::KeyRefusedForModel),
-        403 => (Next::Key, Blame::KeyRefused),
+        // What a key may do is less than what it is for: it may do something else.
+        403 if words.speaks_of("model") || words.any_phrase(&["permission", "scope"]) => {
+            (Next::Key, Blame::KeyRefusedForModel)
+        }
+        403 if words.any_code(&OF_KEYS) || words.any_phrase(&["api key", "account", "deactivated", "revoked"]) => {
+            (Next::Key, Blame::KeyRefused)
+        }
+        // It may be the request that is forbidden, and a caller must not be able to end everybody's keys by one of those.
+        403 => (Next::Key, Blame::Nobody),
+        // Google's protocol has no 401.
+        400 if words.any_phrase(&["api key not valid"]) => (Next::Key, Blame::KeyRefused),
         429 if words.any_code(&["insufficient_quota", "billing_hard_limit_reached"]) => {
             (Next::Key, Blame::KeyCools(Some(retry_after.unwrap_or_default().max(NO_QUOTA))))
         }
@@ -222,7 +241,12 @@ mod tests {
             (422, "", "unprocessable", (Nowhere, Nobody)),
             (402, "", "pay first", (Nowhere, Nobody)),
             (401, "", "no", (Key, KeyRefused)),
-            (403, "", "forbidden", (Key, KeyRefused)),
+            (403, "", "forbidden", (Key, Nobody)),
+            (403, "", "The API key has been revoked", (Key, KeyRefused)),
+            (403, "account_deactivated", "x", (Key, KeyRefused)),
+            (403, "", "Your API key does not have permission to use the specified resource", (Key, KeyRefusedForModel)),
+            (403, "", "openai/m requires moderation. Your input was flagged for \"x\"", (Nowhere, Nobody)),
+            (400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", (Key, KeyRefused)),
             (403, "", "Project does not have access to model gpt-4o", (Key, KeyRefusedForModel)),
             (403, "unsupported_country_region_territory", "Country not supported", (Other, Nobody)),
             (429, "", "slow down", (Key, KeyCools(None))),

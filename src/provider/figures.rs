@@ -64,8 +64,6 @@ pub(crate) struct Totals {
     pub(crate) tokens_in: Counter,
     pub(crate) tokens_out: Counter,
 
-    pub(crate) key_used: Counter,
-    pub(crate) key_failed: Counter,
     pub(crate) garbage_events: Counter,
 
     pub(crate) spawned: Counter,

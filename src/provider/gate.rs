@@ -15,16 +15,14 @@ use super::breaker::{Breaker, Ended, Ticket, Verdict};
 use super::classify::{Blame, judge};
 use super::figures::Figures;
 use super::headers;
+use super::keys::{COOLING, Held, Keys, Outlook, Verdict as KeyVerdict};
 use super::limits::{HeldBack, Limits, Share};
-use crate::config;
 use crate::error::{Code, Error};
-use crate::events::Events;
 use crate::model::{Call, Usage};
-use crate::sync::locks::{Leaf, classes};
 use crate::time::{Deadline, now};
 
-/// How long a key rests after a 429 that says nothing of it.
-const COOLING: Duration = Duration::from_secs(5);
+/// The headers of a client that say whose account within a key's pays: a provider that refuses them refuses no key.
+const ACCOUNTS: [&str; 2] = ["openai-organization", "openai-project"];
 
 /// When one who comes to a paused provider should come again: how long it lasts only its operator knows.
 const PAUSED: Duration = Duration::from_secs(5);
@@ -34,9 +32,8 @@ const PAUSED: Duration = Duration::from_secs(5);
 pub(crate) struct Gate {
     /// Whether its operator lets nothing new in: one flag for each pool that the provider has, the next one's too.
     paused: Arc<AtomicBool>,
-    /// Until when its key rests.
-    rests_until: Leaf<Option<Instant>>,
     pub(crate) breaker: Breaker,
+    pub(crate) keys: Arc<Keys>,
     /// What may go in a minute; none where nothing is limited, and then nothing is asked.
     limits: Option<Arc<Limits>>,
     figures: Arc<Figures>,
@@ -46,7 +43,6 @@ pub(crate) struct Gate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyReady {
     /// At once, with another one.
-    #[expect(dead_code, reason = "a ring of keys says so")]
     Now,
     /// After so long.
     In(Duration),
@@ -55,19 +51,17 @@ pub(crate) enum KeyReady {
 }
 
 impl Gate {
-    /// The gate of the provider `name`, whose pool counts in `figures`; what takes the place of the one behind `before`, if
-    /// there is one, is as paused as that.
+    /// The gate of a pool that counts in `figures`; what takes the place of the one behind `before`, if there is one, is as
+    /// paused as that.
     pub(crate) fn new(
-        name: &Arc<str>,
-        breaker: &config::Breaker,
+        breaker: Breaker,
+        keys: Arc<Keys>,
         limits: Option<Arc<Limits>>,
-        events: Events,
         figures: Arc<Figures>,
         before: Option<&Self>,
     ) -> Self {
         let paused = before.map(|before| Arc::clone(&before.paused)).unwrap_or_default();
-        let breaker = Breaker::new(name, breaker, events, now(), before.map(|before| &before.breaker));
-        Self { paused, rests_until: Leaf::new(&classes::KEYS, None), breaker, limits, figures }
+        Self { paused, breaker, keys, limits, figures }
     }
 
     /// Lets nothing new in from now on, or does again.
@@ -90,11 +84,24 @@ impl Gate {
         }
         self.figures.entered.inc();
         let ticket = Some(self.breaker.enter(model)?);
-        let (model, deadline) = (Arc::clone(model), call.deadline);
-        let mut pass = Pass { gate: Arc::clone(self), model, deadline, ticket, began: None, share: None };
-        if let Some(limits) = &self.limits {
-            pass.share = Some(limits.enter(call, &pass.model, 0, until)?);
-        }
+        // Whatever is refused below gives back what it has by the pass's drop.
+        let mut pass = Pass {
+            gate: Arc::clone(self),
+            model: Arc::clone(model),
+            deadline: call.deadline,
+            names_account: names_account(call),
+            ticket,
+            began: None,
+            key: None,
+            share: None,
+        };
+        let Some(limits) = &self.limits else {
+            pass.key = self.keys.take(model, &[])?;
+            return Ok(pass);
+        };
+        pass.key = self.keys.take(model, &limits.of_keys(call, model, now()))?;
+        let key = pass.key.as_ref().and_then(Held::index).unwrap_or(0);
+        pass.share = Some(limits.enter(call, model, key, until)?);
         Ok(pass)
     }
 
@@ -103,21 +110,42 @@ impl Gate {
         self.limits.iter().for_each(|limits| limits.close());
     }
 
+    /// Another has taken its place: what it has told stands no longer, and it tells nothing more.
+    pub(crate) fn fall_silent(&self) {
+        self.breaker.fall_silent();
+        self.keys.fall_silent();
+    }
+
     /// What the rate limits hold back at `now`, if anything has been lately.
     pub(crate) fn held_back(&self, now: Instant) -> Option<HeldBack> {
         self.limits.as_ref()?.held_back(now)
     }
 
-    /// When `model` can be asked with a key again, after a failure that was a key's.
-    pub(crate) fn key_ready(&self, blame: Blame, _model: &str, now: Instant) -> KeyReady {
-        match blame {
-            Blame::KeyCools(_) => {
-                let until = *self.rests_until.lock();
-                KeyReady::In(until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now)))
-            }
+    /// When `model` can be asked with a key again, after a failure of `call` that was a key's.
+    pub(crate) fn key_ready(&self, call: &Call, blame: Blame, model: &str, now: Instant) -> KeyReady {
+        // Whether the key that failed rests now, so that whichever can go is another one.
+        let rests = match blame {
+            Blame::KeyCools(told) => told != Some(Duration::ZERO),
+            Blame::KeyRefused | Blame::KeyRefusedForModel => !names_account(call),
+            Blame::Nobody | Blame::Provider | Blame::Model => false,
+        };
+        match (self.keys.outlook(model, now), blame) {
+            (Outlook::Ready(ready), _) if ready > usize::from(!rests) => KeyReady::Now,
+            (Outlook::Ready(_) | Outlook::NoKeys, Blame::KeyCools(told)) => KeyReady::In(told.unwrap_or(COOLING)),
+            (Outlook::Cooling(after), _) => KeyReady::In(after),
             _ => KeyReady::Never,
         }
     }
+
+    /// What `call` is told if it ends by `error`: a refusal of the gateway's key is no answer to its caller.
+    pub(crate) fn told(&self, call: &Call, error: Error, model: &str, now: Instant) -> Error {
+        let refused = matches!(judge(&error).blame, Blame::KeyRefused | Blame::KeyRefusedForModel);
+        if refused && !names_account(call) { self.keys.refused(model, error, now) } else { error }
+    }
+}
+
+fn names_account(call: &Call) -> bool {
+    call.headers.iter().any(|(name, _)| ACCOUNTS.contains(name))
 }
 
 /// What an attempt that succeeded came to.
@@ -136,10 +164,14 @@ pub(crate) struct Pass {
     model: Arc<str>,
     /// The request's own: what is late by it alone is not the provider's fault.
     deadline: Option<Deadline>,
+    /// Whether the client says whose account pays.
+    names_account: bool,
     /// What the breaker hears of; none once it has.
     ticket: Option<Ticket>,
     /// How long a stream took to begin.
     began: Option<Duration>,
+    /// The key that it goes with; none where the provider asks for none.
+    key: Option<Held>,
     /// What it takes of the rate limits. Boxed, since most providers have none.
     share: Option<Box<Share>>,
 }
@@ -150,13 +182,6 @@ impl Pass {
         self.share.as_ref().map_or(Duration::ZERO, |share| share.waited())
     }
 
-    /// What stands at the head of the provider's answer, whatever its status.
-    pub(crate) fn note_headers(&self, headers: &[(String, String)]) {
-        if let Some(share) = &self.share {
-            share.told(headers::nothing_left(headers));
-        }
-    }
-
     /// Asks once more before the attempt is sent: a circuit may have opened while it waited for a worker.
     ///
     /// # Errors
@@ -165,6 +190,31 @@ impl Pass {
         let breaker = &self.gate.breaker;
         let may = self.ticket.as_ref().is_none_or(|ticket| breaker.may_send(ticket, &self.model));
         if may { Ok(()) } else { Err(breaker.opened_meanwhile(&self.model)) }
+    }
+
+    /// Sees to it that the attempt has a key that can go, now that a worker has it.
+    ///
+    /// # Errors
+    /// Why it has none.
+    pub(crate) fn renew(&mut self) -> Result<(), Error> {
+        self.key.as_mut().map_or(Ok(()), Held::renew)
+    }
+
+    /// The header that carries the attempt's key; counts that it is sent.
+    pub(crate) fn send_key(&self) -> Option<(&'static str, &str)> {
+        self.key.as_ref().and_then(Held::send)
+    }
+
+    /// What stands at the head of the provider's answer, whatever its status.
+    pub(crate) fn note_headers(&self, headers: &[(String, String)]) {
+        if let Some(share) = &self.share {
+            share.told(headers::nothing_left(headers));
+        }
+    }
+
+    /// The provider has begun to answer well.
+    pub(crate) fn accepted(&mut self) {
+        self.key.iter_mut().for_each(Held::accepted);
     }
 
     /// A stream has begun well, after `took`; how it ends is still to come.
@@ -189,8 +239,15 @@ impl Pass {
             };
             breaker.end(&ticket, &self.model, verdict);
         }
-        if let Blame::KeyCools(told) = blame {
-            *self.gate.rests_until.lock() = Some(now() + told.unwrap_or(COOLING));
+        if let Some(key) = self.key.take() {
+            match result {
+                Ok(_) => key.end(KeyVerdict::Taken, false),
+                Err(error) => {
+                    let status = error.upstream_answer().map(|answer| answer.status);
+                    let said = said_of_key(error, blame, self.names_account);
+                    key.end(said, matches!(status, Some(401 | 403 | 429)));
+                }
+            }
         }
     }
 
@@ -215,6 +272,60 @@ impl Drop for Pass {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             self.gate.breaker.abandon(&ticket, &self.model);
+        }
+    }
+}
+
+/// What an error, blamed so, says of the key that was sent; `names_account` is whether a client's word was sent with it.
+fn said_of_key(error: &Error, blame: Blame, names_account: bool) -> KeyVerdict {
+    match blame {
+        Blame::KeyCools(told) => KeyVerdict::Cools(told),
+        Blame::KeyRefused | Blame::KeyRefusedForModel if names_account => KeyVerdict::Nothing,
+        Blame::KeyRefused => KeyVerdict::Refused,
+        Blame::KeyRefusedForModel => KeyVerdict::RefusedForModel,
+        Blame::Nobody | Blame::Provider | Blame::Model => match error.upstream_answer() {
+            // Whoever finds fault with the request has looked at its key before.
+            Some(answer) if matches!(answer.status, 400 | 402 | 404..=406 | 409..=428 | 430..=499) => KeyVerdict::Taken,
+            _ => KeyVerdict::Nothing,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Code, UpstreamAnswer};
+
+    #[test]
+    fn an_error_says_of_its_key_what_its_status_and_words_say() {
+        let answer = |status, message: &str| {
+            Error::upstream(UpstreamAnswer { status, message: message.into(), kind: None, param: None, code: None })
+        };
+        let wait = Duration::from_secs(7);
+        for (error, said) in [
+            (answer(401, "no"), KeyVerdict::Refused),
+            (answer(403, "your account is closed"), KeyVerdict::Refused),
+            (answer(403, "no such model for you"), KeyVerdict::RefusedForModel),
+            (answer(403, "not in your country"), KeyVerdict::Nothing),
+            (answer(403, "forbidden"), KeyVerdict::Nothing),
+            (answer(429, "slow down"), KeyVerdict::Cools(None)),
+            (answer(429, "slow down").with_retry_after(wait), KeyVerdict::Cools(Some(wait))),
+            (answer(400, "bad temperature"), KeyVerdict::Taken),
+            (answer(404, "no such model"), KeyVerdict::Taken),
+            (answer(422, "no"), KeyVerdict::Taken),
+            (answer(407, "a proxy's"), KeyVerdict::Nothing),
+            (answer(408, "late"), KeyVerdict::Nothing),
+            (answer(500, "down"), KeyVerdict::Nothing),
+            (Error::new(Code::UpstreamConnectError, "refused"), KeyVerdict::Nothing),
+            (Error::new(Code::FirstTokenTimeout, "late"), KeyVerdict::Nothing),
+            (Error::new(Code::ClientClosed, "gone"), KeyVerdict::Nothing),
+        ] {
+            assert_eq!(said_of_key(&error, judge(&error).blame, false), said, "{error}");
+            let with_account = match said {
+                KeyVerdict::Refused | KeyVerdict::RefusedForModel => KeyVerdict::Nothing,
+                other => other,
+            };
+            assert_eq!(said_of_key(&error, judge(&error).blame, true), with_account, "{error}");
         }
     }
 }

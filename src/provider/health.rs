@@ -212,7 +212,7 @@ pub(super) fn run(shared: &Shared, check: Check) {
     let settings = &shared.attempt.settings;
     let own = settings.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let usual = [("accept", "application/json"), ("accept-encoding", "identity")];
-    let headers: Vec<_> = usual.into_iter().chain(own).collect();
+    let headers: Vec<_> = usual.into_iter().chain(own).chain(shared.gate.keys.for_check()).collect();
     let until = Deadline::after(CHECK_TIMEOUT);
     let control = Control { cancel: &check.token, deadline: until, connect_timeout: settings.connect_timeout };
     let outgoing = Outgoing { method: "GET", path: settings.paths.models(), headers: &headers, body: b"" };

@@ -122,7 +122,6 @@ impl Limits {
     }
 
     /// How long each key, in their order, would hold back an attempt of `call` at `model`; none where no key does.
-    #[expect(dead_code, reason = "a ring of keys prefers those that can go first")]
     pub(crate) fn of_keys(&self, call: &Call, model: &Arc<str>, now: Instant) -> Vec<Duration> {
         let state = self.0.lock();
         state.line.of_keys(model, state.estimate(call), now)

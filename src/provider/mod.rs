@@ -17,6 +17,7 @@ mod gate;
 mod headers;
 mod health;
 mod job;
+mod keys;
 mod limits;
 mod plan;
 mod pool;
@@ -45,6 +46,7 @@ pub(crate) use gate::KeyReady;
 pub(crate) use health::CHECK_TIMEOUT;
 pub use health::{Checks, HealthState, HealthStats};
 pub use job::{Job, Progress, Reached, ReplyChannel};
+pub use keys::KeySettings;
 pub use limits::HeldBack;
 pub use plan::{Plan, PlanError, RetryStrategy};
 pub(crate) use pool::cancelled;
@@ -76,7 +78,6 @@ use ticket::Waited;
 pub struct Provider {
     pool: Pool,
     budget: Arc<RetryBudget>,
-    key_name: Option<String>,
 }
 
 /// How an attempt ended for the one who waited.
@@ -121,7 +122,6 @@ impl Provider {
     pub fn start(
         pool: PoolSettings,
         attempt: AttemptSettings,
-        key_name: Option<String>,
         transport: Arc<dyn Transport>,
         threads: &Threads,
         events: Events,
@@ -129,7 +129,7 @@ impl Provider {
         bytes: ByteBudget,
         resources: Duration,
     ) -> Result<Self, SpawnError> {
-        Self::following(None, pool, attempt, key_name, transport, threads, events, stock, bytes, resources)
+        Self::following(None, pool, attempt, transport, threads, events, stock, bytes, resources)
     }
 
     /// The same for one that takes the place of `before`, which has its name: what is counted goes on where it stands, and so
@@ -142,7 +142,6 @@ impl Provider {
         before: Option<&Self>,
         pool: PoolSettings,
         attempt: AttemptSettings,
-        key_name: Option<String>,
         transport: Arc<dyn Transport>,
         threads: &Threads,
         events: Events,
@@ -153,7 +152,7 @@ impl Provider {
         let attempt = Attempt { settings: attempt, transport, bytes };
         let pool = Pool::start(pool, attempt, threads, events, stock, resources, before.map(|before| &before.pool))?;
         let budget = before.map_or_else(|| Arc::new(RetryBudget::new(now())), |before| Arc::clone(&before.budget));
-        Ok(Self { pool, budget, key_name })
+        Ok(Self { pool, budget })
     }
 
     /// The provider's name.
@@ -231,9 +230,14 @@ impl Provider {
         self.budget.take(now, shared.figures.entered.get().saturating_sub(retries))
     }
 
-    /// When `model` can be asked with a key again, after a failure that was a key's.
-    pub(crate) fn key_ready(&self, blame: Blame, model: &str, now: Instant) -> KeyReady {
-        self.pool.shared().gate.key_ready(blame, model, now)
+    /// When `model` can be asked with a key again, after a failure of `call` that was a key's.
+    pub(crate) fn key_ready(&self, call: &Call, blame: Blame, model: &str, now: Instant) -> KeyReady {
+        self.pool.shared().gate.key_ready(call, blame, model, now)
+    }
+
+    /// What `call` is told if it ends by `error`.
+    pub(crate) fn told(&self, call: &Call, error: Error, model: &str, now: Instant) -> Error {
+        self.pool.shared().gate.told(call, error, model, now)
     }
 
     /// Counts a retry.
@@ -279,7 +283,7 @@ impl Provider {
     /// Says that another has taken its place, or none: what is under way goes on, and nothing more is told of it.
     pub fn replaced(&self) {
         self.drain();
-        self.pool.shared().gate.breaker.fall_silent();
+        self.pool.shared().gate.fall_silent();
     }
 
     /// Ends providers but for their threads: cuts what still runs, answers what still waits.
@@ -336,6 +340,6 @@ impl Provider {
     /// The provider's part of `/stats`.
     #[must_use]
     pub fn stats(&self) -> ProviderStats {
-        snapshot::take(&self.pool, self.key_name.as_deref())
+        snapshot::take(&self.pool)
     }
 }

@@ -17,11 +17,13 @@ use crossbeam_channel::{Receiver, bounded};
 use serde::Serialize;
 
 use super::attempt::Attempt;
+use super::breaker::Breaker;
 use super::face::{Face, WorkerState};
 use super::figures::{Entry, Figures, Unserved};
 use super::gate::{Gate, Pass};
 use super::health::{Checks, Health};
 use super::job::{Job, Payload, Progress};
+use super::keys::Keys;
 use super::limits::Limits;
 use super::plan::BUFFER_FACTOR;
 use super::roster::Roster;
@@ -29,7 +31,7 @@ use super::staffing::{Crew, Staffing};
 use super::stock::Stock;
 use super::ticket::Ticket;
 use super::{ending, health, supervisor};
-use crate::config::{Breaker, Optimization, Policy, RateLimit, RateLimits, Scaling, Sizing};
+use crate::config::{self, Optimization, Policy, RateLimit, RateLimits, Scaling, Sizing};
 use crate::error::{Code, Error};
 use crate::events::Events;
 use crate::metrics::{Drain, DrainRate, retry_after};
@@ -97,7 +99,7 @@ pub struct PoolSettings {
     /// How long the pool's own locks are waited for.
     pub locks: LockTimes,
     /// When the provider is given a rest.
-    pub breaker: Breaker,
+    pub breaker: config::Breaker,
     /// How it is known whether it is there.
     pub checks: Checks,
 }
@@ -121,7 +123,7 @@ impl PoolSettings {
             rate_limit: RateLimits::default(),
             key_limits: Vec::new(),
             locks: LockTimes::DEFAULT,
-            breaker: Breaker::default(),
+            breaker: config::Breaker::default(),
             checks: Checks::NEVER,
         }
     }
@@ -227,19 +229,20 @@ impl Pool {
         let (places, deepest, most) = places_of(&settings);
         let permits = Permits::new(places);
         let figures = Arc::new(Figures::following(before.map(|before| &*before.figures)));
-        let limits = Limits::new(&settings.rate_limit, &settings.key_limits, places, begun);
+        let gate = {
+            let before = before.map(|before| &*before.gate);
+            let name = &settings.name;
+            let breaker_before = before.map(|before| &before.breaker);
+            let breaker = Breaker::new(name, &settings.breaker, events.clone(), begun, breaker_before);
+            let keys = Keys::new(name, &attempt.settings.keys, events.clone(), before.map(|before| &*before.keys));
+            let limits = Limits::new(&settings.rate_limit, &settings.key_limits, places, begun);
+            Arc::new(Gate::new(breaker, keys, limits, Arc::clone(&figures), before))
+        };
         let staffing = Staffing::new(&settings, Arc::clone(&figures), permits.clone(), events.clone());
         let shared = Arc::new(Shared {
             lanes: Lanes::new(deepest, settings.batch_share),
             permits,
-            gate: Arc::new(Gate::new(
-                &settings.name,
-                &settings.breaker,
-                limits,
-                events.clone(),
-                Arc::clone(&figures),
-                before.map(|before| &*before.gate),
-            )),
+            gate,
             figures,
             attempt,
             health: Arc::new(Health::new(settings.checks, begun, before.map(|before| &*before.health))),

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::breaker::BreakerStats;
 use super::face::WorkerRow;
@@ -100,15 +99,19 @@ pub struct JobStats {
     pub correlation: PairedStats,
 }
 
-/// One of `keys` in `/stats`; the ring is not built yet, so there is at most one and it is never cooled.
+/// One of `keys` in `/stats`.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]
 pub struct KeyStats {
     pub name: String,
-    pub weight: Option<f64>,
-    pub state: Option<&'static str>,
-    pub models: Option<Value>,
+    pub weight: f64,
+    /// `dead` if the provider refuses it, `cooling` if it rests for some model, else `ready`.
+    pub state: &'static str,
+    /// The models that it rests for, and for how long still.
+    pub models: BTreeMap<String, u64>,
+    /// How often it was sent.
     pub used_total: u64,
+    /// How often the provider answered it with 401, 403 or 429.
     pub failed_total: u64,
 }
 
@@ -175,7 +178,7 @@ impl OptimizationStats {
 
 /// Reads everything a pool shows. Counters are read before the outcomes they lead to, so a sum read in the middle of load
 /// is short rather than over.
-pub(super) fn take(pool: &Pool, key_name: Option<&str>) -> ProviderStats {
+pub(super) fn take(pool: &Pool) -> ProviderStats {
     let shared = pool.shared();
     let figures = &shared.figures;
     let faces = pool.faces();
@@ -184,14 +187,6 @@ pub(super) fn take(pool: &Pool, key_name: Option<&str>) -> ProviderStats {
     let staffing = &pool.roster.staffing;
     let (min, max) = staffing.limits();
     let dist = |histogram: &crate::metrics::Histogram| histogram.dist().unwrap_or_default();
-    let keys = key_name.map(|name| KeyStats {
-        name: name.to_owned(),
-        weight: None,
-        state: None,
-        models: None,
-        used_total: figures.key_used.get(),
-        failed_total: figures.key_failed.get(),
-    });
     ProviderStats {
         phase: shared.phase(),
         startup_us: pool.startup(),
@@ -242,7 +237,7 @@ pub(super) fn take(pool: &Pool, key_name: Option<&str>) -> ProviderStats {
         },
         breaker: shared.gate.breaker.stats(now),
         health: shared.health.stats(now),
-        keys: keys.into_iter().collect(),
+        keys: shared.gate.keys.stats(now),
         scaling: staffing.scaling_stats(now),
         optimization: staffing.optimization_stats(),
         connections: shared.attempt.transport.connections(),

@@ -53,13 +53,16 @@ fn a_body_goes_upstream_byte_for_byte_but_for_its_model() {
 #[test]
 fn an_upstreams_error_keeps_its_status_words_and_retry_after() {
     let (house, gate) = House::gated(provider(json!({})));
-    for status in [400, 401, 403, 404, 408, 413, 422, 429, 500, 502, 503, 529] {
+    for status in [400, 403, 404, 408, 413, 422, 429, 500, 502, 503, 529] {
         let body = json!({ "error": {
             "message": format!("no, says {CANARY}"), "type": "t", "param": "q", "code": "context_length_exceeded",
         } });
-        let error = failure(&house, &gate, |arrived| {
+        // A model each: the key rests for one that a 429 was the answer for.
+        let request = format!(r#"{{"model":"p/m{status}","messages":[]}}"#);
+        let (failed, ()) = exchange(&house, &gate, &request, |arrived| {
             arrived.respond(status, &[("retry-after", "7")], body.to_string());
         });
+        let error = failed.expect_err("it must fail");
         assert_eq!((error.code(), error.status()), (Code::UpstreamError, status));
         assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
         let words = error.upstream_answer().expect("its own words");
@@ -70,7 +73,7 @@ fn an_upstreams_error_keeps_its_status_words_and_retry_after() {
         assert_eq!((error.attempts()[0].outcome, error.attempts()[0].status), ("upstream_error", Some(status)));
     }
     let stats = house.at_rest();
-    assert_eq!(number(&stats, "/providers/p/keys/0/failed_total"), 2, "401 and 403");
+    assert_eq!(number(&stats, "/providers/p/keys/0/failed_total"), 2, "403 and 429");
 }
 
 #[test]
