@@ -40,7 +40,7 @@ pub use scope::Scope;
 pub use tls::{LoadedTls, Tls, TlsVersion};
 pub use types::{
     Client, GatewayKey, Key, Kind, Locks, Network, Optimization, Policy, Pools, Provider, Queue, Retries, Scaling,
-    Server, Sizing, StreamGarbage, ThreadLimits,
+    Server, Sizing, StreamGarbage, StreamRecovery, ThreadLimits,
 };
 
 use crate::secret::Secret;

@@ -13,7 +13,7 @@ use super::section::Section;
 use super::server::required_value;
 use super::types::{
     Client, Key, Kind, Network, Optimization, Policy, Provider, Queue, Retries, Scaling, Sizing, StreamGarbage,
-    ThreadLimits,
+    StreamRecovery, ThreadLimits,
 };
 use crate::secret::REDACTED;
 use crate::time::Backoff;
@@ -77,9 +77,13 @@ pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> 
     let scaling = s.section("scaling", scaling);
     let optimization = s.section("optimization", optimization);
     unbuilt_sections(s);
-    s.get(
+    let stream_recovery = s.get(
         "stream_recovery",
-        Choice { built: &[("off", ())], unbuilt: &[("buffer", "stream recovery")], default: Some(()) },
+        Choice {
+            built: &[("off", StreamRecovery::Off), ("buffer", StreamRecovery::Buffer)],
+            unbuilt: &[],
+            default: Some(StreamRecovery::Off),
+        },
     );
     let stream_garbage = s.get(
         "stream_garbage",
@@ -105,6 +109,7 @@ pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> 
         optimization,
         result_buffer: sizes.result_buffer,
         queue,
+        stream_recovery: stream_recovery.unwrap_or(StreamRecovery::Off),
         stream_garbage: stream_garbage.unwrap_or(StreamGarbage::Skip),
         early_keepalive,
         effective: Value::Null,
