@@ -180,7 +180,16 @@ impl Gateway {
     /// # Errors
     /// Whatever ends a request before its first event; see [`Error::code`].
     pub fn chat_stream(&self, request: &ChatRequest) -> Result<ChatStream> {
-        stream::open(self, request.to_body(true), &CallOptions::default())
+        self.chat_stream_raw(request.to_body(true), &CallOptions::default())
+    }
+
+    /// Sends a raw chat body that asks for a stream, and waits until that begins; with
+    /// [`stream_recovery`](CallOptions::stream_recovery) until its end was seen.
+    ///
+    /// # Errors
+    /// Whatever ends a request before its first event, or before its end; a body that asks for no stream among it.
+    pub fn chat_stream_raw(&self, body: Vec<u8>, options: &CallOptions) -> Result<ChatStream> {
+        stream::open(self, body, options)
     }
 
     /// The threads of this gateway; those who put a listener on it start theirs there.

@@ -297,6 +297,8 @@ impl<'a> Source<'a> {
                     self.begun = true;
                     out.extend_from_slice(event.raw);
                 }
+                // Half an event, since the bytes end in it: neither a comment nor garbage, but what a cut leaves.
+                Step::Comment | Step::Garbage if n == 0 => return Ok(Batch::End),
                 Step::Comment => out.extend_from_slice(event.raw),
                 Step::Last => {
                     self.begun = true;
@@ -308,8 +310,6 @@ impl<'a> Source<'a> {
                 Step::Error(error) => {
                     return Err(Fault::Answer(masked(error, &self.shared.attempt.settings.mask)));
                 }
-                // Half an event, since the bytes end in it: no garbage, but what a cut leaves.
-                Step::Garbage if n == 0 => return Ok(Batch::End),
                 Step::Garbage => {
                     self.shared.figures.garbage_events.inc();
                     if self.garbage == StreamGarbage::Fail && !judge.is_complete() {
