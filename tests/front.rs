@@ -9,6 +9,7 @@ mod honest;
 mod keys;
 mod leaving;
 mod ledger;
+mod limits;
 mod openai;
 mod overload;
 mod passing;

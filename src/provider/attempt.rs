@@ -439,6 +439,11 @@ pub(super) fn transport_error(shared: &Shared, active: &Active, error: Transport
             let own = active.call.deadline.is_some_and(|deadline| deadline < limit);
             return shared.attempt.late(streamed, own).with_source(error);
         }
+        Kind::ConnectTimeout => {
+            let limit = format_duration(shared.attempt.settings.connect_timeout);
+            let text = format!("{} (connect_timeout is {limit})", error.message);
+            return Error::new(Code::UpstreamConnectError, text).with_source(error);
+        }
         Kind::Protocol | Kind::TooLarge | Kind::Cut => Code::UpstreamBadResponse,
         _ => Code::UpstreamConnectError,
     };

@@ -224,7 +224,7 @@ impl<'a> Source<'a> {
                 Err(Fault::Transport(error)) => match error.kind {
                     TransportErrorKind::Cancelled(reason) => return Err(cancelled(reason)),
                     TransportErrorKind::Timeout if !whole.passed() && !silence.passed() => {
-                        if speaks {
+                        if speaks && speak.passed() {
                             scratch.out.extend_from_slice(sse::KEEP_ALIVE);
                             outlet.take(&mut scratch.out)?;
                             spoke = now();

@@ -193,6 +193,7 @@ fn every_way_that_a_stream_can_go_is_shown_as_what_it_is() {
                 row("stalled", &[first], Ends::Stalled, broken(&[first], "stream_idle_timeout")),
                 row("no end of ours", &[first, end], Ends::Cleanly, whole(&[first, end])),
                 row("no end, then cut", &[first, end], Ends::Cut, whole(&[first, end])),
+                row("no end, then silence", &[first, end], Ends::Stalled, whole(&[first, end])),
                 row("an end alone", &[end], Ends::Cleanly, whole(&[end])),
                 row("done", &[first, end, DONE], Ends::Cleanly, whole(&[first, end])),
                 row("done twice", &[first, end, DONE, DONE], Ends::Cleanly, whole(&[first, end])),
