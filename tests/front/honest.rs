@@ -1,11 +1,12 @@
 //! P5 as a table: raw upstream streams against every operation, relayed and held. What the client sees is compared byte for
 //! byte, and so is how it is counted.
 
+use crossbeam_channel::Sender;
 use serde_json::{Value, json};
 use sluicegate::transport::TransportErrorKind as Kind;
 
 use super::Station;
-use crate::house::{DONE, FUSE, Gate, Piece, ms, number};
+use crate::house::{DONE, FUSE, Gate, House, Piece, ms, number, provider};
 
 /// What stands in the stream where an event was left out.
 const LEFT_OUT: &str = ": an event that was no JSON was left out\n\n";
@@ -111,21 +112,8 @@ impl Bench {
         let mut client = self.station.client();
         let mode: &[&str] = if self.holds { &["x-sluicegate-stream-recovery: buffer"] } else { &[] };
         client.ask("POST", shape.route, mode, shape.body);
-        let feeder = self.gate.next().stream();
-        for piece in pieces {
-            // Past its end nobody reads on.
-            let _ = feeder.send_timeout(Piece::Bytes(piece.into()), FUSE);
-        }
-        match ends {
-            Ends::Cleanly => {}
-            Ends::Cut => drop(feeder.send_timeout(Piece::Fail(Kind::Cut), FUSE)),
-            Ends::Stalled => {
-                while feeder.send_timeout(Piece::Fail(Kind::Timeout), FUSE).is_ok() {
-                    std::thread::park_timeout(ms(2));
-                }
-            }
-        }
-        drop(feeder);
+        let pieces: Vec<_> = pieces.iter().map(String::as_str).collect();
+        finish(self.gate.next().stream(), &pieces, ends);
         let answer = client.answer();
         let count = match seen {
             Seen::Whole(bytes) => {
@@ -162,6 +150,23 @@ impl Bench {
         let failed: u64 = stats["errors"].as_object().expect("an object").values().filter_map(Value::as_u64).sum();
         assert_eq!(failed, self.failed + self.timed_out);
         stats
+    }
+}
+
+/// Plays a stream to its end.
+fn finish(feeder: Sender<Piece>, pieces: &[&str], ends: Ends) {
+    for piece in pieces {
+        // Past its end nobody reads on.
+        let _ = feeder.send_timeout(Piece::Bytes((*piece).into()), FUSE);
+    }
+    match ends {
+        Ends::Cleanly => {}
+        Ends::Cut => drop(feeder.send_timeout(Piece::Fail(Kind::Cut), FUSE)),
+        Ends::Stalled => {
+            while feeder.send_timeout(Piece::Fail(Kind::Timeout), FUSE).is_ok() {
+                std::thread::park_timeout(ms(2));
+            }
+        }
     }
 }
 
@@ -300,4 +305,41 @@ fn usage_is_shown_to_whom_asked_for_it_and_counted_for_everybody() {
         let stats = bench.settle();
         assert_eq!(number(&stats, "/providers/p/jobs/tokens_out_total"), 2 * asked);
     }
+}
+
+/// Of what passes through nobody knows an end but that of its framing, and nothing in it means anything.
+#[test]
+fn events_that_pass_through_keep_every_byte_and_only_a_cut_is_told() {
+    let gate = Gate::new();
+    let settings = provider(json!({ "network_config": { "stream_idle_timeout_in_seconds": "60ms" } }));
+    let station = Station::on(House::new(json!({ "openai": settings }), &[("openai", &gate)]));
+    let Shape { first, end, usage, error, .. } = SHAPES[0];
+    let crlf = first.replace('\n', "\r\n");
+    let all = [first, "data: {half\n\n", error, ": ping\n\n", &crlf, usage, end, DONE, DONE, first, "data: x"];
+    for (pieces, ends, code) in [
+        (&all[..], Ends::Cleanly, None),
+        (&[], Ends::Cleanly, None),
+        (&[], Ends::Cut, Some("stream_cut")),
+        (&all, Ends::Cut, Some("stream_cut")),
+        (&all[..1], Ends::Stalled, Some("stream_idle_timeout")),
+    ] {
+        let mut client = station.client();
+        let holds = "x-sluicegate-stream-recovery: buffer";
+        client.ask("POST", "/openai/v1/threads/runs", &[holds], "{\"stream\":true}");
+        finish(gate.next().stream(), pieces, ends);
+        let answer = client.answer();
+        let bytes = pieces.concat();
+        assert_eq!((answer.status, answer.complete), (200, code.is_none()), "{}", answer.text());
+        match code {
+            None => assert_eq!(answer.text(), bytes),
+            Some(code) => {
+                assert!(answer.text().starts_with(&format!("{bytes}\n\ndata: {{\"error\":")), "{}", answer.text());
+                assert_eq!(answer.last_error(), code);
+                assert!(client.is_closed());
+            }
+        }
+    }
+    let stats = station.house.at_rest();
+    assert_eq!(stats["errors"], json!({ "stream_cut": 2, "stream_idle_timeout": 1 }));
+    assert_eq!(number(&stats, "/providers/openai/jobs/garbage_events_total"), 0);
 }

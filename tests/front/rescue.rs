@@ -202,6 +202,20 @@ fn a_client_that_leaves_ends_its_held_stream_upstream() {
     assert!(gate.is_empty(), "nobody is left to try again for");
 }
 
+#[test]
+fn a_held_stream_that_the_gateways_end_cuts_is_answered_with_a_status() {
+    let (station, gate) = holding(json!({}));
+    let mut client = station.client();
+    client.chat(&[], &chat("p/m", true));
+    let pieces = gate.next().stream();
+    feed(&pieces, &word("one"));
+    let report = station.house.shutdown(ms(50));
+    assert_eq!(report.cut, 1, "{report:?}");
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.code().as_str()), (503, "shutting_down"));
+    assert!(gate.is_empty());
+}
+
 /// I4: what is held is of the budget, and comes back whatever becomes of it.
 #[test]
 fn what_is_held_is_of_the_gateways_budget() {
