@@ -150,7 +150,7 @@ fn a_held_stream_takes_its_worker_and_comes_with_the_times_up_to_its_end() {
     assert!(answer.complete, "{}", answer.text());
     let upstream: u64 = answer.header("x-sluicegate-upstream-us").expect("a time").parse().expect("a number");
     let overhead: u64 = answer.header("x-sluicegate-overhead-us").expect("a time").parse().expect("a number");
-    assert!(upstream >= 600_000 && overhead < 500_000, "{upstream} {overhead}");
+    assert!(upstream >= 600_000 && overhead < upstream, "{upstream} {overhead}");
     let again = client.chat(&["x-sluicegate-stream-recovery: off"], &chat("p/m", true));
     play(&gate, &[STOP, DONE]);
     assert!(again.answer().complete, "the connection serves on");
@@ -165,9 +165,9 @@ fn silence_length_and_the_requests_own_time_end_a_held_stream_in_time() {
     for (model, headers, code, least) in [
         ("sim/lorem-9+stall-3", &[][..], "stream_idle_timeout", 400),
         ("sim/lorem-1000+gap-20ms", &[], "stream_too_long", 800),
-        ("sim/lorem-1000+gap-20ms", &["x-sluicegate-timeout: 300ms"], "stream_too_long", 300),
+        ("sim/lorem-1000+gap-20ms", &["x-sluicegate-timeout: 600ms"], "stream_too_long", 600),
         ("sim/lorem-9+ttft-30s", &[], "first_token_timeout", 500),
-        ("sim/lorem-9+ttft-30s", &["x-sluicegate-timeout: 100ms"], "first_token_timeout", 100),
+        ("sim/lorem-9+ttft-30s", &["x-sluicegate-timeout: 400ms"], "first_token_timeout", 400),
     ] {
         let (answer, took) = timed(|| station.client().chat(headers, &chat(model, true)).answer());
         assert_eq!((answer.status, answer.code().as_str()), (504, code), "{model}: {}", answer.text());
@@ -275,7 +275,7 @@ fn a_stream_larger_than_any_answer_is_none() {
 fn a_client_that_reads_slowly_holds_no_worker() {
     let gate = Gate::new();
     let settings = provider(json!({ "stream_recovery": "buffer" }));
-    let config = json!({ "server": { "write_timeout": "600ms" }, "providers": { "p": settings } });
+    let config = json!({ "server": { "write_timeout": "1500ms" }, "providers": { "p": settings } });
     let station = Station::on(House::with(config, &[("p", &gate)]));
     let mut slow = Client::small_window(station.addr);
     slow.chat(&[], &chat("p/m", true));
@@ -287,7 +287,7 @@ fn a_client_that_reads_slowly_holds_no_worker() {
         play(&gate, &[&word("one"), STOP]);
         assert!(fast.answer().complete);
     });
-    assert!(took < ms(600), "the only worker was free: {took:?}");
+    assert!(took < ms(1500), "the only worker was free: {took:?}");
     let stats = station.house.at_rest();
     assert_eq!(stats["errors"], json!({ "client_too_slow": 1 }));
     assert_eq!(number(&stats, "/requests/cancelled_total"), 1);
