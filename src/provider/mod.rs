@@ -2,9 +2,9 @@
 //!
 //! A [`Provider`] is a value of its own: nothing in it is shared with another provider but the object pools, the budget of
 //! bytes and the table of threads, so one that hangs or is full leaves the others as they are (I7). It never retries, never routes,
-//! and never talks to a client except through the sink that stands in a job. Read `job` for who may take what, `ticket` for
-//! the waiter's side, `worker` and `attempt` for the other, `pool` for the whole, and for how many workers there are
-//! `scaler` (when), `staffing` (how), `roster` (who) and `supervisor` (whose thread).
+//! and never talks to a client except through the sink that it is handed. Read `job` for who may take what, `ticket` for the
+//! waiter's side, `worker` and `attempt` for the other, `source`, `relay` and `rescue` for streams, `pool` for the whole, and
+//! for how many workers there are `scaler` (when), `staffing` (how), `roster` (who) and `supervisor` (whose thread).
 
 mod attempt;
 mod budget;
