@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::Scope;
+use crate::config::{Scope, StreamRecovery};
 use crate::error::{Error, Spent};
 use crate::ids::RequestId;
 use crate::recycle::Buffer;
@@ -93,6 +93,8 @@ pub struct Call {
     pub arrived: Instant,
     /// When it ends, whatever stage it is in; a stream is bounded whole only if the caller said so.
     pub deadline: Option<Deadline>,
+    /// Whether a stream is held until its end was seen; `None` leaves it to the provider's configuration.
+    pub stream_recovery: Option<StreamRecovery>,
     /// Cancels it everywhere.
     pub cancel: CancelToken,
 }
@@ -255,7 +257,8 @@ impl std::error::Error for SinkError {}
 
 /// Where a stream is relayed to: a client's connection, or a library caller's channel.
 ///
-/// `begin` is called once, then `event`, which brings comments that keep a connection alive as well, then `finish` once. A
+/// `begin` is called once, then `event`, which brings comments that keep a connection alive as well, then `finish` once. Only
+/// where nothing but such comments has been sent may `begin` be called again, by the next attempt, and changes nothing. A
 /// sink that is dropped without `finish` ends as [`StreamEnd::Failed`] with an internal error (I1).
 pub trait Sink: Send {
     /// The stream begins: status and headers can go out, with the first event at the latest.

@@ -6,7 +6,9 @@ mod keys;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sluicegate::config::{Config, ConfigError, Kind, Optimization, Policy, RateLimit, Sizing, StreamGarbage, schema};
+use sluicegate::config::{
+    Config, ConfigError, Kind, Optimization, Policy, RateLimit, Sizing, StreamGarbage, StreamRecovery, schema,
+};
 
 use crate::certificates::{Authority, Files};
 
@@ -87,7 +89,7 @@ fn an_empty_document_gets_the_defaults_of_the_interface() {
     assert_eq!(sim.network.request_timeout, Duration::from_secs(120));
     assert_eq!(sim.network.stream_max_duration, Duration::from_secs(1800));
     assert!(sim.network.allow_private);
-    assert_eq!(sim.stream_garbage, StreamGarbage::Skip);
+    assert_eq!((sim.stream_recovery, sim.stream_garbage), (StreamRecovery::Off, StreamGarbage::Skip));
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }
 
@@ -117,7 +119,7 @@ fn every_value_given_is_the_value_in_force() {
             },
             "concurrency_and_buffer_size": {"concurrency": "${WORKERS}", "min_concurrency": 12, "buffer_size": 200, "result_buffer": 60},
             "queue": {"policy": "error", "wait_timeout": "2s", "batch_share": 0.5},
-            "stream_garbage": "fail", "early_keepalive": true,
+            "stream_recovery": "buffer", "stream_garbage": "fail", "early_keepalive": true,
         }},
     }));
     let server = &config.server;
@@ -155,6 +157,7 @@ fn every_value_given_is_the_value_in_force() {
     assert_eq!(network.extra_headers, [("x-team".to_owned(), "a".to_owned())]);
     assert_eq!((mine.concurrency, mine.buffer_size, mine.result_buffer), (12, 200, 60));
     assert_eq!((mine.queue.policy, mine.queue.wait_timeout), (Policy::Error, ms(2000)));
+    assert_eq!(mine.stream_recovery, StreamRecovery::Buffer);
     assert_eq!((mine.queue.batch_share, mine.stream_garbage, mine.early_keepalive), (0.5, StreamGarbage::Fail, true));
 }
 
@@ -202,7 +205,6 @@ fn a_part_that_is_not_built_is_refused_by_name() {
         ("plugins[0]", json!({"plugins": [{"name": "request_log"}]})),
         ("providers.anthropic.kind", json!({"providers": {"anthropic": {"keys": [{"value": "a"}]}}})),
         ("providers.x.kind", json!({"providers": {"x": {"kind": "bedrock", "keys": [{"value": "a"}]}}})),
-        ("providers.openai.stream_recovery", with_provider(json!({"stream_recovery": "buffer"}))),
         ("providers.openai.network_config.proxy", with_provider(json!({"network_config": {"proxy": "http://p"}}))),
     ];
     for (path, document) in cases {

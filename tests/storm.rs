@@ -231,6 +231,7 @@ pub(crate) fn through_the_library(gateway: &Gateway, target: Target, caller: u64
             cancel: Some(token.clone()),
             deadline: plan.limit.map(Deadline::after),
             priority: if plan.is_batch { Priority::Batch } else { Priority::Interactive },
+            stream_recovery: None,
         };
         let result = std::thread::scope(|scope| {
             if let Some(patience) = plan.leaves {

@@ -2,7 +2,7 @@
 
 mod answers;
 mod cancelling;
-mod limits;
+pub(crate) mod limits;
 mod peer;
 mod reuse;
 mod secure;

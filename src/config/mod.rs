@@ -47,7 +47,7 @@ pub use scope::Scope;
 pub use tls::{LoadedTls, Tls, TlsVersion};
 pub use types::{
     Breaker, Client, GatewayKey, Health, Key, KeyModels, Kind, Locks, Network, Optimization, Policy, Pools, Provider,
-    Queue, RateLimit, RateLimits, Retries, Scaling, Server, Sizing, StreamGarbage, ThreadLimits,
+    Queue, RateLimit, RateLimits, Retries, Scaling, Server, Sizing, StreamGarbage, StreamRecovery, ThreadLimits,
 };
 
 use crate::secret::Secret;

@@ -15,7 +15,7 @@ use super::section::Section;
 use super::server::required_value;
 use super::types::{
     Breaker, Client, Health, Key, KeyModels, Kind, Network, Optimization, Policy, Provider, Queue, RateLimit,
-    RateLimits, Retries, Scaling, Sizing, StreamGarbage, ThreadLimits,
+    RateLimits, Retries, Scaling, Sizing, StreamGarbage, StreamRecovery, ThreadLimits,
 };
 use crate::secret::REDACTED;
 use crate::time::Backoff;
@@ -88,9 +88,13 @@ pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> 
     let health = s.section("health", health);
     let rate_limit =
         s.section("rate_limit", |s| RateLimits { all: rate_limit(s), models: s.each("models", rate_limit) });
-    s.get(
+    let stream_recovery = s.get(
         "stream_recovery",
-        Choice { built: &[("off", ())], unbuilt: &[("buffer", "stream recovery")], default: Some(()) },
+        Choice {
+            built: &[("off", StreamRecovery::Off), ("buffer", StreamRecovery::Buffer)],
+            unbuilt: &[],
+            default: Some(StreamRecovery::Off),
+        },
     );
     let stream_garbage = s.get(
         "stream_garbage",
@@ -119,6 +123,7 @@ pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> 
         queue,
         breaker,
         health,
+        stream_recovery: stream_recovery.unwrap_or(StreamRecovery::Off),
         stream_garbage: stream_garbage.unwrap_or(StreamGarbage::Skip),
         early_keepalive,
         effective: Value::Null,

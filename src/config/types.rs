@@ -155,6 +155,15 @@ impl Policy {
     }
 }
 
+/// What becomes of a stream that fails before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamRecovery {
+    /// Each event reaches the client as it comes, and what fails then fails before the client's eyes.
+    Off,
+    /// Nothing reaches the client before the end was seen: what fails until then is tried again, unseen.
+    Buffer,
+}
+
 /// What becomes of a stream's event that is no JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamGarbage {
@@ -199,6 +208,8 @@ pub struct Provider {
     pub breaker: Breaker,
     /// When it is looked whether it is there.
     pub health: Health,
+    /// What becomes of a stream that fails before its end, where the request does not say.
+    pub stream_recovery: StreamRecovery,
     /// What becomes of a stream's event that is no JSON.
     pub stream_garbage: StreamGarbage,
     /// Whether a stream is kept alive by comments before its first event, which commits the status 200.

@@ -18,7 +18,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::Scope;
+use crate::config::{Scope, StreamRecovery};
 use crate::error::{Code, Error};
 use crate::gateway::{CallOptions, Gateway, Handled, Place, RequestGuard, StartError};
 use crate::http::{
@@ -358,17 +358,15 @@ fn options(head: &Head, request_id: &RequestId, arrived: std::time::Instant) -> 
         options.deadline = Some(Deadline::from(arrived, limit));
     }
     options.priority = priority(head)?;
-    match head.header("x-sluicegate-stream-recovery") {
-        None | Some("off") => {}
-        Some("buffer") => {
-            let text = "stream recovery is not built yet in this version; leave the header out or \"off\"";
-            return Err(Error::new(Code::Unsupported, text).with_param("x-sluicegate-stream-recovery"));
-        }
+    options.stream_recovery = match head.header("x-sluicegate-stream-recovery") {
+        None => None,
+        Some("off") => Some(StreamRecovery::Off),
+        Some("buffer") => Some(StreamRecovery::Buffer),
         Some(_) => {
             let text = "the stream recovery is neither \"off\" nor \"buffer\"";
             return Err(Error::invalid("x-sluicegate-stream-recovery", text));
         }
-    }
+    };
     Ok(options)
 }
 

@@ -17,6 +17,9 @@ use crate::wire::openai;
 
 use super::answer;
 
+/// The most that is written at a time: what is written is copied, and a stream that was held may be long.
+const CHUNK: usize = 64 << 10;
+
 /// A client that waits for a stream.
 #[derive(Debug)]
 pub(super) struct ClientSink {
@@ -79,10 +82,12 @@ impl Sink for ClientSink {
 
     fn event(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
         match &mut self.side {
-            Side::Streaming(writer, _) => writer.send(bytes).map_err(|error| match error {
-                SendError::Gone => SinkError::Gone,
-                SendError::TooSlow => SinkError::TooSlow,
-            }),
+            Side::Streaming(writer, _) => {
+                bytes.chunks(CHUNK).try_for_each(|chunk| writer.send(chunk)).map_err(|error| match error {
+                    SendError::Gone => SinkError::Gone,
+                    SendError::TooSlow => SinkError::TooSlow,
+                })
+            }
             Side::Waiting(_) | Side::Over => Err(SinkError::Gone),
         }
     }

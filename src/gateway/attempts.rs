@@ -2,7 +2,8 @@
 //!
 //! **Protocol.** An attempt's error is judged (`provider::judge`): the same target again after a pause, the same at once
 //! with another key, the next target, or nowhere. A pause holds no worker and no place, and ends when the request is
-//! cancelled. Once a stream's first event is on its way, the worker has the sink and nothing is tried again.
+//! cancelled. Once a stream's first event is on its way, the worker has the sink and nothing is tried again; of one that is
+//! held until its end, none is on its way before.
 //!
 //! **Pauses.** Full jitter under an exponential ceiling; where the provider said when to come again, that and up to a tenth
 //! more is waited for if it is within `retry_after_patience` and the deadline, and else the next target is tried at once.

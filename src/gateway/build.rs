@@ -337,6 +337,7 @@ fn attempt_settings(provider: &config::Provider) -> AttemptSettings {
         first_token_timeout: network.first_token_timeout,
         stream_idle_timeout: network.stream_idle_timeout,
         stream_max_duration: network.stream_max_duration,
+        stream_recovery: provider.stream_recovery,
         stream_garbage: provider.stream_garbage,
         early_keepalive: provider.early_keepalive,
         retries: network.retries,

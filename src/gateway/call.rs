@@ -12,7 +12,7 @@ use super::house::{House, Plan};
 use super::load::{self, Connections, Place};
 use super::requests::RequestGuard;
 use super::{Gateway, Phase};
-use crate::config::Scope;
+use crate::config::{Scope, StreamRecovery};
 use crate::error::{Code, Error, Result};
 use crate::ids::RequestId;
 use crate::model::{Answer, BodyFields, Call, Operation, Priority, Sink, SinkError, StreamEnd, StreamHead, Timing};
@@ -32,6 +32,9 @@ pub struct CallOptions {
     pub priority: Priority,
     /// Bounds the whole request, a stream whole too; by default only its stages are bounded.
     pub deadline: Option<Deadline>,
+    /// Whether a stream is held until its end was seen, so that one that fails before is tried again unseen; `None` leaves it
+    /// to the provider's configuration.
+    pub stream_recovery: Option<StreamRecovery>,
     /// Cancels it. A token serves one request: once cancelled, by whomever, it cancels whatever it is used for next. `None`
     /// gives each request one of its own.
     pub cancel: Option<CancelToken>,
@@ -53,6 +56,7 @@ impl CallOptions {
             priority: self.priority,
             arrived,
             deadline: self.deadline,
+            stream_recovery: self.stream_recovery,
             cancel: self.cancel.clone().unwrap_or_default(),
         }
     }
@@ -92,17 +96,15 @@ impl Gateway {
             }
         };
         let (tracked, kept) = match sink {
-            Some(inner) => (Some(Box::new(Tracked { inner: Some(inner), guard: Some(guard) }) as Box<dyn Sink>), None),
+            Some(inner) => (Some(Box::new(Tracked::new(inner, guard)) as Box<dyn Sink>), None),
             None => (None, Some(guard)),
         };
         let Outcomes { result, progress, sink } = attempts::run(call, &plan, tracked);
-        let (sink, mut guard) = match sink.map(Tracked::open) {
-            Some((inner, guard)) => (inner, guard),
-            None => (None, kept),
-        };
+        let tracked = sink.and_then(Tracked::of);
         match result {
             Ok(Reached::Streaming) => Handled::Streaming,
             Ok(Reached::Answer(mut answer, held)) => {
+                let (sink, guard) = Tracked::open(tracked, kept);
                 answer.served.overhead = progress.spent.overhead(call.arrived, now());
                 let Some(mut guard) = guard else {
                     let error = Error::new(Code::Internal, "a whole answer came where a stream was asked for");
@@ -118,6 +120,15 @@ impl Gateway {
             Err(error) => {
                 let spent = progress.spent.spent(call.arrived, now());
                 let error = error.with_request_id(&call.request_id).with_attempts(progress.tried).with_spent(spent);
+                let tracked = match tracked {
+                    // The client has had comments, and the status with them: an error event is all that it can be told.
+                    Some(tracked) if tracked.begun => {
+                        tracked.finish(StreamEnd::Failed(error));
+                        return Handled::Streaming;
+                    }
+                    tracked => tracked,
+                };
+                let (sink, mut guard) = Tracked::open(tracked, kept);
                 if let Some(guard) = &mut guard {
                     guard.note_overhead(spent.overhead);
                     guard.fail(&error);
@@ -226,20 +237,34 @@ fn parse(operation: &Operation, body: &[u8], streamed: bool) -> Result<BodyField
 struct Tracked {
     inner: Option<Box<dyn Sink>>,
     guard: Option<RequestGuard>,
+    /// Whether the client has heard something; comments that keep it alive come before any attempt has succeeded.
+    begun: bool,
 }
 
 impl Tracked {
-    /// The parts of a sink that came back unused.
-    fn open(sink: Box<dyn Sink>) -> (Option<Box<dyn Sink>>, Option<RequestGuard>) {
-        match sink.into_any().downcast::<Self>() {
-            Ok(mut tracked) => (tracked.inner.take(), tracked.guard.take()),
-            Err(_) => (None, None),
+    fn new(inner: Box<dyn Sink>, guard: RequestGuard) -> Self {
+        Self { inner: Some(inner), guard: Some(guard), begun: false }
+    }
+
+    /// A sink that came back.
+    fn of(sink: Box<dyn Sink>) -> Option<Box<Self>> {
+        sink.into_any().downcast().ok()
+    }
+
+    /// The parts of a sink that came back unused; where there was none, the guard `kept`.
+    fn open(tracked: Option<Box<Self>>, kept: Option<RequestGuard>) -> (Option<Box<dyn Sink>>, Option<RequestGuard>) {
+        match tracked {
+            Some(mut tracked) => (tracked.inner.take(), tracked.guard.take()),
+            None => (None, kept),
         }
     }
 }
 
 impl Sink for Tracked {
     fn begin(&mut self, head: StreamHead) -> std::result::Result<(), SinkError> {
+        if std::mem::replace(&mut self.begun, true) {
+            return Ok(());
+        }
         if let Some(guard) = &self.guard {
             guard.note_overhead(head.served.overhead);
         }

@@ -173,7 +173,7 @@ impl Gateway {
     /// Asks `model` one thing and waits for the text of its answer.
     ///
     /// # Errors
-    /// Whatever ends a request; see [`Error::code`].
+    /// Whatever ends a request; see [`Error::code`](crate::Error::code).
     pub fn ask(&self, model: &str, prompt: &str) -> Result<String> {
         Ok(self.chat(&ChatRequest::new(model, prompt))?.text().to_owned())
     }
@@ -181,7 +181,7 @@ impl Gateway {
     /// Sends a chat request and waits for its whole answer.
     ///
     /// # Errors
-    /// Whatever ends a request; see [`Error::code`].
+    /// Whatever ends a request; see [`Error::code`](crate::Error::code).
     pub fn chat(&self, request: &ChatRequest) -> Result<ChatReply> {
         let answer = self.chat_raw(request.to_body(false), &CallOptions::default())?;
         ChatReply::from_body(&answer.body)
@@ -190,9 +190,18 @@ impl Gateway {
     /// Sends a chat request and waits until its stream begins. Dropping the stream cancels the request upstream.
     ///
     /// # Errors
-    /// Whatever ends a request before its first event; see [`Error::code`].
+    /// Whatever ends a request before its first event; see [`Error::code`](crate::Error::code).
     pub fn chat_stream(&self, request: &ChatRequest) -> Result<ChatStream> {
-        stream::open(self, request.to_body(true), &CallOptions::default())
+        self.chat_stream_raw(request.to_body(true), &CallOptions::default())
+    }
+
+    /// Sends a raw chat body that asks for a stream, and waits until that begins; with
+    /// [`stream_recovery`](CallOptions::stream_recovery) until its end was seen.
+    ///
+    /// # Errors
+    /// Whatever ends a request before its first event, or before its end; a body that asks for no stream among it.
+    pub fn chat_stream_raw(&self, body: Vec<u8>, options: &CallOptions) -> Result<ChatStream> {
+        stream::open(self, body, options)
     }
 
     /// The threads of this gateway; those who put a listener on it start theirs there.

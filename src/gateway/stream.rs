@@ -8,7 +8,6 @@
 //! **Invariants.** I4: what is held for a caller is bounded in number and bytes.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,6 +29,10 @@ const MAX_EVENT: usize = 4 << 20;
 
 /// The most bytes held for a caller; a single larger event is let through when nothing else is held.
 const MAX_HELD: usize = 4 << 20;
+
+/// The pieces of a stream that was held: its head, all its events, and its end. They are sent by the thread that reads them
+/// afterwards, so that there must be places for all.
+const HELD_PIECES: usize = 3;
 
 /// What a worker sends to the iterator.
 enum Piece {
@@ -84,6 +87,10 @@ impl Sink for ChannelSink {
     }
 
     fn event(&mut self, bytes: &[u8]) -> std::result::Result<(), SinkError> {
+        // A connection may have to be kept alive; a channel has not, and its places are for events.
+        if bytes == sse::KEEP_ALIVE {
+            return Ok(());
+        }
         self.make_room(bytes.len())?;
         self.held.fetch_add(bytes.len(), Ordering::SeqCst);
         self.send(Piece::Events(bytes.to_vec()))
@@ -109,7 +116,6 @@ pub struct ChatStream {
     held: Arc<AtomicUsize>,
     room: Sender<()>,
     decoder: sse::Decoder,
-    ready: VecDeque<Result<ChatChunk>>,
     cancel: CancelToken,
     served: Option<Served>,
     over: bool,
@@ -121,7 +127,7 @@ pub(super) fn open(gateway: &Gateway, body: Vec<u8>, options: &CallOptions) -> R
     let call = gateway.own_call(&mut guard, Operation::ChatCompletions, body, true, options)?;
     let house = gateway.house();
     let (config, depth) = (&house.config, house.result_buffer(&call.fields.model));
-    let (sender, receiver) = bounded(depth);
+    let (sender, receiver) = bounded(depth.max(HELD_PIECES));
     let (held, (room, makes_room)) = (Arc::default(), bounded(1));
     let sink = ChannelSink { sender, held: Arc::clone(&held), room: makes_room, patience: config.server.write_timeout };
     match gateway.handle(&call, guard, Some(Box::new(sink))) {
@@ -130,7 +136,6 @@ pub(super) fn open(gateway: &Gateway, body: Vec<u8>, options: &CallOptions) -> R
             held,
             room,
             decoder: sse::Decoder::new(MAX_EVENT),
-            ready: VecDeque::new(),
             cancel: call.cancel.clone(),
             served: None,
             over: false,
@@ -152,14 +157,14 @@ impl ChatStream {
         self.cancel.cancel(CancelReason::Caller);
     }
 
-    fn take_apart(&mut self, events: &[u8]) {
-        self.decoder.push(events);
-        while let Some(event) = self.decoder.next() {
-            match event {
-                Ok(event) if event.is_comment => {}
-                Ok(event) => self.ready.push_back(ChatChunk::from_data(event.data)),
-                Err(error) => self.ready.push_back(Err(Error::new(Code::UpstreamBadResponse, error.to_string()))),
-            }
+    /// The next chunk of what has been taken: one at a time, since a stream that was held came as a whole.
+    fn ready(&mut self) -> Option<Result<ChatChunk>> {
+        loop {
+            return match self.decoder.next()? {
+                Ok(event) if event.is_comment => continue,
+                Ok(event) => Some(ChatChunk::from_data(event.data)),
+                Err(error) => Some(Err(Error::new(Code::UpstreamBadResponse, error.to_string()))),
+            };
         }
     }
 }
@@ -169,8 +174,8 @@ impl Iterator for ChatStream {
 
     /// The next chunk; waits for it. The worker's own limits bound the wait: silence, the stream's length, the deadline.
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(ready) = self.ready.pop_front() {
+        while !self.over {
+            if let Some(ready) = self.ready() {
                 if ready.is_err() {
                     // Nobody reads on after an error: the provider need not go on either.
                     self.cancel();
@@ -178,16 +183,13 @@ impl Iterator for ChatStream {
                 }
                 return Some(ready);
             }
-            if self.over {
-                return None;
-            }
             match self.receiver.recv() {
                 Ok(Piece::Head(served)) => self.served = Some(served),
                 Ok(Piece::Events(events)) => {
                     self.held.fetch_sub(events.len(), Ordering::SeqCst);
                     // If a word stands there already, the worker looks at the count after taking that one.
                     let _ = self.room.try_send(());
-                    self.take_apart(&events);
+                    self.decoder.push(&events);
                 }
                 Ok(Piece::End(error)) => {
                     self.over = true;
@@ -206,6 +208,7 @@ impl Iterator for ChatStream {
                 }
             }
         }
+        None
     }
 }
 

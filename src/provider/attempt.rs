@@ -1,7 +1,7 @@
 //! One attempt at one provider: encode, send, read, decode, account, answer.
 //!
 //! A worker makes one attempt and nothing else: what comes after a failure is decided on the waiting thread. Whole answers
-//! end here; streams go on in `relay`.
+//! end here; streams go on in `relay`, or in `rescue`.
 //!
 //! **Invariants.** I1: whatever is dropped by a panic, the responder goes behind what counts it (see `Active`). I2. I5: every
 //! read has the attempt's deadline.
@@ -18,8 +18,8 @@ use super::headers;
 use super::job::{Job, Payload, Progress, Reached, Reply, Responder};
 use super::keys::KeySettings;
 use super::pool::{Shared, cancelled};
-use super::{relay, whole};
-use crate::config::{Retries, StreamGarbage};
+use super::{relay, rescue, whole};
+use crate::config::{Retries, StreamGarbage, StreamRecovery};
 use crate::error::{Code, Error};
 use crate::model::{Answer, Call, Operation, Served, Timing, Usage};
 use crate::queue::{ByteBudget, Bytes, Permit};
@@ -30,7 +30,7 @@ use crate::transport::{Control, Incoming, Outgoing, Transport, TransportError, T
 use crate::wire::openai;
 
 /// The largest answer held whole, in bytes.
-const MAX_ANSWER: usize = 64 << 20;
+pub(super) const MAX_ANSWER: usize = 64 << 20;
 
 /// The largest error answer read, in bytes: its words are cut shorter still.
 const MAX_ERROR_ANSWER: usize = 1 << 20;
@@ -98,6 +98,8 @@ pub struct AttemptSettings {
     pub stream_idle_timeout: Duration,
     /// Longest stream.
     pub stream_max_duration: Duration,
+    /// Whether a stream is held until its end, where the request does not say.
+    pub stream_recovery: StreamRecovery,
     /// What becomes of an event that is no JSON.
     pub stream_garbage: StreamGarbage,
     /// Whether silence is filled before the first event too.
@@ -131,6 +133,7 @@ impl AttemptSettings {
             first_token_timeout: limit,
             stream_idle_timeout: limit,
             stream_max_duration: limit,
+            stream_recovery: StreamRecovery::Off,
             stream_garbage: StreamGarbage::Skip,
             early_keepalive: false,
             retries: Retries::default(),
@@ -163,7 +166,19 @@ impl Attempt {
         Error::new(code, format!("the provider gave no {what} within {limit} ({key})"))
     }
 
-    /// The longest that a running attempt takes until it answers its waiter.
+    /// Whether the answer to `call` is a stream that is held until its end was seen.
+    pub(crate) fn holds(&self, call: &Call) -> bool {
+        let recovery = call.stream_recovery.unwrap_or(self.settings.stream_recovery);
+        call.fields.stream && !call.operation.is_forward() && recovery == StreamRecovery::Buffer
+    }
+
+    /// The longest that a running attempt at `call` takes until it answers its waiter.
+    pub(crate) fn longest(&self, call: &Call) -> Duration {
+        let held = if self.holds(call) { self.settings.stream_max_duration } else { Duration::ZERO };
+        self.limit(call.fields.stream).saturating_add(held)
+    }
+
+    /// The longest that a running attempt takes until its whole answer is there, or the first event of a stream.
     pub(crate) fn limit(&self, streamed: bool) -> Duration {
         if streamed {
             self.settings.first_token_timeout.min(self.settings.request_timeout)
@@ -268,8 +283,9 @@ pub(crate) fn run(
     let running = entry.taken();
     let streamed = call.fields.stream;
     let forwarded = call.operation.is_forward();
+    let held = shared.attempt.holds(&call);
     // What is forwarded brings its sink, too: whether its answer is relayed is known by the answer's head.
-    let job = (streamed || forwarded).then_some(job);
+    let job = ((streamed && !held) || forwarded).then_some(job);
     let renewed = pass.renew();
     let mut active = Active { pass, permit, running, job, responder, call, model, progress, taken, queue };
     let limit = Deadline::from(taken, shared.attempt.limit(streamed));
@@ -279,6 +295,9 @@ pub(crate) fn run(
         active.pass.accepted();
     }
     match opened {
+        Ok(incoming) if openai::is_success(incoming.status) && held => {
+            rescue::run(shared, face, active, incoming, until, scratch);
+        }
         Ok(incoming)
             if openai::is_success(incoming.status) && (streamed || (forwarded && is_relayed(&active, &incoming))) =>
         {
@@ -348,6 +367,13 @@ fn open(
         }
     }
     scratch.unasked -= 1;
+    if let Some(coding) = headers::coding(&incoming.headers)
+        && call.fields.stream
+        && openai::is_success(incoming.status)
+        && !call.operation.is_forward()
+    {
+        return Err(coded(coding));
+    }
     // The simulated provider asks for a panic by this header, so that tests can see one contained.
     if cfg!(debug_assertions) && incoming.header("x-sluicegate-sim") == Some("panic") {
         panic!("the simulated provider asked for a panic");
@@ -390,7 +416,7 @@ fn read_whole(
 }
 
 /// The provider was asked for an answer as it is, and sent one in a content coding: what is not read is not passed on.
-pub(super) fn coded(coding: &str) -> Error {
+fn coded(coding: &str) -> Error {
     let text = format!("the provider's answer has the content coding {coding:?}, and was asked for in none");
     Error::new(Code::UpstreamBadResponse, text)
 }
@@ -427,6 +453,11 @@ pub(super) fn transport_error(shared: &Shared, active: &Active, error: Transport
             let limit = Deadline::from(active.taken, shared.attempt.limit(streamed));
             let own = active.call.deadline.is_some_and(|deadline| deadline < limit);
             return shared.attempt.late(streamed, own).with_source(error);
+        }
+        Kind::ConnectTimeout => {
+            let limit = format_duration(shared.attempt.settings.connect_timeout);
+            let text = format!("{} (connect_timeout is {limit})", error.message);
+            return Error::new(Code::UpstreamConnectError, text).with_source(error);
         }
         Kind::Protocol | Kind::TooLarge | Kind::Cut => Code::UpstreamBadResponse,
         _ => Code::UpstreamConnectError,

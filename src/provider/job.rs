@@ -39,9 +39,9 @@ pub(crate) struct Reply {
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one an attempt, taken apart as soon as it is received")]
 pub enum Reached {
-    /// A complete answer, and the bytes of the budget that it holds.
+    /// A complete answer, or a stream that was held until its end, and the bytes of the budget that it holds.
     Answer(Answer, Option<Bytes>),
-    /// The worker has the client's sink and relays into it; the waiter is free.
+    /// The client's sink is taken care of: a worker relays into it, or what was held for it was delivered.
     Streaming,
 }
 

@@ -2,9 +2,9 @@
 //!
 //! A [`Provider`] is a value of its own: nothing in it is shared with another provider but the object pools, the budget of
 //! bytes and the table of threads, so one that hangs or is full leaves the others as they are (I7). It never retries, never routes,
-//! and never talks to a client except through the sink that stands in a job. Read `job` for who may take what, `ticket` for
-//! the waiter's side, `worker` and `attempt` for the other, `pool` for the whole, and for how many workers there are
-//! `scaler` (when), `staffing` (how), `roster` (who) and `supervisor` (whose thread).
+//! and never talks to a client except through the sink that it is handed. Read `job` for who may take what, `ticket` for the
+//! waiter's side, `worker` and `attempt` for the other, `source`, `relay` and `rescue` for streams, `pool` for the whole, and
+//! for how many workers there are `scaler` (when), `staffing` (how), `roster` (who) and `supervisor` (whose thread).
 
 mod attempt;
 mod breaker;
@@ -22,10 +22,12 @@ mod limits;
 mod plan;
 mod pool;
 mod relay;
+mod rescue;
 mod roster;
 mod scaler;
 mod shedding;
 mod snapshot;
+mod source;
 mod staffing;
 mod stock;
 mod supervisor;
@@ -71,6 +73,7 @@ use attempt::Attempt;
 use budget::RetryBudget;
 use ending::Halted;
 use pool::{Pool, Refused, since};
+use rescue::Heartbeat;
 use ticket::Waited;
 
 /// A provider that takes attempts.
@@ -181,7 +184,9 @@ impl Provider {
         shared.phase() == PoolPhase::Ready && !shared.gate.is_paused() && !shared.gate.breaker.is_open(Some(model))
     }
 
-    /// Makes one attempt on the calling thread's behalf, and waits for it. With a `sink`, a stream is relayed into it.
+    /// Makes one attempt on the calling thread's behalf, and waits for it. With a `sink`, a stream is relayed into it; one that
+    /// is held until its end is delivered into it before this returns. A sink that comes back may have begun: comments may
+    /// have been sent.
     pub fn attempt(
         &self,
         call: &Arc<Call>,
@@ -191,8 +196,7 @@ impl Provider {
     ) -> Outcome {
         let shared = self.pool.shared();
         // What is waited for leave, for a place and a worker, and then for the worker's answer.
-        let (limit, patience) = (shared.attempt.limit(call.fields.stream), shared.settings.wait_timeout);
-        let has_sink = sink.is_some();
+        let (limit, patience) = (shared.attempt.longest(call), shared.settings.wait_timeout);
         let _due = threads::due(patience.saturating_mul(2).saturating_add(limit));
         let asked = now();
         let leave_by = Deadline::from(asked, patience);
@@ -205,16 +209,32 @@ impl Provider {
             }
         };
         let waited = pass.waited();
-        let mut outcome = match self.pool.submit(call, model, pass, progress, sink) {
-            Ok(ticket) => {
-                let Waited { result, timing, sink } =
-                    ticket.wait(&call.cancel, call.deadline, call.fields.stream, has_sink);
-                Outcome { result, timing, sink }
+        // The sink of a stream that is held stays with the waiter: no other thread ever has it.
+        let (given, mut kept) = if shared.attempt.holds(call) { (None, sink) } else { (sink, None) };
+        let has_sink = given.is_some();
+        let ticket = match self.pool.submit(call, model, pass, progress, given) {
+            Ok(ticket) => ticket,
+            Err(Refused { error, sink, mut timing }) => {
+                timing.queue += waited;
+                return Outcome { result: Err(error), timing, sink: sink.or(kept) };
             }
-            Err(Refused { error, sink, timing }) => Outcome { result: Err(error), timing, sink },
         };
-        outcome.timing.queue += waited;
-        outcome
+        let heartbeat = kept.as_deref_mut().filter(|_| shared.attempt.settings.early_keepalive).map(|sink| Heartbeat {
+            sink,
+            call,
+            provider: self.name(),
+            model,
+            progress,
+        });
+        let Waited { result, mut timing, sink } = ticket.wait(call, has_sink, heartbeat);
+        timing.queue += waited;
+        match (result, kept) {
+            (Ok(Reached::Answer(answer, bytes)), Some(sink)) => {
+                rescue::deliver(sink, call, progress, answer, bytes);
+                Outcome { result: Ok(Reached::Streaming), timing, sink: None }
+            }
+            (result, kept) => Outcome { result, timing, sink: sink.or(kept) },
+        }
     }
 
     /// When a failed attempt here is made again.

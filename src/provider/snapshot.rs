@@ -90,6 +90,8 @@ pub struct JobStats {
     pub retries_total: u64,
     pub fallbacks_total: u64,
     pub results_discarded_total: u64,
+    /// Events of streams that were no JSON.
+    pub garbage_events_total: u64,
     /// Filled in by whoever keeps samples over time.
     pub error_rate: Option<f64>,
     pub service_us: Dist,
@@ -228,6 +230,7 @@ pub(super) fn take(pool: &Pool) -> ProviderStats {
             retries_total: figures.retries.get(),
             fallbacks_total: figures.fallbacks.get(),
             results_discarded_total: figures.results_discarded.get(),
+            garbage_events_total: figures.garbage_events.get(),
             error_rate: None,
             service_us: figures.service.services().unwrap_or_default(),
             first_token_us: dist(&figures.first_token_us),

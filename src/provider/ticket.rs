@@ -15,15 +15,19 @@ use crossbeam_channel::select;
 use super::figures::Unserved;
 use super::job::{Job, Payload, Reached, Reply, ReplyChannel};
 use super::pool::{Refused, Shared, cancelled, since};
+use super::rescue::Heartbeat;
 use crate::error::{Code, Error};
-use crate::model::{Sink, Timing};
+use crate::model::{Call, Sink, Timing};
 use crate::recycle::{Joint, Lease};
-use crate::sync::{CancelReason, CancelToken, State, threads};
-use crate::time::Deadline;
+use crate::sync::{CancelReason, State, threads};
+use crate::time::{Deadline, now};
 
 /// How much longer than the worker's own limit a waiter waits for a running job: it is the worker's answer that should
 /// come, and only a stuck worker makes this run out.
 const MARGIN: Duration = Duration::from_millis(50);
+
+/// The same for a stream that is held: which of its limits it ran into only the worker knows, so more is given for its word.
+const HELD_MARGIN: Duration = Duration::from_secs(1);
 
 /// A job handed in, to be waited for.
 #[derive(Debug)]
@@ -66,27 +70,31 @@ impl Ticket {
         Self { shared, job, replies, submitted, wait_until }
     }
 
-    /// Waits for the job's answer, at most until `deadline` if there is one, and in any case no longer than the queue's
-    /// and the attempt's limits together. `has_sink` says that a sink was handed in, which a stream always has.
-    pub(crate) fn wait(
-        self,
-        cancel: &CancelToken,
-        deadline: Option<Deadline>,
-        streamed: bool,
-        has_sink: bool,
-    ) -> Waited {
+    /// Waits for the job's answer, at most until the call's deadline if there is one, and in any case no longer than the
+    /// queue's and the attempt's limits together. `has_sink` says that a sink was handed in, which a stream has that is not
+    /// held; for a client whose stream is held, `heartbeat` says a word from time to time.
+    pub(crate) fn wait(self, call: &Call, has_sink: bool, mut heartbeat: Option<Heartbeat<'_>>) -> Waited {
+        let (cancel, held) = (&call.cancel, self.shared.attempt.holds(call));
         let mut until = self.wait_until;
         let mut queued = true;
         let mut own = false;
         let _waiting = threads::enter(State::WaitingChannel);
         loop {
+            let word = heartbeat.as_mut().map(|heartbeat| (heartbeat.next(now()), heartbeat));
+            let word = word.filter(|(next, _)| *next < until);
             select! {
                 recv(self.replies.receiver()) -> reply => return self.received(reply.ok(), has_sink),
                 recv(cancel.channel()) -> _ => {
                     let reason = cancel.reason().unwrap_or(CancelReason::Caller);
                     return self.leave(has_sink, || cancelled(reason));
                 }
-                default(until.remaining()) => {}
+                default(word.as_ref().map_or(until, |(next, _)| *next).remaining()) => {}
+            }
+            if let Some((_, heartbeat)) = word {
+                if let Err(error) = heartbeat.beat() {
+                    return self.leave(has_sink, || error);
+                }
+                continue;
             }
             if queued && self.job.payload.is_held() {
                 let shared = Arc::clone(&self.shared);
@@ -94,18 +102,25 @@ impl Ticket {
             }
             if queued {
                 queued = false;
-                until = Deadline::after(self.shared.attempt.limit(streamed));
-                if let Some(deadline) = deadline {
+                until = Deadline::after(self.shared.attempt.longest(call));
+                if let Some(deadline) = call.deadline {
                     own = deadline < until;
                     until = until.earlier(deadline);
                 }
-                until = Deadline::from(until.instant(), MARGIN);
+                let margin = if held { HELD_MARGIN } else { MARGIN };
+                until = Deadline::from(until.instant(), margin);
                 continue;
             }
             let shared = Arc::clone(&self.shared);
             return self.leave(has_sink, || {
                 cancel.cancel(CancelReason::Deadline);
-                shared.attempt.late(streamed, own)
+                if held {
+                    return Error::new(
+                        Code::StreamTooLong,
+                        "the stream, which is held until its end, did not end in time",
+                    );
+                }
+                shared.attempt.late(call.fields.stream, own)
             });
         }
     }

@@ -106,31 +106,6 @@ fn done_is_supplied_where_the_provider_forgot_it_and_only_after_an_end() {
 }
 
 #[test]
-fn silence_and_length_end_a_stream_with_their_own_error() {
-    let station = Station::sim_with(json!({ "network_config": {
-        "stream_idle_timeout_in_seconds": "600ms", "stream_max_duration": "1500ms", "first_token_timeout": "900ms",
-    } }));
-    for (model, headers, code, least) in [
-        ("sim/lorem-9+stall-3", &[][..], "stream_idle_timeout", 600),
-        ("sim/lorem-1000+gap-20ms", &[], "stream_too_long", 1500),
-        ("sim/lorem-1000+gap-20ms", &["x-sluicegate-timeout: 1s"], "stream_too_long", 1000),
-    ] {
-        let (answer, took) = timed(|| station.client().chat(headers, &chat(model, true)).answer());
-        assert_eq!((answer.status, answer.complete), (200, false), "{model}");
-        assert_eq!(answer.last_error(), code, "{model}");
-        assert!(!answer.text().contains("[DONE]"));
-        assert!(took >= ms(least) && took < ms(least) * SLACK, "{model}: {took:?}");
-    }
-    // Before its first event a stream can still be answered with a status.
-    let answer = station.client().chat(&[], &chat("sim/lorem-9+ttft-30s", true)).answer();
-    assert_eq!((answer.status, answer.code().as_str()), (504, "first_token_timeout"));
-    assert!(answer.text().contains("within 900ms (first_token_timeout)"), "{}", answer.text());
-    let answer = station.client().chat(&["x-sluicegate-timeout: 90ms"], &chat("sim/hang", true)).answer();
-    assert_eq!((answer.status, answer.code().as_str()), (504, "first_token_timeout"));
-    assert!(answer.text().contains("in the time that the request allows"), "{}", answer.text());
-}
-
-#[test]
 fn an_event_that_is_no_json_is_left_out_with_a_word_or_ends_the_stream() {
     let station = Station::sim();
     for event in [1, 2, 3] {

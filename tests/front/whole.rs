@@ -164,7 +164,7 @@ fn headers_of_a_request_are_heeded_or_refused() {
         ("x-sluicegate-timeout: 0s", 400, "invalid_request"),
         ("x-sluicegate-timeout: -1s", 400, "invalid_request"),
         ("x-sluicegate-priority: high", 400, "invalid_request"),
-        ("x-sluicegate-stream-recovery: buffer", 400, "unsupported"),
+        ("x-sluicegate-stream-recovery: Buffer", 400, "invalid_request"),
         ("x-sluicegate-stream-recovery: maybe", 400, "invalid_request"),
         ("content-encoding: br", 400, "unsupported"),
     ] {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::scope;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluicegate::gateway::CallOptions;
 use sluicegate::sync::{CancelReason, CancelToken};
-use sluicegate::time::Deadline;
+use sluicegate::time::{Deadline, now};
 use sluicegate::transport::{Body, Incoming, MemoryTransport, TransportErrorKind as Kind};
 use sluicegate::wire::openai::ChatRequest;
 use sluicegate::{Code, Error};
@@ -90,11 +90,15 @@ fn what_trying_again_cannot_mend_is_told_at_once() {
 fn a_providers_word_on_when_to_come_again_is_kept() {
     let (house, gate) = House::gated(patient(json!({ "retry_after_patience": "2s" })));
     for (status, header, least) in [(503, ("retry-after-ms", "60"), 60), (429, ("retry-after-ms", "80"), 80)] {
-        let begun = Instant::now();
+        let begun = now();
         let answer = ask(&house, &CallOptions::default(), || {
             gate.next().respond(status, &[header], "{}");
             let again = gate.next();
-            assert!(begun.elapsed() >= ms(least), "{:?} after {header:?}", begun.elapsed());
+            assert!(
+                now().saturating_duration_since(begun) >= ms(least),
+                "{:?} after {header:?}",
+                now().saturating_duration_since(begun)
+            );
             again.answer();
         });
         let timing = answer.expect("it is answered").served.timing;
@@ -195,12 +199,12 @@ fn retries_stay_within_the_providers_budget() {
         Ok(Incoming { status: 500, headers: Vec::new(), body: Body::from_bytes(b"{}".to_vec()) })
     });
     let house = House::answered(patient(json!({})), transport);
-    let begun = Instant::now();
+    let begun = now();
     for _ in 0..REQUESTS {
         assert_eq!(code(&house.ask()), Code::UpstreamError);
     }
     // A fifth of the traffic, ten a second, and the first second's ten.
-    let most = REQUESTS / 5 + 10 + (begun.elapsed().as_secs_f64() * 10.0).ceil() as u64;
+    let most = REQUESTS / 5 + 10 + (now().saturating_duration_since(begun).as_secs_f64() * 10.0).ceil() as u64;
     let retries = asked.load(Ordering::Relaxed) - REQUESTS;
     assert!((10..=most).contains(&retries), "{retries} retries, of {most} at most");
     assert_eq!(house.p("jobs/retries_total"), retries);

@@ -10,7 +10,7 @@ use super::peer::peer;
 use super::{Call, FUSE, ms, settings, threads, to};
 
 /// A listener whose backlog is full, so that connecting to it takes until somebody accepts.
-pub(super) fn full_listener() -> (TcpListener, Vec<Socket>) {
+pub(crate) fn full_listener() -> (TcpListener, Vec<Socket>) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
     socket.listen(0).expect("it listens");

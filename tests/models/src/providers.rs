@@ -111,6 +111,7 @@ impl House {
             priority: Priority::Interactive,
             arrived: now(),
             deadline: None,
+            stream_recovery: None,
             cancel: CancelToken::new(),
         });
         if cancelled {
