@@ -11,6 +11,7 @@ mod ledger;
 mod openai;
 mod overload;
 mod passing;
+mod reload;
 mod streaming;
 mod surface;
 mod whole;
