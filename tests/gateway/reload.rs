@@ -280,6 +280,36 @@ fn the_end_of_a_gateway_is_the_end_of_pools_that_were_replaced() {
     assert_eq!(error.code(), Code::ShuttingDown);
 }
 
+/// A worker that hears of nothing: its old pool is not waited for longer than its own limits say, and the thread is named.
+#[test]
+fn a_replaced_pool_that_does_not_end_by_its_limits_is_cut_and_who_is_stuck_is_named() {
+    let short = provider(json!({
+        "queue": { "wait_timeout": "20ms" },
+        "network_config": {
+            "default_request_timeout_in_seconds": "10ms", "stream_max_duration": "10ms", "max_retries": 0,
+            "retry_backoff_initial": 0, "retry_backoff_max": 0, "retry_after_patience": 0,
+        },
+    }));
+    let gate = Gate::new();
+    // Each provider of the old house may have been a target: this one is alone there.
+    let document = |providers: Value| json!({ "server": { "body_timeout": "10ms" }, "providers": providers });
+    let house = House::with(document(json!({ "p": short })), &[("p", &gate)]);
+    let (let_go, until) = bounded(0);
+    gate.be_deaf(&until);
+    eventually("its worker is stuck", || house.ask().is_err() && house.p("workers/busy") == 1);
+    house.gateway().reload(config(&document(json!({ "sim": sim(json!({})) })))).expect("it is right");
+    let told = || {
+        let events = house.stats()["events"].clone();
+        let is_it = |event: &Value| event["kind"] == "reload" && event["subject"] == "p";
+        events.as_array().expect("a list").iter().find(|event| is_it(event)).cloned()
+    };
+    eventually("it is given up", || told().is_some());
+    let message = told().expect("an event")["message"].as_str().expect("words").to_owned();
+    assert!(message.contains("did not end: p-worker-1"), "{message}");
+    assert!(house.stats()["providers"].get("p").is_none(), "nobody waits for it any more");
+    drop(let_go);
+}
+
 #[test]
 fn a_paused_provider_takes_nothing_new_also_after_a_reload_until_it_is_let_go_on() {
     let (house, gate) = House::gated(keyed("sk-old-key", 1));
