@@ -184,7 +184,8 @@ impl Config {
         };
         let mut config = read().map_err(|error| error.in_file(path))?;
         config.sources.insert(0, format!("configuration: {}", path.display()));
-        config.source = Source::File(path.to_owned());
+        // Wherever the process goes meanwhile, it is read again from there.
+        config.source = Source::File(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
         Ok(config)
     }
 

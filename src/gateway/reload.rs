@@ -189,6 +189,10 @@ impl Gateway {
         let house = Arc::new(house);
         drop(self.0.house.swap(Arc::clone(&house)));
         replaced.iter().for_each(|provider| provider.replaced());
+        if self.phase() >= Phase::Draining {
+            // The drain has just gone by.
+            house.providers.iter().for_each(|provider| provider.drain());
+        }
         changes.providers.removed.iter().for_each(|name| self.0.events.clear(PAUSED, name));
         for provider in &house.providers {
             self.tell_of_pause(provider);

@@ -310,6 +310,22 @@ fn the_admin_key_is_asked_for_on_every_page_and_failures_are_counted() {
     }
 }
 
+#[test]
+fn the_admin_key_is_the_one_in_force() {
+    let office = Office::on(Station::sim());
+    let gateway = office.station.house.gateway();
+    let config = |server: Value| {
+        let document = json!({ "server": server, "providers": { "sim": crate::house::sim(json!({})) } });
+        sluicegate::Config::from_json(&document.to_string(), &|_| None).unwrap_or_else(|error| panic!("{error}"))
+    };
+    assert_eq!(office.client().get("/stats").status, 200);
+    gateway.reload(config(json!({ "admin_key": "new-admin-key" }))).expect("it is right");
+    assert_eq!(office.client().get("/stats").status, 401);
+    assert_eq!(office.client().ask("GET", "/stats", &["x-api-key: new-admin-key"], "").answer().status, 200);
+    gateway.reload(config(json!({}))).expect("it is right");
+    assert_eq!(office.client().get("/stats").status, 200);
+}
+
 /// Wrong keys in a flood, on top of a data plane that takes nothing more.
 #[test]
 fn it_answers_at_once_whoever_knocks_at_the_data_plane() {
