@@ -45,6 +45,7 @@ pub(crate) struct Waited {
 }
 
 /// What the waiter left behind.
+#[expect(clippy::large_enum_variant, reason = "there is one a wait that is left, taken apart as soon as it is made")]
 enum Left {
     /// The payload: no worker had taken it.
     Queued(Payload),
