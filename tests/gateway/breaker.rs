@@ -127,19 +127,22 @@ fn neither_a_clients_fault_nor_its_leaving_nor_a_429_counts() {
         token.cancel(sluicegate::sync::CancelReason::ClientGone);
         held.wait_over();
     });
-    for _ in 0..3 {
-        scope(|scope| {
-            let call = scope.spawn(|| house.ask_with(&within(ms(30))));
-            let held = gate.next();
-            assert_eq!(code(&call.join().expect("no panic")), Code::UpstreamTimeout, "its own time was short");
-            held.wait_over();
-        });
+    let mut late = 0;
+    while late < 3 {
+        // On a busy machine its time may be over before a worker is at it.
+        match code(&house.ask_with(&within(ms(50)))) {
+            Code::UpstreamTimeout => late += 1,
+            other => assert_eq!(other, Code::QueueTimeout, "its own time was short"),
+        }
     }
-    eventually("all has ended", || house.p("jobs/cancelled_total") + house.p("jobs/timed_out_total") == 4);
-    for _ in 0..3 {
-        let status = ask(&house, || gate.next().respond(429, &[("retry-after-ms", "1")], "{}"));
-        assert_ne!(code(&status), Code::CircuitOpen);
-    }
+    eventually("all has ended", || house.p("workers/busy") == 0);
+    assert_eq!(breaker(&house)["opened_total"], 0);
+
+    // Its key may rest, but that is no word of the breaker's.
+    let upstream = Arc::new(Upstream::default());
+    upstream.answers(429);
+    let house = upstream.house(breaking(json!({ "consecutive_failures": 2, "min_requests": 1 })));
+    (0..9).for_each(|_| assert_ne!(code(&house.ask()), Code::CircuitOpen));
     assert_eq!(breaker(&house)["opened_total"], 0);
 }
 
