@@ -1,0 +1,9 @@
+//! When the provider misbehaves: the matrix of every fault, and what the documents say of each cell.
+
+mod check;
+mod matrix;
+mod rows;
+mod rules;
+mod run;
+mod table;
+mod upstream;
