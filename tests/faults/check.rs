@@ -239,9 +239,7 @@ fn figures(row: &Row, expected: &Expected, seen: &Seen, misses: &mut Misses) {
         misses.equal(&format!("{letter}: succeeded"), count("/jobs/succeeded_total"), Some(well));
         let panics = if row.fault == Fault::Panics && target == 0 { tries } else { 0 };
         misses.equal(&format!("{letter}: panics"), count("/workers/panics_total"), Some(panics));
-        if !AWAITS.contains(&Part::Loop) {
-            misses.equal(&format!("{letter}: retries"), count("/jobs/retries_total"), Some(tries.saturating_sub(1)));
-        }
+        misses.equal(&format!("{letter}: retries"), count("/jobs/retries_total"), Some(tries.saturating_sub(1)));
         if !AWAITS.contains(&Part::Routes) {
             let left = u64::from(target == 0 && expected.tries(1) > 0);
             misses.equal(&format!("{letter}: fallbacks"), count("/jobs/fallbacks_total"), Some(left));

@@ -12,8 +12,6 @@ use crate::house::word;
 /// A part of the gateway that a cell needs beyond one attempt at one provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// Further tries at the same target.
-    Loop,
     /// `fallbacks` in a body.
     Routes,
     /// `stream_recovery: buffer`.
@@ -31,7 +29,7 @@ pub(crate) enum Part {
 /// The parts that are not merged yet: a cell that needs one of them is not run, and printed as awaiting it, never as
 /// passed. Empty it while merging.
 pub(crate) const AWAITS: &[Part] =
-    &[Part::Loop, Part::Routes, Part::Streams, Part::Keys, Part::Limits, Part::Breaker, Part::Reload];
+    &[Part::Routes, Part::Streams, Part::Keys, Part::Limits, Part::Breaker, Part::Reload];
 
 /// How often something happens to the requests for one model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +80,17 @@ pub(crate) enum On {
     Nobody,
 }
 
+/// How long a row takes with the default configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub(crate) enum Pace {
+    /// A second or two.
+    Quick,
+    /// Some seconds: it is left to `make faults`.
+    Patient,
+    /// A minute or more: its limits are shown with short ones alone.
+    Endless,
+}
+
 /// One behaviour.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
@@ -89,15 +98,15 @@ pub(crate) struct Row {
     pub(crate) fault: Fault,
     /// Whether a buffered stream can differ from one that is not.
     pub(crate) buffered: bool,
-    /// Whether it is quick with the default configuration, too.
-    pub(crate) quick: bool,
+    /// How long it takes with the default configuration.
+    pub(crate) pace: Pace,
     /// `x-sluicegate-timeout`, if the row is about it.
     pub(crate) deadline: Option<Duration>,
 }
 
 /// A row of the simulated provider, by its words.
 const fn sim(words: &'static str, fault: Fault) -> Row {
-    Row { name: words, on: On::Sim(words), fault, buffered: false, quick: true, deadline: None }
+    Row { name: words, on: On::Sim(words), fault, buffered: false, pace: Pace::Quick, deadline: None }
 }
 
 const fn status(words: &'static str, status: u16) -> Row {
@@ -109,7 +118,7 @@ const fn once(words: &'static str, status: u16) -> Row {
 }
 
 const fn script(name: &'static str, script: fn(&Asked) -> Act, fault: Fault) -> Row {
-    Row { name, on: On::Script(script), fault, buffered: false, quick: true, deadline: None }
+    Row { name, on: On::Script(script), fault, buffered: false, pace: Pace::Quick, deadline: None }
 }
 
 impl Row {
@@ -119,9 +128,8 @@ impl Row {
         self
     }
 
-    /// It waits for a limit that is long by default.
-    const fn slow(mut self) -> Self {
-        self.quick = false;
+    const fn at(mut self, pace: Pace) -> Self {
+        self.pace = pace;
         self
     }
 
@@ -260,7 +268,7 @@ pub(crate) const ROWS: &[Row] = &[
     status("fail-408", 408),
     status("fail-413", 413),
     status("fail-422", 422),
-    status("fail-429", 429),
+    status("fail-429", 429).at(Pace::Patient),
     status("fail-500", 500),
     status("fail-502", 502),
     status("fail-503", 503),
@@ -268,7 +276,7 @@ pub(crate) const ROWS: &[Row] = &[
     status("fail-529", 529),
     once("fail-400-once", 400),
     once("fail-408-once", 408),
-    once("fail-429-once", 429),
+    once("fail-429-once", 429).at(Pace::Patient),
     once("fail-500-once", 500),
     once("fail-503-once", 503),
     once("fail-529-once", 529),
@@ -281,13 +289,13 @@ pub(crate) const ROWS: &[Row] = &[
     sim("down-1m", Fault::Status(503, Often::Always, None)),
     sim("down-1ms", Fault::OneOf(&[Fault::Status(503, Often::Once, None), Fault::Status(503, Often::Always, None)])),
     sim("error-in-200", Fault::InsideOk(None)),
-    sim("hang", Fault::Silent).slow(),
+    sim("hang", Fault::Silent).at(Pace::Endless),
     sim("reset", Fault::Gone(Often::Always, true)),
     sim("reset-once", Fault::Gone(Often::Once, true)),
     sim("lorem-9+cut-0", Fault::Cut(0)).buffered(),
     sim("lorem-9+cut-3", Fault::Cut(3)).buffered(),
-    sim("lorem-9+stall-0", Fault::Stalled(0)).buffered().slow(),
-    sim("lorem-9+stall-3", Fault::Stalled(3)).buffered().slow(),
+    sim("lorem-9+stall-0", Fault::Stalled(0)).buffered().at(Pace::Endless),
+    sim("lorem-9+stall-3", Fault::Stalled(3)).buffered().at(Pace::Endless),
     sim("lorem-9+garbage-1", Fault::Garbage(1, false)).buffered(),
     sim("lorem-9+garbage-3", Fault::Garbage(3, false)).buffered(),
     Row { name: "garbage-1, fail", ..sim("lorem-9+garbage-1", Fault::Garbage(1, true)).buffered() },

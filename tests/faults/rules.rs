@@ -9,9 +9,9 @@ use super::rows::{Fault, Often, Row, Way};
 
 /// What the documents do not say, and what is expected instead of nothing.
 pub(crate) const DECIDED: &[&str] = &[
-    "A provider without keys that answers 401 or 403 gives an answer like any other 4xx: it is passed on, and nothing else is tried. `credentials_exhausted` needs a key that was refused.",
-    "A provider without keys that answers 429 without `Retry-After` is tried again after a back-off: there is nothing to cool.",
-    "Any 404 of a chat route is a model unknown there, whatever its `error.code`: never retried, the next target is tried.",
+    "A provider without keys that answers 401 or 403 has no key that it would take: the next target is tried, and without one the answer is passed on as it is. `credentials_exhausted` is for keys that were refused.",
+    "What a 429 without `Retry-After` rests for, 5 s, is a guess: it is waited for by whom has no other target, if it is within `retry_after_patience`; who has one goes there at once. A provider without keys rests as one key does.",
+    "A 404 whose words speak of no model is an answer like any other 4xx; one that says that there is no such model leads to the next target.",
     "`upstream_bad_response` and an error inside a 200 are retried on the same target as a 5xx is; one that says that the context is too long goes on to the next target.",
     "A 504 that the upstream answers is an answer, not silence: it is retried.",
     "With `stream_recovery: buffer`, a cut stream is retried on the same target, one that fell silent is a time-out and goes on to the next; when all has failed, the caller has an answer with the status of its code instead of a stream.",
@@ -31,6 +31,9 @@ pub(crate) struct Times {
     /// The limit of an attempt, up to the first event of a stream, and of a stream's silence.
     pub(crate) silence: Duration,
 }
+
+/// How long a key rests after a 429 that says nothing of it.
+const COOLING: Duration = Duration::from_secs(5);
 
 /// What an attempt's failure leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +57,8 @@ struct Failure {
     /// `error.code`, where it is the upstream's own.
     words: Option<&'static str>,
     after: Option<Duration>,
+    /// How long the key rests of which nothing was said.
+    rests: Option<Duration>,
     next: Next,
 }
 
@@ -147,10 +152,12 @@ fn chain(row: &Row, fault: Fault, way: Way, times: &Times) -> Expected {
             Try::Failed(failure) => failure,
         };
         left += usize::from(is_late(&failure));
-        let waited = failure.after.is_none_or(|after| after <= times.patience && after < limit);
+        let wait = failure.after.or(failure.rests.filter(|_| !way.fallback));
+        let waited = wait.is_none_or(|wait| wait <= times.patience && wait < limit)
+            && (wait.is_some() || failure.rests.is_none());
         if failure.next == Next::Same && tried < times.max_retries && waited {
             let cap = times.backoff_initial.saturating_mul(1 << tried).min(times.backoff_max);
-            waits.push(failure.after.map_or(Wait::BackOff(cap), Wait::RetryAfter));
+            waits.push(wait.map_or(Wait::BackOff(cap), Wait::RetryAfter));
             continue;
         }
         // Its own time is over where silence took all of it.
@@ -175,13 +182,15 @@ fn words(fault: Fault) -> Option<usize> {
 
 /// What the `nth` try comes to.
 fn tried_once(fault: Fault, way: Way, nth: usize) -> Try {
-    let ours = |code, status, next| Failure { code, upstream: None, status, words: None, after: None, next };
+    let ours =
+        |code, status, next| Failure { code, upstream: None, status, words: None, after: None, rests: None, next };
     let theirs = |status, words, next| Failure {
         code: "upstream_error",
         upstream: Some(status),
         status,
         words,
         after: None,
+        rests: None,
         next,
     };
     // A stream that fails after its first event: unseen while it is buffered.
@@ -199,7 +208,10 @@ fn tried_once(fault: Fault, way: Way, nth: usize) -> Try {
     match fault {
         Fault::Well(_) => Try::Whole,
         Fault::Status(_, Often::Once, _) | Fault::Gone(Often::Once, _) if nth > 0 => Try::Whole,
-        Fault::Status(status, _, after) => Try::Failed(Failure { after, ..theirs(status, None, next(status)) }),
+        Fault::Status(status, _, after) => {
+            let rests = (status == 429 && after.is_none()).then_some(COOLING);
+            Try::Failed(Failure { after, rests, ..theirs(status, None, next(status)) })
+        }
         Fault::Says(status, code) => Try::Failed(theirs(status, Some(code), next_of(code))),
         Fault::InsideOk(Some(code)) => Try::Failed(theirs(502, Some(code), next_of(code))),
         Fault::InsideOk(None) => Try::Failed(inside),
@@ -222,11 +234,11 @@ fn tried_once(fault: Fault, way: Way, nth: usize) -> Try {
     }
 }
 
-/// The interface's "5xx, 429, 408, 529, … model unknown there: yes; content policy and other 4xx: no".
+/// The interface's "5xx, 429, 408, 529 …: yes; content policy and other 4xx: no".
 fn next(status: u16) -> Next {
     match status {
         408 | 429 | 500..=599 => Next::Same,
-        404 => Next::Other,
+        401 | 403 => Next::Other,
         _ => Next::Nowhere,
     }
 }

@@ -89,9 +89,8 @@ pub(crate) struct Played {
 }
 
 /// The parts that a cell needs.
-fn needs(row: &Row, way: Way, times: &Times) -> Vec<Part> {
-    let retried = expected(row, way, times).iter().any(|expected| expected.tries(0) > 1);
-    [(Part::Loop, retried), (Part::Routes, way.fallback), (Part::Streams, way.is_buffered())]
+fn needs(way: Way) -> Vec<Part> {
+    [(Part::Routes, way.fallback), (Part::Streams, way.is_buffered())]
         .into_iter()
         .filter_map(|(part, needed)| (needed && AWAITS.contains(&part)).then_some(part))
         .collect()
@@ -201,12 +200,11 @@ impl Names {
 /// Plays every cell of a row that can be played.
 pub(crate) fn play(row: &Row, ways: &[Way], scale: Scale) -> Played {
     let start = now();
-    let times = scale.times();
     let mut cells: Vec<Cell> = ways
         .iter()
         .map(|&way| Cell {
             way,
-            awaits: needs(row, way, &times),
+            awaits: needs(way),
             seen: String::new(),
             counts: String::new(),
             waits: Vec::new(),
