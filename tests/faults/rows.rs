@@ -102,11 +102,13 @@ pub(crate) struct Row {
     pub(crate) pace: Pace,
     /// `x-sluicegate-timeout`, if the row is about it.
     pub(crate) deadline: Option<Duration>,
+    /// What its streams need beyond what every one does.
+    pub(crate) needs: Option<Part>,
 }
 
 /// A row of the simulated provider, by its words.
 const fn sim(words: &'static str, fault: Fault) -> Row {
-    Row { name: words, on: On::Sim(words), fault, buffered: false, pace: Pace::Quick, deadline: None }
+    Row { name: words, on: On::Sim(words), fault, buffered: false, pace: Pace::Quick, deadline: None, needs: None }
 }
 
 const fn status(words: &'static str, status: u16) -> Row {
@@ -118,7 +120,7 @@ const fn once(words: &'static str, status: u16) -> Row {
 }
 
 const fn script(name: &'static str, script: fn(&Asked) -> Act, fault: Fault) -> Row {
-    Row { name, on: On::Script(script), fault, buffered: false, pace: Pace::Quick, deadline: None }
+    Row { name, on: On::Script(script), fault, buffered: false, pace: Pace::Quick, deadline: None, needs: None }
 }
 
 impl Row {
@@ -305,7 +307,7 @@ pub(crate) const ROWS: &[Row] = &[
     script("closes unanswered", closes, Fault::Gone(Often::Always, true)),
     script("resets", resets, Fault::Gone(Often::Always, true)),
     script("no HTTP", no_http, Fault::Nonsense),
-    script("no JSON", no_json, Fault::Nonsense),
+    Row { needs: Some(Part::Streams), ..script("no JSON", no_json, Fault::Nonsense) },
     script("redirects", moved, Fault::Nonsense),
     script("an empty stream", empty_stream, Fault::Nonsense),
     script("a proxy's 502 page", gateway_page, Fault::Status(502, Often::Always, None)),

@@ -65,8 +65,8 @@ struct Failure {
 #[derive(Clone, Copy, Debug)]
 enum Try {
     Whole,
-    /// It broke after it had begun, by this code.
-    Broken(&'static str),
+    /// It broke after it had begun.
+    Broken(Failure),
     Failed(Failure),
 }
 
@@ -139,15 +139,14 @@ fn chain(row: &Row, fault: Fault, way: Way, times: &Times) -> Expected {
         let outcome = tried_once(fault, way, tried);
         let (code, status) = match outcome {
             Try::Whole => ("ok", None),
-            Try::Broken(code) => (code, None),
-            Try::Failed(failure) => (failure.code, failure.upstream),
+            Try::Broken(failure) | Try::Failed(failure) => (failure.code, failure.upstream),
         };
         attempts.push(Attempted { target: 0, outcome: code, status });
         let failure = match outcome {
             Try::Whole => return Expected { end: End::Whole(words(fault)), attempts, waits, left },
-            Try::Broken(code) => {
-                left += usize::from(code == "stream_idle_timeout");
-                return Expected { end: End::Broken(code), attempts, waits, left };
+            Try::Broken(failure) => {
+                left += usize::from(is_late(&failure));
+                return Expected { end: End::Broken(failure.code), attempts, waits, left };
             }
             Try::Failed(failure) => failure,
         };
@@ -196,7 +195,7 @@ fn tried_once(fault: Fault, way: Way, nth: usize) -> Try {
     // A stream that fails after its first event: unseen while it is buffered.
     let midway = |failure: Failure| match way.is_buffered() {
         true => Try::Failed(failure),
-        false => Try::Broken(failure.code),
+        false => Try::Broken(failure),
     };
     let bad = ours("upstream_bad_response", 502, Next::Same);
     let gone = ours("upstream_connect_error", 502, Next::Same);

@@ -89,11 +89,14 @@ pub(crate) struct Played {
 }
 
 /// The parts that a cell needs.
-fn needs(way: Way) -> Vec<Part> {
-    [(Part::Routes, way.fallback), (Part::Streams, way.is_buffered())]
-        .into_iter()
-        .filter_map(|(part, needed)| (needed && AWAITS.contains(&part)).then_some(part))
-        .collect()
+fn needs(row: &Row, way: Way) -> Vec<Part> {
+    [
+        (Part::Routes, way.fallback),
+        (Part::Streams, way.is_buffered() || (way.streamed && row.needs == Some(Part::Streams))),
+    ]
+    .into_iter()
+    .filter_map(|(part, needed)| (needed && AWAITS.contains(&part)).then_some(part))
+    .collect()
 }
 
 /// The two upstreams that the targets of a row go to.
@@ -204,7 +207,7 @@ pub(crate) fn play(row: &Row, ways: &[Way], scale: Scale) -> Played {
         .iter()
         .map(|&way| Cell {
             way,
-            awaits: needs(way),
+            awaits: needs(row, way),
             seen: String::new(),
             counts: String::new(),
             waits: Vec::new(),
