@@ -5,5 +5,6 @@ mod matrix;
 mod rows;
 mod rules;
 mod run;
+mod scenes;
 mod table;
 mod upstream;
