@@ -39,7 +39,6 @@ pub(crate) enum Act {
 pub(crate) enum Ending {
     Clean,
     Cut,
-    Silence,
 }
 
 impl Act {
@@ -253,7 +252,6 @@ fn play(stream: &mut TcpStream, act: Act) -> (bool, bool) {
             match ending {
                 Ending::Clean => (stream.write_all(b"0\r\n\r\n").is_ok(), false),
                 Ending::Cut => (end(stream), false),
-                Ending::Silence => (false, left(stream)),
             }
         }
         Act::Raw(text) => {

@@ -136,6 +136,7 @@ fn evicted(fallback: bool) -> String {
 fn over(stage: Stage, holders: [Client; 2]) {
     drop(holders);
     stage.calm();
+    // The one that waited may have been sent before its client was seen to leave; then that ends it upstream.
     let aborted = stage.upstreams[0].asked(|asked| asked.aborted).len();
-    assert_eq!(aborted, 1, "the upstream saw the caller leave");
+    assert_eq!(aborted, stage.came(0), "the upstream saw the callers leave");
 }
