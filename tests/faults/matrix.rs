@@ -55,10 +55,18 @@ fn whatever_a_provider_does_each_caller_sees_what_is_specified_and_nothing_is_le
 }
 
 #[test]
-fn with_the_default_configuration_it_is_the_same() {
+fn with_the_default_configuration_it_is_the_same_and_pauses_are_full_jitter() {
     let longest = if is_full() { Pace::Patient } else { Pace::Quick };
     let rows: Vec<_> = ROWS.iter().filter(|row| row.pace <= longest && named(row)).collect();
-    report("With the default configuration", &played(&rows, &POLICIES[..1], Scale::Default, 2 * AT_ONCE));
+    let rows = played(&rows, &POLICIES[..1], Scale::Default, 2 * AT_ONCE);
+    report("With the default configuration", &rows);
+    let shares: Vec<_> = rows.iter().flat_map(|row| &row.cells).flat_map(|cell| cell.jitter.iter().copied()).collect();
+    let count = |holds: fn(f64) -> bool| shares.iter().filter(|share| holds(**share)).count();
+    let (all, low, high) = (shares.len(), count(|share| share < 0.5), count(|share| share > 0.25));
+    let mean = shares.iter().sum::<f64>() / all.max(1) as f64;
+    println!("Back-off: {all} pauses, on average {mean:.2} of their ceilings of 500 ms and 1 s, {low} below a half.\n");
+    // Evenly spread from nothing to the ceiling: of 60 and more, these bounds are five standard deviations away.
+    assert!(all < 60 || (low * 100 > all * 18 && high * 100 > all * 45), "{low} low and {high} high of {all}");
 }
 
 /// Whether this is `make faults`.

@@ -13,7 +13,7 @@ use sluicegate::time::{Deadline, now};
 
 use super::check::{self, Seen};
 use super::rows::{AWAITS, On, Part, Recovery, Row, Way};
-use super::rules::{Expected, Times, expected};
+use super::rules::{Expected, Times, Wait, expected};
 use super::upstream::Upstream;
 use crate::client::Client;
 use crate::front::Station;
@@ -76,6 +76,8 @@ pub(crate) struct Cell {
     pub(crate) counts: String,
     /// The waits between the tries at the first target, in milliseconds.
     pub(crate) waits: Vec<u64>,
+    /// Those of them that are back-off, as shares of the most that each may be.
+    pub(crate) jitter: Vec<f64>,
     pub(crate) missed: Vec<String>,
 }
 
@@ -211,6 +213,7 @@ pub(crate) fn play(row: &Row, ways: &[Way], scale: Scale) -> Played {
             seen: String::new(),
             counts: String::new(),
             waits: Vec::new(),
+            jitter: Vec::new(),
             missed: Vec::new(),
         })
         .collect();
@@ -286,6 +289,11 @@ fn play_on(upstreams: &Upstreams, row: &Row, cells: &mut [Cell], scale: Scale) -
             possible.into_iter().map(|expected| (check::cell(row, cell.way, &expected, &seen, scale), expected));
         if let Some((wrong, expected)) = judged.min_by_key(|(wrong, _)| wrong.len()) {
             cell.missed.extend(wrong);
+            let caps = expected.waits.iter().zip(&cell.waits).filter_map(|(wait, waited)| match wait {
+                Wait::BackOff(cap) => Some(*waited as f64 / cap.as_millis() as f64),
+                Wait::RetryAfter(_) => None,
+            });
+            cell.jitter = caps.collect();
             came_to.push(expected);
         }
     }
