@@ -215,7 +215,7 @@ fn times(row: &Row, expected: &Expected, seen: &Seen, scale: Scale, misses: &mut
             Wait::RetryAfter(after) => (after.saturating_sub(ms(1)), after + scale.times().backoff_max),
         };
         longest += most;
-        let Some(waited) = waits.get(n).map(|waited| ms(*waited)) else { continue };
+        let Some(waited) = waits.get(n + expected.unseen).map(|waited| ms(*waited)) else { continue };
         misses.holds(
             || format!("try {} came {waited:?} after the one before, not between {least:?} and {most:?}", n + 2),
             waited >= least && waited <= most * SLACK + BUSY,

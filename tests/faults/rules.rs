@@ -30,6 +30,8 @@ pub(crate) struct Times {
     pub(crate) patience: Duration,
     /// The limit of an attempt, up to the first event of a stream, and of a stream's silence.
     pub(crate) silence: Duration,
+    /// Whether providers' health is checked.
+    pub(crate) checked: bool,
 }
 
 /// How long a key rests after a 429 that says nothing of it.
@@ -107,6 +109,9 @@ pub(crate) struct Expected {
     pub(crate) waits: Vec<Wait>,
     /// Attempts that ended by a time-out, so that the upstream sees us leave.
     pub(crate) left: usize,
+    /// Requests that came without an attempt of their own: a kept connection had ended before a byte of the answer, and the
+    /// attempt was made on a fresh one.
+    pub(crate) unseen: usize,
 }
 
 impl Expected {
@@ -117,7 +122,11 @@ impl Expected {
 
     /// How many requests reach a target's upstream.
     pub(crate) fn arrivals(&self, row: &Row, target: usize) -> usize {
-        if target == 0 && matches!(row.fault, Fault::Gone(_, false)) { 0 } else { self.tries(target) }
+        match (target, row.fault) {
+            (0, Fault::Gone(_, false)) => 0,
+            (0, _) => self.tries(target) + self.unseen,
+            _ => self.tries(target),
+        }
     }
 }
 
@@ -125,6 +134,14 @@ impl Expected {
 pub(crate) fn expected(row: &Row, way: Way, times: &Times) -> Vec<Expected> {
     match row.fault {
         Fault::OneOf(faults) => faults.iter().map(|fault| chain(row, *fault, way, times)).collect(),
+        // A check of its health may have left a connection, which this fault ends: the first attempt finds it stale.
+        Fault::Gone(often, true) if times.checked => {
+            let stale = match often {
+                Often::Once => Fault::Well(None),
+                Often::Always => row.fault,
+            };
+            vec![chain(row, row.fault, way, times), Expected { unseen: 1, ..chain(row, stale, way, times) }]
+        }
         fault => vec![chain(row, fault, way, times)],
     }
 }
@@ -143,10 +160,10 @@ fn chain(row: &Row, fault: Fault, way: Way, times: &Times) -> Expected {
         };
         attempts.push(Attempted { target: 0, outcome: code, status });
         let failure = match outcome {
-            Try::Whole => return Expected { end: End::Whole(words(fault)), attempts, waits, left },
+            Try::Whole => return Expected { end: End::Whole(words(fault)), attempts, waits, left, unseen: 0 },
             Try::Broken(failure) => {
                 left += usize::from(is_late(&failure));
-                return Expected { end: End::Broken(failure.code), attempts, waits, left };
+                return Expected { end: End::Broken(failure.code), attempts, waits, left, unseen: 0 };
             }
             Try::Failed(failure) => failure,
         };
@@ -163,10 +180,10 @@ fn chain(row: &Row, fault: Fault, way: Way, times: &Times) -> Expected {
         let over = is_late(&failure) && row.deadline.is_some();
         if way.fallback && failure.next != Next::Nowhere && !over {
             attempts.push(Attempted { target: 1, outcome: "ok", status: None });
-            return Expected { end: End::Whole(Some(2)), attempts, waits, left };
+            return Expected { end: End::Whole(Some(2)), attempts, waits, left, unseen: 0 };
         }
         let Failure { status, code, words, after, .. } = failure;
-        return Expected { end: End::Failed { status, code, words, after }, attempts, waits, left };
+        return Expected { end: End::Failed { status, code, words, after }, attempts, waits, left, unseen: 0 };
     }
 }
 
@@ -261,6 +278,7 @@ mod tests {
         backoff_max: Duration::from_secs(5),
         patience: Duration::from_secs(10),
         silence: Duration::from_secs(60),
+        checked: false,
     };
 
     fn row(name: &str) -> &'static Row {

@@ -40,6 +40,7 @@ impl Scale {
             backoff_max: ms(max),
             patience: ms(patience),
             silence: ms(silence),
+            checked: self == Self::Default,
         }
     }
 
@@ -289,10 +290,13 @@ fn play_on(upstreams: &Upstreams, row: &Row, cells: &mut [Cell], scale: Scale) -
             possible.into_iter().map(|expected| (check::cell(row, cell.way, &expected, &seen, scale), expected));
         if let Some((wrong, expected)) = judged.min_by_key(|(wrong, _)| wrong.len()) {
             cell.missed.extend(wrong);
-            let caps = expected.waits.iter().zip(&cell.waits).filter_map(|(wait, waited)| match wait {
-                Wait::BackOff(cap) => Some(*waited as f64 / cap.as_millis() as f64),
-                Wait::RetryAfter(_) => None,
-            });
+            let caps =
+                expected.waits.iter().zip(cell.waits.iter().skip(expected.unseen)).filter_map(|(wait, waited)| {
+                    match wait {
+                        Wait::BackOff(cap) => Some(*waited as f64 / cap.as_millis() as f64),
+                        Wait::RetryAfter(_) => None,
+                    }
+                });
             cell.jitter = caps.collect();
             came_to.push(expected);
         }
