@@ -48,7 +48,7 @@ fn report(title: &str, rows: &[Played]) {
 
 #[test]
 fn whatever_a_provider_does_each_caller_sees_what_is_specified_and_nothing_is_left() {
-    let rows: Vec<_> = ROWS.iter().filter(|row| named(row)).collect();
+    let rows: Vec<_> = ROWS.iter().filter(|row| is_named(row.name)).collect();
     report("Every behaviour", &played(&rows, &POLICIES, Scale::Short, AT_ONCE));
     println!("Where the documents leave it open:\n");
     DECIDED.iter().for_each(|decided| println!("- {decided}"));
@@ -57,7 +57,7 @@ fn whatever_a_provider_does_each_caller_sees_what_is_specified_and_nothing_is_le
 #[test]
 fn with_the_default_configuration_it_is_the_same_and_pauses_are_full_jitter() {
     let longest = if is_full() { Pace::Patient } else { Pace::Quick };
-    let rows: Vec<_> = ROWS.iter().filter(|row| row.pace <= longest && named(row)).collect();
+    let rows: Vec<_> = ROWS.iter().filter(|row| row.pace <= longest && is_named(row.name)).collect();
     let rows = played(&rows, &POLICIES[..1], Scale::Default, 2 * AT_ONCE);
     report("With the default configuration", &rows);
     let shares: Vec<_> = rows.iter().flat_map(|row| &row.cells).flat_map(|cell| cell.jitter.iter().copied()).collect();
@@ -74,7 +74,7 @@ pub(super) fn is_full() -> bool {
     std::env::var("SLUICEGATE_FAULTS").is_ok_and(|size| size == "full")
 }
 
-/// `SLUICEGATE_FAULTS_ROW` names the rows to look at, while somebody looks into one.
-fn named(row: &Row) -> bool {
-    std::env::var("SLUICEGATE_FAULTS_ROW").map_or(true, |word| row.name.contains(&word))
+/// `SLUICEGATE_FAULTS_ROW` names the rows and scenes to look at, while somebody looks into one.
+pub(super) fn is_named(name: &str) -> bool {
+    std::env::var("SLUICEGATE_FAULTS_ROW").map_or(true, |word| name.contains(&word))
 }

@@ -13,6 +13,7 @@ use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
+use super::matrix::is_named;
 use super::rows::{AWAITS, Part};
 use super::run::{at_rest, said, settled};
 use super::upstream::{Act, Asked, Upstream};
@@ -130,7 +131,8 @@ pub(super) fn end(answer: &Answer) -> (u16, String) {
 /// Plays every scene, a few at a time, and prints them as a table.
 #[test]
 fn every_scene_comes_out_as_specified() {
-    let scenes: Vec<_> = [queues::SCENES, pauses::SCENES, chains::SCENES, keys::SCENES, breakers::SCENES].concat();
+    let mut scenes = [queues::SCENES, pauses::SCENES, chains::SCENES, keys::SCENES, breakers::SCENES].concat();
+    scenes.retain(|scene| is_named(scene.name));
     let done = Mutex::new(Vec::new());
     let (send, next) = crossbeam_channel::bounded(scenes.len());
     scenes.iter().enumerate().for_each(|scene| send.send(scene).expect("room for all"));
