@@ -47,8 +47,10 @@ const SMALL: Storm = Storm {
 const FULL: Storm =
     Storm { before: Duration::from_secs(3), down: Duration::from_secs(60), after: Duration::from_secs(12), ..SMALL };
 
+type Down = fn(&Asked) -> Act;
+
 /// How a provider is down.
-const KINDS: [(&str, fn(&Asked) -> Act); 3] = [
+const KINDS: [(&str, Down); 3] = [
     ("answers 503", |_| Act::error(503, None, Vec::new())),
     ("closes connections", |_| Act::Close),
     ("says nothing", |_| Act::Hang),
@@ -84,7 +86,7 @@ fn a_provider_that_is_down_sees_single_probes_and_is_back_in_use_soon() {
 }
 
 /// One storm: its row, and what in it is not as promised.
-fn rage(down: fn(&Asked) -> Act, storm: Storm) -> (String, Vec<String>) {
+fn rage(down: Down, storm: Storm) -> (String, Vec<String>) {
     let is_down = Arc::new(AtomicBool::new(false));
     let switch = Arc::clone(&is_down);
     let settings = json!({

@@ -100,7 +100,7 @@ fn opens() -> String {
 }
 
 fn ratio() -> String {
-    let every_other = |asked: &Asked| if asked.number % 2 == 0 { down(asked) } else { Act::good(asked) };
+    let every_other = |asked: &Asked| if asked.number.is_multiple_of(2) { down(asked) } else { Act::good(asked) };
     let change = json!({ "breaker": { "min_requests": 10, "failure_ratio": 0.5, "open_for": "30s" } });
     let stage = Stage::set(vec![("a", script(every_other), breaking(change))]);
     let ends: Vec<_> = (0..14).map(|_| end(&stage.ask("a/m", json!({}))).1).collect();
