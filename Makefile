@@ -15,7 +15,7 @@ export CLIPPY_CONF_DIR := $(CURDIR)/tests/policy
 export RUST_BACKTRACE := 0
 
 .NOTPARALLEL:
-.PHONY: run test begin format lint docs rust models seeds page stress examples build sdk quick end repeat miri fuzz outside bench attacks soak clean
+.PHONY: run test begin format lint docs rust models seeds page stress examples build sdk quick end repeat miri fuzz outside bench attacks soak faults clean
 
 # A release gateway on the simulated provider: no key, no network beyond this machine.
 run:
@@ -177,6 +177,15 @@ SOAK_SECS ?= 600
 
 soak:
 	cargo bench --locked --bench soak -- --secs $(SOAK_SECS)
+
+# When the provider misbehaves, as tables: every fault streamed and not, with and without fallback, under each policy; queues,
+# pauses, chains, keys, breakers; a provider down for a minute under load; 200 callers in chaos for 30 s. Two minutes; the Rust
+# tests above have all of it with the long ones shorter. `SLUICEGATE_FAULTS_SEED` seeds the chaos, `SLUICEGATE_FAULTS_ROW`
+# names rows of the matrix.
+faults:
+	@SLUICEGATE_FAULTS=full cargo test --locked --test main -- --nocapture --test-threads=1 faults:: > target/faults.log 2>&1; \
+	  failed=$$?; grep -E '^(#|\||- |Where|Back-off|[0-9]+ cells)|^$$' target/faults.log | cat -s; \
+	  [ $$failed = 0 ] || { grep -A400 '^failures:' target/faults.log; exit 1; }
 
 clean:
 	cargo clean

@@ -68,8 +68,11 @@ const CALLERS: u64 = 6;
 const CALM: Duration = Duration::from_secs(20);
 
 /// What the storm's callers go to, and how their requests may end beside what their models say.
-const TARGET: Target =
-    Target { providers: &[("block", &["overloaded"]), ("error", &["overloaded", "queue_full"])], hasty: true };
+const TARGET: Target = Target {
+    providers: &[("block", &["overloaded"]), ("error", &["overloaded", "queue_full"])],
+    hasty: true,
+    rescue: None,
+};
 
 fn config() -> Value {
     let provider = |policy: &str| {

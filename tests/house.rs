@@ -74,7 +74,8 @@ pub(crate) fn sized(concurrency: usize, buffer_size: usize, policy: &str) -> Val
     }))
 }
 
-fn merge(into: &mut Value, change: Value) {
+/// Puts `change` over `into`, object by object.
+pub(crate) fn merge(into: &mut Value, change: Value) {
     match (into, change) {
         (Value::Object(into), Value::Object(change)) => {
             for (key, value) in change {

@@ -5,6 +5,7 @@ mod certificates;
 mod cli;
 mod client;
 mod config;
+mod faults;
 mod front;
 mod gateway;
 mod house;

@@ -50,6 +50,8 @@ pub(crate) struct Target {
     pub(crate) providers: &'static [(&'static str, &'static [&'static str])],
     /// Whether the providers' own limits are short: then anything can be late, and what hangs needs no limit of its own.
     pub(crate) hasty: bool,
+    /// Where some requests are to go when their own target fails; a target that is well.
+    pub(crate) rescue: Option<&'static str>,
 }
 
 /// What callers saw.
@@ -112,6 +114,7 @@ struct Plan {
     is_batch: bool,
     limit: Option<Duration>,
     leaves: Option<Duration>,
+    rescue: Option<&'static str>,
 }
 
 impl Plan {
@@ -124,22 +127,29 @@ impl Plan {
         let endless = name.contains("hang") || name.contains("stall");
         let limit = (endless && (!target.hasty || random.bool())).then(|| ms(random.u64(10..60)));
         let late = if endless || target.hasty { LATE } else { &[] };
+        let rescue = target.rescue.filter(|_| random.u8(..4) == 0);
+        let rescued: &[&str] = if rescue.is_some() { &["ok"] } else { &[] };
         // "Once" is once for a name: here is one that was seldom used.
         let name =
             if name.ends_with("-once") { format!("lorem-{}+{name}", random.u32(1..400)) } else { name.to_owned() };
         Self {
             id: format!("caller-{caller}-{count}"),
             model: format!("{provider}/{name}"),
-            allowed: [ends, refusals, late].concat(),
+            allowed: [ends, refusals, late, rescued].concat(),
             stream: random.bool(),
             is_batch: random.u8(..4) == 0,
             limit,
             leaves: (random.u8(..6) == 0).then(|| Duration::from_micros(random.u64(..4000))),
+            rescue,
         }
     }
 
     fn body(&self, random: &mut Rng) -> String {
-        chat(&self.model, self.stream).replace("one two", &format!("{} {}", self.id, random.u32(..)))
+        let body = chat(&self.model, self.stream).replace("one two", &format!("{} {}", self.id, random.u32(..)));
+        match self.rescue {
+            Some(target) => body.replacen('{', &format!("{{\"fallbacks\":[\"{target}\"],"), 1),
+            None => body,
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::storm::{Seen, Target, over_sockets, through_the_library};
 const CALLERS: (u64, u64) = (24, 8);
 
 /// How long it may take until what the storm brought up has gone again.
-const CALM: Duration = Duration::from_secs(20);
+pub(crate) const CALM: Duration = Duration::from_secs(20);
 
 /// A provider for each policy, and how that policy may end a request.
 const TARGET: Target = Target {
@@ -31,6 +31,7 @@ const TARGET: Target = Target {
         ("drop-oldest", &["request_dropped"]),
     ],
     hasty: true,
+    rescue: None,
 };
 
 fn length() -> Duration {
@@ -73,8 +74,8 @@ fn unrest_of(admin: SocketAddr) -> (Value, Option<String>) {
     let conns = threads["threads"].as_array().expect("a list").iter();
     let conns = conns.filter(|row| row["name"].as_str().is_some_and(|name| name.starts_with("http-conn"))).count();
     let open = number(&stats, "/connections/open");
-    let upstream: u64 =
-        TARGET.providers.iter().map(|(name, _)| number(&stats, &format!("/providers/{name}/connections/open"))).sum();
+    let providers = stats["providers"].as_object().expect("an object").values();
+    let upstream: u64 = providers.map(|provider| number(provider, "/connections/open")).sum();
     let moving = (conns as u64 + open + upstream > 0)
         .then(|| format!("{conns} threads of {open} clients' connections, {upstream} connections upstream"));
     let found = unrest(&stats).or(moving);
@@ -82,7 +83,7 @@ fn unrest_of(admin: SocketAddr) -> (Value, Option<String>) {
 }
 
 /// Waits until everything is at rest and there are no more threads and descriptors than `base`.
-fn calm(admin: SocketAddr, base: Option<(u64, u64)>) -> Value {
+pub(crate) fn calm(admin: SocketAddr, base: Option<(u64, u64)>) -> Value {
     let fuse = Deadline::after(CALM);
     loop {
         let (stats, found) = unrest_of(admin);
@@ -97,7 +98,8 @@ fn calm(admin: SocketAddr, base: Option<(u64, u64)>) -> Value {
     }
 }
 
-fn size(stats: &Value) -> (u64, u64) {
+/// Its threads and its descriptors.
+pub(crate) fn size(stats: &Value) -> (u64, u64) {
     (number(stats, "/process/threads"), number(stats, "/process/open_fds"))
 }
 

@@ -144,7 +144,10 @@ impl Run<'_> {
                     provider.note_retry();
                 }
                 Onward::Leave { other_model } => return Err(Ended::Leave { other_model }),
-                Onward::End => return Err(Ended::End),
+                Onward::End => {
+                    self.note_leaving();
+                    return Err(Ended::End);
+                }
             }
         }
     }
@@ -206,6 +209,15 @@ impl Run<'_> {
             .is_none_or(|told| is_first && (error.origin() == Origin::Provider || told.origin() != Origin::Provider));
         if ends_all || is_better {
             self.told = Some(error);
+        }
+    }
+
+    /// Who left while an attempt failed of itself is counted as one who left, as if that had been in the pause after it.
+    fn note_leaving(&mut self) {
+        let reason =
+            self.call.cancel.reason().filter(|why| matches!(why, CancelReason::ClientGone | CancelReason::Caller));
+        if let Some(reason) = reason {
+            self.told = Some(crate::provider::cancelled(reason));
         }
     }
 

@@ -111,8 +111,8 @@ fn of_answer(answer: &UpstreamAnswer, retry_after: Option<Duration>) -> (Next, B
     {
         return (Next::Nowhere, Blame::Nobody);
     }
-    // A provider may say these with 400, 404, 413 or 422.
-    if (400..500).contains(&answer.status) && !matches!(answer.status, 401 | 403 | 408 | 429) {
+    // A provider may say these with 400, 404, 413 or 422, and inside a good answer, which is a 502 then.
+    if !matches!(answer.status, 401 | 403 | 408 | 429) {
         if words.any_code(&["context_length_exceeded", "string_above_max_length", "context_window_exceeded"])
             || words.any_phrase(&[
                 "maximum context length",
@@ -231,6 +231,8 @@ mod tests {
             (400, "", "prompt is too long: 210000 tokens > 200000 maximum", (OtherModel, Nobody)),
             (413, "", "Input is too long for requested model", (OtherModel, Nobody)),
             (413, "", "payload too large", (Nowhere, Nobody)),
+            (502, "context_length_exceeded", "inside a 200", (OtherModel, Nobody)),
+            (502, "model_not_found", "inside a 200", (Other, Nobody)),
             (400, "content_policy_violation", "x", (Nowhere, Nobody)),
             (400, "content_filter", "The response was filtered", (Nowhere, Nobody)),
             (400, "", "Your request was rejected by our safety system", (Nowhere, Nobody)),

@@ -164,6 +164,13 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 
+    /// Puts a file into the folder that it runs in, whole at once.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let new = self.folder.path().join("new");
+        std::fs::write(&new, text).expect("it is written");
+        std::fs::rename(new, self.folder.path().join(name)).expect("it takes the other's place");
+    }
+
     pub(crate) fn wait(mut self) -> Done {
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("a child of ours") {
@@ -241,10 +248,16 @@ pub(crate) struct Reading(TcpStream);
 
 /// Sends a request that asks for the connection to be closed after its answer.
 pub(crate) fn request(to: SocketAddr, method: &str, path: &str, body: &str) -> Reading {
+    request_of(to, method, path, &[], body)
+}
+
+/// The same with further header lines.
+fn request_of(to: SocketAddr, method: &str, path: &str, lines: &[&str], body: &str) -> Reading {
+    let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
     let mut stream = TcpStream::connect_timeout(&to, FUSE).expect("it listens");
     stream.set_read_timeout(Some(FUSE)).expect("a time-out");
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+        "{method} {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\ncontent-type: application/json\r\n{lines}\
          content-length: {}\r\n\r\n",
         body.len()
     );
@@ -280,7 +293,12 @@ impl Reading {
 
 /// The status and the whole text of an answer.
 pub(crate) fn ask(to: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
-    let text = request(to, method, path, body).rest();
+    ask_with(to, method, path, &[], body)
+}
+
+/// The same with further header lines.
+pub(crate) fn ask_with(to: SocketAddr, method: &str, path: &str, lines: &[&str], body: &str) -> (u16, String) {
+    let text = request_of(to, method, path, lines, body).rest();
     let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
     (status.unwrap_or_else(|| panic!("no status in {text:?}")), text)
 }

@@ -16,7 +16,7 @@ const STORM: Duration = Duration::from_secs(5);
 const CALLERS: (u64, u64) = (10, 6);
 
 /// One provider whose places are waited for.
-const SIM: Target = Target { providers: &[("sim", &[])], hasty: false };
+const SIM: Target = Target { providers: &[("sim", &[])], hasty: false, rescue: None };
 
 #[test]
 fn in_a_storm_each_request_is_answered_once_and_everything_adds_up() {

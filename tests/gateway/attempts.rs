@@ -228,3 +228,27 @@ fn each_provider_has_a_budget_and_a_pause_of_its_own() {
         cancel.cancel(CancelReason::Caller);
     });
 }
+
+/// The client's leaving and the provider's error cross, now the one being first and now the other: each request ends once, as
+/// one that was cancelled.
+#[test]
+fn a_caller_who_leaves_as_the_attempt_fails_is_counted_as_one_who_left() {
+    const TIMES: u64 = 200;
+    let transport = MemoryTransport::new(|_, control| {
+        let token = control.cancel.clone();
+        let mut body = Some(b"{}".to_vec());
+        let pieces = std::iter::from_fn(move || {
+            let piece = body.take();
+            if piece.is_none() {
+                token.cancel(CancelReason::ClientGone);
+            }
+            piece.map(Ok)
+        });
+        Ok(Incoming { status: 503, headers: Vec::new(), body: Body::from_pieces(pieces) })
+    });
+    let house = House::answered(patient(json!({})), transport);
+    (0..TIMES).for_each(|_| assert_eq!(code(&house.ask()), Code::ClientClosed));
+    let stats = house.at_rest();
+    let requests = ["cancelled", "failed"].map(|end| number(&stats, &format!("/requests/{end}_total")));
+    assert_eq!((requests, number(&stats, "/providers/p/queue/submitted_total")), ([TIMES, 0], TIMES));
+}
