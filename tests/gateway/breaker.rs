@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::thread::scope;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluicegate::gateway::CallOptions;
@@ -237,8 +237,7 @@ fn switched_off_it_lets_everything_through() {
 struct Upstream {
     status: AtomicU16,
     looks: AtomicU64,
-    /// When each call came.
-    calls: std::sync::Mutex<Vec<Instant>>,
+    calls: AtomicU64,
 }
 
 impl Upstream {
@@ -249,7 +248,7 @@ impl Upstream {
             MemoryTransport::new(move |request, _| {
                 match request.path {
                     "/v1/models" => drop(upstream.looks.fetch_add(1, Ordering::SeqCst)),
-                    _ => upstream.calls.lock().expect("nobody panics").push(now()),
+                    _ => drop(upstream.calls.fetch_add(1, Ordering::SeqCst)),
                 }
                 match upstream.status.load(Ordering::SeqCst) {
                     0 => Err(TransportError::new(Kind::Refused, "as the test says")),
@@ -278,33 +277,25 @@ fn health(house: &House) -> Value {
 fn a_provider_that_is_down_sees_single_probes_and_is_in_use_soon_after_it_is_back() {
     let upstream = Arc::new(Upstream::default());
     let house = upstream.house(breaking(json!({ "open_for": "300ms" })));
-    let (begun, down, over) = (now(), ms(2000), ms(4000));
-    let (mut opened, mut back) = (None, None);
-    // A hundred calls a second, whatever becomes of them.
-    for tick in 1..400u32 {
-        let at = begun + ms(10) * tick;
-        while now() < at {
-            std::thread::park_timeout(at.saturating_duration_since(now()));
-        }
-        if now() > begun + down {
-            upstream.answers(200);
-        }
-        match house.ask() {
-            Ok(_) => back = back.or(Some(now())),
-            Err(error) if error.code() == Code::CircuitOpen => opened = opened.or(Some(now())),
-            Err(_) => {}
-        }
-        if now() > begun + over {
-            break;
-        }
+    let open_for = ms(300);
+    // A hundred calls a second and more, whatever becomes of them.
+    let call = || {
+        std::thread::park_timeout(ms(5));
+        house.ask().map_err(|error| error.code())
+    };
+    let calls = || upstream.calls.load(Ordering::SeqCst);
+    eventually("it opens", || matches!(call(), Err(Code::CircuitOpen)));
+    let (opened, before) = (now(), calls());
+    while now() < opened + ms(1500) {
+        assert!(call().is_err());
     }
-    let (opened, back) = (opened.expect("it opened"), back.expect("it is back"));
-    let calls = upstream.calls.lock().expect("nobody panics").clone();
-    let probes = calls.iter().filter(|at| **at > opened && **at < begun + down).count() as u32;
-    let most = (down.as_millis() / 300) as u32;
-    assert!((1..=most).contains(&probes), "{probes} probes while it was down, of at most {most}");
-    let after = back.saturating_duration_since(begun + down);
-    assert!(after < ms(300) * SLACK, "{after:?} after it was back");
+    upstream.answers(200);
+    let (back, probes) = (now(), calls() - before);
+    let most = back.saturating_duration_since(opened).as_millis() / open_for.as_millis() + 1;
+    assert!(u128::from(probes) <= most, "{probes} probes while it was down, of at most {most}");
+    eventually("it is in use again", || call().is_ok());
+    let after = now().saturating_duration_since(back);
+    assert!(after < open_for * SLACK, "{after:?} after it was back");
 }
 
 #[test]
