@@ -80,9 +80,14 @@ fn a_provider_that_is_down_sees_single_probes_and_is_back_in_use_soon() {
         let raging: Vec<_> = KINDS.iter().map(|(_, down)| scope.spawn(move || rage(*down, storm))).collect();
         raging.into_iter().map(|raging| raging.join()).collect()
     });
-    let wrong: Vec<_> =
-        rows.into_iter().filter_map(|row| row.map_err(|panic| super::run::said(&*panic)).err()).collect();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let mut missed = Vec::new();
+    for ((name, _), row) in KINDS.iter().zip(rows) {
+        let (row, wrong) = row.unwrap_or_else(|panic| ("| | | | | | |".to_owned(), vec![super::run::said(&*panic)]));
+        let verdict = if wrong.is_empty() { "ok".to_owned() } else { format!("MISSED: {}", wrong.join("; ")) };
+        println!("| {name} {row} {verdict} |");
+        missed.extend(wrong.into_iter().map(|wrong| format!("{name}: {wrong}")));
+    }
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
 }
 
 /// One storm: its row, and what in it is not as promised.
