@@ -14,7 +14,7 @@ use crate::time::Deadline;
 const FRESH_WAIT: Duration = Duration::from_secs(2);
 
 /// Routes of the interface whose part is not built yet.
-const UNBUILT: [&str; 2] = ["/metrics", "/providers/"];
+const UNBUILT: [&str; 1] = ["/metrics"];
 
 /// Pages that are read.
 const READ: [&str; 9] = ["/", "/stats", "/config", "/threads", "/events", "/livez", "/readyz", "/health", "/sim/stats"];

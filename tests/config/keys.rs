@@ -28,7 +28,10 @@ fn a_provider_has_several_keys_with_shares_and_models_of_their_own() {
     assert_eq!(models, [KeyModels::Any, KeyModels::Only(named), KeyModels::Any, KeyModels::Any]);
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     let shown = &config.effective_json()["providers"]["openai"]["keys"];
-    let wanted = json!({ "name": "team", "value": "[redacted]", "models": ["b", "a", "b", "x/y"], "weight": 0.25 });
+    let wanted = json!({
+        "name": "team", "value": "[redacted]", "models": ["b", "a", "b", "x/y"], "weight": 0.25,
+        "rate_limit": { "requests_per_minute": null, "tokens_per_minute": null },
+    });
     assert_eq!(shown[1], wanted);
     assert_eq!((&shown[0]["models"], &shown[3]["models"]), (&json!(["*"]), &json!(["*"])));
     let printed = format!("{config:?} {shown}");

@@ -210,7 +210,10 @@ fn foreign_pages_are_kept_out() {
         ("POST", "/providers/sim/pause", &[], 403),
         ("POST", "/providers/nobody/pause", &["x-sluicegate-admin: 1"], 404),
         ("GET", "/providers/sim/resume", &[], 405),
-        ("POST", "/providers/sim/breaker/open", &["x-sluicegate-admin: 1"], 501),
+        ("POST", "/providers/sim/breaker/open", &[], 403),
+        ("POST", "/providers/nobody/breaker/open", &["x-sluicegate-admin: 1"], 404),
+        ("GET", "/providers/sim/breaker/auto", &[], 405),
+        ("POST", "/providers/sim/breaker/ajar", &["x-sluicegate-admin: 1"], 404),
         ("POST", "/stats", &["x-sluicegate-admin: 1"], 405),
         ("GET", "/drain", &[], 405),
     ] {

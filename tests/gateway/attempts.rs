@@ -102,7 +102,8 @@ fn a_providers_word_on_when_to_come_again_is_kept() {
             again.answer();
         });
         let timing = answer.expect("it is answered").served.timing;
-        assert!(timing.backoff >= ms(least), "{timing:?}");
+        // A key's rest runs from the worker's end on.
+        assert!(timing.backoff >= ms(least / 2), "{timing:?}");
     }
     // Longer than anybody here is patient for.
     for status in [503, 429] {

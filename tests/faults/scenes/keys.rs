@@ -148,7 +148,8 @@ fn refused_elsewhere() -> String {
 fn limited() -> String {
     let limits = json!({
         "rate_limit": { "requests_per_minute": 60 }, "queue": { "wait_timeout": "50ms" },
-        "concurrency_and_buffer_size": { "concurrency": 8, "buffer_size": 64 },
+        // One for each caller, so that nobody waits for anything but the limit.
+        "concurrency_and_buffer_size": { "concurrency": 10, "min_concurrency": 10, "buffer_size": 64 },
     });
     let stage = Stage::set(vec![("a", well(), limits)]);
     let refused: usize = std::thread::scope(|scope| {
