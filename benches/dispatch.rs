@@ -125,7 +125,8 @@ impl IdlePool {
         let transport = Arc::new(transport);
         let bytes = ByteBudget::new(1 << 20);
         let provider =
-            Provider::start(pool, attempt, transport, &threads, Events::new(), stock, bytes, Duration::ZERO).ok()?;
+            Provider::start(None, pool, attempt, transport, &threads, Events::new(), stock, bytes, Duration::ZERO)
+                .ok()?;
         Some(Self { provider: Some(provider), model: "m".into() })
     }
 

@@ -181,6 +181,7 @@ impl Run<'_> {
             Next::Key => match key_ready() {
                 KeyReady::Now if rotations < MOST_ROTATIONS => return Onward::Rotate,
                 KeyReady::Now | KeyReady::Never => return leave,
+                KeyReady::None => return Onward::End,
                 // How long a key rests of which nothing was said is a guess: whoever has another target need not wait for it.
                 KeyReady::In(_) if error.retry_after().is_none() && !is_last => return leave,
                 KeyReady::In(wait) => Some(wait),

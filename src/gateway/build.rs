@@ -129,7 +129,7 @@ impl Ground {
             }
         };
         let resources = now().saturating_duration_since(begun);
-        let provider = Provider::following(
+        let provider = Provider::start(
             before,
             pool_settings(settings, self.locks),
             attempt_settings(settings),

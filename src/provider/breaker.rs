@@ -191,6 +191,11 @@ impl Breaker {
         }
     }
 
+    /// How long a circuit stays open, while one is not closed.
+    pub(crate) fn rests_for(&self) -> Option<Duration> {
+        if is_calm(self.word.load(Ordering::Relaxed)) { None } else { Some(self.board.lock().settings().open_for) }
+    }
+
     /// Whether a circuit is open: the provider's own, or that of `model` if one is named. Nobody is let in or refused by it.
     pub(crate) fn is_open(&self, model: Option<&str>) -> bool {
         if is_calm(self.word.load(Ordering::Relaxed)) {

@@ -208,7 +208,8 @@ mod tests {
         let limits = Limits { initial: 0, max_idle: 1, idle_max_age: FUSE, alert_below: 0.0 };
         let stock = Stock::new(&Pools::alike(limits));
         let (nobody, bytes) = (Arc::new(nobody), ByteBudget::new(1 << 20));
-        let started = Provider::start(pool, attempt, nobody, threads, Events::new(), stock, bytes, Duration::ZERO);
+        let started =
+            Provider::start(None, pool, attempt, nobody, threads, Events::new(), stock, bytes, Duration::ZERO);
         Arc::new(started.expect("threads"))
     }
 

@@ -48,6 +48,8 @@ pub(crate) enum KeyReady {
     In(Duration),
     /// Never, as far as is known.
     Never,
+    /// It is sent none, so that it was the request that was refused.
+    None,
 }
 
 impl Gate {
@@ -133,6 +135,7 @@ impl Gate {
             (Outlook::Ready(ready), _) if ready > usize::from(!rests) => KeyReady::Now,
             (Outlook::Ready(_) | Outlook::NoKeys, Blame::KeyCools(told)) => KeyReady::In(told.unwrap_or(COOLING)),
             (Outlook::Cooling(after), _) => KeyReady::In(after),
+            (Outlook::NoKeys, _) => KeyReady::None,
             _ => KeyReady::Never,
         }
     }

@@ -32,6 +32,9 @@ pub(crate) const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// After so long at most, a provider that was not there is looked at again.
 const SOON: Duration = Duration::from_secs(5);
 
+/// How far a check keeps from a call that tries whether the provider is back.
+const CLEAR: Duration = Duration::from_secs(1);
+
 /// How much of a list of models is read, so that its connection can be used again.
 const MOST_READ: usize = 256 << 10;
 
@@ -82,18 +85,27 @@ struct Book {
     checked: Option<Instant>,
     next: Instant,
     succeeded: u64,
+    /// How many calls had ended when that was last looked at, and when there were first so many.
+    ended: (u64, Instant),
     under_way: Option<(CancelToken, Instant)>,
     /// How long the first check took.
     first: Option<Duration>,
 }
 
 impl Book {
-    /// Whether a check is to be made now.
-    fn look(&mut self, now: Instant, succeeded: u64) -> bool {
+    /// Whether a check is to be made now. `probed_after` is how long an open circuit rests, if one is open: a check then keeps
+    /// clear of the calls that try whether the provider is back, so that it is asked at most once a second.
+    fn look(&mut self, now: Instant, succeeded: u64, ended: u64, probed_after: Option<Duration>) -> bool {
         if succeeded > self.succeeded {
             (self.succeeded, self.state, self.next) = (succeeded, HealthState::Healthy, now + self.interval);
         }
-        !self.interval.is_zero() && self.under_way.is_none() && self.next <= now
+        if ended != self.ended.0 {
+            self.ended = (ended, now);
+        }
+        let since = now.saturating_duration_since(self.ended.1);
+        let is_clear = |rest: Duration| (CLEAR..=rest / 2).contains(&since) || since >= rest.saturating_add(CLEAR);
+        let is_due = !self.interval.is_zero() && self.under_way.is_none() && self.next <= now;
+        is_due && probed_after.is_none_or(is_clear)
     }
 
     fn begin(&mut self, now: Instant, token: &CancelToken) {
@@ -132,7 +144,8 @@ impl Health {
             Checks::Made(wish) => (wish.interval, HealthState::Unknown),
         };
         let next = now + interval;
-        let book = Book { interval, state, checked: None, next, succeeded: 0, under_way: None, first: None };
+        let book =
+            Book { interval, state, checked: None, next, succeeded: 0, ended: (0, now), under_way: None, first: None };
         Self {
             book: Leaf::new(&classes::HEALTH, book),
             failures: before.map(|before| Arc::clone(&before.failures)).unwrap_or_default(),
@@ -184,8 +197,11 @@ impl Drop for Check {
 /// Looks whether a check is due, and has a worker make it.
 pub(super) fn look(shared: &Shared, now: Instant) {
     let (is_due, is_good) = {
+        let figures = &shared.figures;
+        let (succeeded, ended) = (figures.succeeded.get(), figures.completed.get());
+        let probed_after = shared.gate.breaker.rests_for();
         let mut book = shared.health.book.lock();
-        (book.look(now, shared.figures.succeeded.get()), book.state != HealthState::Unhealthy)
+        (book.look(now, succeeded, ended, probed_after), book.state != HealthState::Unhealthy)
     };
     let wrong = (!is_good).then(|| "it did not answer when its list of models was asked for".to_owned());
     shared.events.set(UNHEALTHY, &shared.settings.name, wrong);
@@ -243,22 +259,49 @@ mod tests {
         let health = Health::new(Checks::Made(config::Health { on_start: false, interval }), start, None);
         let mut book = health.book.lock();
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert!(!book.look(at(29), 0) && book.look(at(30), 0));
-        assert!(!book.look(at(30), 1), "calls have succeeded since");
-        assert_eq!((book.state, book.look(at(59), 1), book.look(at(60), 1)), (HealthState::Healthy, false, true));
+        assert!(!book.look(at(29), 0, 0, None) && book.look(at(30), 0, 0, None));
+        assert!(!book.look(at(30), 1, 1, None), "calls have succeeded since");
+        assert_eq!(
+            (book.state, book.look(at(59), 1, 1, None), book.look(at(60), 1, 1, None)),
+            (HealthState::Healthy, false, true)
+        );
         book.begin(at(60), &CancelToken::new());
-        assert!(!book.look(at(99), 1), "one at a time");
+        assert!(!book.look(at(99), 1, 1, None), "one at a time");
         book.note(at(99), false);
         book.end(at(99));
-        assert_eq!((book.state, book.look(at(103), 1), book.look(at(104), 1)), (HealthState::Unhealthy, false, true));
-        assert!(!book.look(at(104), 2) && book.state == HealthState::Healthy, "a call has shown it");
+        assert_eq!(
+            (book.state, book.look(at(103), 1, 1, None), book.look(at(104), 1, 1, None)),
+            (HealthState::Unhealthy, false, true)
+        );
+        assert!(!book.look(at(104), 2, 2, None) && book.state == HealthState::Healthy, "a call has shown it");
+    }
+
+    #[test]
+    fn while_a_circuit_is_open_a_check_keeps_clear_of_the_calls_that_try_the_provider() {
+        let (start, interval) = (now(), Duration::from_secs(1));
+        let health = Health::new(Checks::Made(config::Health { on_start: false, interval }), start, None);
+        let mut book = health.book.lock();
+        let rest = Some(Duration::from_secs(4));
+        let at = |ms| start + Duration::from_millis(ms);
+        assert!(!book.look(at(10_000), 0, 1, rest), "a call has just ended");
+        for (ms, due) in
+            [(10_999, false), (11_000, true), (12_000, true), (12_001, false), (14_999, false), (15_000, true)]
+        {
+            assert_eq!(book.look(at(ms), 0, 1, rest), due, "{ms}");
+        }
+        assert!(book.look(at(10_500), 0, 1, None), "nothing is to be kept clear of while all circuits are closed");
     }
 
     #[test]
     fn without_an_interval_nothing_is_looked_at() {
         let start = now();
         for checks in [Checks::NEVER, Checks::Needless] {
-            assert!(!Health::new(checks, start, None).book.lock().look(start + Duration::from_secs(86_400), 0));
+            assert!(!Health::new(checks, start, None).book.lock().look(
+                start + Duration::from_secs(86_400),
+                0,
+                0,
+                None
+            ));
         }
     }
 }

@@ -117,31 +117,13 @@ impl Halt {
 }
 
 impl Provider {
-    /// Starts the workers of a provider that is reached through `transport`; `resources` is how long that took to make.
+    /// Starts the workers of a provider that is reached through `transport`; `resources` is how long that took to make. One that
+    /// takes the place of `before`, which has its name, goes on counting where that one stands, and a pause holds on.
     ///
     /// # Errors
     /// If not even one worker could be started.
     #[expect(clippy::too_many_arguments, reason = "each is a part of its own, handed over once by the builder")]
     pub fn start(
-        pool: PoolSettings,
-        attempt: AttemptSettings,
-        transport: Arc<dyn Transport>,
-        threads: &Threads,
-        events: Events,
-        stock: Stock,
-        bytes: ByteBudget,
-        resources: Duration,
-    ) -> Result<Self, SpawnError> {
-        Self::following(None, pool, attempt, transport, threads, events, stock, bytes, resources)
-    }
-
-    /// The same for one that takes the place of `before`, which has its name: what is counted goes on where it stands, and so
-    /// does a pause.
-    ///
-    /// # Errors
-    /// If not even one worker could be started.
-    #[expect(clippy::too_many_arguments, reason = "each is a part of its own, handed over once by the builder")]
-    pub fn following(
         before: Option<&Self>,
         pool: PoolSettings,
         attempt: AttemptSettings,

@@ -9,7 +9,7 @@ use super::rows::{Fault, Often, Row, Way};
 
 /// What the documents do not say, and what is expected instead of nothing.
 pub(crate) const DECIDED: &[&str] = &[
-    "A provider without keys that answers 401 or 403 has no key that it would take: the next target is tried, and without one the answer is passed on as it is. `credentials_exhausted` is for keys that were refused.",
+    "A 401 or 403 of a provider that is sent no key refuses the request and no key of ours: it is passed on like any other 4xx. `credentials_exhausted` is for keys that were refused.",
     "What a 429 without `Retry-After` rests for, 5 s, is a guess: it is waited for by whom has no other target, if it is within `retry_after_patience`; who has one goes there at once. A provider without keys rests as one key does.",
     "A 404 whose words speak of no model is an answer like any other 4xx; one that says that there is no such model leads to the next target.",
     "`upstream_bad_response` and an error inside a 200 are retried on the same target as a 5xx is; one that says that the context is too long goes on to the next target.",
@@ -254,7 +254,6 @@ fn tried_once(fault: Fault, way: Way, nth: usize) -> Try {
 fn next(status: u16) -> Next {
     match status {
         408 | 429 | 500..=599 => Next::Same,
-        401 | 403 => Next::Other,
         _ => Next::Nowhere,
     }
 }

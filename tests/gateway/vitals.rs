@@ -27,7 +27,7 @@ fn provider(threads: &Threads, transport: MemoryTransport) -> Provider {
     let limits = Limits { initial: 0, max_idle: 8, idle_max_age: minute, alert_below: 0.0 };
     let stock = Stock::new(&Pools::alike(limits));
     let (transport, bytes) = (Arc::new(transport), ByteBudget::new(1 << 20));
-    Provider::start(pool, attempt, transport, threads, Events::new(), stock, bytes, ms(0)).expect("it starts")
+    Provider::start(None, pool, attempt, transport, threads, Events::new(), stock, bytes, ms(0)).expect("it starts")
 }
 
 fn end(provider: Provider) {

@@ -36,7 +36,7 @@ fn provider_with(threads: &Threads, locks: LockTimes, wait: impl Fn() + Send + S
     let limits = Limits { initial: 8, max_idle: 64, idle_max_age: minute, alert_below: 0.0 };
     let stock = Stock::new(&Pools::alike(limits));
     let (transport, bytes) = (Arc::new(transport), ByteBudget::new(1 << 20));
-    Provider::start(settings, attempt, transport, threads, Events::new(), stock, bytes, Duration::ZERO)
+    Provider::start(None, settings, attempt, transport, threads, Events::new(), stock, bytes, Duration::ZERO)
         .expect("it starts")
 }
 

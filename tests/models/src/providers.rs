@@ -87,7 +87,7 @@ impl House {
         let (threads, transport, bytes) = (Threads::new(64, 1 << 20), Arc::new(transport), ByteBudget::new(1 << 20));
         let (events, own) = (Events::new(), stock.clone());
         let told = events.clone();
-        let provider = Provider::start(pool, attempt, transport, &threads, told, own, bytes, Duration::ZERO)
+        let provider = Provider::start(None, pool, attempt, transport, &threads, told, own, bytes, Duration::ZERO)
             .expect("there are threads");
         Self { provider: Arc::new(provider), threads, stock, events }
     }
