@@ -59,7 +59,8 @@ pub(super) fn error(error: &Error) -> Response {
     if let Some(provider) = error.provider() {
         response = response.header("x-sluicegate-provider", provider);
     }
-    if let Some(last) = error.attempts().last() {
+    let told = error.attempts().iter().rev().find(|attempt| Some(&*attempt.provider) == error.provider());
+    if let Some(last) = told.or(error.attempts().last()) {
         let target = |attempt: &Attempt| (attempt.provider.clone(), attempt.model.clone());
         let left = error.attempts().windows(2).filter(|pair| target(&pair[0]) != target(&pair[1])).count();
         response = response

@@ -171,7 +171,8 @@ impl Run<'_> {
         if self.call.operation.is_forward() {
             // What is forwarded may have had its effect already, unless its key was turned away: it is sent once.
             let may_rotate = verdict.next == Next::Key && rotations < MOST_ROTATIONS;
-            return if may_rotate && key_ready() == KeyReady::Now { Onward::Rotate } else { Onward::End };
+            let other = may_rotate && matches!(key_ready(), KeyReady::Now { rests } if rests || rotations == 0);
+            return if other { Onward::Rotate } else { Onward::End };
         }
         let leave = Onward::Leave { other_model: verdict.next == Next::OtherModel };
         let policy = provider.retries();
@@ -179,8 +180,10 @@ impl Run<'_> {
             Next::Nowhere => return Onward::End,
             Next::Other | Next::OtherModel => return leave,
             Next::Key => match key_ready() {
-                KeyReady::Now if rotations < MOST_ROTATIONS => return Onward::Rotate,
-                KeyReady::Now | KeyReady::Never => return leave,
+                KeyReady::Now { rests: true } if rotations < MOST_ROTATIONS => return Onward::Rotate,
+                // Nobody learns anything by it: one other key is tried, and paid for as a retry.
+                KeyReady::Now { rests: false } if rotations == 0 && provider.may_retry(now) => return Onward::Rotate,
+                KeyReady::Now { .. } | KeyReady::Never => return leave,
                 KeyReady::None => return Onward::End,
                 // How long a key rests of which nothing was said is a guess: whoever has another target need not wait for it.
                 KeyReady::In(_) if error.retry_after().is_none() && !is_last => return leave,

@@ -187,6 +187,10 @@ impl Gateway {
         // Before the swap, so that there is no moment in which a pool is in neither.
         self.0.retired.add(replaced.clone(), until).map_err(ReloadError::Busy)?;
         let house = Arc::new(house);
+        for before in &replaced {
+            // Its start took a while, in which the old one went on counting, and its operator may have spoken.
+            house.providers.iter().filter(|new| new.name() == before.name()).for_each(|new| new.follow(before));
+        }
         drop(self.0.house.swap(Arc::clone(&house)));
         replaced.iter().for_each(|provider| provider.replaced());
         if self.phase() >= Phase::Draining {

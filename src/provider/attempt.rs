@@ -278,7 +278,7 @@ pub(crate) fn run(
     taken: Instant,
     scratch: &mut Scratch,
 ) {
-    let Payload { mut pass, permit, entry, responder, call, model, submitted, progress, .. } = payload;
+    let Payload { pass, permit, entry, responder, call, model, submitted, progress, .. } = payload;
     let queue = taken.saturating_duration_since(submitted);
     let running = entry.taken();
     let streamed = call.fields.stream;
@@ -286,11 +286,10 @@ pub(crate) fn run(
     let held = shared.attempt.holds(&call);
     // What is forwarded brings its sink, too: whether its answer is relayed is known by the answer's head.
     let job = ((streamed && !held) || forwarded).then_some(job);
-    let renewed = pass.renew();
     let mut active = Active { pass, permit, running, job, responder, call, model, progress, taken, queue };
     let limit = Deadline::from(taken, shared.attempt.limit(streamed));
     let until = active.call.deadline.map_or(limit, |deadline| deadline.earlier(limit));
-    let opened = renewed.and_then(|()| open(shared, face, &active, until, scratch));
+    let opened = open(shared, face, &active, until, scratch);
     if opened.as_ref().is_ok_and(|incoming| openai::is_success(incoming.status)) {
         active.pass.accepted();
     }

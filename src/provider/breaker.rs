@@ -88,6 +88,8 @@ pub(crate) struct Breaker {
     board: Leaf<Board>,
     /// Whether another tells of the provider.
     silent: AtomicBool,
+    /// Whether it has told anything, that there is something to be taken back.
+    told: AtomicBool,
 }
 
 impl Breaker {
@@ -103,12 +105,12 @@ impl Breaker {
     ) -> Self {
         let mut board = Board::new(now, settings.clone());
         if let Some(before) = before {
-            board.follow(&before.board.lock());
+            board.inherit(before.board.lock().heritage());
         }
         let word = AtomicU64::new(word_of(&board));
         let (enabled, slow_after) = (settings.enabled, settings.slow_after);
         let board = Leaf::new(&classes::BREAKER, board);
-        Self { name: Arc::clone(name), events, enabled, slow_after, word, board, silent: AtomicBool::new(false) }
+        Self { name: Arc::clone(name), events, enabled, slow_after, word, board, silent: AtomicBool::new(false), told: AtomicBool::new(false) }
     }
 
     /// Lets a call for `model` in.
@@ -250,14 +252,24 @@ impl Breaker {
 
     /// Another has taken its place: it tells nothing more, and what it has told stands no longer.
     pub(crate) fn fall_silent(&self) {
-        if !self.silent.swap(true, Ordering::SeqCst) {
+        if !self.silent.swap(true, Ordering::SeqCst) && self.told.load(Ordering::SeqCst) {
             self.clear_alerts();
         }
     }
 
+    /// Takes over once more what `before` counts and what an operator said of it, just before it takes its place: its start took
+    /// a while, and nobody has asked it yet.
+    pub(crate) fn follow(&self, before: &Self) {
+        let heritage = before.board.lock().heritage();
+        let mut board = self.board.lock();
+        board.inherit(heritage);
+        self.word.store(word_of(&board), Ordering::Relaxed);
+    }
+
     /// Tells what stands from the start: an operator's word on the one whose place it takes.
     pub(crate) fn stand(&self) {
-        if self.is_open(None) {
+        if self.board.lock().mode() == BreakerMode::Open {
+            self.told.store(true, Ordering::SeqCst);
             self.events.set(ALERT, &self.name, Some("the breaker is open by an operator's word".to_owned()));
         }
     }
@@ -273,6 +285,7 @@ impl Breaker {
         if self.silent.load(Ordering::SeqCst) {
             return;
         }
+        self.told.store(true, Ordering::SeqCst);
         let subject = self.subject(model.as_deref());
         let (state, why) = (turn.to.as_str(), &turn.why);
         log::warn!("breaker of {subject}: {state}: {why}");

@@ -144,12 +144,17 @@ fn of_answer(answer: &UpstreamAnswer, retry_after: Option<Duration>) -> (Next, B
         }
         // It may be the request that is forbidden, and a caller must not be able to end everybody's keys by one of those.
         403 => (Next::Key, Blame::Nobody),
-        // Google's protocol has no 401.
-        400 if words.any_phrase(&["api key not valid"]) => (Next::Key, Blame::KeyRefused),
+        // Google's protocol has no 401. Only what the message begins with: further on it may repeat what a caller sent, who must
+        // not be able to end everybody's keys.
+        400 if words.message.starts_with("api key not valid") => (Next::Key, Blame::KeyRefused),
         429 if words.any_code(&["insufficient_quota", "billing_hard_limit_reached"]) => {
             (Next::Key, Blame::KeyCools(Some(retry_after.unwrap_or_default().max(NO_QUOTA))))
         }
         429 => (Next::Key, Blame::KeyCools(retry_after)),
+        // Said inside a good answer.
+        502 if words.any_code(&["429", "rate_limit_exceeded", "rate_limit_error"]) => {
+            (Next::Key, Blame::KeyCools(retry_after))
+        }
         408 | 500.. => (Next::Same, Blame::Model),
         // An error inside a 200 is a 502 of ours; what is below 400 never comes here.
         _ => (Next::Nowhere, Blame::Nobody),

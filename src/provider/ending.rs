@@ -94,6 +94,7 @@ impl Shared {
     fn stop(&self) {
         self.set_phase(PoolPhase::Stopped);
         self.permits.close();
+        self.gate.close();
     }
 }
 

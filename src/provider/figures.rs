@@ -29,6 +29,8 @@ pub(crate) struct Figures {
     /// Jobs ended by the pool's end: those that ran, and those that still waited.
     pub(crate) cut: Counter,
     pub(crate) swept: Counter,
+    /// Jobs of this pool alone that ended well.
+    pub(crate) served: Counter,
     /// Requests a second that the provider takes, by its own word.
     pub(crate) rate_limit: RateLimit,
     totals: Arc<Totals>,
@@ -232,7 +234,10 @@ impl Running {
             self.figures.panics.inc();
         }
         match outcome {
-            JobOutcome::Succeeded => self.figures.succeeded.inc(),
+            JobOutcome::Succeeded => {
+                self.figures.succeeded.inc();
+                self.figures.served.inc();
+            }
             JobOutcome::Failed => self.figures.failed.inc(),
             JobOutcome::TimedOut => self.figures.timed_out.inc(),
             JobOutcome::Cancelled => self.figures.cancelled.inc(),

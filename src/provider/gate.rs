@@ -42,8 +42,8 @@ pub(crate) struct Gate {
 /// When a request can be tried with a key again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyReady {
-    /// At once, with another one.
-    Now,
+    /// At once, with another one; `rests` is whether the one that failed is not asked again meanwhile.
+    Now { rests: bool },
     /// After so long.
     In(Duration),
     /// Never, as far as is known.
@@ -85,14 +85,16 @@ impl Gate {
             return Err(Error::new(Code::CircuitOpen, text).with_retry_after(PAUSED));
         }
         self.figures.entered.inc();
-        let ticket = Some(self.breaker.enter(model)?);
+        let ticket = self.breaker.enter(model)?;
+        // A probe waits for nothing: its place would be lent to others meanwhile, who would all go at once then.
+        let until = if ticket.is_probe() { Deadline::at(now()) } else { until };
         // Whatever is refused below gives back what it has by the pass's drop.
         let mut pass = Pass {
             gate: Arc::clone(self),
             model: Arc::clone(model),
             deadline: call.deadline,
             names_account: names_account(call),
-            ticket,
+            ticket: Some(ticket),
             began: None,
             key: None,
             share: None,
@@ -132,7 +134,7 @@ impl Gate {
             Blame::Nobody | Blame::Provider | Blame::Model => false,
         };
         match (self.keys.outlook(model, now), blame) {
-            (Outlook::Ready(ready), _) if ready > usize::from(!rests) => KeyReady::Now,
+            (Outlook::Ready(ready), _) if ready > usize::from(!rests) => KeyReady::Now { rests },
             (Outlook::Ready(_) | Outlook::NoKeys, Blame::KeyCools(told)) => KeyReady::In(told.unwrap_or(COOLING)),
             (Outlook::Cooling(after), _) => KeyReady::In(after),
             (Outlook::NoKeys, _) => KeyReady::None,
@@ -200,7 +202,13 @@ impl Pass {
     /// # Errors
     /// Why it has none.
     pub(crate) fn renew(&mut self) -> Result<(), Error> {
-        self.key.as_mut().map_or(Ok(()), Held::renew)
+        let Some(key) = &mut self.key else { return Ok(()) };
+        let before = key.index();
+        key.renew()?;
+        match (&self.share, key.index()) {
+            (Some(share), Some(at)) if before != Some(at) => share.moved(&self.model, at),
+            _ => Ok(()),
+        }
     }
 
     /// The header that carries the attempt's key; counts that it is sent.

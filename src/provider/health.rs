@@ -13,12 +13,13 @@
 //! **Invariants.** I2: a [`Check`] that is dropped has ended. I5.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::Serialize;
 
-use super::pool::Shared;
+use super::pool::{PoolPhase, Shared};
 use crate::config;
 use crate::metrics::Counter;
 use crate::sync::locks::{Leaf, classes};
@@ -134,6 +135,8 @@ impl Book {
 pub(crate) struct Health {
     book: Leaf<Book>,
     failures: Arc<Counter>,
+    /// Whether it tells of the provider: not before it has taken the place of another, nor once another has taken its own.
+    speaks: AtomicBool,
 }
 
 impl Health {
@@ -149,7 +152,13 @@ impl Health {
         Self {
             book: Leaf::new(&classes::HEALTH, book),
             failures: before.map(|before| Arc::clone(&before.failures)).unwrap_or_default(),
+            speaks: AtomicBool::new(before.is_none()),
         }
+    }
+
+    /// Tells of the provider from now on, or tells nothing more.
+    pub(crate) fn speak(&self, speaks: bool) {
+        self.speaks.store(speaks, Ordering::SeqCst);
     }
 
     /// Whether it was there when last looked at; true if nobody has.
@@ -194,18 +203,26 @@ impl Drop for Check {
     }
 }
 
+/// Nobody tells of the provider any more.
+pub(super) fn fall_silent(shared: &Shared) {
+    shared.health.speak(false);
+    shared.events.clear(UNHEALTHY, &shared.settings.name);
+}
+
 /// Looks whether a check is due, and has a worker make it.
 pub(super) fn look(shared: &Shared, now: Instant) {
     let (is_due, is_good) = {
         let figures = &shared.figures;
-        let (succeeded, ended) = (figures.succeeded.get(), figures.completed.get());
+        let (succeeded, ended) = (figures.served.get(), figures.completed.get());
         let probed_after = shared.gate.breaker.rests_for();
         let mut book = shared.health.book.lock();
         (book.look(now, succeeded, ended, probed_after), book.state != HealthState::Unhealthy)
     };
     let wrong = (!is_good).then(|| "it did not answer when its list of models was asked for".to_owned());
-    shared.events.set(UNHEALTHY, &shared.settings.name, wrong);
-    if is_due {
+    if shared.health.speaks.load(Ordering::SeqCst) {
+        shared.events.set(UNHEALTHY, &shared.settings.name, wrong);
+    }
+    if is_due && shared.phase() < PoolPhase::Draining {
         drop(begin(shared, now));
     }
 }

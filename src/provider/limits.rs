@@ -227,6 +227,16 @@ impl Share {
         }
     }
 
+    /// The attempt goes with the key at this place instead, as another has come to rest while it waited for a worker.
+    ///
+    /// # Errors
+    /// [`Code::RateLimited`] if that key's limits do not let it go now.
+    pub(crate) fn moved(&self, model: &str, key: usize) -> Result<(), Error> {
+        let Some(ticket) = self.ticket else { return Ok(()) };
+        let now = now();
+        self.limits.change(now, |state| state.line.moved(ticket, key, now)).map_err(|refusal| refused(refusal, model))
+    }
+
     /// What the provider said with its answer: how long nothing will be left, if nothing is.
     pub(crate) fn told(&self, nothing_for: Option<Duration>) {
         let Some(ticket) = self.ticket else { return };

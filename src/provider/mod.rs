@@ -277,21 +277,28 @@ impl Provider {
         self.pool.drain();
     }
 
+    /// Takes over once more what `before` knows that outlives it, just before it takes its place.
+    pub fn follow(&self, before: &Self) {
+        self.pool.shared().gate.breaker.follow(&before.pool.shared().gate.breaker);
+    }
+
     /// Says that it has taken the place of another.
     pub fn took_over(&self) {
-        self.pool.shared().gate.breaker.stand();
+        let shared = self.pool.shared();
+        shared.health.speak(true);
+        shared.gate.breaker.stand();
     }
 
     /// Says that another has taken its place, or none: what is under way goes on, and nothing more is told of it.
     pub fn replaced(&self) {
         self.drain();
         self.pool.shared().gate.fall_silent();
+        health::fall_silent(self.pool.shared());
     }
 
     /// Ends providers but for their threads: cuts what still runs, answers what still waits.
     pub fn halt_all(providers: &[Arc<Self>]) -> Vec<Halt> {
         let pools: Vec<_> = providers.iter().map(|provider| &provider.pool).collect();
-        pools.iter().for_each(|pool| pool.shared().gate.close());
         let halted = Pool::halt_all(&pools);
         pools.iter().for_each(|pool| pool.shared().attempt.transport.retire());
         halted.into_iter().map(Halt).collect()

@@ -100,13 +100,13 @@ fn look(shared: &Shared, face: &Face, job: Joint<Job>, check: Check) -> bool {
 }
 
 /// Serves one job; `false` if it panicked.
-fn serve(shared: &Shared, face: &Face, job: Joint<Job>, payload: Payload, scratch: &mut Scratch) -> bool {
+fn serve(shared: &Shared, face: &Face, job: Joint<Job>, mut payload: Payload, scratch: &mut Scratch) -> bool {
     let limit = shared.attempt.limit(payload.call.fields.stream);
     let _piece = threads::round(limit);
     let taken = now();
     let queue = taken.saturating_duration_since(payload.submitted);
     let timing = Timing { queue, ..Timing::default() };
-    if let Some(error) = too_late(shared, &payload, taken) {
+    if let Some(error) = too_late(shared, &mut payload, taken) {
         let Payload { pass, permit, entry, responder, .. } = payload;
         drop((pass, job));
         entry.settle(error.1);
@@ -136,7 +136,7 @@ fn serve(shared: &Shared, face: &Face, job: Joint<Job>, payload: Payload, scratc
 }
 
 /// Why a job is not worth sending any more.
-fn too_late(shared: &Shared, payload: &Payload, taken: std::time::Instant) -> Option<(crate::Error, Unserved)> {
+fn too_late(shared: &Shared, payload: &mut Payload, taken: std::time::Instant) -> Option<(crate::Error, Unserved)> {
     if shared.phase() == PoolPhase::Stopped {
         shared.figures.swept.inc();
         return Some((stopping(&shared.settings.name), Unserved::Abandoned));
@@ -151,5 +151,6 @@ fn too_late(shared: &Shared, payload: &Payload, taken: std::time::Instant) -> Op
     if passed(payload.wait_until) {
         return Some((shared.queue_timeout("worker"), Unserved::TimedOutWorker));
     }
-    payload.pass.check().err().map(|error| (error, Unserved::Rejected))
+    let may_go = payload.pass.check().and_then(|()| payload.pass.renew());
+    may_go.err().map(|error| (error.with_provider(&shared.settings.name), Unserved::Rejected))
 }

@@ -53,6 +53,11 @@ impl Ticket {
         [self.provider, self.model].map(|seat| matches!(seat, Seat::Probe(_)))
     }
 
+    /// Whether it is a probe, of whichever circuit.
+    pub(crate) fn is_probe(&self) -> bool {
+        [self.provider, self.model].iter().any(|seat| matches!(seat, Seat::Probe(_)))
+    }
+
     /// Whether it holds a place that is wanted back.
     pub(crate) fn holds(&self) -> bool {
         (self.provider, self.model) != (Seat::Free, Seat::Free)
@@ -104,6 +109,14 @@ struct Kept {
     refused: u64,
 }
 
+/// What of a board outlives it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heritage {
+    mode: BreakerMode,
+    turns: Turns,
+    refused: u64,
+}
+
 /// All circuits of one provider.
 #[derive(Debug)]
 pub(crate) struct Board {
@@ -135,9 +148,14 @@ impl Board {
         Self { settings, mode: BreakerMode::Auto, own, models: HashMap::new(), book: Book::default() }
     }
 
-    /// Counts on from where `before` stands, under the same operator's word.
-    pub(crate) fn follow(&mut self, before: &Self) {
-        (self.mode, self.book.gone, self.book.refused) = (before.mode, before.turns(), before.refused());
+    /// What the board that takes its place goes on from.
+    pub(crate) fn heritage(&self) -> Heritage {
+        Heritage { mode: self.mode, turns: self.turns(), refused: self.refused() }
+    }
+
+    /// Counts on from there, under the same operator's word; before anybody was let in.
+    pub(crate) fn inherit(&mut self, from: Heritage) {
+        (self.mode, self.book.gone, self.book.refused) = (from.mode, from.turns, from.refused);
     }
 
     pub(crate) fn settings(&self) -> &Settings {

@@ -97,6 +97,8 @@ struct Share {
     model: Option<usize>,
     /// For one that waits: when its waiter will look again.
     looks_at: Option<Instant>,
+    /// What it took of its key's limits by, where that is another key than the one it was asked for with.
+    of_key: Option<Ticket>,
 }
 
 /// What has been held back lately without a pause.
@@ -172,7 +174,7 @@ impl Line {
         let (key, tokens) = (ask.key, ask.tokens);
         self.concerned_mut(model, key).for_each(|pair| pair.take(ticket, tokens, now));
         let looks_at = held.map(|held| now + held.after);
-        self.shares.insert(ticket, Share { ask, model, looks_at });
+        self.shares.insert(ticket, Share { ask, model, looks_at, of_key: None });
         Ok((ticket, held.map_or(Duration::ZERO, |held| held.after)))
     }
 
@@ -212,7 +214,34 @@ impl Line {
         self.waiting -= usize::from(share.looks_at.is_some());
         let asked = share.ask.tokens;
         let used = (requests, tokens.unwrap_or(asked));
-        self.concerned_mut(share.model, share.ask.key).for_each(|pair| pair.settle(ticket, asked, used, now));
+        let key = if share.of_key.is_some() { usize::MAX } else { share.ask.key };
+        self.concerned_mut(share.model, key).for_each(|pair| pair.settle(ticket, asked, used, now));
+        if let Some((own, pair)) = share.of_key.zip(self.keys.get_mut(share.ask.key)) {
+            pair.settle(own, asked, used, now);
+        }
+    }
+
+    /// A share that may go goes with another key: what it took of the one's limits it takes of the other's.
+    ///
+    /// # Errors
+    /// If that one's do not let it go now: nothing is changed then.
+    pub(super) fn moved(&mut self, ticket: Ticket, key: usize, now: Instant) -> Result<(), Refusal> {
+        let own = self.next;
+        let Some(share) = self.shares.get_mut(&ticket) else { return Ok(()) };
+        let (tokens, old, of_old) = (share.ask.tokens, share.ask.key, share.of_key.unwrap_or(ticket));
+        if let Some(pair) = self.keys.get(key) {
+            let requests = pair.requests.as_ref().map(|b| (b.wait_for(1, now), Held::Requests(Subject::Key(key), b.per_minute())));
+            let tokens = pair.tokens.as_ref().map(|b| (b.wait_for(tokens, now), Held::Tokens(Subject::Key(key), b.per_minute())));
+            let held = [requests, tokens].into_iter().flatten().max_by_key(|(after, _)| *after);
+            if let Some((after, by)) = held.filter(|(after, _)| !after.is_zero()) {
+                return Err(Refusal { after, by });
+            }
+        }
+        (share.ask.key, share.of_key) = (key, Some(own));
+        self.next += 1;
+        self.keys.get_mut(old).into_iter().for_each(|pair| pair.settle(of_old, tokens, (0, 0), now));
+        self.keys.get_mut(key).into_iter().for_each(|pair| pair.take(own, tokens, now));
+        Ok(())
     }
 
     /// The provider said, of the key and model of a share, that nothing is left for so long, or that something is. After a
