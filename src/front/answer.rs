@@ -59,12 +59,13 @@ pub(super) fn error(error: &Error) -> Response {
     if let Some(provider) = error.provider() {
         response = response.header("x-sluicegate-provider", provider);
     }
-    let told = error.attempts().iter().rev().find(|attempt| Some(&*attempt.provider) == error.provider());
-    if let Some(last) = told.or(error.attempts().last()) {
+    // The error is that of the first target as a rule, and the headers are to name one that there is.
+    let told = error.attempts().iter().find(|attempt| Some(&*attempt.provider) == error.provider());
+    if let Some(told) = told.or(error.attempts().last()) {
         let target = |attempt: &Attempt| (attempt.provider.clone(), attempt.model.clone());
         let left = error.attempts().windows(2).filter(|pair| target(&pair[0]) != target(&pair[1])).count();
         response = response
-            .header("x-sluicegate-model", model_of(&last.model))
+            .header("x-sluicegate-model", model_of(&told.model))
             .header("x-sluicegate-attempts", error.attempts().len().to_string())
             .header("x-sluicegate-fallbacks", left.to_string());
     }

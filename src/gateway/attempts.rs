@@ -22,9 +22,10 @@ use crossbeam_channel::select;
 
 use super::house::{Plan, Target};
 use crate::error::{Attempt, Code, Error, Origin};
+use crate::metrics::Gauge;
 use crate::model::{Call, Sink};
-use crate::provider::{KeyReady, Next, Outcome, Progress, Provider, Reached, judge};
-use crate::sync::{CancelReason, State, threads};
+use crate::provider::{KeyReady, MOST_ROTATIONS, Next, Outcome, Progress, Provider, Reached, judge};
+use crate::sync::{CancelReason, QuitSignal, State, threads};
 use crate::time::{Stamp, now};
 
 /// How a request's attempts came out.
@@ -50,13 +51,9 @@ enum Onward {
     End,
 }
 
-/// The most times that a request tries one target with another key. It is no retry, and is not paid for like one: each finds out
-/// that a key rests, which no later request asks again while it does.
-const MOST_ROTATIONS: u32 = 8;
-
 /// Runs the attempts of `call` at the targets of `plan`.
-pub(super) fn run(call: &Arc<Call>, plan: &Plan, sink: Option<Box<dyn Sink>>) -> Outcomes {
-    let mut run = Run { call, progress: Progress::default(), told: None, has_sink: sink.is_some(), sink };
+pub(super) fn run(call: &Arc<Call>, plan: &Plan, sink: Option<Box<dyn Sink>>, pauses: &Pauses) -> Outcomes {
+    let mut run = Run { call, pauses, progress: Progress::default(), told: None, has_sink: sink.is_some(), sink };
     let mut too_small: Vec<&str> = Vec::new();
     let mut left: Option<&Provider> = None;
     let mut targets = plan.targets().peekable();
@@ -83,6 +80,25 @@ pub(super) fn run(call: &Arc<Call>, plan: &Plan, sink: Option<Box<dyn Sink>>) ->
     run.over(Err(error))
 }
 
+/// Requests that pause between two attempts, which the gateway's end does not find at any provider.
+#[derive(Debug)]
+pub(super) struct Pauses {
+    under_way: Arc<Gauge>,
+    /// Given when nothing is waited for any more.
+    end: QuitSignal,
+}
+
+impl Pauses {
+    /// They end with `end`.
+    pub(super) fn until(end: QuitSignal) -> Self {
+        Self { under_way: Arc::default(), end }
+    }
+
+    pub(super) fn under_way(&self) -> u64 {
+        self.under_way.get()
+    }
+}
+
 /// How a target's tries ended, but for success.
 enum Ended {
     Leave { other_model: bool },
@@ -91,6 +107,7 @@ enum Ended {
 
 struct Run<'a> {
     call: &'a Arc<Call>,
+    pauses: &'a Pauses,
     progress: Progress,
     /// What the request would fail with now.
     told: Option<Error>,
@@ -225,24 +242,25 @@ impl Run<'_> {
         }
     }
 
-    /// Waits; `false` if the request was cancelled meanwhile, which it is told then.
+    /// Waits; `false` if the request was cancelled meanwhile or the gateway has come to its end, which it is told then.
     fn pause(&mut self, pause: Duration) -> bool {
         let begun = now();
         let cancel = &self.call.cancel;
-        let cancelled = {
+        let ended = {
+            let _pausing = self.pauses.under_way.enter();
             let _due = threads::due(pause);
             let _waiting = threads::enter(State::WaitingChannel);
             select! {
-                recv(cancel.channel()) -> _ => true,
-                default(pause) => false,
+                recv(cancel.channel()) -> _ => Some(cancel.reason().unwrap_or(CancelReason::Caller)),
+                recv(self.pauses.end.channel()) -> _ => Some(CancelReason::Shutdown),
+                default(pause) => None,
             }
         };
         self.progress.spent.backoff += now().saturating_duration_since(begun);
-        if cancelled {
-            let reason = cancel.reason().unwrap_or(CancelReason::Caller);
+        if let Some(reason) = ended {
             self.told = Some(crate::provider::cancelled(reason));
         }
-        !cancelled
+        ended.is_none()
     }
 
     fn is_late(&self) -> bool {

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU8;
 
 use arc_swap::ArcSwap;
 
+use super::attempts::Pauses;
 use super::house::House;
 use super::load::Load;
 use super::requests::Requests;
@@ -24,7 +25,7 @@ use crate::queue::ByteBudget;
 use crate::secret::{Mask, Secret};
 use crate::sync::locks::{ChannelLock, classes};
 use crate::sync::threads::SpawnError;
-use crate::sync::{LockTimes, Slot, Threads, limits};
+use crate::sync::{LockTimes, Quit, Slot, Threads, limits};
 use crate::time::{Deadline, now};
 use crate::transport::{BuildError, ConnectionCounts, Resolver, Settings, Transport, UreqTransport};
 
@@ -219,6 +220,8 @@ impl Builder {
         let certificates = tls.map(|tls| Certificates::load(tls).map(Arc::new)).transpose()?;
         let house = House::new(config, providers);
         let mut refused = None;
+        let ending = Quit::new();
+        let pauses = Pauses::until(ending.watch());
         let inner = Arc::new_cyclic(|weak| {
             let watched = (stock.clone(), Arc::clone(&load), certificates.clone(), events.clone());
             // It finds the gateway once that is whole.
@@ -245,6 +248,8 @@ impl Builder {
                 events,
                 certificates,
                 watchdog,
+                pauses,
+                ending: Slot::new(&classes::LIFECYCLE, ending),
                 phase: AtomicU8::new(Phase::Starting as u8),
                 started,
                 threads,

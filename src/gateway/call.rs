@@ -99,7 +99,7 @@ impl Gateway {
             Some(inner) => (Some(Box::new(Tracked::new(inner, guard)) as Box<dyn Sink>), None),
             None => (None, Some(guard)),
         };
-        let Outcomes { result, progress, sink } = attempts::run(call, &plan, tracked);
+        let Outcomes { result, progress, sink } = attempts::run(call, &plan, tracked, &self.0.pauses);
         let tracked = sink.and_then(Tracked::of);
         match result {
             Ok(Reached::Streaming) => Handled::Streaming,

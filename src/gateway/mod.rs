@@ -54,8 +54,9 @@ use crate::queue::ByteBudget;
 use crate::recycle::Buffer;
 use crate::sim::Sim;
 use crate::sync::locks::ChannelLock;
-use crate::sync::{Slot, Threads};
+use crate::sync::{Quit, Slot, Threads};
 use crate::wire::openai::{ChatReply, ChatRequest};
+use attempts::Pauses;
 use build::{Ground, OnConfig};
 use house::House;
 use load::Load;
@@ -109,6 +110,9 @@ struct Inner {
     strangers: Strangers,
     certificates: Option<Arc<Certificates>>,
     watchdog: Slot<Watchdog>,
+    pauses: Pauses,
+    /// Ends the pauses.
+    ending: Slot<Quit>,
     phase: AtomicU8,
     started: Instant,
     threads: Threads,

@@ -28,7 +28,7 @@ const DROP_WAIT: Duration = Duration::from_millis(500);
 pub struct ShutdownReport {
     /// Requests under way at the beginning of the drain that ended by themselves.
     pub finished: u64,
-    /// Jobs that were running at the deadline and were cancelled.
+    /// Jobs that were running at the deadline and were cancelled, and requests that paused between two attempts.
     pub cut: u64,
     /// Jobs that still waited for a worker and were answered with `shutting_down`.
     pub swept: u64,
@@ -82,6 +82,8 @@ impl Inner {
         let left = self.requests.in_flight();
         let mut report = ShutdownReport { finished: under_way.saturating_sub(left), ..ShutdownReport::default() };
         self.advance(Phase::Stopped);
+        report.cut += self.pauses.under_way();
+        drop(self.ending.take());
         // All are told before the first is waited for: one that is stuck keeps none of the others.
         let mut halted = Provider::halt_all(&self.house.load().providers);
         halted.extend(self.retired.cut_all());

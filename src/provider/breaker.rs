@@ -110,7 +110,16 @@ impl Breaker {
         let word = AtomicU64::new(word_of(&board));
         let (enabled, slow_after) = (settings.enabled, settings.slow_after);
         let board = Leaf::new(&classes::BREAKER, board);
-        Self { name: Arc::clone(name), events, enabled, slow_after, word, board, silent: AtomicBool::new(false), told: AtomicBool::new(false) }
+        Self {
+            name: Arc::clone(name),
+            events,
+            enabled,
+            slow_after,
+            word,
+            board,
+            silent: AtomicBool::new(false),
+            told: AtomicBool::new(false),
+        }
     }
 
     /// Lets a call for `model` in.
@@ -288,7 +297,8 @@ impl Breaker {
         self.told.store(true, Ordering::SeqCst);
         let subject = self.subject(model.as_deref());
         let (state, why) = (turn.to.as_str(), &turn.why);
-        log::warn!("breaker of {subject}: {state}: {why}");
+        let level = if turn.to == BreakerState::Closed { log::Level::Info } else { log::Level::Warn };
+        log::log!(level, "breaker of {subject}: {state}: {why}");
         self.events.push(EVENT, &subject, format!("{state}: {why}"));
         loop {
             let stands = |board: LeafGuard<'_, Board>| (board.state_of(model.as_deref()), board.changed());
@@ -311,7 +321,9 @@ impl Breaker {
             Whose::Provider => {
                 format!("the circuit breaker of {} is open: the provider could not be reached", self.name)
             }
-            Whose::Model => format!("the circuit breaker of {}/{model} is open: too many calls failed", self.name),
+            Whose::Model => {
+                format!("the circuit breaker of {}/{model} is open: too many calls failed or were slow", self.name)
+            }
         };
         Error::new(Code::CircuitOpen, text).with_retry_after(after)
     }

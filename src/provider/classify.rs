@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::error::{Code, Error, UpstreamAnswer};
+use crate::transport::{TransportError, TransportErrorKind as Kind};
 
 /// How long a key rests whose account has nothing left: nothing but a payment changes that.
 const NO_QUOTA: Duration = Duration::from_secs(60);
@@ -61,6 +62,7 @@ pub(crate) fn judge(error: &Error) -> Verdict {
             Some(answer) => of_answer(answer, error.retry_after()),
             None => (Next::Same, Blame::Model),
         },
+        Code::UpstreamConnectError if was_connected(error) => (Next::Same, Blame::Model),
         Code::UpstreamConnectError => (Next::Same, Blame::Provider),
         Code::UpstreamBadResponse => (Next::Same, Blame::Model),
         // A route that says nothing is not asked again: whoever waits has waited long enough there.
@@ -95,6 +97,13 @@ pub(crate) fn judge(error: &Error) -> Verdict {
         | Code::ClientTooSlow => (Next::Nowhere, Blame::Nobody),
     };
     Verdict { next, blame }
+}
+
+/// Whether there was a connection, which ended without an answer: the provider is there, and it may be this model that it
+/// crashes over.
+fn was_connected(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<TransportError>());
+    source.is_some_and(|source| matches!(source.kind, Kind::Send | Kind::NoAnswer | Kind::Cut))
 }
 
 /// Judges an error that the provider itself answered with.
@@ -268,6 +277,30 @@ mod tests {
         ] {
             assert_eq!(of(&answer(status, code, message)), wanted, "{status} {code} {message}");
         }
+    }
+
+    #[test]
+    fn a_connection_that_is_not_had_is_the_providers_and_one_that_breaks_the_models() {
+        let of = |kind| {
+            let error = Error::new(Code::UpstreamConnectError, "x").with_source(TransportError::new(kind, "y"));
+            judge(&error).blame
+        };
+        for kind in [Kind::Resolve, Kind::Refused, Kind::Connect, Kind::ConnectTimeout, Kind::Tls] {
+            assert_eq!(of(kind), Blame::Provider, "{kind:?}");
+        }
+        for kind in [Kind::Send, Kind::NoAnswer, Kind::Cut] {
+            assert_eq!(of(kind), Blame::Model, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_rate_limit_inside_a_good_answer_cools_its_key() {
+        for code in ["429", "rate_limit_exceeded", "rate_limit_error"] {
+            assert_eq!(of(&answer(502, code, "x")), (Next::Key, Blame::KeyCools(None)), "{code}");
+        }
+        // Only what a message begins with is the provider's own word.
+        assert_eq!(of(&answer(400, "", "API key not valid. Please pass a valid one")), (Next::Key, Blame::KeyRefused));
+        assert_eq!(of(&answer(400, "", "Invalid value: 'api key not valid'")), (Next::Nowhere, Blame::Nobody));
     }
 
     #[test]

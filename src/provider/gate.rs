@@ -84,8 +84,9 @@ impl Gate {
             let text = "the provider is paused by its operator, who has to let it go on";
             return Err(Error::new(Code::CircuitOpen, text).with_retry_after(PAUSED));
         }
-        self.figures.entered.inc();
         let ticket = self.breaker.enter(model)?;
+        // What is refused here is no traffic, of which retries may be a fifth.
+        self.figures.entered.inc();
         // A probe waits for nothing: its place would be lent to others meanwhile, who would all go at once then.
         let until = if ticket.is_probe() { Deadline::at(now()) } else { until };
         // Whatever is refused below gives back what it has by the pass's drop.

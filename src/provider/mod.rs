@@ -76,6 +76,10 @@ use pool::{Pool, Refused, since};
 use rescue::Heartbeat;
 use ticket::Waited;
 
+/// The most times that a request tries one target with another key. It is no retry, and is not paid for like one: each finds out
+/// that a key rests, which no later request asks again while it does.
+pub(crate) const MOST_ROTATIONS: u32 = 8;
+
 /// A provider that takes attempts.
 #[derive(Debug)]
 pub struct Provider {
@@ -326,12 +330,11 @@ impl Provider {
     /// them, each with its waits, its pause and a whole stream.
     #[must_use]
     pub fn longest(&self) -> Duration {
-        const WITH_OTHER_KEYS: u32 = 4;
         let (pool, attempt) = (&self.pool.shared().settings, &self.pool.shared().attempt.settings);
         let retries = attempt.retries;
         let waits = pool.wait_timeout.saturating_mul(2).saturating_add(retries.backoff.max.max(retries.patience));
         let attempt = attempt.request_timeout.saturating_add(attempt.stream_max_duration);
-        waits.saturating_add(attempt).saturating_mul(retries.most.saturating_add(1 + WITH_OTHER_KEYS))
+        waits.saturating_add(attempt).saturating_mul(retries.most.saturating_add(1 + MOST_ROTATIONS))
     }
 
     /// What is counted of the provider's connections, for one that takes its place.

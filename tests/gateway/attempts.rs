@@ -13,7 +13,7 @@ use sluicegate::transport::{Body, Incoming, MemoryTransport, TransportErrorKind 
 use sluicegate::wire::openai::ChatRequest;
 use sluicegate::{Code, Error};
 
-use crate::house::{Arrived, DONE, FUSE, Gate, House, Piece, STOP, code, feed, ms, number, provider, word};
+use crate::house::{Arrived, DONE, FUSE, Gate, House, Piece, STOP, code, eventually, feed, ms, number, provider, word};
 
 /// A provider whose failed attempts are made again twice, after pauses of a millisecond at most.
 fn patient(change: Value) -> Value {
@@ -120,10 +120,10 @@ fn a_pause_holds_no_worker_and_ends_with_the_request() {
     let cancel = CancelToken::new();
     let options = CallOptions { cancel: Some(cancel.clone()), ..CallOptions::default() };
     let error = ask(&house, &options, || {
-        gate.next().respond(503, &[("retry-after", "600")], "{}");
+        gate.next().respond(503, &[("retry-after", "30")], "{}");
         // There is one worker, and it serves another meanwhile.
         ask(&house, &CallOptions::default(), || gate.next().answer()).expect("the worker is free");
-        assert_eq!((house.p("workers/busy"), house.p("queue/places_taken")), (0, 0));
+        eventually("worker and place are free", || (house.p("workers/busy"), house.p("queue/places_taken")) == (0, 0));
         cancel.cancel(CancelReason::Caller);
     });
     let error = error.expect_err("it was cancelled");
@@ -135,7 +135,7 @@ fn a_pause_holds_no_worker_and_ends_with_the_request() {
 fn a_pause_that_would_outlast_the_deadline_is_not_begun() {
     let (house, gate) = House::gated(patient(json!({ "retry_after_patience": "1h" })));
     let options = CallOptions { deadline: Some(Deadline::after(FUSE)), ..CallOptions::default() };
-    let error = ask(&house, &options, || gate.next().respond(503, &[("retry-after", "600")], "{}"));
+    let error = ask(&house, &options, || gate.next().respond(503, &[("retry-after", "30")], "{}"));
     assert_eq!(error.expect_err("no time is left").attempts().len(), 1);
 }
 
@@ -219,7 +219,7 @@ fn each_provider_has_a_budget_and_a_pause_of_its_own() {
     let cancel = CancelToken::new();
     let options = CallOptions { cancel: Some(cancel.clone()), ..CallOptions::default() };
     let _ = ask(&house, &options, || {
-        one.next().respond(429, &[("retry-after", "600")], "{}");
+        one.next().respond(429, &[("retry-after", "30")], "{}");
         let body = crate::house::chat("q/m", false).into_bytes();
         scope(|scope| {
             let call = scope.spawn(|| house.gateway().chat_raw(body, &CallOptions::default()));
@@ -252,4 +252,17 @@ fn a_caller_who_leaves_as_the_attempt_fails_is_counted_as_one_who_left() {
     let stats = house.at_rest();
     let requests = ["cancelled", "failed"].map(|end| number(&stats, &format!("/requests/{end}_total")));
     assert_eq!((requests, number(&stats, "/providers/p/queue/submitted_total")), ([TIMES, 0], TIMES));
+}
+
+#[test]
+fn a_pause_ends_with_the_gateway_and_its_request_is_told_so() {
+    let (house, gate) = House::gated(patient(json!({ "retry_after_patience": "1h" })));
+    let error = ask(&house, &CallOptions::default(), || {
+        gate.next().respond(503, &[("retry-after", "30")], "{}");
+        eventually("it pauses", || house.p("workers/busy") == 0 && house.p("jobs/failed_total") == 1);
+        let report = house.shutdown(ms(50));
+        assert_eq!((report.finished, report.cut, report.stragglers.len()), (0, 1, 0), "{report:?}");
+    });
+    let error = error.expect_err("nothing is waited for any more");
+    assert_eq!((error.code(), error.attempts().len()), (Code::ShuttingDown, 1));
 }

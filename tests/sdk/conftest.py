@@ -20,6 +20,8 @@ def gateway(upstream, tmp_path_factory):
         "providers": {
             "up": provider(upstream.url),
             "openai": provider(upstream.url),
+            "keyless": provider(upstream.url, keys=[]),
+            "refused": provider(upstream.url),
             "impatient": impatient,
             "nobody": provider("http://127.0.0.1:9"),
             "sim": {},

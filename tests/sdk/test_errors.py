@@ -32,15 +32,21 @@ def refusal(client, kind, model, **more):
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("status", STATUSES)
 def test_a_providers_own_error_keeps_its_status_and_words(client, status, stream):
-    error = refusal(client, STATUSES[status], f"up/status-{status}", stream=stream)
+    error = refusal(client, STATUSES[status], f"keyless/status-{status}", stream=stream)
     assert error.status_code == status
     assert error.code == f"made_up_{status}"
     assert (error.type, error.param) == ("made_up_error", "made_up")
     assert f"refused with {status}" in error.message
     ours = error.response.json()["sluicegate"]
-    assert (ours["code"], ours["origin"], ours["provider"]) == ("upstream_error", "provider", "up")
+    assert (ours["code"], ours["origin"], ours["provider"]) == ("upstream_error", "provider", "keyless")
     assert ours["request_id"] == error.response.headers["x-request-id"]
     assert [attempt["status"] for attempt in ours["attempts"]] == [status]
+
+
+def test_a_refusal_of_the_gateways_own_key_is_not_told_as_the_callers(client):
+    error = refusal(client, openai.InternalServerError, "refused/status-401")
+    assert (error.status_code, error.code) == (502, "credentials_exhausted")
+    assert [attempt["status"] for attempt in error.response.json()["sluicegate"]["attempts"]] == [401]
 
 
 def test_a_providers_retry_after_is_passed_on(client):

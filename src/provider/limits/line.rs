@@ -230,8 +230,12 @@ impl Line {
         let Some(share) = self.shares.get_mut(&ticket) else { return Ok(()) };
         let (tokens, old, of_old) = (share.ask.tokens, share.ask.key, share.of_key.unwrap_or(ticket));
         if let Some(pair) = self.keys.get(key) {
-            let requests = pair.requests.as_ref().map(|b| (b.wait_for(1, now), Held::Requests(Subject::Key(key), b.per_minute())));
-            let tokens = pair.tokens.as_ref().map(|b| (b.wait_for(tokens, now), Held::Tokens(Subject::Key(key), b.per_minute())));
+            let requests =
+                pair.requests.as_ref().map(|b| (b.wait_for(1, now), Held::Requests(Subject::Key(key), b.per_minute())));
+            let tokens = pair
+                .tokens
+                .as_ref()
+                .map(|b| (b.wait_for(tokens, now), Held::Tokens(Subject::Key(key), b.per_minute())));
             let held = [requests, tokens].into_iter().flatten().max_by_key(|(after, _)| *after);
             if let Some((after, by)) = held.filter(|(after, _)| !after.is_zero()) {
                 return Err(Refusal { after, by });
