@@ -334,10 +334,12 @@ fn a_look_is_had_at_intervals_and_soon_again_where_nobody_answered() {
     let upstream = Arc::new(Upstream::default());
     upstream.answers(503);
     let mut settings = breaking(json!({}));
-    settings["health"] = json!({ "on_start": false, "interval": "100ms" });
-    let house = upstream.house(settings);
+    settings["health"] = json!({ "on_start": false, "interval": "1h" });
+    let house = upstream.house(settings.clone());
     assert_eq!(health(&house)["state"], "unknown");
     assert!(house.gateway().is_ready(), "nothing speaks against it");
+    settings["health"]["interval"] = json!("100ms");
+    let house = upstream.house(settings);
     eventually("it has been looked at twice", || health(&house)["failures_total"].as_u64() >= Some(2));
     assert_eq!(health(&house)["state"], "unhealthy");
     upstream.answers(200);
