@@ -357,10 +357,9 @@ fn a_check_that_hangs_ends_with_its_time_or_its_pool() {
     let took = now().saturating_duration_since(begun);
     assert!(took >= ms(1900) && took < ms(2000) * SLACK, "{took:?}");
     gate.next().wait_over();
-    assert_eq!(
-        (house.stats()["providers"]["p"]["phase"].clone(), health(&house)["state"].clone()),
-        (json!("ready"), { json!("unhealthy") })
-    );
+    assert_eq!(house.stats()["providers"]["p"]["phase"], "ready");
+    // The worker takes note a moment after it has left the gate.
+    eventually("that nobody answered is known", || health(&house)["state"] == "unhealthy");
 
     let mut settings = breaking(json!({}));
     settings["health"] = json!({ "on_start": false, "interval": "1ms" });
