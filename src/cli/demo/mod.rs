@@ -138,8 +138,8 @@ fn refusal(house: &House) -> Result<(), Failure> {
 /// Workers come with the load, and go when it has ended.
 fn scaling(house: &House) -> Result<(), Failure> {
     const CALLS: u64 = 24;
-    const MODEL: &str = "elastic/echo+slow-300ms";
-    say(&format!("4. Scaling: provider elastic, 2 to {CALLS} workers; {CALLS} calls of 300 ms at once"))?;
+    const MODEL: &str = "elastic/echo+slow-1s";
+    say(&format!("4. Scaling: provider elastic, 2 to {CALLS} workers; {CALLS} calls of 1 s at once"))?;
     let wanted = |snapshot: &Value| number(snapshot, "/providers/elastic/workers/configured");
     let before = wanted(&house.page("/stats?fresh=1")?);
     let answers = scope(|scope| {
