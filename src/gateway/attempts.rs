@@ -2,7 +2,7 @@
 //!
 //! **Protocol.** An attempt's error is judged (`provider::judge`): the same target again after a pause, the same at once
 //! with another key, the next target, or nowhere. A pause holds no worker and no place, and ends when the request is
-//! cancelled. Once a stream's first event is on its way, the worker has the sink and nothing is tried again; of one that is
+//! cancelled or the gateway ends. Once a stream's first event is on its way, the worker has the sink and nothing is tried again; of one that is
 //! held until its end, none is on its way before.
 //!
 //! **Pauses.** Full jitter under an exponential ceiling; where the provider said when to come again, that and up to a tenth
@@ -24,7 +24,7 @@ use super::house::{Plan, Target};
 use crate::error::{Attempt, Code, Error, Origin};
 use crate::metrics::Gauge;
 use crate::model::{Call, Sink};
-use crate::provider::{KeyReady, MOST_ROTATIONS, Next, Outcome, Progress, Provider, Reached, judge};
+use crate::provider::{KeyReady, MOST_ROTATIONS, Next, Outcome, Progress, Provider, Reached, Verdict, judge};
 use crate::sync::{CancelReason, QuitSignal, State, threads};
 use crate::time::{Stamp, now};
 
@@ -141,12 +141,13 @@ impl Run<'_> {
             self.progress.attempts += 1;
             let attempt = Attempt::of(provider.name(), model, Some(&error), ended.saturating_duration_since(begun));
             self.progress.tried.push(attempt);
+            let verdict = judge(&error);
             if let Some(meter) = &target.meter
-                && matches!(judge(&error).next, Next::Same | Next::Key | Next::Other)
+                && matches!(verdict.next, Next::Same | Next::Key | Next::Other)
             {
                 meter.failed(self.call.fields.stream, Stamp::now());
             }
-            let onward = self.onward(&error, target, is_last, (retries, rotations), ended);
+            let onward = self.onward(&error, verdict, target, is_last, (retries, rotations), ended);
             self.note(provider.told(self.call, error, model, ended), is_first);
             match onward {
                 Onward::Again(pause) => {
@@ -169,10 +170,11 @@ impl Run<'_> {
         }
     }
 
-    /// What comes after `error`.
+    /// What comes after `error`, which was judged so.
     fn onward(
         &self,
         error: &Error,
+        verdict: Verdict,
         target: &Target,
         is_last: bool,
         (retries, rotations): (u32, u32),
@@ -183,7 +185,6 @@ impl Run<'_> {
         if is_cancelled || self.is_late() || (self.has_sink && self.sink.is_none()) {
             return Onward::End;
         }
-        let verdict = judge(error);
         let key_ready = || provider.key_ready(self.call, verdict.blame, model, now);
         if self.call.operation.is_forward() {
             // What is forwarded may have had its effect already, unless its key was turned away: it is sent once.

@@ -40,6 +40,11 @@ impl House {
         self.providers.iter().map(|provider| &**provider.name()).collect()
     }
 
+    /// The provider of this name.
+    pub(super) fn provider(&self, name: &str) -> Option<&Arc<Provider>> {
+        self.providers.iter().find(|provider| **provider.name() == *name)
+    }
+
     /// How many events are held for a library caller who asks for `model`: the most that one of those has who may answer.
     pub(super) fn result_buffer(&self, model: &str) -> usize {
         let providers = self.routes.leads_to(model).into_iter();

@@ -271,9 +271,7 @@ impl Gateway {
     /// is no such provider.
     #[must_use]
     pub fn set_breaker(&self, name: &str, mode: BreakerMode) -> bool {
-        let house = self.house();
-        let provider = house.providers.iter().find(|provider| &**provider.name() == name);
-        provider.map(|provider| provider.set_breaker(mode)).is_some()
+        self.house().provider(name).map(|provider| provider.set_breaker(mode)).is_some()
     }
 
     /// A short summary for a person or a script, as both planes give it at `/health`.

@@ -132,7 +132,7 @@ impl Gateway {
 
     fn set_paused(&self, provider: &str, paused: bool) -> bool {
         let house = self.house();
-        let Some(found) = house.providers.iter().find(|known| **known.name() == *provider) else { return false };
+        let Some(found) = house.provider(provider) else { return false };
         found.set_paused(paused);
         self.tell_of_pause(found);
         true
@@ -214,7 +214,7 @@ impl Gateway {
         let going = |name: &str| going.iter().rev().map(|kept| &***kept).find(|going| &**going.name() == name);
         let mut providers = Vec::with_capacity(config.providers.len());
         for settings in &config.providers {
-            let known = old.providers.iter().find(|provider| **provider.name() == *settings.name);
+            let known = old.provider(&settings.name);
             providers.push(match known {
                 Some(known) if changes.providers.unchanged.contains(&settings.name) => Arc::clone(known),
                 known => {

@@ -79,7 +79,7 @@ pub(crate) fn judge(error: &Error) -> Verdict {
         | Code::CircuitOpen
         | Code::CredentialsExhausted
         | Code::Internal => (Next::Other, Blame::Nobody),
-        // The provider has no such route or feature; the next one may.
+        // The request itself, its client, or load that is being shed: it would be the same elsewhere.
         Code::Unsupported
         | Code::InvalidRequest
         | Code::Unauthorized

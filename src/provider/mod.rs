@@ -41,7 +41,7 @@ use std::time::{Duration, Instant};
 
 pub use attempt::{AttemptSettings, Paths};
 pub use breaker::{BreakerMode, BreakerState, BreakerStats, CircuitStats};
-pub(crate) use classify::{Blame, Next, judge};
+pub(crate) use classify::{Blame, Next, Verdict, judge};
 pub use ending::PoolEnd;
 pub use face::{WorkerRow, WorkerState};
 pub(crate) use gate::KeyReady;
