@@ -72,6 +72,8 @@ pub mod wire;
 
 pub mod provider;
 
+pub mod plugin;
+
 pub mod route;
 pub mod sim;
 

@@ -87,6 +87,8 @@ pub struct Call {
     pub headers: Vec<(&'static str, String)>,
     /// Which models it may name.
     pub scope: Scope,
+    /// The name of the gateway key that it came with, if it came with one.
+    pub key: Option<Arc<str>>,
     /// Which lane it waits in.
     pub priority: Priority,
     /// When it arrived: every limit runs from here.
@@ -97,6 +99,28 @@ pub struct Call {
     pub stream_recovery: Option<StreamRecovery>,
     /// Cancels it everywhere.
     pub cancel: CancelToken,
+}
+
+impl Call {
+    /// The same request with another body, whose fields were parsed.
+    #[must_use]
+    pub fn with_body(&self, body: impl Into<Buffer>, fields: BodyFields) -> Self {
+        Self {
+            request_id: self.request_id.clone(),
+            operation: self.operation.clone(),
+            prefix: self.prefix,
+            body: body.into(),
+            fields,
+            headers: self.headers.clone(),
+            scope: self.scope.clone(),
+            key: self.key.clone(),
+            priority: self.priority,
+            arrived: self.arrived,
+            deadline: self.deadline,
+            stream_recovery: self.stream_recovery,
+            cancel: self.cancel.clone(),
+        }
+    }
 }
 
 /// What routing and encoding need of an OpenAI body, with the places where it stands, so that everything else can pass
@@ -229,8 +253,8 @@ pub struct StreamHead {
 /// How a stream ended.
 #[derive(Debug)]
 pub enum StreamEnd {
-    /// Its shape's own end was seen.
-    Complete,
+    /// Its shape's own end was seen; with the tokens, if the provider counted them.
+    Complete(Option<Usage>),
     /// It failed after it began; the error goes to the client as the last event, unless it says that the client has gone.
     Failed(Error),
 }

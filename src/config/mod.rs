@@ -18,6 +18,7 @@ mod kinds;
 mod known;
 mod near;
 mod origin;
+pub mod plugins;
 mod provider;
 mod range;
 mod raw;
@@ -77,6 +78,8 @@ pub struct Config {
     pub providers: Vec<Provider>,
     /// Names of the user's own for models, in the order of the document.
     pub aliases: Vec<Alias>,
+    /// The built-in plugins, in the order of the document.
+    pub plugins: Vec<plugins::Plugin>,
     /// What was found where, a line each, for a person to read.
     pub sources: Vec<String>,
     /// What is taken, but probably not meant.
@@ -242,7 +245,7 @@ fn resolve(walk: &Walk<'_>, document: &Map<String, Value>) -> (Config, Outcome) 
         let providers = providers(s, &provider::Around { client: &client, threads: &threads });
         let aliases = aliases::aliases(s);
         warn_of_strange_scopes(&server, &aliases, walk);
-        server::plugins(s);
+        let plugins = plugins::plugins(s);
         s.foreign(known::TOP);
         Config {
             server,
@@ -252,6 +255,7 @@ fn resolve(walk: &Walk<'_>, document: &Map<String, Value>) -> (Config, Outcome) 
             locks,
             providers,
             aliases,
+            plugins,
             sources: Vec::new(),
             warnings: Vec::new(),
             files: Files::default(),

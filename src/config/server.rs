@@ -12,7 +12,7 @@ use super::known;
 use super::origin::Origin;
 use super::range::AddressRange;
 use super::scope::{Entry, Scope};
-use super::section::{Section, Walk, asks_nothing};
+use super::section::{Section, Walk};
 use super::tls::{Tls, TlsVersion};
 use super::types::{Client, GatewayKey, Locks, Pools, Server, ThreadLimits};
 use crate::recycle::Limits;
@@ -143,7 +143,7 @@ fn gateway_keys(s: &mut Section<'_>) -> Vec<GatewayKey> {
             s.problem("models", "an empty list names no model; write [\"*\"] for all of them, or leave it out");
         }
         let scope = models.map(Scope::of).unwrap_or_default();
-        value.map(|value| GatewayKey { name, digest: Digest::of(value.expose().as_bytes()), scope })
+        value.map(|value| GatewayKey { name: name.into(), digest: Digest::of(value.expose().as_bytes()), scope })
     };
     let keys: Vec<_> = s.list("keys", read).unwrap_or_default().into_iter().flatten().collect();
     for (index, key) in keys.iter().enumerate() {
@@ -222,24 +222,4 @@ pub(super) fn locks(s: &mut Section<'_>) -> Locks {
         s.problem("default_timeout", "it is more than max_timeout, beyond which nobody waits");
     }
     Locks { times, detect_interval: s.get("detect_interval", Span(millis(250)).hard(millis(1), secs(60))) }
-}
-
-/// Reads `plugins`: none is built, Bifrost's are left out with a warning, and one that is off asks for nothing.
-pub(super) fn plugins(s: &mut Section<'_>) {
-    let raw = s.by_hand("plugins", json!({"type": "array", "maxItems": 0}));
-    s.show("plugins", json!([]));
-    let Some(raw) = raw.filter(|value| !asks_nothing(value)) else { return };
-    let Some(items) = raw.as_array() else {
-        return s.problem("plugins", "found something that is no list; write a list of { \"name\": …, \"config\": … }");
-    };
-    for (index, item) in items.iter().enumerate() {
-        let path = format!("plugins[{index}]");
-        match item["name"].as_str() {
-            _ if item["enabled"] == false => {}
-            Some(name) if known::PLUGINS.contains(&name) => {
-                s.walk().warn(&path, &format!("Bifrost's plugin {name:?} is not supported and has no effect"));
-            }
-            _ => s.walk().problem(path, "plugins are not built yet; leave it out"),
-        }
-    }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -58,8 +59,8 @@ pub struct Server {
 /// A client that is let in.
 #[derive(Clone, Debug)]
 pub struct GatewayKey {
-    /// Names it in logs.
-    pub name: String,
+    /// Names it in logs, and to plugins.
+    pub name: Arc<str>,
     /// What the key that it sends must hash to.
     pub digest: Digest,
     /// Which models it may use.

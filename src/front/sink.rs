@@ -96,8 +96,8 @@ impl Sink for ClientSink {
         let Side::Streaming(mut writer, words) = std::mem::replace(&mut self.side, Side::Over) else { return };
         self.held = None;
         match end {
-            StreamEnd::Complete if words == Words::DoneOrError => writer.finish_with(openai::DONE),
-            StreamEnd::Complete => writer.finish(),
+            StreamEnd::Complete(_) if words == Words::DoneOrError => writer.finish_with(openai::DONE),
+            StreamEnd::Complete(_) => writer.finish(),
             StreamEnd::Failed(error) => {
                 let gone = matches!(error.code(), Code::ClientClosed | Code::ClientTooSlow);
                 if !gone && words != Words::None {

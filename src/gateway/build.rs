@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use super::attempts::Pauses;
 use super::house::House;
 use super::load::Load;
+use super::plugins::Plugins;
 use super::requests::Requests;
 use super::retired::Retired;
 use super::samples::Samples;
@@ -20,6 +21,7 @@ use super::{Gateway, Inner, Phase, WeakGateway};
 use crate::config::{self, Config, ConfigError, Kind, Sizing};
 use crate::events::Events;
 use crate::http::Certificates;
+use crate::plugin::{Plugin, SameName};
 use crate::provider::{AttemptSettings, CHECK_TIMEOUT, Checks, KeySettings, Paths, PoolSettings, Provider, Stock};
 use crate::queue::ByteBudget;
 use crate::secret::{Mask, Secret};
@@ -49,6 +51,8 @@ pub enum StartError {
     },
     /// A listener or the watcher could not be set up.
     Listen(std::io::Error),
+    /// Two plugins have the same name.
+    Plugins(SameName),
 }
 
 impl fmt::Display for StartError {
@@ -58,6 +62,7 @@ impl fmt::Display for StartError {
             Self::Threads(error) => error.fmt(f),
             Self::Transport { provider, source } => write!(f, "provider {provider}: {source}"),
             Self::Listen(error) => write!(f, "a listener could not be set up: {error}"),
+            Self::Plugins(error) => error.fmt(f),
         }
     }
 }
@@ -69,6 +74,7 @@ impl std::error::Error for StartError {
             Self::Threads(error) => Some(error),
             Self::Transport { source, .. } => Some(source),
             Self::Listen(error) => Some(error),
+            Self::Plugins(error) => Some(error),
         }
     }
 }
@@ -76,6 +82,12 @@ impl std::error::Error for StartError {
 impl From<ConfigError> for StartError {
     fn from(error: ConfigError) -> Self {
         Self::Config(error)
+    }
+}
+
+impl From<SameName> for StartError {
+    fn from(error: SameName) -> Self {
+        Self::Plugins(error)
     }
 }
 
@@ -100,6 +112,7 @@ pub struct Builder {
     config: Option<Config>,
     transports: HashMap<String, Arc<dyn Transport>>,
     on_config: Option<OnConfig>,
+    plugins: Vec<Arc<dyn Plugin>>,
 }
 
 /// What every provider of a gateway stands on, those that a reload brings, too.
@@ -168,6 +181,13 @@ impl Builder {
         self
     }
 
+    /// Adds a plugin behind those of the configuration and those added before. An `Arc` of one is one, too.
+    #[must_use]
+    pub fn plugin(mut self, plugin: impl Plugin) -> Self {
+        self.plugins.push(Arc::new(plugin));
+        self
+    }
+
     /// Starts the gateway: every pool is up when this returns.
     ///
     /// # Errors
@@ -218,6 +238,7 @@ impl Builder {
         let load = Arc::new(Load::new(&config, &threads, bytes.clone(), &requests));
         let tls = config.server.tls.as_ref();
         let certificates = tls.map(|tls| Certificates::load(tls).map(Arc::new)).transpose()?;
+        let plugins = Plugins::new(&config.plugins, self.plugins, events.clone())?;
         let house = House::new(config, providers);
         let mut refused = None;
         let ending = Quit::new();
@@ -234,6 +255,7 @@ impl Builder {
             };
             Inner {
                 house: ArcSwap::from_pointee(house),
+                plugins,
                 retired: Retired::new(ground.locks),
                 reloading: ChannelLock::new(&classes::RELOAD, ground.locks, ()),
                 on_config: self.on_config.take(),

@@ -3,20 +3,20 @@
 //! **Invariants.** I1: the request's guard is settled before the answer is handed over, and by its drop if a defect loses
 //! it; while a stream runs the guard travels in the sink. I5: every wait below has a deadline.
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::attempts::{self, Outcomes};
 use super::house::{House, Plan};
 use super::load::{self, Connections, Place};
 use super::requests::RequestGuard;
+use super::way::Way;
 use super::{Gateway, Phase};
 use crate::config::{Scope, StreamRecovery};
 use crate::error::{Code, Error, Result};
 use crate::ids::RequestId;
-use crate::model::{Answer, BodyFields, Call, Operation, Priority, Sink, SinkError, StreamEnd, StreamHead, Timing};
-use crate::provider::Reached;
+use crate::model::{Answer, BodyFields, Call, Operation, Priority, Sink};
+use crate::plugin::{Ended, Pre};
+use crate::provider::Progress;
 use crate::queue::Bytes;
 use crate::recycle::Buffer;
 use crate::sync::CancelToken;
@@ -53,6 +53,7 @@ impl CallOptions {
             fields,
             headers: Vec::new(),
             scope: Scope::default(),
+            key: None,
             priority: self.priority,
             arrived,
             deadline: self.deadline,
@@ -88,53 +89,35 @@ impl Gateway {
         let house = guard.take_house().unwrap_or_else(|| self.house());
         let plan = match self.plan(&house, call) {
             Ok(plan) => plan,
-            Err(error) => {
-                let spent = Timing::default().spent(call.arrived, now());
-                let error = error.with_request_id(&call.request_id).with_spent(spent);
-                guard.fail(&error);
-                return Handled::Failed(error, sink);
-            }
+            Err(error) => return Way { call, guard, sink, plugins: None }.refused(error),
         };
-        let (tracked, kept) = match sink {
-            Some(inner) => (Some(Box::new(Tracked::new(inner, guard)) as Box<dyn Sink>), None),
-            None => (None, Some(guard)),
-        };
-        let Outcomes { result, progress, sink } = attempts::run(call, &plan, tracked, &self.0.pauses);
-        let tracked = sink.and_then(Tracked::of);
-        match result {
-            Ok(Reached::Streaming) => Handled::Streaming,
-            Ok(Reached::Answer(mut answer, held)) => {
-                let (sink, guard) = Tracked::open(tracked, kept);
-                answer.served.overhead = progress.spent.overhead(call.arrived, now());
-                let Some(mut guard) = guard else {
-                    let error = Error::new(Code::Internal, "a whole answer came where a stream was asked for");
-                    return Handled::Failed(error.with_request_id(&call.request_id), sink);
-                };
-                if let Some(held) = held {
-                    guard.hold(held);
-                }
-                guard.note_overhead(answer.served.overhead);
-                guard.succeed();
-                Handled::Answer(answer, guard, sink)
-            }
-            Err(error) => {
-                let spent = progress.spent.spent(call.arrived, now());
-                let error = error.with_request_id(&call.request_id).with_attempts(progress.tried).with_spent(spent);
-                let tracked = match tracked {
-                    // The client has had comments, and the status with them: an error event is all that it can be told.
-                    Some(tracked) if tracked.begun => {
-                        tracked.finish(StreamEnd::Failed(error));
-                        return Handled::Streaming;
+        let mut way = Way { call, guard, sink, plugins: None };
+        let plugins = self.0.plugins.chain();
+        let chain = plugins.chain();
+        if chain.is_empty() {
+            return way.attempted(&plan, &self.0.pauses);
+        }
+        let mut run = chain.run(call);
+        drop(plugins);
+        let next = run.pre();
+        way.plugins = Some(run);
+        match next {
+            Pre::Go(None) => way.attempted(&plan, &self.0.pauses),
+            Pre::Go(Some((body, fields))) => {
+                let changed = Arc::new(call.with_body(body, fields));
+                let grown = changed.body.len().saturating_sub(call.body.len()) as u64;
+                let room = self.0.load.take_bytes(call.priority, grown).map(|bytes| way.guard.hold(bytes));
+                match room.and_then(|()| self.plan(&house, &changed)) {
+                    Ok(plan) => {
+                        let Way { guard, sink, plugins, .. } = way;
+                        Way { call: &changed, guard, sink, plugins }.attempted(&plan, &self.0.pauses)
                     }
-                    tracked => tracked,
-                };
-                let (sink, mut guard) = Tracked::open(tracked, kept);
-                if let Some(guard) = &mut guard {
-                    guard.note_overhead(spent.overhead);
-                    guard.fail(&error);
+                    Err(error) => way.failed(error, Progress::default(), false),
                 }
-                Handled::Failed(error, sink)
             }
+            Pre::Ended(Ended::Answer(reply)) => way.answered(reply, Progress::default(), false),
+            Pre::Ended(Ended::Stream(stream)) => way.streamed(stream, &Progress::default(), false),
+            Pre::Ended(Ended::Failed(error)) => way.failed(error, Progress::default(), false),
         }
     }
 
@@ -231,75 +214,4 @@ fn parse(operation: &Operation, body: &[u8], streamed: bool) -> Result<BodyField
         return Err(Error::invalid("stream", text));
     }
     Ok(fields)
-}
-
-/// A sink with the guard of its request: the request ends when the stream does.
-struct Tracked {
-    inner: Option<Box<dyn Sink>>,
-    guard: Option<RequestGuard>,
-    /// Whether the client has heard something; comments that keep it alive come before any attempt has succeeded.
-    begun: bool,
-}
-
-impl Tracked {
-    fn new(inner: Box<dyn Sink>, guard: RequestGuard) -> Self {
-        Self { inner: Some(inner), guard: Some(guard), begun: false }
-    }
-
-    /// A sink that came back.
-    fn of(sink: Box<dyn Sink>) -> Option<Box<Self>> {
-        sink.into_any().downcast().ok()
-    }
-
-    /// The parts of a sink that came back unused; where there was none, the guard `kept`.
-    fn open(tracked: Option<Box<Self>>, kept: Option<RequestGuard>) -> (Option<Box<dyn Sink>>, Option<RequestGuard>) {
-        match tracked {
-            Some(mut tracked) => (tracked.inner.take(), tracked.guard.take()),
-            None => (None, kept),
-        }
-    }
-}
-
-impl Sink for Tracked {
-    fn begin(&mut self, head: StreamHead) -> std::result::Result<(), SinkError> {
-        if std::mem::replace(&mut self.begun, true) {
-            return Ok(());
-        }
-        if let Some(guard) = &self.guard {
-            guard.note_overhead(head.served.overhead);
-        }
-        self.inner.as_mut().map_or(Err(SinkError::Gone), |inner| inner.begin(head))
-    }
-
-    fn event(&mut self, bytes: &[u8]) -> std::result::Result<(), SinkError> {
-        self.inner.as_mut().map_or(Err(SinkError::Gone), |inner| inner.event(bytes))
-    }
-
-    fn finish(mut self: Box<Self>, end: StreamEnd) {
-        // Counted before the last byte is written; in flight until it is.
-        let guard = self.guard.take().map(|mut guard| {
-            match &end {
-                StreamEnd::Complete => guard.succeed(),
-                StreamEnd::Failed(error) => guard.fail(error),
-            }
-            guard
-        });
-        if let Some(inner) = self.inner.take() {
-            inner.finish(end);
-        }
-        drop(guard);
-    }
-
-    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
-        self
-    }
-}
-
-impl Drop for Tracked {
-    /// Lost by a panic between its taking and its end: counted before the inner sink's own drop tells the client.
-    fn drop(&mut self) {
-        if let Some(guard) = &mut self.guard {
-            guard.fail(&Error::new(Code::Internal, "the stream was lost"));
-        }
-    }
 }

@@ -4,8 +4,8 @@
 //! that waits for them anyway; what runs on threads of the gateway's own are the providers' workers. It opens no listener:
 //! the data plane is `front`, the admin plane `admin`, and both are put on top of a gateway by whoever wants them.
 //!
-//! Read `call` for a request's way, `attempts` for its tries, `house` for where they go, `load` for whether it comes in at
-//! all, `requests` for how it is counted, `reload` for another configuration and `retired` for what it replaces, `shutdown`
+//! Read `call` for a request's way, `way` and `tracked` for its ends, `attempts` for its tries, `house` for where they go, `load` for whether it comes in at
+//! all, `requests` for how it is counted, `plugins` for who sees it on the way, `reload` for another configuration and `retired` for what it replaces, `shutdown`
 //! for the end.
 
 mod attempts;
@@ -14,6 +14,7 @@ mod call;
 mod house;
 mod load;
 mod overload;
+mod plugins;
 mod reload;
 mod requests;
 mod retired;
@@ -23,8 +24,10 @@ mod sim;
 mod snapshot;
 mod strangers;
 mod stream;
+mod tracked;
 mod vitals;
 mod watchdog;
+mod way;
 
 use std::fmt;
 use std::path::Path;
@@ -60,6 +63,7 @@ use attempts::Pauses;
 use build::{Ground, OnConfig};
 use house::House;
 use load::Load;
+use plugins::Plugins;
 use requests::Requests;
 use retired::Retired;
 use samples::Samples;
@@ -95,6 +99,7 @@ pub struct Gateway(Arc<Inner>);
 /// Field order is drop order: the providers end before what they stand on.
 struct Inner {
     house: ArcSwap<House>,
+    plugins: Plugins,
     retired: Retired,
     /// Whoever has it reloads, or ends the gateway.
     reloading: ChannelLock<()>,

@@ -20,6 +20,7 @@ use super::build::StartError;
 use super::house::House;
 use super::{Gateway, Phase};
 use crate::config::{self, Changes, Config, ConfigError};
+use crate::plugin::{Plugin, SameName};
 use crate::provider::{CHECK_TIMEOUT, Provider};
 use crate::sync::locks::LockError;
 use crate::time::Deadline;
@@ -46,6 +47,8 @@ pub enum ReloadError {
     NoSource,
     /// A new pool could not be started.
     Start(StartError),
+    /// Two plugins have the same name.
+    Plugins(SameName),
     /// Another reload was under way for too long.
     Busy(LockError),
     /// The gateway is coming to its end, or has not come to its start.
@@ -60,6 +63,7 @@ impl fmt::Display for ReloadError {
                 f.write_str("the gateway was given its configuration by its program and can read none again")
             }
             Self::Start(error) => error.fmt(f),
+            Self::Plugins(error) => error.fmt(f),
             Self::Busy(_) => f.write_str("another reload is under way; try again when it is over"),
             Self::NotRunning(phase) => {
                 write!(f, "the gateway is not running but {}", format!("{phase:?}").to_lowercase())
@@ -73,6 +77,7 @@ impl std::error::Error for ReloadError {
         match self {
             Self::Config(error) => Some(error),
             Self::Start(error) => Some(error),
+            Self::Plugins(error) => Some(error),
             Self::Busy(error) => Some(error),
             Self::NoSource | Self::NotRunning(_) => None,
         }
@@ -130,6 +135,20 @@ impl Gateway {
         self.set_paused(provider, false)
     }
 
+    /// Puts these in the place of the program's own plugins, all at once: each request has either the old ones or the new.
+    /// One that stays counts on, and those of the configuration go before them as they do.
+    ///
+    /// # Errors
+    /// Why nothing was changed.
+    pub fn set_plugins(&self, plugins: Vec<Arc<dyn Plugin>>) -> Result<(), ReloadError> {
+        self.check_running()?;
+        let _one = self.0.reloading.lock(PATIENCE).map_err(ReloadError::Busy)?;
+        self.check_running()?;
+        let set = self.0.plugins.with_own(plugins).map_err(ReloadError::Plugins)?;
+        self.0.plugins.swap(set);
+        Ok(())
+    }
+
     fn set_paused(&self, provider: &str, paused: bool) -> bool {
         let house = self.house();
         let Some(found) = house.provider(provider) else { return false };
@@ -177,6 +196,7 @@ impl Gateway {
         if let Some(look) = &self.0.on_config {
             look(&config);
         }
+        let plugins = self.0.plugins.configured_as(&config.plugins).map_err(ReloadError::Plugins)?;
         let house = self.follow(&old, config, &changes)?;
         let stays = |provider: &Arc<Provider>| house.providers.iter().any(|known| Arc::ptr_eq(known, provider));
         let replaced: Vec<_> = old.providers.iter().filter(|provider| !stays(provider)).cloned().collect();
@@ -192,6 +212,7 @@ impl Gateway {
             house.providers.iter().filter(|new| new.name() == before.name()).for_each(|new| new.follow(before));
         }
         drop(self.0.house.swap(Arc::clone(&house)));
+        self.0.plugins.swap(plugins);
         replaced.iter().for_each(|provider| provider.replaced());
         if self.phase() >= Phase::Draining {
             // The drain has just gone by.

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::samples::ProviderSample;
 use super::{Inner, Phase, RequestStats};
 use crate::events::{Alert, Event};
 use crate::http::ConnectionStats;
+use crate::plugin::PluginStats;
 use crate::provider::{Pools, Provider, ProviderStats};
 use crate::sync::locks::{self, LockStats};
 use crate::sync::threads::{State, ThreadStats};
@@ -33,7 +33,7 @@ pub struct Snapshot {
     /// The data plane's connections; filled in by whoever runs one.
     pub connections: Option<ConnectionStats>,
     pub process: Process,
-    pub plugins: BTreeMap<String, Value>,
+    pub plugins: BTreeMap<String, PluginStats>,
     pub alerts: Vec<Alert>,
 }
 
@@ -95,7 +95,7 @@ pub(super) fn take(inner: &Inner) -> Snapshot {
         blocked: blocked(inner),
         connections: None,
         process: process(),
-        plugins: BTreeMap::new(),
+        plugins: inner.plugins.chain().chain().stats(),
         alerts: inner.events.alerts(),
     }
 }

@@ -30,9 +30,9 @@ const MAX_EVENT: usize = 4 << 20;
 /// The most bytes held for a caller; a single larger event is let through when nothing else is held.
 const MAX_HELD: usize = 4 << 20;
 
-/// The pieces of a stream that was held: its head, all its events, and its end. They are sent by the thread that reads them
-/// afterwards, so that there must be places for all.
-const HELD_PIECES: usize = 3;
+/// The pieces of a stream that was held, or that a plugin answers with: its head, all its events, what plugins put before
+/// its end, and its end. They are sent by the thread that reads them afterwards, so that there must be places for all.
+const HELD_PIECES: usize = 4;
 
 /// What a worker sends to the iterator.
 enum Piece {
@@ -98,7 +98,7 @@ impl Sink for ChannelSink {
 
     fn finish(mut self: Box<Self>, end: StreamEnd) {
         let error = match end {
-            StreamEnd::Complete => None,
+            StreamEnd::Complete(_) => None,
             StreamEnd::Failed(error) => Some(error),
         };
         // A caller that has gone, or takes nothing, hears nothing: a closed channel is its error then.

@@ -121,7 +121,7 @@ impl Streaming {
                 pass.end(Ok(&Done { usage, took }));
                 running.succeed();
                 drop(permit);
-                sink.finish(StreamEnd::Complete);
+                sink.finish(StreamEnd::Complete(usage));
                 source.wind_up(scratch);
             }
             Err(error) => {

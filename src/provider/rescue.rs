@@ -99,14 +99,14 @@ impl Outlet for Kept<'_> {
 
 /// Delivers a stream that was held, on the thread that waited for it.
 pub(super) fn deliver(mut sink: Box<dyn Sink>, call: &Call, progress: &Progress, answer: Answer, held: Option<Bytes>) {
-    let Answer { headers, body, mut served, .. } = answer;
+    let Answer { headers, body, usage, mut served, .. } = answer;
     served.overhead = served.timing.overhead(call.arrived, now());
     let (provider, model) = (Arc::clone(&served.provider), served.model.clone());
     let sent = sink.begin(StreamHead { kind: StreamKind::Events, headers, served });
     let sent = sent.and_then(|()| if body.is_empty() { Ok(()) } else { sink.event(&body) });
     drop((body, held));
     sink.finish(match sent {
-        Ok(()) => StreamEnd::Complete,
+        Ok(()) => StreamEnd::Complete(usage),
         Err(error) => {
             let mut attempts = progress.tried.clone();
             attempts.push(Attempt::of(&provider, &model, None, now().saturating_duration_since(call.arrived)));

@@ -350,7 +350,7 @@ impl Sink for Heard {
 
     fn finish(self: Box<Self>, end: StreamEnd) {
         self.note(match end {
-            StreamEnd::Complete => "complete".to_owned(),
+            StreamEnd::Complete(_) => "complete".to_owned(),
             StreamEnd::Failed(error) => format!("failed {} after {}", error.code(), error.attempts().len()),
         });
     }

@@ -120,7 +120,7 @@ impl Sink for Panicky {
 
     fn finish(self: Box<Self>, end: StreamEnd) {
         let code = match &end {
-            StreamEnd::Complete => None,
+            StreamEnd::Complete(_) => None,
             StreamEnd::Failed(error) => Some(error.code()),
         };
         self.ended.send(code).expect("the test listens");

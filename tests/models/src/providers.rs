@@ -108,6 +108,7 @@ impl House {
             body: body.into(),
             headers: Vec::new(),
             scope: Scope::default(),
+            key: None,
             priority: Priority::Interactive,
             arrived: now(),
             deadline: None,
@@ -231,7 +232,7 @@ impl Sink for Reader {
         Ok(())
     }
     fn finish(self: Box<Self>, end: StreamEnd) {
-        self.complete.fetch_add(usize::from(matches!(end, StreamEnd::Complete)), Ordering::SeqCst);
+        self.complete.fetch_add(usize::from(matches!(end, StreamEnd::Complete(_))), Ordering::SeqCst);
         self.finished.fetch_add(1, Ordering::SeqCst);
     }
     fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {

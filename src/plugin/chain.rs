@@ -1,0 +1,508 @@
+//! The plugins of a gateway in their order, and one request's way through them.
+//!
+//! **Protocol.** A [`Run`] belongs to one request and goes where its end is: it stays on the waiting thread, or travels with
+//! the sink of a stream. `pre` notes how far it came; `post` goes back from there, once. A run that is dropped before, by a
+//! panic above it, tells its plugins of a request that was lost.
+//!
+//! **Panics.** Every call into a plugin is caught here, and so is the drop of what it kept.
+//!
+//! **Invariants.** I8: what a hook changes is settled after it has returned, or forgotten.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::context::{Context, Slot};
+use super::event::{Change, Event, EventHook};
+use super::figures::{Figures, PluginStats};
+use super::http::{HttpReply, HttpRequest, HttpResponse, edit};
+use super::outcome::{Outcome, StreamSummary};
+use super::reply::{Reply, StreamReply};
+use super::request::Request;
+use super::{Flow, OnFailure, Plugin, PluginError};
+use crate::error::{Code, Error};
+use crate::events::Events;
+use crate::http::{Head, Response};
+use crate::model::{BodyFields, Call};
+use crate::sync::threads::{self, count_panic, panic_text};
+use crate::time::{Stamp, now};
+use crate::wire::sse;
+
+/// A hook that takes longer is told of.
+const SLOW: Duration = Duration::from_millis(250);
+
+/// A hook that takes longer is stuck, as its thread is.
+const STUCK: Duration = Duration::from_secs(5);
+
+/// How often one plugin is told of: one that fails in each request must not push everything else out of the events.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// The largest event taken apart, in bytes; the worker lets none through that is larger.
+const MAX_EVENT: usize = 4 << 20;
+
+/// The event that tells of a plugin.
+const EVENT: &str = "plugin";
+
+/// Two plugins of a chain have the same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SameName(pub String);
+
+impl fmt::Display for SameName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "two plugins are called {:?}; names tell them apart in figures and logs", self.0)
+    }
+}
+
+impl std::error::Error for SameName {}
+
+/// A plugin in its place.
+struct Link {
+    plugin: Arc<dyn Plugin>,
+    name: Arc<str>,
+    on_failure: OnFailure,
+    figures: Arc<Figures>,
+    /// When it was last told of, in microseconds; 0 for never.
+    told: AtomicU64,
+}
+
+/// The plugins of a gateway, in their order.
+pub(crate) struct Chain {
+    links: Vec<Link>,
+    events: Events,
+}
+
+impl Chain {
+    /// No plugins.
+    pub(crate) fn empty(events: Events) -> Self {
+        Self { links: Vec::new(), events }
+    }
+
+    /// These plugins; each counts on where one of its name did in this chain.
+    pub(crate) fn followed_by(&self, plugins: impl IntoIterator<Item = Arc<dyn Plugin>>) -> Result<Self, SameName> {
+        let mut links: Vec<Link> = Vec::new();
+        for plugin in plugins {
+            let name: Arc<str> = plugin.name().into();
+            if links.iter().any(|link| link.name == name) {
+                return Err(SameName(name.to_string()));
+            }
+            let known = self.links.iter().find(|link| link.name == name);
+            let figures = known.map_or_else(Arc::default, |link| Arc::clone(&link.figures));
+            links.push(Link { on_failure: plugin.on_failure(), plugin, name, figures, told: AtomicU64::new(0) });
+        }
+        Ok(Self { links, events: self.events.clone() })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.links.iter().map(|link| &*link.name)
+    }
+
+    pub(crate) fn stats(&self) -> BTreeMap<String, PluginStats> {
+        let stats = |link: &Link| {
+            let (own, _) = link.call(&self.events, "stats", || (Ok(link.plugin.stats()), Duration::ZERO));
+            (link.name.to_string(), link.figures.stats(own.unwrap_or_default()))
+        };
+        self.links.iter().map(stats).collect()
+    }
+
+    /// A request's way through it.
+    pub(crate) fn run(self: &Arc<Self>, call: &Arc<Call>) -> Run {
+        Run {
+            chain: Arc::clone(self),
+            call: Arc::clone(call),
+            slots: Vec::new(),
+            hooks: Vec::new(),
+            decoder: None,
+            streams: false,
+            settled: false,
+        }
+    }
+
+    /// What the plugins make of a request of the data plane.
+    ///
+    /// # Errors
+    /// If one fails whose work must not be left out.
+    pub(crate) fn http_request(&self, head: &Head, client: IpAddr, body: &[u8]) -> Result<HttpSeen, Error> {
+        let mut seen = HttpSeen::default();
+        for link in &self.links {
+            let mut request = HttpRequest::new(head, client, seen.body.as_deref().unwrap_or(body));
+            let (result, _) =
+                link.call(&self.events, "http_request", || (link.plugin.http_request(&mut request), Duration::ZERO));
+            let reply = match result {
+                Ok(reply) => reply,
+                Err(refusal) => match refusal {
+                    Some(error) => return Err(error),
+                    None => continue,
+                },
+            };
+            let (body, tags) = request.into_parts();
+            seen.body = body.or(seen.body);
+            seen.tags.extend(tags);
+            if let Some(HttpReply(response)) = reply {
+                link.figures.short_circuits.inc();
+                seen.reply = Some(response);
+                break;
+            }
+        }
+        Ok(seen)
+    }
+
+    /// What the plugins make of the head of an answer of the data plane.
+    pub(crate) fn http_response(&self, mut response: Response) -> Response {
+        for link in self.links.iter().rev() {
+            let mut head = HttpResponse::of(&response);
+            let (result, _) =
+                link.call(&self.events, "http_response", || (link.plugin.http_response(&mut head), Duration::ZERO));
+            // An answer that has been given cannot be refused any more.
+            if result.is_ok() {
+                let edits = head.into_edits();
+                edit(&mut response, edits);
+            }
+        }
+        response
+    }
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
+}
+
+/// What the plugins made of a request of the data plane.
+#[derive(Debug, Default)]
+pub(crate) struct HttpSeen {
+    /// An answer of one of them.
+    pub(crate) reply: Option<Response>,
+    /// Another body.
+    pub(crate) body: Option<Vec<u8>>,
+    pub(crate) tags: Vec<(String, String)>,
+}
+
+impl Link {
+    /// Calls a hook, which says how long it waited for others. What comes back of one that failed is the error that the
+    /// request is refused with, if it is to be.
+    fn call<T>(
+        &self,
+        events: &Events,
+        hook: &'static str,
+        work: impl FnOnce() -> (Result<T, PluginError>, Duration),
+    ) -> (Result<T, Option<Error>>, Duration) {
+        let begun = now();
+        let _due = threads::due(STUCK);
+        let outcome = catch_unwind(AssertUnwindSafe(work));
+        let took = now().saturating_duration_since(begun);
+        match outcome {
+            Ok((Ok(value), waited)) => {
+                let took = took.saturating_sub(waited);
+                if took > SLOW {
+                    self.tell(events, || format!("its {hook} took {} ms", took.as_millis()));
+                }
+                (Ok(value), took)
+            }
+            Ok((Err(error), waited)) => {
+                self.figures.errors.inc();
+                self.tell(events, || format!("its {hook} failed: {error}"));
+                (Err(self.refusal()), took.saturating_sub(waited))
+            }
+            Err(panic) => {
+                let text = panic_text(&*panic).to_owned();
+                // What a panic carries is the plugin's, and so is its drop.
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+                self.figures.panics.inc();
+                count_panic(format!("plugin {}, {hook}: {text}", self.name));
+                self.tell(events, || format!("its {hook} panicked: {text}"));
+                (Err(self.refusal()), took)
+            }
+        }
+    }
+
+    /// What a request is told that goes no further because of it.
+    fn refusal(&self) -> Option<Error> {
+        (self.on_failure == OnFailure::Refuse).then(|| {
+            let text = format!("the plugin {} failed, without which no request goes through", self.name);
+            Error::new(Code::Internal, text)
+        })
+    }
+
+    fn tell(&self, events: &Events, text: impl FnOnce() -> String) {
+        let now_us = Stamp::now().micros().max(1);
+        let last = self.told.load(Ordering::Relaxed);
+        let is_due = last == 0 || u128::from(now_us.saturating_sub(last)) >= TELL_EVERY.as_micros();
+        if is_due && self.told.compare_exchange(last, now_us, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            let text = text();
+            log::warn!("plugin {}: {text}", self.name);
+            events.push(EVENT, &self.name, text);
+        }
+    }
+}
+
+/// How a request goes on after every `pre`.
+#[derive(Debug)]
+pub(crate) enum Pre {
+    /// To a provider, with another body if there is one.
+    Go(Option<(Vec<u8>, BodyFields)>),
+    /// Nowhere.
+    Ended(Ended),
+}
+
+/// What a request was ended with by a plugin.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    Answer(Reply),
+    Stream(StreamReply),
+    Failed(Error),
+}
+
+/// One request's way through a chain.
+pub(crate) struct Run {
+    chain: Arc<Chain>,
+    call: Arc<Call>,
+    /// One for each plugin whose `pre` was called.
+    slots: Vec<Slot>,
+    /// What looks at the events, in the order in which they do; the first number is the plugin's.
+    hooks: Vec<Hook>,
+    decoder: Option<sse::Decoder>,
+    /// Whether it was asked who looks at the events.
+    streams: bool,
+    settled: bool,
+}
+
+/// What one plugin has on a stream.
+struct Hook {
+    at: usize,
+    /// None once it has failed.
+    hook: Option<Box<dyn EventHook>>,
+    took: Duration,
+}
+
+impl Run {
+    /// Asks each plugin before the request goes anywhere.
+    pub(crate) fn pre(&mut self) -> Pre {
+        let Self { chain, call, slots, .. } = self;
+        let mut request = Request::new(call);
+        for link in &chain.links {
+            slots.push(None);
+            let Some(slot) = slots.last_mut() else { continue };
+            let mut context = Context::new(call, slot);
+            link.figures.calls.inc();
+            let (result, took) = link.call(&chain.events, "pre", || {
+                let flow = link.plugin.pre(&mut request, &mut context);
+                let settled = flow.and_then(|flow| {
+                    if matches!(flow, Flow::Continue) {
+                        request.settle()?;
+                    } else if matches!(flow, Flow::Stream(_)) && !call.fields.stream {
+                        return Err("it gave a stream to who asked for none".into());
+                    }
+                    Ok(flow)
+                });
+                (settled, context.waited())
+            });
+            link.figures.note_pre(took);
+            request.forget();
+            let ended = match result {
+                Ok(Flow::Continue) => continue,
+                Ok(Flow::Answer(mut reply)) => {
+                    reply.origin.get_or_insert_with(|| (link.name.to_string(), call.fields.model.clone()));
+                    Ended::Answer(reply)
+                }
+                Ok(Flow::Stream(mut stream)) => {
+                    stream.origin.get_or_insert_with(|| (link.name.to_string(), call.fields.model.clone()));
+                    Ended::Stream(stream)
+                }
+                Ok(Flow::Refuse(error)) => Ended::Failed(error),
+                Err(Some(error)) => return Pre::Ended(Ended::Failed(error)),
+                Err(None) => continue,
+            };
+            link.figures.short_circuits.inc();
+            return Pre::Ended(ended);
+        }
+        Pre::Go(request.into_changed())
+    }
+
+    /// Tells each plugin, the last first, of a whole answer, and gives what they made of it.
+    pub(crate) fn answered(&mut self, answer: impl Into<Reply>) -> Result<Reply, Error> {
+        self.whole(Outcome::answered(answer.into()))
+    }
+
+    /// Tells each plugin, the last first, of an error, and gives what they made of it.
+    pub(crate) fn failed(&mut self, error: Error) -> Result<Reply, Error> {
+        self.whole(Outcome::failed(error))
+    }
+
+    fn whole(&mut self, outcome: Outcome) -> Result<Reply, Error> {
+        let result = self.post(outcome);
+        result.and_then(|reply| reply.ok_or_else(|| Error::new(Code::Internal, "the plugins left no answer")))
+    }
+
+    /// Tells each plugin, the last first, of a stream that has ended.
+    pub(crate) fn streamed(&mut self, stream: StreamSummary, end: Result<(), Error>) -> Result<(), Error> {
+        self.post(Outcome::streamed(stream, end)).map(drop)
+    }
+
+    fn post(&mut self, mut outcome: Outcome) -> Result<Option<Reply>, Error> {
+        self.settled = true;
+        let Self { chain, call, slots, hooks, .. } = self;
+        for (at, slot) in slots.iter_mut().enumerate().rev() {
+            let Some(link) = chain.links.get(at) else { continue };
+            let mut context = Context::new(call, slot);
+            let (result, took) = link.call(&chain.events, "post", || {
+                let result =
+                    link.plugin.post(&mut outcome, &mut context).and_then(|()| outcome.settle(&link.name, call));
+                (result, context.waited())
+            });
+            let events: Duration = hooks.iter().filter(|hook| hook.at == at).map(|hook| hook.took).sum();
+            link.figures.note_post(took + events);
+            if let Err(refusal) = result {
+                outcome.forget();
+                if let Some(error) = refusal.filter(|_| outcome.stream().is_none()) {
+                    outcome = Outcome::failed(error);
+                }
+            }
+        }
+        outcome.into_result()
+    }
+
+    /// A stream of events begins.
+    ///
+    /// # Errors
+    /// If a plugin fails whose work must not be left out.
+    pub(crate) fn begin_stream(&mut self) -> Result<(), Error> {
+        // The next attempt begins it again where only comments have been sent.
+        if std::mem::replace(&mut self.streams, true) {
+            return Ok(());
+        }
+        let Self { chain, call, slots, hooks, .. } = self;
+        for (at, slot) in slots.iter_mut().enumerate().rev() {
+            let Some(link) = chain.links.get(at) else { continue };
+            let mut context = Context::new(call, slot);
+            let (result, took) =
+                link.call(&chain.events, "events", || (Ok(link.plugin.events(&mut context)), context.waited()));
+            match result {
+                Ok(None) | Err(None) => {}
+                Ok(hook) => hooks.push(Hook { at, hook, took }),
+                Err(Some(error)) => return Err(error),
+            }
+        }
+        if !hooks.is_empty() {
+            self.decoder = Some(sse::Decoder::new(MAX_EVENT));
+        }
+        Ok(())
+    }
+
+    /// Whether anything looks at the events.
+    pub(crate) fn looks_at_events(&self) -> bool {
+        self.decoder.is_some()
+    }
+
+    /// Puts into `out` what the plugins make of whole events.
+    ///
+    /// # Errors
+    /// If a plugin fails whose work must not be left out: the stream has to end.
+    pub(crate) fn events(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+        let Self { chain, hooks, decoder, .. } = self;
+        let Some(decoder) = decoder else {
+            out.extend_from_slice(bytes);
+            return Ok(());
+        };
+        decoder.push(bytes);
+        while let Some(event) = decoder.next() {
+            let event = event.map_err(|error| Error::new(Code::UpstreamBadResponse, error.to_string()))?;
+            if event.is_comment {
+                out.extend_from_slice(event.raw);
+                continue;
+            }
+            match through(chain, hooks, event.name, event.data)? {
+                Change::None => out.extend_from_slice(event.raw),
+                Change::Gone => {}
+                Change::Data(data) => frame(event.name, &data, out),
+            }
+        }
+        Ok(())
+    }
+
+    /// The stream is complete: puts into `out` what the plugins have left to say.
+    ///
+    /// # Errors
+    /// As [`events`](Self::events).
+    pub(crate) fn end_stream(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+        let Self { chain, hooks, .. } = self;
+        for at in 0..hooks.len() {
+            let (own, later) = hooks.split_at_mut(at + 1);
+            let Some(own) = own.last_mut() else { continue };
+            let (Some(hook), Some(link)) = (own.hook.as_mut(), chain.links.get(own.at)) else { continue };
+            let (result, took) = link.call(&chain.events, "end of a stream", || (hook.end(), Duration::ZERO));
+            own.took += took;
+            for data in result.or_else(|refusal| refusal.map_or(Ok(Vec::new()), Err))? {
+                let data = data.to_string().into_bytes();
+                match through(chain, later, b"", &data)? {
+                    Change::None => frame(b"", &data, out),
+                    Change::Gone => {}
+                    Change::Data(data) => frame(b"", &data, out),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What hooks, one after the other, make of an event.
+fn through(chain: &Chain, hooks: &mut [Hook], name: &[u8], data: &[u8]) -> Result<Change, Error> {
+    let mut changed: Option<Vec<u8>> = None;
+    for own in hooks {
+        let (Some(hook), Some(link)) = (own.hook.as_mut(), chain.links.get(own.at)) else { continue };
+        let mut event = Event::new(name, changed.as_deref().unwrap_or(data));
+        let (result, took) = link.call(&chain.events, "event", || (hook.event(&mut event), Duration::ZERO));
+        own.took += took;
+        match result {
+            Ok(()) => match event.into_change() {
+                Change::None => {}
+                Change::Gone => return Ok(Change::Gone),
+                Change::Data(data) => changed = Some(data),
+            },
+            Err(refusal) => {
+                own.hook = None;
+                if let Some(error) = refusal {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    Ok(changed.map_or(Change::None, Change::Data))
+}
+
+fn frame(name: &[u8], data: &[u8], out: &mut Vec<u8>) {
+    if !name.is_empty() {
+        out.extend_from_slice(b"event: ");
+        out.extend_from_slice(name);
+        out.push(b'\n');
+    }
+    out.extend_from_slice(b"data: ");
+    out.extend_from_slice(data);
+    out.extend_from_slice(b"\n\n");
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if !self.settled {
+            let _ = self.failed(Error::new(Code::Internal, "the request was lost"));
+        }
+        let kept = (std::mem::take(&mut self.slots), std::mem::take(&mut self.hooks));
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(kept))) {
+            count_panic(format!("dropping what a plugin kept: {}", panic_text(&*panic)));
+        }
+    }
+}
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run").field("chain", &self.chain).field("ran", &self.slots.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,147 @@
+//! What a plugin knows of a request beside its body, and the place where it keeps something of its own for it.
+
+use std::any::Any;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, select};
+
+use crate::ids::RequestId;
+use crate::model::{Call, Operation, Priority};
+use crate::sync::{State, threads};
+use crate::time::{Deadline, now};
+
+/// Something of a plugin's own for one request.
+pub(super) type Slot = Option<Box<dyn Any + Send>>;
+
+/// A request as a plugin's hooks see it, and one value of the plugin's own that stays from `pre` to `post`.
+pub struct Context<'a> {
+    call: &'a Call,
+    slot: &'a mut Slot,
+    waited: Duration,
+}
+
+/// Why a plugin waited in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotYet {
+    /// The request was cancelled, or its caller has gone.
+    Cancelled,
+    /// The time is over.
+    TimedOut,
+    /// Nobody is left who could send anything.
+    Disconnected,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(call: &'a Call, slot: &'a mut Slot) -> Self {
+        Self { call, slot, waited: Duration::ZERO }
+    }
+
+    /// How long the plugin has waited here, which is no work of its own.
+    pub(super) fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// Names the request in logs, errors and headers.
+    #[must_use]
+    pub fn request_id(&self) -> &RequestId {
+        &self.call.request_id
+    }
+
+    /// What is asked for.
+    #[must_use]
+    pub fn operation(&self) -> &Operation {
+        &self.call.operation
+    }
+
+    /// The model as the caller wrote it; empty for what is forwarded.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        &self.call.fields.model
+    }
+
+    /// Whether a stream was asked for.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        self.call.fields.stream
+    }
+
+    /// The name of the gateway key that the request came with, if it came with one.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.call.key.as_deref()
+    }
+
+    /// Which lane it waits in.
+    #[must_use]
+    pub fn priority(&self) -> Priority {
+        self.call.priority
+    }
+
+    /// When it arrived.
+    #[must_use]
+    pub fn arrived(&self) -> Instant {
+        self.call.arrived
+    }
+
+    /// When it ends, if its caller said so.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Deadline> {
+        self.call.deadline
+    }
+
+    /// Whether it was cancelled, or its caller has gone.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.call.cancel.is_cancelled()
+    }
+
+    /// Keeps a value for this plugin and this request; the one before, if any, is dropped.
+    pub fn set<T: Any + Send>(&mut self, value: T) {
+        *self.slot = Some(Box::new(value));
+    }
+
+    /// The value that is kept, if it is of this type.
+    #[must_use]
+    pub fn get<T: Any>(&self) -> Option<&T> {
+        self.slot.as_ref()?.downcast_ref()
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut<T: Any>(&mut self) -> Option<&mut T> {
+        self.slot.as_mut()?.downcast_mut()
+    }
+
+    /// Takes the value that is kept out again; one of another type stays.
+    pub fn take<T: Any>(&mut self) -> Option<T> {
+        if !self.slot.as_ref()?.is::<T>() {
+            return None;
+        }
+        self.slot.take()?.downcast().ok().map(|value| *value)
+    }
+
+    /// Waits for something, as long as `longest`, the request's deadline and its caller allow. The time is not counted as the
+    /// plugin's own.
+    ///
+    /// # Errors
+    /// Why nothing came.
+    pub fn wait<T>(&mut self, source: &Receiver<T>, longest: Duration) -> Result<T, NotYet> {
+        let begun = now();
+        let left = self.call.deadline.map_or(longest, |deadline| longest.min(deadline.remaining_at(begun)));
+        let _due = threads::due(left);
+        let _waiting = threads::enter(State::WaitingChannel);
+        let result = select! {
+            recv(source) -> value => value.map_err(|_| NotYet::Disconnected),
+            recv(self.call.cancel.channel()) -> _ => Err(NotYet::Cancelled),
+            default(left) => Err(NotYet::TimedOut),
+        };
+        self.waited += now().saturating_duration_since(begun);
+        result
+    }
+}
+
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("request_id", &self.call.request_id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,107 @@
+//! The events of a running stream, as plugins see them one by one.
+
+use std::cell::OnceCell;
+use std::fmt;
+
+use serde_json::Value;
+
+use super::PluginError;
+
+/// What looks at the events of one stream. It belongs to that stream alone and may keep what it needs.
+pub trait EventHook: Send {
+    /// An event is on its way to the caller: changes it, or takes it away.
+    ///
+    /// # Errors
+    /// Its own failure: the event goes on as it was and the hook hears no more, or the stream ends, as the plugin's
+    /// [`on_failure`](super::Plugin::on_failure) says.
+    fn event(&mut self, event: &mut Event<'_>) -> Result<(), PluginError>;
+
+    /// The stream is complete: what is put before its end, each the data of one event. It is not called for a stream that
+    /// fails.
+    ///
+    /// # Errors
+    /// As [`event`](Self::event).
+    fn end(&mut self) -> Result<Vec<Value>, PluginError> {
+        Ok(Vec::new())
+    }
+}
+
+/// One event of a stream; comments are not among them, nor is `[DONE]`.
+pub struct Event<'a> {
+    name: &'a [u8],
+    data: &'a [u8],
+    parsed: OnceCell<Option<Value>>,
+    draft: Option<Draft>,
+}
+
+enum Draft {
+    Data(Value),
+    Gone,
+}
+
+impl<'a> Event<'a> {
+    pub(super) fn new(name: &'a [u8], data: &'a [u8]) -> Self {
+        Self { name, data, parsed: OnceCell::new(), draft: None }
+    }
+
+    /// Its `event` field; empty if it has none.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        self.name
+    }
+
+    /// Its data as it came to this hook.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        self.data
+    }
+
+    /// Its data parsed; `None` if it is no JSON, or was taken away.
+    #[must_use]
+    pub fn json(&self) -> Option<&Value> {
+        match &self.draft {
+            Some(Draft::Data(data)) => Some(data),
+            Some(Draft::Gone) => None,
+            None => self.parsed.get_or_init(|| serde_json::from_slice(self.data).ok()).as_ref(),
+        }
+    }
+
+    /// Its data to be changed.
+    pub fn json_mut(&mut self) -> Option<&mut Value> {
+        if self.draft.is_none() {
+            self.draft = Some(Draft::Data(self.json()?.clone()));
+        }
+        match &mut self.draft {
+            Some(Draft::Data(data)) => Some(data),
+            _ => None,
+        }
+    }
+
+    /// Takes it away: the caller does not see it.
+    pub fn remove(&mut self) {
+        self.draft = Some(Draft::Gone);
+    }
+
+    /// What it comes to: nothing new, nothing at all, or this data.
+    pub(super) fn into_change(self) -> Change {
+        match self.draft {
+            None => Change::None,
+            Some(Draft::Gone) => Change::Gone,
+            Some(Draft::Data(data)) => Change::Data(data.to_string().into_bytes()),
+        }
+    }
+}
+
+/// What a hook made of an event.
+pub(super) enum Change {
+    None,
+    Gone,
+    Data(Vec<u8>),
+}
+
+/// Shows no data: it holds a user's words (I10).
+impl fmt::Debug for Event<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event").field("bytes", &self.data.len()).finish_non_exhaustive()
+    }
+}

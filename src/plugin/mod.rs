@@ -1,0 +1,228 @@
+//! Plugins: code that sees a request before it goes to a provider and its answer before the caller has it.
+//!
+//! A [`Plugin`] is any value with a name and the hooks that it wants; each hook has a default that does nothing. They run
+//! in a chain: `pre` in the chain's order, `events` and `post` in the reverse order, and only of those whose `pre` ran.
+//!
+//! ```text
+//!  request ─▶ a.pre ─▶ b.pre ─▶ attempts at providers ─▶ b.post ─▶ a.post ─▶ caller
+//!               │                                          ▲
+//!               └── an answer, a stream or an error ───────┘   (a short circuit: b never hears of it)
+//! ```
+//!
+//! **Where they run.** On the thread that waits for the request anyway; the hooks of a running stream on the worker that
+//! relays it. A chain is taken once a request, so that one that is swapped meanwhile changes nothing for it.
+//!
+//! **Isolation.** What a hook changes is a draft that is taken when it returns `Ok`. If it fails or panics, nothing of it is
+//! left, it is counted, and the request goes on without it or is refused, as the plugin's [`OnFailure`] says (I8). A hook
+//! cannot be interrupted: one that takes long is told of in the events, and one that hangs is a stuck thread in the alerts;
+//! [`Context::wait`] is how to wait for something without that.
+//!
+//! **Cost.** Without plugins a request pays one load. What a plugin does not look at is not parsed, and what it does not
+//! change keeps its bytes.
+
+#[cfg(feature = "plugins")]
+pub(crate) mod builtin;
+#[cfg(not(feature = "plugins"))]
+pub(crate) mod builtin {
+    //! No built-in plugin: the configuration has refused each.
+
+    use std::sync::Arc;
+
+    use super::Plugin;
+    use crate::config::plugins::Plugin as Settings;
+
+    pub(crate) fn make(settings: &Settings) -> Arc<dyn Plugin> {
+        unreachable!("the configuration refuses {} without the feature", settings.name())
+    }
+}
+mod chain;
+mod context;
+mod event;
+mod figures;
+mod http;
+mod outcome;
+mod reply;
+mod request;
+
+pub use chain::SameName;
+pub(crate) use chain::{Chain, Ended, HttpSeen, Pre, Run};
+pub use context::{Context, NotYet};
+pub use event::{Event, EventHook};
+pub use figures::PluginStats;
+pub use http::{HttpReply, HttpRequest, HttpResponse};
+pub use outcome::{Outcome, StreamSummary};
+pub(crate) use reply::StreamParts;
+pub use reply::{Reply, StreamReply};
+pub use request::Request;
+
+use std::sync::Arc;
+
+use crate::error::Error;
+
+/// A hook's own failure, of whatever kind: what went wrong in the plugin, as opposed to an [`Error`] that it wants the caller
+/// to have.
+pub type PluginError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a plugin does with a request.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// use sluicegate::Gateway;
+/// use sluicegate::plugin::{Context, Flow, Outcome, Plugin, PluginError, Request};
+///
+/// /// Answers "ping" by itself, and counts everything else.
+/// #[derive(Default)]
+/// struct Ping(AtomicU64);
+///
+/// impl Plugin for Ping {
+///     fn name(&self) -> &str {
+///         "ping"
+///     }
+///
+///     fn pre(&self, request: &mut Request<'_>, _: &mut Context<'_>) -> Result<Flow, PluginError> {
+///         let said = request.json().and_then(|body| body.pointer("/messages/0/content")?.as_str());
+///         Ok(if said == Some("ping") { Flow::Answer(sluicegate::plugin::Reply::chat("pong")) } else { Flow::Continue })
+///     }
+///
+///     fn post(&self, outcome: &mut Outcome, _: &mut Context<'_>) -> Result<(), PluginError> {
+///         if outcome.error().is_none() {
+///             self.0.fetch_add(1, Ordering::Relaxed);
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let gateway = Gateway::builder().plugin(Arc::new(Ping::default())).build()?;
+/// assert_eq!(gateway.ask("sim/echo", "ping")?, "pong");
+/// assert_eq!(gateway.ask("sim/echo", "Hello")?, "Hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A plugin that keeps a [`Gateway`](crate::Gateway) keeps it from ending: keep a
+/// [`WeakGateway`](crate::gateway::WeakGateway).
+pub trait Plugin: Send + Sync + 'static {
+    /// Its name in figures, events and logs; no two of a chain have the same.
+    fn name(&self) -> &str;
+
+    /// Before the request goes to a provider: changes it, or ends it here.
+    ///
+    /// # Errors
+    /// Its own failure; see [`on_failure`](Self::on_failure). To refuse the request, return [`Flow::Refuse`].
+    fn pre(&self, request: &mut Request<'_>, context: &mut Context<'_>) -> Result<Flow, PluginError> {
+        let _ = (request, context);
+        Ok(Flow::Continue)
+    }
+
+    /// After the request has ended, well or not: changes the answer or the error, or makes one of the other. Called once for
+    /// each `pre` that ran, whatever became of the request. Of a stream that has begun it hears at the end, and changes
+    /// nothing more.
+    ///
+    /// # Errors
+    /// Its own failure; see [`on_failure`](Self::on_failure).
+    fn post(&self, outcome: &mut Outcome, context: &mut Context<'_>) -> Result<(), PluginError> {
+        let _ = (outcome, context);
+        Ok(())
+    }
+
+    /// A stream of events is about to begin: what looks at each of them, if anything does.
+    fn events(&self, context: &mut Context<'_>) -> Option<Box<dyn EventHook>> {
+        let _ = context;
+        None
+    }
+
+    /// A request of the data plane came over HTTP, and its key was let in: looks at its head, tags it, changes its body
+    /// before it is read, or answers it. Requests of library callers have none.
+    ///
+    /// # Errors
+    /// Its own failure; see [`on_failure`](Self::on_failure).
+    fn http_request(&self, request: &mut HttpRequest<'_>) -> Result<Option<HttpReply>, PluginError> {
+        let _ = request;
+        Ok(None)
+    }
+
+    /// The head of an answer of the data plane is about to be sent: adds, changes or takes away header lines.
+    ///
+    /// # Errors
+    /// Its own failure; see [`on_failure`](Self::on_failure).
+    fn http_response(&self, response: &mut HttpResponse<'_>) -> Result<(), PluginError> {
+        let _ = response;
+        Ok(())
+    }
+
+    /// What a request comes to in which a hook of it fails or panics. Asked once, when it is put into a chain.
+    fn on_failure(&self) -> OnFailure {
+        OnFailure::Continue
+    }
+
+    /// Figures of its own: `plugins.NAME.own` in `/stats`. Asked once a second; should be small and quick.
+    fn stats(&self) -> Option<serde_json::Value> {
+        None
+    }
+}
+
+impl<P: Plugin + ?Sized> Plugin for Arc<P> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn pre(&self, request: &mut Request<'_>, context: &mut Context<'_>) -> Result<Flow, PluginError> {
+        (**self).pre(request, context)
+    }
+
+    fn post(&self, outcome: &mut Outcome, context: &mut Context<'_>) -> Result<(), PluginError> {
+        (**self).post(outcome, context)
+    }
+
+    fn events(&self, context: &mut Context<'_>) -> Option<Box<dyn EventHook>> {
+        (**self).events(context)
+    }
+
+    fn http_request(&self, request: &mut HttpRequest<'_>) -> Result<Option<HttpReply>, PluginError> {
+        (**self).http_request(request)
+    }
+
+    fn http_response(&self, response: &mut HttpResponse<'_>) -> Result<(), PluginError> {
+        (**self).http_response(response)
+    }
+
+    fn on_failure(&self) -> OnFailure {
+        (**self).on_failure()
+    }
+
+    fn stats(&self) -> Option<serde_json::Value> {
+        (**self).stats()
+    }
+}
+
+impl std::fmt::Debug for dyn Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Plugin({})", self.name())
+    }
+}
+
+/// What a request comes to in which a plugin's hook fails or panics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// It goes on as if the hook had done nothing.
+    #[default]
+    Continue,
+    /// It ends with `internal`: for a plugin whose work must not be left out, as one that takes secrets away.
+    Refuse,
+}
+
+/// How a request goes on after a `pre`.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Flow {
+    /// To the next plugin, and on to a provider.
+    Continue,
+    /// It is answered with this, and goes no further. Who asked for a stream gets it as one where that is possible: chat and
+    /// text completions.
+    Answer(Reply),
+    /// It is answered with this stream; only who asked for one can be.
+    Stream(StreamReply),
+    /// It ends with this error.
+    Refuse(Error),
+}

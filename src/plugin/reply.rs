@@ -1,0 +1,233 @@
+//! What a plugin answers with: a whole answer, or a stream.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use super::PluginError;
+use crate::model::{Answer, Operation, Served, Usage};
+use crate::recycle::Buffer;
+use crate::wire::openai::DONE;
+
+/// A whole answer: a provider's, or one of a plugin's own.
+#[derive(Clone)]
+pub struct Reply {
+    pub(super) status: u16,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Buffer,
+    pub(super) usage: Option<Usage>,
+    pub(super) served: Option<Served>,
+    /// Who it is said to come from, if it came from no provider now.
+    pub(super) origin: Option<(String, String)>,
+}
+
+impl Reply {
+    /// An answer of status 200 with this body.
+    #[must_use]
+    pub fn json(body: &Value) -> Self {
+        Self::bytes(body.to_string())
+    }
+
+    /// The same of bytes that are JSON.
+    #[must_use]
+    pub fn bytes(body: impl Into<Vec<u8>>) -> Self {
+        Self {
+            status: 200,
+            headers: vec![("content-type".to_owned(), "application/json".to_owned())],
+            body: body.into().into(),
+            usage: None,
+            served: None,
+            origin: None,
+        }
+    }
+
+    /// The answer to a chat that says `text`.
+    #[must_use]
+    pub fn chat(text: &str) -> Self {
+        Self::json(&json!({
+            "id": "chatcmpl-plugin", "object": "chat.completion", "created": 0, "model": "plugin",
+            "choices": [{ "index": 0, "message": { "role": "assistant", "content": text }, "finish_reason": "stop" }],
+            "usage": { "prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0 },
+        }))
+    }
+
+    /// Says which provider and model it once came from; else it bears the plugin's name.
+    #[must_use]
+    pub fn with_origin(mut self, provider: &str, model: &str) -> Self {
+        self.origin = Some((provider.to_owned(), model.to_owned()));
+        self
+    }
+
+    /// Adds a header line, its name in lower case.
+    #[must_use]
+    pub fn with_header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Says how many tokens it stands for.
+    #[must_use]
+    pub fn with_usage(mut self, usage: Usage) -> Self {
+        self.usage = Some(usage);
+        self
+    }
+
+    /// The HTTP status, below 400.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The header lines that a client may see, names in lower case.
+    #[must_use]
+    pub fn headers(&self) -> &[(String, String)] {
+        &self.headers
+    }
+
+    /// The body.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// The tokens, if they were counted.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// Who answered, if a provider did.
+    #[must_use]
+    pub fn served(&self) -> Option<&Served> {
+        self.served.as_ref()
+    }
+
+    /// As the gateway hands it on.
+    pub(crate) fn into_answer(self, served: impl FnOnce(Option<(String, String)>) -> Served) -> Answer {
+        let Self { status, headers, body, usage, served: known, origin } = self;
+        let served = known.unwrap_or_else(|| served(origin));
+        Answer { status, headers, body, usage, served }
+    }
+
+    /// The same for who asked for a stream: one event with all of it.
+    ///
+    /// # Errors
+    /// If it is no answer of an operation whose events are made like its answers.
+    pub(crate) fn into_stream(self, operation: &Operation) -> Result<StreamReply, PluginError> {
+        let object = match operation {
+            Operation::ChatCompletions => "chat.completion.chunk",
+            Operation::Completions => "text_completion",
+            _ => return Err("an answer of this operation cannot be made a stream".into()),
+        };
+        let mut body: Value = serde_json::from_slice(&self.body)?;
+        body["object"] = object.into();
+        let choices = body.get_mut("choices").and_then(Value::as_array_mut).ok_or("an answer without choices")?;
+        for choice in choices.iter_mut().filter_map(Value::as_object_mut) {
+            if let Some(Value::Object(mut message)) = choice.remove("message") {
+                // In a delta the calls of tools are counted through.
+                if let Some(Value::Array(calls)) = message.get_mut("tool_calls") {
+                    for (index, call) in calls.iter_mut().enumerate().filter(|(_, call)| call.is_object()) {
+                        call["index"] = index.into();
+                    }
+                }
+                choice.insert("delta".to_owned(), Value::Object(message));
+            }
+        }
+        let mut stream = StreamReply::new().with_event(&body);
+        stream.usage = self.usage;
+        stream.origin = self.origin;
+        stream.headers = self.headers.into_iter().filter(|(name, _)| name != "content-type").collect();
+        Ok(stream)
+    }
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        let Answer { status, headers, body, usage, served } = answer;
+        Self { status, headers, body, usage, served: Some(served), origin: None }
+    }
+}
+
+/// Shows no body: it holds a user's words (I10).
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply").field("status", &self.status).field("bytes", &self.body.len()).finish_non_exhaustive()
+    }
+}
+
+/// A stream that a plugin answers with; it is complete, and goes out at once.
+#[derive(Clone, Default)]
+pub struct StreamReply {
+    pub(super) events: Vec<u8>,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) usage: Option<Usage>,
+    pub(super) origin: Option<(String, String)>,
+}
+
+impl StreamReply {
+    /// No events yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an event with this data.
+    #[must_use]
+    pub fn with_event(mut self, data: &Value) -> Self {
+        self.events.extend_from_slice(b"data: ");
+        self.events.extend_from_slice(data.to_string().as_bytes());
+        self.events.extend_from_slice(b"\n\n");
+        self
+    }
+
+    /// Adds events that are framed already, each with its blank line; `[DONE]` is not among them.
+    #[must_use]
+    pub fn with_framed(mut self, events: &[u8]) -> Self {
+        debug_assert!(!events.ends_with(DONE), "the stream's end is told by the gateway");
+        self.events.extend_from_slice(events);
+        self
+    }
+
+    /// Says which provider and model it once came from; else it bears the plugin's name.
+    #[must_use]
+    pub fn with_origin(mut self, provider: &str, model: &str) -> Self {
+        self.origin = Some((provider.to_owned(), model.to_owned()));
+        self
+    }
+
+    /// Adds a header line, its name in lower case.
+    #[must_use]
+    pub fn with_header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Says how many tokens it stands for.
+    #[must_use]
+    pub fn with_usage(mut self, usage: Usage) -> Self {
+        self.usage = Some(usage);
+        self
+    }
+}
+
+/// The same, taken apart by the one who sends it.
+pub(crate) struct StreamParts {
+    pub(crate) events: Vec<u8>,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) usage: Option<Usage>,
+    pub(crate) origin: Option<(String, String)>,
+}
+
+impl StreamReply {
+    pub(crate) fn into_parts(self) -> StreamParts {
+        let Self { events, headers, usage, origin } = self;
+        StreamParts { events, headers, usage, origin }
+    }
+}
+
+/// Shows no events: they hold a user's words (I10).
+impl fmt::Debug for StreamReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamReply").field("bytes", &self.events.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,111 @@
+//! A request as a plugin sees it before it goes anywhere: its body, and a draft of what the plugin makes of it.
+
+use std::cell::OnceCell;
+use std::fmt;
+
+use serde_json::Value;
+
+use super::PluginError;
+use crate::model::{BodyFields, Call, Operation};
+use crate::wire::openai;
+
+/// A request on its way to a provider.
+pub struct Request<'a> {
+    call: &'a Call,
+    /// What the plugins before have made of it.
+    changed: Option<(Vec<u8>, BodyFields)>,
+    parsed: OnceCell<Option<Value>>,
+    draft: Option<Value>,
+}
+
+impl<'a> Request<'a> {
+    pub(super) fn new(call: &'a Call) -> Self {
+        Self { call, changed: None, parsed: OnceCell::new(), draft: None }
+    }
+
+    /// What is asked for.
+    #[must_use]
+    pub fn operation(&self) -> &Operation {
+        &self.call.operation
+    }
+
+    /// The body as it would go now, without what this hook has changed.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        self.changed.as_ref().map_or(&self.call.body, |(body, _)| body)
+    }
+
+    /// The model that it names now; empty for what is forwarded.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        match &self.draft {
+            Some(draft) => draft.get("model").and_then(Value::as_str).unwrap_or_default(),
+            None => &self.fields().model,
+        }
+    }
+
+    /// Whether a stream is asked for; no plugin can change that.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        self.call.fields.stream
+    }
+
+    /// The body parsed; `None` if it is no JSON, as that of what is forwarded may be.
+    #[must_use]
+    pub fn json(&self) -> Option<&Value> {
+        match &self.draft {
+            Some(draft) => Some(draft),
+            None => self.parsed.get_or_init(|| serde_json::from_slice(self.body()).ok()).as_ref(),
+        }
+    }
+
+    /// The body to be changed; `None` if it is no JSON. What is not changed is written as it was, as far as JSON has a
+    /// meaning: blanks, the writing of numbers and the like may come out otherwise.
+    pub fn json_mut(&mut self) -> Option<&mut Value> {
+        if self.draft.is_none() {
+            self.draft = Some(self.json()?.clone());
+        }
+        self.draft.as_mut()
+    }
+
+    /// Sends it to another model: `provider/model`, or an alias. What the caller may not name it is refused for.
+    pub fn set_model(&mut self, model: &str) {
+        if let Some(Value::Object(body)) = self.json_mut() {
+            body.insert("model".to_owned(), model.into());
+        }
+    }
+
+    fn fields(&self) -> &BodyFields {
+        self.changed.as_ref().map_or(&self.call.fields, |(_, fields)| fields)
+    }
+
+    /// Takes the draft, if there is one.
+    pub(super) fn settle(&mut self) -> Result<(), PluginError> {
+        let Some(draft) = self.draft.take() else { return Ok(()) };
+        let body = serde_json::to_vec(&draft)?;
+        let fields = openai::parse(&self.call.operation, &body)
+            .map_err(|error| format!("what it made of the request is none: {}", error.message()))?;
+        if fields.stream != self.call.fields.stream {
+            return Err("it changed whether a stream is asked for".into());
+        }
+        self.changed = Some((body, fields));
+        self.parsed = OnceCell::from(Some(draft));
+        Ok(())
+    }
+
+    /// Throws the draft away.
+    pub(super) fn forget(&mut self) {
+        self.draft = None;
+    }
+
+    /// What became of the body, if anything was changed.
+    pub(super) fn into_changed(self) -> Option<(Vec<u8>, BodyFields)> {
+        self.changed
+    }
+}
+
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("model", &self.model()).field("changed", &self.changed.is_some()).finish()
+    }
+}
