@@ -133,7 +133,7 @@ impl IdlePool {
     /// A request as the front hands it over: parsed, and with a cancel token of its own.
     fn call(&self) -> Option<Arc<Call>> {
         let fields = openai::parse_chat(REQUEST).ok()?;
-        Some(Arc::new(CallOptions::default().call(REQUEST.to_vec(), fields, Instant::now())))
+        CallOptions::new().call(REQUEST.to_vec(), fields, Instant::now()).ok().map(Arc::new)
     }
 
     fn round_trip(&self, call: &Arc<Call>) -> bool {

@@ -199,8 +199,8 @@ fn hang(gateway: &Gateway, model: &'static str) -> Result<Box<dyn std::any::Any>
             let body = ChatRequest::new(model, "x").to_body(false);
             loop {
                 let options = match pause {
-                    None => CallOptions { cancel: Some(token.clone()), ..CallOptions::default() },
-                    Some(pause) => CallOptions { deadline: Some(Deadline::after(pause)), ..CallOptions::default() },
+                    None => CallOptions::new().cancel(token.clone()),
+                    Some(pause) => CallOptions::new().deadline(pause),
                 };
                 let _ = gateway.chat_raw(body.clone(), &options);
                 if pause.is_none() || token.is_cancelled() {

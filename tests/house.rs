@@ -467,17 +467,17 @@ pub(crate) fn unrest(stats: &Value) -> Option<String> {
 /// Options with a token of their own, and the token.
 pub(crate) fn cancellable() -> (CallOptions, CancelToken) {
     let token = CancelToken::new();
-    (CallOptions { cancel: Some(token.clone()), ..CallOptions::default() }, token)
+    (CallOptions::new().cancel(token.clone()), token)
 }
 
 /// Options with a deadline so far ahead.
 pub(crate) fn within(limit: Duration) -> CallOptions {
-    CallOptions { deadline: Some(Deadline::after(limit)), ..CallOptions::default() }
+    CallOptions::new().deadline(limit)
 }
 
 /// Options of batch priority.
 pub(crate) fn batch() -> CallOptions {
-    CallOptions { priority: Priority::Batch, ..CallOptions::default() }
+    CallOptions::new().priority(Priority::Batch)
 }
 
 /// The code of a failure.

@@ -236,13 +236,11 @@ pub(crate) fn through_the_library(gateway: &Gateway, target: Target, caller: u64
             continue;
         }
         let token = CancelToken::new();
-        let options = CallOptions {
-            request_id: RequestId::from_client(&plan.id),
-            cancel: Some(token.clone()),
-            deadline: plan.limit.map(Deadline::after),
-            priority: if plan.is_batch { Priority::Batch } else { Priority::Interactive },
-            stream_recovery: None,
-        };
+        let options = CallOptions::new()
+            .request_id(RequestId::from_client(&plan.id).expect("good"))
+            .cancel(token.clone())
+            .priority(if plan.is_batch { Priority::Batch } else { Priority::Interactive });
+        let options = plan.limit.map_or_else(|| options.clone(), |limit| options.clone().deadline(limit));
         let result = std::thread::scope(|scope| {
             if let Some(patience) = plan.leaves {
                 scope.spawn(move || {

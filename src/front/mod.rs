@@ -301,7 +301,7 @@ impl Api {
         guard: &RequestGuard,
         held: &mut Place,
     ) -> Result<Call, Error> {
-        let options = options(head, request_id, guard.arrived())?;
+        let options = options(head, request_id)?;
         let body = if coding::is_gzip(head)? {
             let most = self.gateway.with_config(|config| config.server.max_body_bytes);
             let plain = coding::gunzip(&body, most, |more| {
@@ -322,7 +322,7 @@ impl Api {
         }
         let fields = openai::parse(&operation, &body)?;
         let headers = passing::upstream(head.headers())?;
-        Ok(Call { operation, prefix, headers, ..options.call(body, fields, guard.arrived()) })
+        Ok(Call { operation, prefix, headers, ..options.call(body, fields, guard.arrived())? })
     }
 }
 
@@ -348,26 +348,25 @@ fn priority(head: &Head) -> Result<Priority, Error> {
 }
 
 /// What the request's own headers ask for.
-fn options(head: &Head, request_id: &RequestId, arrived: std::time::Instant) -> Result<CallOptions, Error> {
-    let mut options = CallOptions { request_id: Some(request_id.clone()), ..CallOptions::default() };
+fn options(head: &Head, request_id: &RequestId) -> Result<CallOptions, Error> {
+    let mut options = CallOptions::new().request_id(request_id.clone()).priority(priority(head)?);
     if let Some(text) = head.header("x-sluicegate-timeout") {
         let limit = parse_duration(text).map_err(|error| Error::invalid("x-sluicegate-timeout", error.to_string()))?;
         if limit < Duration::from_millis(1) {
             return Err(Error::invalid("x-sluicegate-timeout", "the time limit must be at least 1ms"));
         }
-        options.deadline = Some(Deadline::from(arrived, limit));
+        options = options.deadline(limit);
     }
-    options.priority = priority(head)?;
-    options.stream_recovery = match head.header("x-sluicegate-stream-recovery") {
-        None => None,
-        Some("off") => Some(StreamRecovery::Off),
-        Some("buffer") => Some(StreamRecovery::Buffer),
+    let recovery = match head.header("x-sluicegate-stream-recovery") {
+        None => return Ok(options),
+        Some("off") => StreamRecovery::Off,
+        Some("buffer") => StreamRecovery::Buffer,
         Some(_) => {
             let text = "the stream recovery is neither \"off\" nor \"buffer\"";
             return Err(Error::invalid("x-sluicegate-stream-recovery", text));
         }
     };
-    Ok(options)
+    Ok(options.stream_recovery(recovery))
 }
 
 impl ClientSink {

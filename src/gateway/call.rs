@@ -8,60 +8,17 @@ use std::time::Instant;
 
 use super::house::{House, Plan};
 use super::load::{self, Connections, Place};
+use super::options::CallOptions;
 use super::requests::RequestGuard;
 use super::way::Way;
 use super::{Gateway, Phase};
-use crate::config::{Scope, StreamRecovery};
 use crate::error::{Code, Error, Result};
-use crate::ids::RequestId;
 use crate::model::{Answer, BodyFields, Call, Operation, Priority, Sink};
 use crate::plugin::{Ended, Pre};
 use crate::provider::Progress;
 use crate::queue::Bytes;
-use crate::recycle::Buffer;
-use crate::sync::CancelToken;
-use crate::time::{Deadline, now};
+use crate::time::now;
 use crate::wire::openai;
-
-/// What goes with a request beside its body.
-#[derive(Clone, Debug, Default)]
-pub struct CallOptions {
-    /// Names the request; made if `None`.
-    pub request_id: Option<RequestId>,
-    /// Which lane it waits in.
-    pub priority: Priority,
-    /// Bounds the whole request, a stream whole too; by default only its stages are bounded.
-    pub deadline: Option<Deadline>,
-    /// Whether a stream is held until its end was seen, so that one that fails before is tried again unseen; `None` leaves it
-    /// to the provider's configuration.
-    pub stream_recovery: Option<StreamRecovery>,
-    /// Cancels it. A token serves one request: once cancelled, by whomever, it cancels whatever it is used for next. `None`
-    /// gives each request one of its own.
-    pub cancel: Option<CancelToken>,
-}
-
-impl CallOptions {
-    /// The chat call for `body`, whose fields were parsed already: with no header lines of a client's, and free to name any
-    /// model. Another operation is put in by whoever asks for it.
-    #[must_use]
-    pub fn call(&self, body: impl Into<Buffer>, fields: BodyFields, arrived: Instant) -> Call {
-        Call {
-            request_id: self.request_id.clone().unwrap_or_else(RequestId::fresh),
-            operation: Operation::ChatCompletions,
-            prefix: None,
-            body: body.into(),
-            fields,
-            headers: Vec::new(),
-            scope: Scope::default(),
-            key: None,
-            priority: self.priority,
-            arrived,
-            deadline: self.deadline,
-            stream_recovery: self.stream_recovery,
-            cancel: self.cancel.clone().unwrap_or_default(),
-        }
-    }
-}
 
 /// How a request ended for the one who waited.
 #[derive(Debug)]
@@ -185,17 +142,15 @@ impl Gateway {
         streamed: bool,
         options: &CallOptions,
     ) -> Result<Arc<Call>> {
-        let parsed = self.0.load.take_bytes(options.priority, body.len() as u64).and_then(|held| {
+        let made = self.0.load.take_bytes(options.priority, body.len() as u64).and_then(|held| {
             guard.hold(held);
-            parse(&operation, &body, streamed)
+            let fields = parse(&operation, &body, streamed)?;
+            Ok(Arc::new(Call { operation, ..options.call(body, fields, guard.arrived())? }))
         });
-        match parsed {
-            Ok(fields) => Ok(Arc::new(Call { operation, ..options.call(body, fields, guard.arrived()) })),
-            Err(error) => {
-                guard.fail(&error);
-                Err(error)
-            }
+        if let Err(error) = &made {
+            guard.fail(error);
         }
+        made
     }
 
     fn plan(&self, house: &House, call: &Call) -> Result<Plan> {

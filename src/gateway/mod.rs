@@ -13,6 +13,7 @@ mod build;
 mod call;
 mod house;
 mod load;
+mod options;
 mod overload;
 mod plugins;
 mod reload;
@@ -39,8 +40,9 @@ use arc_swap::ArcSwap;
 use serde::Serialize;
 
 pub use build::{Builder, StartError};
-pub use call::{CallOptions, Handled};
+pub use call::Handled;
 pub use load::{Connections, Place};
+pub use options::CallOptions;
 pub use reload::ReloadError;
 pub use requests::{RequestGuard, RequestStats};
 pub use shutdown::ShutdownReport;

@@ -16,7 +16,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 
 use super::Gateway;
-use super::call::{CallOptions, Handled};
+use super::call::Handled;
+use super::options::CallOptions;
 use crate::error::{Code, Error, Result};
 use crate::model::{Operation, Served, Sink, SinkError, StreamEnd, StreamHead};
 use crate::sync::{CancelReason, CancelToken};

@@ -27,7 +27,7 @@ use super::{Flow, OnFailure, Plugin, PluginError};
 use crate::error::{Code, Error};
 use crate::events::Events;
 use crate::http::{Head, Response};
-use crate::model::{BodyFields, Call};
+use crate::model::{BodyFields, Call, Tags};
 use crate::sync::threads::{self, count_panic, panic_text};
 use crate::time::{Stamp, now};
 use crate::wire::sse;
@@ -132,19 +132,20 @@ impl Chain {
     pub(crate) fn http_request(&self, head: &Head, client: IpAddr, body: &[u8]) -> Result<HttpSeen, Error> {
         let mut seen = HttpSeen::default();
         for link in &self.links {
-            let mut request = HttpRequest::new(head, client, seen.body.as_deref().unwrap_or(body));
-            let (result, _) =
-                link.call(&self.events, "http_request", || (link.plugin.http_request(&mut request), Duration::ZERO));
+            let mut request = HttpRequest::new(head, client, seen.body.as_deref().unwrap_or(body), seen.tags.clone());
+            let (result, _) = link.call(&self.events, "http_request", || {
+                let reply = link.plugin.http_request(&mut request);
+                let good = request.tags().check().map_err(PluginError::from);
+                (reply.and_then(|reply| good.map(|()| reply)), Duration::ZERO)
+            });
             let reply = match result {
                 Ok(reply) => reply,
-                Err(refusal) => match refusal {
-                    Some(error) => return Err(error),
-                    None => continue,
-                },
+                Err(Some(error)) => return Err(error),
+                Err(None) => continue,
             };
             let (body, tags) = request.into_parts();
             seen.body = body.or(seen.body);
-            seen.tags.extend(tags);
+            seen.tags = tags;
             if let Some(HttpReply(response)) = reply {
                 link.figures.short_circuits.inc();
                 seen.reply = Some(response);
@@ -183,7 +184,7 @@ pub(crate) struct HttpSeen {
     pub(crate) reply: Option<Response>,
     /// Another body.
     pub(crate) body: Option<Vec<u8>>,
-    pub(crate) tags: Vec<(String, String)>,
+    pub(crate) tags: Tags,
 }
 
 impl Link {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, select};
 
 use crate::ids::RequestId;
-use crate::model::{Call, Operation, Priority};
+use crate::model::{Call, Operation, Priority, Tags};
 use crate::sync::{State, threads};
 use crate::time::{Deadline, now};
 
@@ -70,6 +70,12 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         self.call.key.as_deref()
+    }
+
+    /// The notes on it, of its caller or of a plugin's [`http_request`](super::Plugin::http_request).
+    #[must_use]
+    pub fn tags(&self) -> &Tags {
+        &self.call.tags
     }
 
     /// Which lane it waits in.

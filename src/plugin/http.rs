@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::PluginError;
 use crate::http::{Head, Response};
+use crate::model::Tags;
 
 /// A request as it came over HTTP. Its key was let in already.
 pub struct HttpRequest<'a> {
@@ -12,12 +13,12 @@ pub struct HttpRequest<'a> {
     peer: IpAddr,
     body: &'a [u8],
     changed: Option<Vec<u8>>,
-    tags: Vec<(String, String)>,
+    tags: Tags,
 }
 
 impl<'a> HttpRequest<'a> {
-    pub(super) fn new(head: &'a Head, peer: IpAddr, body: &'a [u8]) -> Self {
-        Self { head, peer, body, changed: None, tags: Vec::new() }
+    pub(super) fn new(head: &'a Head, peer: IpAddr, body: &'a [u8], tags: Tags) -> Self {
+        Self { head, peer, body, changed: None, tags }
     }
 
     /// The method, in capitals.
@@ -61,12 +62,19 @@ impl<'a> HttpRequest<'a> {
         self.changed = Some(body.into());
     }
 
-    /// Tags the request: what other hooks and plugins find in [`Context::tags`](super::Context::tags).
+    /// Puts a note on the request: what other hooks and plugins find in [`Context::tags`](super::Context::tags). One that makes
+    /// no good tag is this hook's failure.
     pub fn tag(&mut self, key: &str, value: &str) {
-        self.tags.push((key.to_owned(), value.to_owned()));
+        self.tags.set(key.to_owned(), value.to_owned());
     }
 
-    pub(super) fn into_parts(self) -> (Option<Vec<u8>>, Vec<(String, String)>) {
+    /// The notes that plugins have put on it.
+    #[must_use]
+    pub fn tags(&self) -> &Tags {
+        &self.tags
+    }
+
+    pub(super) fn into_parts(self) -> (Option<Vec<u8>>, Tags) {
         (self.changed, self.tags)
     }
 }

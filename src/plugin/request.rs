@@ -83,10 +83,14 @@ impl<'a> Request<'a> {
     pub(super) fn settle(&mut self) -> Result<(), PluginError> {
         let Some(draft) = self.draft.take() else { return Ok(()) };
         let body = serde_json::to_vec(&draft)?;
-        let fields = openai::parse(&self.call.operation, &body)
+        let mut fields = openai::parse(&self.call.operation, &body)
             .map_err(|error| format!("what it made of the request is none: {}", error.message()))?;
         if fields.stream != self.call.fields.stream {
             return Err("it changed whether a stream is asked for".into());
+        }
+        if fields.fallbacks_span.is_none() && self.fields().fallbacks_span.is_none() {
+            // They came beside the body.
+            fields.fallbacks.clone_from(&self.fields().fallbacks);
         }
         self.changed = Some((body, fields));
         self.parsed = OnceCell::from(Some(draft));

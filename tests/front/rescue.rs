@@ -301,7 +301,7 @@ fn a_library_caller_gets_a_held_stream_whole_or_an_error() {
         "network_config": { "max_retries": 1, "retry_backoff_initial": 0, "retry_backoff_max": 0 },
     }));
     let (house, gate) = House::gated(settings);
-    let options = CallOptions { stream_recovery: Some(StreamRecovery::Buffer), ..CallOptions::default() };
+    let options = CallOptions::new().stream_recovery(StreamRecovery::Buffer);
     let body = ChatRequest::new("p/m", "hi").to_body(true);
     scope(|scope| {
         let call = scope.spawn(|| house.gateway().chat_stream_raw(body.clone(), &options));
@@ -370,7 +370,7 @@ fn with_early_keepalive_comments_are_heard_and_trying_again_stays_possible() {
         let arrived = now().checked_sub(Duration::from_millis(14_800)).expect("the machine runs for a while");
         let body = chat("p/m", true).into_bytes();
         let fields = parse_chat(&body).expect("a request");
-        let call = Arc::new(CallOptions::default().call(body, fields, arrived));
+        let call = Arc::new(CallOptions::new().call(body, fields, arrived).expect("good"));
         let heard = Heard::default();
         let ended = scope(|scope| {
             let waits = scope.spawn(|| {

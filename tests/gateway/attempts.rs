@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sluicegate::gateway::CallOptions;
 use sluicegate::sync::{CancelReason, CancelToken};
-use sluicegate::time::{Deadline, now};
+use sluicegate::time::now;
 use sluicegate::transport::{Body, Incoming, MemoryTransport, TransportErrorKind as Kind};
 use sluicegate::wire::openai::ChatRequest;
 use sluicegate::{Code, Error};
@@ -118,7 +118,7 @@ fn a_providers_word_on_when_to_come_again_is_kept() {
 fn a_pause_holds_no_worker_and_ends_with_the_request() {
     let (house, gate) = House::gated(patient(json!({ "retry_after_patience": "1h" })));
     let cancel = CancelToken::new();
-    let options = CallOptions { cancel: Some(cancel.clone()), ..CallOptions::default() };
+    let options = CallOptions::new().cancel(cancel.clone());
     let error = ask(&house, &options, || {
         gate.next().respond(503, &[("retry-after", "30")], "{}");
         // There is one worker, and it serves another meanwhile.
@@ -134,7 +134,7 @@ fn a_pause_holds_no_worker_and_ends_with_the_request() {
 #[test]
 fn a_pause_that_would_outlast_the_deadline_is_not_begun() {
     let (house, gate) = House::gated(patient(json!({ "retry_after_patience": "1h" })));
-    let options = CallOptions { deadline: Some(Deadline::after(FUSE)), ..CallOptions::default() };
+    let options = CallOptions::new().deadline(FUSE);
     let error = ask(&house, &options, || gate.next().respond(503, &[("retry-after", "30")], "{}"));
     assert_eq!(error.expect_err("no time is left").attempts().len(), 1);
 }
@@ -217,7 +217,7 @@ fn each_provider_has_a_budget_and_a_pause_of_its_own() {
     let providers = json!({ "p": patient(json!({ "retry_after_patience": "1h" })), "q": patient(json!({})) });
     let house = House::new(providers, &[("p", &one), ("q", &other)]);
     let cancel = CancelToken::new();
-    let options = CallOptions { cancel: Some(cancel.clone()), ..CallOptions::default() };
+    let options = CallOptions::new().cancel(cancel.clone());
     let _ = ask(&house, &options, || {
         one.next().respond(429, &[("retry-after", "30")], "{}");
         let body = crate::house::chat("q/m", false).into_bytes();

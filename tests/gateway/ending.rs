@@ -175,7 +175,7 @@ fn nobody_is_stranded_by_a_shutdown_at_any_moment() {
                                 token.cancel(CancelReason::Caller);
                             } else if number < 4 {
                                 let limit = Duration::from_micros(random.u64(100..3000));
-                                options.deadline = Some(sluicegate::time::Deadline::after(limit));
+                                options = options.deadline(limit);
                             }
                             let model = if number % 2 == 0 { "sim/echo+slow-1ms" } else { "sim/echo" };
                             let began = now();
@@ -228,7 +228,7 @@ fn the_last_handle_may_be_dropped_on_a_worker_of_its_own() {
             let body = chat("p/m", true).into_bytes();
             let fields = parse_chat(&body).expect("good");
             let guard = gateway.begin(now());
-            let call = Arc::new(CallOptions::default().call(body, fields, guard.arrived()));
+            let call = Arc::new(CallOptions::new().call(body, fields, guard.arrived()).expect("good"));
             let owner = Owner(gateway.clone());
             assert!(matches!(gateway.handle(&call, guard, Some(Box::new(owner))), Handled::Streaming));
         });

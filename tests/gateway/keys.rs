@@ -217,7 +217,7 @@ fn a_client_that_names_an_account_ends_no_key_by_it() {
     station.says(A, "m", (401, &[], "the organization should match"));
     let body = chat("p/m", false).into_bytes();
     let fields = parse_chat(&body).expect("it is good");
-    let call = CallOptions::default().call(body, fields, now());
+    let call = CallOptions::new().call(body, fields, now()).expect("good");
     let call = Call { headers: vec![("openai-organization", "org-other".to_owned())], ..call };
     let gateway = house.gateway();
     let Handled::Failed(error, _) = gateway.handle(&Arc::new(call), gateway.begin(now()), None) else {
@@ -246,7 +246,7 @@ fn a_stream_and_what_is_forwarded_go_on_with_another_key_too() {
             accept: None,
         });
         let body = json!({ "model": model }).to_string().into_bytes();
-        let call = CallOptions::default().call(body, BodyFields::default(), now());
+        let call = CallOptions::new().call(body, BodyFields::default(), now()).expect("good");
         let gateway = house.gateway();
         let call = Call { operation, prefix: Some("p"), ..call };
         gateway.handle(&Arc::new(call), gateway.begin(now()), None)

@@ -140,7 +140,7 @@ fn a_sink_that_panics_costs_its_own_request_alone() {
         let fields = parse_chat(&body).expect("good");
         let gateway = house.gateway();
         let guard = gateway.begin(now());
-        let call = Arc::new(CallOptions::default().call(body, fields, guard.arrived()));
+        let call = Arc::new(CallOptions::new().call(body, fields, guard.arrived()).expect("good"));
         let (ended, end) = bounded(4);
         match gateway.handle(&call, guard, Some(Box::new(Panicky { at, ended }))) {
             Handled::Streaming | Handled::Failed(_, None) => {}

@@ -67,7 +67,7 @@ fn a_late_reply_never_reaches_another_request_and_nobody_sees_anothers_bytes() {
                     let leaves = random.u8(..3);
                     if leaves == 1 {
                         let limit = Duration::from_micros(random.u64(50..3000));
-                        options.deadline = Some(sluicegate::time::Deadline::after(limit));
+                        options = options.deadline(limit);
                     }
                     let body = json!({ "model": "p/m", "messages": [{ "role": "user", "content": said }] }).to_string();
                     let outcome = std::thread::scope(|inner| {

@@ -147,7 +147,7 @@ fn a_request_whose_body_is_still_coming_is_served_as_it_arrived() {
     let guard = gateway.begin(sluicegate::time::now());
     gateway.reload(of(json!({ "sim": sim(json!({})) }))).expect("it is right");
     let fields = sluicegate::wire::openai::parse_chat(body.as_bytes()).expect("a body");
-    let call = Arc::new(CallOptions::default().call(body.into_bytes(), fields, guard.arrived()));
+    let call = Arc::new(CallOptions::new().call(body.into_bytes(), fields, guard.arrived()).expect("good"));
     scope(|scope| {
         let handled = scope.spawn(|| gateway.handle(&call, guard, None));
         gate.next().answer();

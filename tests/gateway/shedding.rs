@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use sluicegate::Code;
+use sluicegate::model::Priority;
 use sluicegate::sync::CancelReason;
 use sluicegate::time::Deadline;
 use sluicegate::wire::openai::ChatRequest;
@@ -140,9 +141,11 @@ fn in_a_crowd_every_call_ends_once_and_no_place_is_lost() {
                     (0..CALLS)
                         .filter(|_| {
                             let (mut options, token) = cancellable();
-                            options.priority = if random.bool() { batch().priority } else { options.priority };
+                            if random.bool() {
+                                options = options.priority(Priority::Batch);
+                            }
                             if random.u8(..8) == 0 {
-                                options.deadline = within(Duration::from_micros(random.u64(..2000))).deadline;
+                                options = options.deadline(Duration::from_micros(random.u64(..2000)));
                             }
                             if random.u8(..8) == 0 {
                                 token.cancel(CancelReason::Caller);

@@ -51,8 +51,8 @@ fn the_queues_head_and_what_runs_are_told_with_their_ages() {
     let ask = |id: &str, token: &CancelToken| {
         let body = chat("m", false).into_bytes();
         let fields = openai::parse_chat(&body).expect("good");
-        let (request_id, cancel) = (RequestId::from_client(id), Some(token.clone()));
-        let call = CallOptions { request_id, cancel, ..CallOptions::default() }.call(body, fields, now());
+        let options = CallOptions::new().request_id(RequestId::from_client(id).expect("good")).cancel(token.clone());
+        let call = options.call(body, fields, now()).expect("good");
         provider.attempt(&Arc::new(call), &"m".into(), &Progress::default(), None)
     };
     scope(|scope| {
@@ -111,7 +111,7 @@ fn a_worker_between_two_jobs_does_not_wait_for_one() {
                 while !until.passed() {
                     let body = chat("m", false).into_bytes();
                     let fields = openai::parse_chat(&body).expect("good");
-                    let call = Arc::new(CallOptions::default().call(body, fields, now()));
+                    let call = Arc::new(CallOptions::new().call(body, fields, now()).expect("good"));
                     provider.attempt(&call, &"m".into(), &Progress::default(), None).result.expect("it is answered");
                 }
             });

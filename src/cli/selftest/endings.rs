@@ -56,7 +56,7 @@ pub(super) fn cancellation() -> Verdict {
 /// How long until the provider sees that a call was cancelled, and the worker is free.
 fn cancel_a_call(gateway: &Gateway) -> Result<Duration, Miss> {
     let token = CancelToken::new();
-    let options = CallOptions { cancel: Some(token.clone()), ..CallOptions::default() };
+    let options = CallOptions::new().cancel(token.clone());
     let body = ChatRequest::new("p/hang", "x").to_body(false);
     scope(|scope| {
         let caller = scope.spawn(|| gateway.chat_raw(body, &options));

@@ -48,7 +48,7 @@ pub(super) fn panics_are_told() -> Verdict {
     let transport = MemoryTransport::new(|_, _| panic!("asked for by the self-test"));
     let gateway = one(pool(1, 4, "block"), Arc::new(transport))?;
     let id = RequestId::from_client("selftest-1").ok_or_else(|| Miss::new("the request's name was refused"))?;
-    let options = CallOptions { request_id: Some(id), ..CallOptions::default() };
+    let options = CallOptions::new().request_id(id);
     let outcome = gateway.chat_raw(ChatRequest::new("p/x", "x").to_body(false), &options);
     ensure(refused(&outcome) == Some(Code::Internal), || format!("the request came to {outcome:?}"))?;
     let words = ["selftest-1", "asked for by the self-test"];

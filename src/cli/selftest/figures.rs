@@ -72,7 +72,7 @@ fn storm(gateway: &Gateway, turn: usize) {
 /// A call that is cancelled while it runs, or while it waits.
 fn cancelled(gateway: &Gateway) {
     let token = CancelToken::new();
-    let options = CallOptions { cancel: Some(token.clone()), ..CallOptions::default() };
+    let options = CallOptions::new().cancel(token.clone());
     let body = ChatRequest::new("p/hang", "x").to_body(false);
     scope(|scope| {
         scope.spawn(|| gateway.chat_raw(body, &options));

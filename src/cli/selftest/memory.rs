@@ -117,7 +117,7 @@ fn one_late_result() -> Result<u64, Miss> {
     let (gate, deaf) = Gate::new(Hearing::Deaf);
     let gateway = one(pool(1, 4, "block"), deaf)?;
     let token = CancelToken::new();
-    let options = CallOptions { cancel: Some(token.clone()), ..CallOptions::default() };
+    let options = CallOptions::new().cancel(token.clone());
     let body = ChatRequest::new("p/x", "late").to_body(false);
     scope(|scope| {
         let mut gate = gate;
@@ -153,7 +153,7 @@ fn many_late_results() -> Result<(u64, u64), Miss> {
     let call = |caller: usize, number: usize| {
         let said = format!("{caller}-{number}");
         let token = CancelToken::new();
-        let options = CallOptions { cancel: Some(token.clone()), ..CallOptions::default() };
+        let options = CallOptions::new().cancel(token.clone());
         let body = ChatRequest::new("p/x", &*said).to_body(false);
         let leaves = (caller + number) % 2 == 1;
         let outcome = scope(|scope| {

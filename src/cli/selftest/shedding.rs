@@ -97,7 +97,7 @@ pub(super) fn places_come_back() -> Verdict {
             let token = CancelToken::new();
             let leaving: Vec<_> = (0..3)
                 .map(|_| {
-                    let options = CallOptions { cancel: Some(token.clone()), ..CallOptions::default() };
+                    let options = CallOptions::new().cancel(token.clone());
                     let (gateway, body) = (&gateway, ChatRequest::new("p/x", "x").to_body(false));
                     scope.spawn(move || gateway.chat_raw(body, &options))
                 })
@@ -136,7 +136,7 @@ pub(super) fn batch_share() -> Verdict {
     scope(|scope| {
         let mut gate = gate;
         let ask = |text: &'static str, priority| {
-            let options = CallOptions { priority, ..CallOptions::default() };
+            let options = CallOptions::new().priority(priority);
             let (gateway, body) = (&gateway, ChatRequest::new("p/x", text).to_body(false));
             scope.spawn(move || gateway.chat_raw(body, &options))
         };

@@ -14,7 +14,7 @@ use crate::gateway::{CallOptions, Gateway};
 use crate::sync::Quit;
 use crate::sync::threads::{Threads, count_job};
 use crate::sync::{CancelReason, CancelToken, Role, State, limits, threads};
-use crate::time::{Deadline, micros_of, now};
+use crate::time::{micros_of, now};
 
 /// How many ended threads are remembered.
 const KEPT: usize = 256;
@@ -196,7 +196,7 @@ pub(super) fn nothing_leaks() -> Verdict {
     for _ in 0..EACH {
         // Cancelled while a worker has it.
         let token = CancelToken::new();
-        let options = CallOptions { cancel: Some(token.clone()), ..CallOptions::default() };
+        let options = CallOptions::new().cancel(token.clone());
         std::thread::scope(|scope| {
             let body = crate::ChatRequest::new("p/x", "hi").to_body(false);
             let caller = scope.spawn(|| gateway.chat_raw(body, &options).is_err());
@@ -205,8 +205,7 @@ pub(super) fn nothing_leaks() -> Verdict {
             ensure(super::rig::join(caller)?, || "a cancelled request was answered".to_owned())
         })?;
         // Past its deadline.
-        let options =
-            CallOptions { deadline: Some(Deadline::after(Duration::from_millis(1))), ..CallOptions::default() };
+        let options = CallOptions::new().deadline(Duration::from_millis(1));
         let late = gateway.chat_raw(crate::ChatRequest::new("p/x", "hi").to_body(false), &options);
         ensure(late.is_err(), || "a late request was answered".to_owned())?;
         let unknown = gateway.ask("nobody/x", "hi");

@@ -83,7 +83,7 @@ fn held_up(gateway: &Gateway) -> Result<Blocked, Miss> {
     gateway.ask("sim/echo", "warm")?;
     let blocked = || gateway.stats().blocked;
     let token = CancelToken::new();
-    let options = CallOptions { cancel: Some(token.clone()), ..CallOptions::default() };
+    let options = CallOptions::new().cancel(token.clone());
     let body = ChatRequest::new("sim/hang", "x").to_body(false);
     let seen = scope(|scope| {
         let caller = scope.spawn(|| gateway.chat_raw(body, &options));

@@ -43,7 +43,7 @@ fn provider_with(threads: &Threads, locks: LockTimes, wait: impl Fn() + Send + S
 fn call() -> Arc<Call> {
     let body = br#"{"model":"m","messages":[]}"#.to_vec();
     let fields = openai::parse_chat(&body).expect("a request");
-    Arc::new(CallOptions::default().call(body, fields, now()))
+    Arc::new(CallOptions::new().call(body, fields, now()).expect("good"))
 }
 
 /// Has the pool shrink by `by`, as if the scaler had said so.

@@ -18,7 +18,7 @@ mod types;
 pub use decode::{decode, is_success};
 pub use encode::encode;
 pub use error::{error_body, error_body_for, error_event};
-pub use parse::{parse, parse_chat};
+pub use parse::{fallbacks, parse, parse_chat};
 pub use stream::{EventStream, Step};
 pub use types::{ChatChunk, ChatReply, ChatRequest, Content, Message};
 

@@ -3,6 +3,7 @@
 //! Strict where a loose reading could be turned against routing: a second `model`, however its key is written, would let
 //! the gateway route by one value and the provider answer by the other.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::error::{Code, Error};
@@ -128,7 +129,7 @@ impl Found {
             }
             b"fallbacks" => {
                 once("fallbacks", self.fallbacks.is_some())?;
-                self.fallbacks = Some(fallbacks(scanner)?);
+                self.fallbacks = Some(fallbacks_in(scanner)?);
                 self.cut = Some(Cut { comma: key.comma, key: key.start, value_end: scanner.at(), next_key: None });
             }
             b"models" => {
@@ -210,29 +211,44 @@ fn prompts(scanner: &mut Scanner<'_>) -> Result<Option<u32>, Error> {
     Ok(Some(count.max(1)))
 }
 
-fn fallbacks(scanner: &mut Scanner<'_>) -> Result<Vec<String>, Error> {
-    let wrong = |what: String| Error::invalid("fallbacks", what);
+/// What a body's own `fallbacks` would come to, of names that were given beside it.
+///
+/// # Errors
+/// [`Code::InvalidRequest`] as for those of a body: one of them is empty, or there are too many.
+pub fn fallbacks(given: &[String]) -> Result<Vec<String>, Error> {
+    let mut names = Vec::with_capacity(given.len());
+    given.iter().try_for_each(|name| push_fallback(&mut names, Some(name.as_str().into())))?;
+    Ok(names)
+}
+
+fn fallbacks_in(scanner: &mut Scanner<'_>) -> Result<Vec<String>, Error> {
     match scanner.peek() {
         Some(b'[') => {}
         // SDKs write an option that was not given as null.
         Some(b'n') => return scanner.skip().map(|_| Vec::new()).map_err(not_json),
-        _ => return Err(wrong("'fallbacks' must be an array of strings".to_owned())),
+        _ => return Err(Error::invalid("fallbacks", "'fallbacks' must be an array of strings")),
     }
     scanner.enter_array().map_err(not_json)?;
     let mut names = Vec::new();
     let mut first = true;
     while scanner.next_element(&mut first).map_err(not_json)? {
         let (_, text) = string(scanner)?;
-        let name = text
-            .filter(|text| !text.is_empty())
-            .and_then(|text| text.decode())
-            .ok_or_else(|| wrong(format!("'fallbacks[{}]' must be a non-empty string", names.len())))?;
-        if names.len() == MAX_FALLBACKS {
-            return Err(wrong(format!("'fallbacks' may name at most {MAX_FALLBACKS} models")));
-        }
-        names.push(name.into_owned());
+        push_fallback(&mut names, text.and_then(|text| text.decode()))?;
     }
     Ok(names)
+}
+
+/// Takes another fallback in: `None` is one that is no string.
+fn push_fallback(names: &mut Vec<String>, name: Option<Cow<'_, str>>) -> Result<(), Error> {
+    let wrong = |what: String| Error::invalid("fallbacks", what);
+    let name = name
+        .filter(|name| !name.is_empty())
+        .ok_or_else(|| wrong(format!("'fallbacks[{}]' must be a non-empty string", names.len())))?;
+    if names.len() == MAX_FALLBACKS {
+        return Err(wrong(format!("'fallbacks' may name at most {MAX_FALLBACKS} models")));
+    }
+    names.push(name.into_owned());
+    Ok(())
 }
 
 /// What `stream_options` says about usage.

@@ -1,12 +1,16 @@
 //! The neutral types that travel between the layers: a request on its way, its answer, and where a stream goes.
 //!
-//! Nothing here knows a provider's shape or a socket.
+//! Nothing here knows a provider's shape or a socket. `tags` are a caller's notes on a request.
+
+mod tags;
 
 use std::any::Any;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+pub use tags::Tags;
 
 use crate::config::{Scope, StreamRecovery};
 use crate::error::{Error, Spent};
@@ -97,6 +101,8 @@ pub struct Call {
     pub deadline: Option<Deadline>,
     /// Whether a stream is held until its end was seen; `None` leaves it to the provider's configuration.
     pub stream_recovery: Option<StreamRecovery>,
+    /// The caller's notes on it; nothing sends them upstream.
+    pub tags: Tags,
     /// Cancels it everywhere.
     pub cancel: CancelToken,
 }
@@ -118,6 +124,7 @@ impl Call {
             arrived: self.arrived,
             deadline: self.deadline,
             stream_recovery: self.stream_recovery,
+            tags: self.tags.clone(),
             cancel: self.cancel.clone(),
         }
     }

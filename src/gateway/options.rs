@@ -1,0 +1,182 @@
+//! What goes with a request beside its body: chosen by whoever sends it, call by call.
+
+use std::time::{Duration, Instant};
+
+use crate::config::{Scope, StreamRecovery};
+use crate::error::Result;
+use crate::ids::RequestId;
+use crate::model::{BodyFields, Call, Operation, Priority, Tags};
+use crate::recycle::Buffer;
+use crate::sync::CancelToken;
+use crate::time::Deadline;
+use crate::wire::openai;
+
+/// What goes with a request beside its body. Everything is left out at first: an interactive request, bounded by its
+/// stages' limits alone.
+///
+/// ```
+/// use std::time::Duration;
+/// use sluicegate::CallOptions;
+///
+/// let options = CallOptions::new().deadline(Duration::from_secs(20)).fallbacks(["sim/echo"]).tag("job", "nightly");
+/// ```
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct CallOptions {
+    pub(crate) request_id: Option<RequestId>,
+    pub(crate) priority: Priority,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) stream_recovery: Option<StreamRecovery>,
+    pub(crate) fallbacks: Vec<String>,
+    pub(crate) tags: Tags,
+    pub(crate) cancel: Option<CancelToken>,
+}
+
+impl CallOptions {
+    /// Options that ask for nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            request_id: None,
+            priority: Priority::Interactive,
+            deadline: None,
+            stream_recovery: None,
+            fallbacks: Vec::new(),
+            tags: Tags::none(),
+            cancel: None,
+        }
+    }
+
+    /// Names the request in logs, errors and events, instead of an id made for it. Where the options go with several
+    /// requests, all of them bear it.
+    #[must_use]
+    pub fn request_id(mut self, id: RequestId) -> Self {
+        self.request_id = Some(id);
+        self
+    }
+
+    /// Which lane it waits in; [`Priority::Interactive`] by default.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Bounds each request whole, a stream whole too, so long after it was sent; by default only its stages are bounded.
+    #[must_use]
+    pub fn deadline(mut self, after: Duration) -> Self {
+        self.deadline = Some(after);
+        self
+    }
+
+    /// Models that are tried in this order if the one that is asked for fails, where the request itself names none. They
+    /// come before those that an alias has.
+    #[must_use]
+    pub fn fallbacks<I>(mut self, models: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.fallbacks = models.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Puts a note on the request for whoever looks at it on the way, such as plugins; it never goes upstream. A second one
+    /// under the same key takes the place of the first.
+    ///
+    /// What makes no good tag fails the request, with an error that names it; see [`Tags`].
+    #[must_use]
+    pub fn tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.tags.set(key.into(), value.into());
+        self
+    }
+
+    /// Cancels the request when `token` is cancelled. A token serves one request: once cancelled, by whomever, it cancels
+    /// whatever it is used for next. By default each request has one of its own.
+    #[must_use]
+    pub fn cancel(mut self, token: CancelToken) -> Self {
+        self.cancel = Some(token);
+        self
+    }
+
+    /// Whether a stream is held until its end was seen, so that one that fails before is tried again unseen; by default the
+    /// provider's configuration says so.
+    #[must_use]
+    pub fn stream_recovery(mut self, recovery: StreamRecovery) -> Self {
+        self.stream_recovery = Some(recovery);
+        self
+    }
+
+    /// The chat call for `body`, whose fields were parsed already: with no header lines of a client's, and free to name any
+    /// model. Another operation is put in by whoever asks for it.
+    ///
+    /// # Errors
+    /// [`Code::InvalidRequest`](crate::Code::InvalidRequest) for a tag or a fallback that is none.
+    pub fn call(&self, body: impl Into<Buffer>, mut fields: BodyFields, arrived: Instant) -> Result<Call> {
+        self.tags.check()?;
+        if fields.fallbacks.is_empty() && !self.fallbacks.is_empty() {
+            fields.fallbacks = openai::fallbacks(&self.fallbacks)?;
+        }
+        Ok(Call {
+            request_id: self.request_id.clone().unwrap_or_else(RequestId::fresh),
+            operation: Operation::ChatCompletions,
+            prefix: None,
+            body: body.into(),
+            fields,
+            headers: Vec::new(),
+            scope: Scope::default(),
+            key: None,
+            priority: self.priority,
+            arrived,
+            deadline: self.deadline.map(|after| Deadline::from(arrived, after)),
+            stream_recovery: self.stream_recovery,
+            tags: self.tags.clone(),
+            cancel: self.cancel.clone().unwrap_or_default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Code;
+    use crate::time::now;
+    use crate::wire::openai::parse_chat;
+
+    const PLAIN: &str = r#"{"model":"a/b","messages":[]}"#;
+    const WITH_FALLBACK: &str = r#"{"model":"a/b","messages":[],"fallbacks":["c/d"]}"#;
+
+    fn call(options: &CallOptions, body: &str) -> Result<Call> {
+        options.call(body.as_bytes().to_vec(), parse_chat(body.as_bytes()).expect("good"), now())
+    }
+
+    #[test]
+    fn fallbacks_serve_where_the_body_names_none_and_are_judged_like_its_own() {
+        let options = CallOptions::new().fallbacks(["e/f", "g"]);
+        assert_eq!(call(&options, PLAIN).expect("good").fields.fallbacks, ["e/f", "g"]);
+        assert_eq!(call(&options, WITH_FALLBACK).expect("good").fields.fallbacks, ["c/d"]);
+        let many = CallOptions::new().fallbacks((0..65).map(|n| n.to_string()));
+        for (wrong, says) in [(CallOptions::new().fallbacks(["e/f", ""]), "fallbacks[1]"), (many, "at most 64")] {
+            let error = call(&wrong, PLAIN).expect_err("it is refused");
+            assert_eq!((error.code(), error.param()), (Code::InvalidRequest, Some("fallbacks")));
+            assert!(error.message().contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_deadline_runs_from_the_requests_arrival() {
+        let options = CallOptions::new().deadline(Duration::from_secs(3));
+        let call = call(&options, PLAIN).expect("good");
+        let left = call.deadline.expect("it has one").remaining_at(call.arrived);
+        assert_eq!(left, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn a_wrong_tag_fails_the_request_and_is_named() {
+        let error = call(&CallOptions::new().tag("good", "yes").tag("b d", "no"), PLAIN).expect_err("it is refused");
+        assert_eq!((error.code(), error.param()), (Code::InvalidRequest, Some("tags")));
+        assert!(error.message().contains("\"b d\""), "{error}");
+        let call = call(&CallOptions::new().tag("k", "v"), PLAIN).expect("good");
+        assert_eq!(call.tags.get("k"), Some("v"));
+    }
+}
