@@ -10,6 +10,7 @@ mod keys;
 mod limits;
 mod panics;
 mod passing;
+mod plugins;
 mod pooling;
 mod reload;
 mod routes;

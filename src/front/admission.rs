@@ -5,6 +5,7 @@
 //! **Invariants.** I2: what an admitted request holds (its count, its bytes) is guards in one value, which travels with it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::config::Scope;
 use crate::error::{Code, Error};
@@ -14,7 +15,8 @@ use crate::ids::RequestId;
 use crate::model::Timing;
 use crate::time::now;
 
-use super::{keys, priority, request_id};
+use super::keys::{self, Client};
+use super::{priority, request_id};
 
 /// Who may come in.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub(super) struct Parts {
     pub(super) request_id: RequestId,
     /// Which models its key may name.
     pub(super) scope: Scope,
+    /// The name of its key.
+    pub(super) key: Option<Arc<str>>,
     pub(super) guard: RequestGuard,
 }
 
@@ -66,11 +70,11 @@ impl Door {
         Self { max_body: gateway.config().server.max_body_bytes as u64 }
     }
 
-    /// What a request's key may name, by the configuration in force.
+    /// Whose request it is, by the configuration in force.
     ///
     /// # Errors
     /// As [`keys::check`].
-    pub(super) fn scope(&self, gateway: &Gateway, head: &Head, peer: SocketAddr) -> Result<Scope, Error> {
+    pub(super) fn client(&self, gateway: &Gateway, head: &Head, peer: SocketAddr) -> Result<Client, Error> {
         gateway.with_config(|config| keys::check(&config.server, gateway.strangers(), head, peer))
     }
 
@@ -78,8 +82,8 @@ impl Door {
     pub(super) fn admit(&self, gateway: &Gateway, head: &Head, peer: SocketAddr) -> Result<Admitted, Error> {
         let mut guard = gateway.begin(now());
         let request_id = request_id(head);
-        match self.scope(gateway, head, peer).and_then(|scope| Ok((scope, self.judge(gateway, head)?))) {
-            Ok((scope, held)) => Ok(Admitted(Some(Parts { guard, scope, request_id, held }))),
+        match self.client(gateway, head, peer).and_then(|client| Ok((client, self.judge(gateway, head)?))) {
+            Ok((Client { scope, key }, held)) => Ok(Admitted(Some(Parts { guard, scope, key, request_id, held }))),
             Err(error) => {
                 let mut error = error.with_request_id(&request_id);
                 // Not for a wrong key: how long it took is nobody's business then (P7).

@@ -16,16 +16,18 @@ mod sink;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::config::{Scope, StreamRecovery};
+use crate::config::{Config, Scope, StreamRecovery};
 use crate::error::{Code, Error};
 use crate::gateway::{CallOptions, Gateway, Handled, Place, RequestGuard, StartError};
 use crate::http::{
     Admission, ConnectionStats, Exchange, Finished, Head, Hold, Limits, Request, Response, Server, Service,
+    client_address,
 };
 use crate::ids::RequestId;
 use crate::model::{Call, Operation, Priority, Sink, Timing};
+use crate::plugin::Chain;
 use crate::recycle::Buffer;
 use crate::sync::Role;
 use crate::time::{Deadline, now, parse_duration};
@@ -133,11 +135,11 @@ impl Service for Api {
     }
 
     fn serve(&self, request: Request, mut exchange: Exchange) -> Finished {
-        let Request { head, body, hold, .. } = request;
+        let Request { head, body, hold, peer, .. } = request;
         exchange.also(self.cors(|cors| cors.lines(&head)));
         match hold.and_then(judged) {
             Some(Judged::Call(operation, prefix, admitted)) => {
-                self.call(&head, operation, prefix, body, admitted, exchange)
+                self.call(&head, operation, prefix, body, admitted, peer, exchange)
             }
             Some(Judged::Models(scope)) => {
                 let response = models::list(&self.gateway, &scope);
@@ -208,7 +210,8 @@ impl Api {
     /// What a caller may use whose request is not counted.
     fn known(&self, head: &Head, peer: SocketAddr) -> Result<Scope, Response> {
         self.door
-            .scope(&self.gateway, head, peer)
+            .client(&self.gateway, head, peer)
+            .map(|client| client.scope)
             .map_err(|error| answer::error(&error.with_request_id(&request_id(head))))
     }
 
@@ -236,20 +239,32 @@ impl Api {
         prefix: Option<&'static str>,
         body: Buffer,
         admitted: Admitted,
+        peer: SocketAddr,
         mut exchange: Exchange,
     ) -> Finished {
-        let Parts { mut guard, scope, request_id, mut held } = admitted.open();
+        let Parts { mut guard, scope, key, request_id, mut held } = admitted.open();
         held.settle(body.len());
         let forwarded = operation.is_forward();
-        let call = match self.read(head, operation, prefix, body, &request_id, &guard, &mut held) {
-            Ok(call) => Arc::new(Call { scope, ..call }),
-            Err(error) => {
+        let plugins = self.gateway.http_plugins();
+        let dressed = |response| match &plugins {
+            Some(plugins) => plugins.http_response(response),
+            None => response,
+        };
+        let asked = Asked { head, operation, prefix, peer, request_id: &request_id, arrived: guard.arrived() };
+        let call = match self.read(asked, body, plugins.as_deref(), &mut held) {
+            Ok(call) => Arc::new(Call { scope, key, ..call }),
+            Err(NoCall::Answered(response)) => {
+                note_answered(&mut guard, response.status);
+                drop((guard, held));
+                return exchange.respond(dressed(response.header("x-request-id", request_id.as_str())));
+            }
+            Err(NoCall::Refused(error)) => {
                 let spent = Timing::default().spent(guard.arrived(), now());
                 let error = error.with_request_id(&request_id).with_spent(spent);
                 guard.fail(&error);
                 // The client's next request, on whatever connection, finds its place free.
                 drop((guard, held));
-                return exchange.respond(answer::error(&error));
+                return exchange.respond(dressed(answer::error(&error)));
             }
         };
         exchange.watch(&call.cancel);
@@ -258,28 +273,28 @@ impl Api {
             drop(held);
             return match handled {
                 Handled::Answer(whole, guard, _) => {
-                    let response = self.compressors.encode(head, answer::whole(whole, &call));
+                    let response = self.compressors.encode(head, dressed(answer::whole(whole, &call)));
                     let finished = exchange.respond(response);
                     // A drain waits until the answer is written, however slowly its client reads.
                     drop(guard);
                     finished
                 }
-                Handled::Failed(error, _) => exchange.respond(answer::error(&error)),
+                Handled::Failed(error, _) => exchange.respond(dressed(answer::error(&error))),
                 Handled::Streaming => exchange.respond(answer::error(&lost(&request_id))),
             };
         }
-        let sink = ClientSink::new(exchange, request_id, held);
+        let sink = ClientSink::new(exchange, request_id, held, plugins.clone());
         match self.gateway.handle(&call, guard, Some(Box::new(sink))) {
             Handled::Streaming => Finished::moved(),
             Handled::Failed(error, sink) => match sink.and_then(ClientSink::exchange) {
-                Some(exchange) => exchange.respond(answer::error(&error)),
+                Some(exchange) => exchange.respond(dressed(answer::error(&error))),
                 // The worker that had the sink panicked: the sink's own drop has answered.
                 None => Finished::moved(),
             },
             // What was forwarded was answered briefly.
             Handled::Answer(whole, guard, sink) => match sink.and_then(ClientSink::exchange) {
                 Some(exchange) => {
-                    let finished = exchange.respond(answer::whole(whole, &call));
+                    let finished = exchange.respond(dressed(answer::whole(whole, &call)));
                     drop(guard);
                     finished
                 }
@@ -289,20 +304,11 @@ impl Api {
         }
     }
 
-    /// What a request asks for, its body decompressed and parsed.
-    #[expect(clippy::too_many_arguments, reason = "each is a part of the one request, taken apart by its only caller")]
-    fn read(
-        &self,
-        head: &Head,
-        operation: Operation,
-        prefix: Option<&'static str>,
-        body: Buffer,
-        request_id: &RequestId,
-        guard: &RequestGuard,
-        held: &mut Place,
-    ) -> Result<Call, Error> {
-        let options = options(head, request_id)?;
-        let body = if coding::is_gzip(head)? {
+    /// What a request asks for, its body decompressed, seen by the plugins and parsed.
+    fn read(&self, asked: Asked<'_>, body: Buffer, plugins: Option<&Chain>, held: &mut Place) -> Result<Call, NoCall> {
+        let Asked { head, operation, prefix, peer, request_id, arrived } = asked;
+        let mut options = options(head, request_id)?;
+        let mut body = if coding::is_gzip(head)? {
             let most = self.gateway.with_config(|config| config.server.max_body_bytes);
             let plain = coding::gunzip(&body, most, |more| {
                 held.absorb(self.gateway.take_bytes(options.priority, more)?);
@@ -314,16 +320,67 @@ impl Api {
         } else {
             body
         };
+        if let Some(plugins) = plugins {
+            let trusted = |config: &Config| client_address(head, peer, &config.server.trusted_proxies);
+            let seen = plugins.http_request(head, self.gateway.with_config(trusted), &body)?;
+            if let Some(reply) = seen.reply {
+                return Err(NoCall::Answered(reply));
+            }
+            options.tags = seen.tags;
+            if let Some(changed) = seen.body {
+                let grown = changed.len().saturating_sub(body.len()) as u64;
+                held.absorb(self.gateway.take_bytes(options.priority, grown)?);
+                body = changed.into();
+            }
+        }
         if let Operation::Forward(forward) = &operation
             && matches!(forward.method, "GET" | "DELETE")
             && !body.is_empty()
         {
-            return Err(Error::new(Code::InvalidRequest, format!("a {} is forwarded without a body", forward.method)));
+            let text = format!("a {} is forwarded without a body", forward.method);
+            return Err(Error::new(Code::InvalidRequest, text).into());
         }
         let fields = openai::parse(&operation, &body)?;
         let headers = passing::upstream(head.headers())?;
-        Ok(Call { operation, prefix, headers, ..options.call(body, fields, guard.arrived())? })
+        Ok(Call { operation, prefix, headers, ..options.call(body, fields, arrived)? })
     }
+}
+
+/// A request by its head, and who sent it.
+struct Asked<'a> {
+    head: &'a Head,
+    operation: Operation,
+    /// The provider that a bare model means.
+    prefix: Option<&'static str>,
+    peer: SocketAddr,
+    request_id: &'a RequestId,
+    arrived: Instant,
+}
+
+/// Why a request goes no further.
+enum NoCall {
+    Refused(Error),
+    /// A plugin has answered it.
+    Answered(Response),
+}
+
+impl From<Error> for NoCall {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// Counts a request that a plugin answered with this status.
+fn note_answered(guard: &mut RequestGuard, status: u16) {
+    let code = match status {
+        ..400 => return guard.succeed(),
+        401 => Code::Unauthorized,
+        403 => Code::Forbidden,
+        429 => Code::RateLimited,
+        400..500 => Code::InvalidRequest,
+        _ => Code::Internal,
+    };
+    guard.fail(&Error::new(code, "a plugin refused it"));
 }
 
 fn lost(id: &RequestId) -> Error {

@@ -7,12 +7,14 @@
 //! error event where they are events.
 
 use std::any::Any;
+use std::sync::Arc;
 
 use crate::error::Code;
 use crate::gateway::Place;
 use crate::http::{Exchange, SendError, StreamWriter};
 use crate::ids::RequestId;
 use crate::model::{Sink, SinkError, StreamEnd, StreamHead, StreamKind};
+use crate::plugin::Chain;
 use crate::wire::openai;
 
 use super::answer;
@@ -27,6 +29,8 @@ pub(super) struct ClientSink {
     request_id: RequestId,
     /// Its place; gone before the stream's last byte is written, so that the client's next request finds it free.
     held: Option<Place>,
+    /// What sees the head of what it sends.
+    plugins: Option<Arc<Chain>>,
 }
 
 #[derive(Debug)]
@@ -48,8 +52,8 @@ enum Words {
 }
 
 impl ClientSink {
-    pub(super) fn new(exchange: Exchange, request_id: RequestId, held: Place) -> Self {
-        Self { side: Side::Waiting(exchange), request_id, held: Some(held) }
+    pub(super) fn new(exchange: Exchange, request_id: RequestId, held: Place, plugins: Option<Arc<Chain>>) -> Self {
+        Self { side: Side::Waiting(exchange), request_id, held: Some(held), plugins }
     }
 
     /// The exchange, if the stream never began.
@@ -73,6 +77,10 @@ impl Sink for ClientSink {
                     StreamKind::Bytes { .. } => Words::None,
                 };
                 let head = answer::stream_head(kind, headers, &served, &self.request_id);
+                let head = match &self.plugins {
+                    Some(plugins) => plugins.http_response(head),
+                    None => head,
+                };
                 Side::Streaming(exchange.stream(head), words)
             }
             begun => begun,

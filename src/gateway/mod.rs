@@ -54,6 +54,7 @@ use crate::config::{Config, Kind, Scope};
 use crate::error::Result;
 use crate::events::Events;
 use crate::http::{Certificates, Watcher};
+use crate::plugin::Chain;
 use crate::provider::{BreakerMode, PoolVitals, Stock};
 use crate::queue::ByteBudget;
 use crate::recycle::Buffer;
@@ -370,6 +371,11 @@ impl Gateway {
     /// Looks how far replaced pools are.
     fn tend_retired(&self) {
         self.0.retired.tend(&self.0.events);
+    }
+
+    /// The plugins, if there are any, for whoever has a request or an answer as HTTP.
+    pub(crate) fn http_plugins(&self) -> Option<Arc<Chain>> {
+        self.0.plugins.for_http()
     }
 
     fn house(&self) -> Arc<House> {

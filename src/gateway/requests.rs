@@ -123,7 +123,7 @@ impl RequestGuard {
     }
 
     /// It ended well. The request stays in flight until the guard drops.
-    pub(super) fn succeed(&mut self) {
+    pub(crate) fn succeed(&mut self) {
         if self.close() {
             self.requests.succeeded.inc();
         }

@@ -23,18 +23,8 @@
 #[cfg(feature = "plugins")]
 pub(crate) mod builtin;
 #[cfg(not(feature = "plugins"))]
-pub(crate) mod builtin {
-    //! No built-in plugin: the configuration has refused each.
-
-    use std::sync::Arc;
-
-    use super::Plugin;
-    use crate::config::plugins::Plugin as Settings;
-
-    pub(crate) fn make(settings: &Settings) -> Arc<dyn Plugin> {
-        unreachable!("the configuration refuses {} without the feature", settings.name())
-    }
-}
+#[path = "none.rs"]
+pub(crate) mod builtin;
 mod chain;
 mod context;
 mod event;
@@ -45,7 +35,7 @@ mod reply;
 mod request;
 
 pub use chain::SameName;
-pub(crate) use chain::{Chain, Ended, HttpSeen, Pre, Run};
+pub(crate) use chain::{Chain, Ended, Pre, Run};
 pub use context::{Context, NotYet};
 pub use event::{Event, EventHook};
 pub use figures::PluginStats;

@@ -1,0 +1,11 @@
+//! No built-in plugins: what stands for them where the crate is built without the feature `plugins`.
+
+use std::sync::Arc;
+
+use super::Plugin;
+use crate::config::plugins::Plugin as Settings;
+
+/// Never called: a configuration that names a plugin is refused.
+pub(crate) fn make(settings: &Settings) -> Arc<dyn Plugin> {
+    unreachable!("the configuration refuses {} without the feature", settings.name())
+}
