@@ -13,6 +13,7 @@ mod limits;
 mod openai;
 mod overload;
 mod passing;
+mod plugins;
 mod reload;
 mod rescue;
 mod routes;

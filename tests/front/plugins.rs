@@ -1,0 +1,174 @@
+//! Plugins on the data plane: requests and answers as HTTP, and whose key a request came with.
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::json;
+use sluicegate::plugin::{
+    Context, Flow, HttpReply, HttpRequest, HttpResponse, OnFailure, Plugin, PluginError, Reply, Request,
+};
+
+use super::Station;
+use crate::house::{DONE, STOP, chat, feed, number, word};
+
+/// Tags by a header, lets one path of words in alone, and puts its name on every answer.
+#[derive(Default)]
+struct Porter {
+    seen: Mutex<Vec<String>>,
+    fails: Option<OnFailure>,
+}
+
+impl Plugin for Porter {
+    fn name(&self) -> &str {
+        "porter"
+    }
+
+    fn http_request(&self, request: &mut HttpRequest<'_>) -> Result<Option<HttpReply>, PluginError> {
+        let line = format!("{} {} {}", request.method(), request.path(), request.client());
+        self.seen.lock().expect("no panic under it").push(line);
+        if let Some(team) = request.header("x-team") {
+            let team = team.to_owned();
+            request.tag("team", &team);
+        }
+        if let Some(status) = request.header("x-refuse").and_then(|status| status.parse().ok()) {
+            return Ok(Some(HttpReply::new(status)?.with_header("X-Why", "asked").with_body("no", "text/plain")));
+        }
+        if request.body() == b"ping" {
+            request.set_body(chat("p/m", false));
+        }
+        if self.fails.is_some() {
+            request.set_body("{}");
+            return Err("on purpose".into());
+        }
+        Ok(None)
+    }
+
+    fn http_response(&self, response: &mut HttpResponse<'_>) -> Result<(), PluginError> {
+        let status = response.status().to_string();
+        response.set_header("X-Porter", &status);
+        response.remove_header("x-sluicegate-queue-us");
+        if response.header("x-spoil").is_some() {
+            return Err("on purpose".into());
+        }
+        Ok(())
+    }
+
+    fn pre(&self, _: &mut Request<'_>, context: &mut Context<'_>) -> Result<Flow, PluginError> {
+        let line = format!("key {:?} team {:?}", context.key(), context.tags().get("team"));
+        self.seen.lock().expect("no panic under it").push(line);
+        Ok(Flow::Continue)
+    }
+
+    fn on_failure(&self) -> OnFailure {
+        self.fails.unwrap_or_default()
+    }
+}
+
+fn with_plugins(station: &Station, plugins: Vec<Arc<dyn Plugin>>) {
+    station.house.gateway().set_plugins(plugins).expect("names");
+}
+
+#[test]
+fn a_request_is_tagged_changed_or_answered_before_it_is_read() {
+    let (station, gate) = Station::gated(json!({}), json!({ "keys": [{ "name": "blue", "value": "sesame" }] }));
+    let porter = Arc::new(Porter::default());
+    with_plugins(&station, vec![Arc::clone(&porter) as Arc<dyn Plugin>]);
+    let seen = || std::mem::take(&mut *porter.seen.lock().expect("no panic under it"));
+    let key = "Authorization: Bearer sesame";
+
+    let mut client = station.client();
+    client.chat(&[key, "x-team: search"], "ping");
+    let arrived = gate.next();
+    assert_eq!(arrived.json()["model"], "m", "the body was changed before it was read");
+    assert!(arrived.headers.iter().all(|(name, _)| name != "x-team"));
+    arrived.answer();
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.header("x-porter")), (200, Some("200")));
+    assert!(answer.header("x-sluicegate-queue-us").is_none() && answer.header("x-sluicegate-provider") == Some("p"));
+    assert_eq!(seen(), ["POST /v1/chat/completions 127.0.0.1", "key Some(\"blue\") team Some(\"search\")"]);
+
+    let answer = client.chat(&[key, "x-refuse: 418", "x-request-id: mine"], &chat("p/m", false)).answer();
+    assert_eq!((answer.status, answer.text(), answer.header("x-why")), (418, "no", Some("asked")));
+    assert_eq!((answer.header("x-porter"), answer.header("x-request-id")), (Some("418"), Some("mine")));
+    assert_eq!(seen().len(), 1, "it goes no further");
+    let answer = client.chat(&[key, "x-refuse: 204"], &chat("p/m", false)).answer();
+    assert_eq!(answer.status, 204);
+
+    let answer = client.chat(&[key], "{").answer();
+    assert_eq!((answer.status, answer.header("x-porter")), (400, Some("400")), "errors are answers, too");
+    let answer = client.chat(&["Authorization: Bearer wrong"], "ping").answer();
+    assert_eq!((answer.status, answer.header("x-porter")), (401, None), "who is not let in is nobody's business");
+    assert_eq!(seen().len(), 2);
+
+    let mut client = station.client();
+    client.chat(&[key], &chat("p/m", true));
+    let pieces = gate.next().stream();
+    feed(&pieces, &format!("{}{STOP}{DONE}", word("a")));
+    drop(pieces);
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.header("x-porter"), answer.complete), (200, Some("200"), true));
+    let stats = station.house.at_rest();
+    assert_eq!(number(&stats, "/plugins/porter/short_circuits_total"), 2);
+    let [received, succeeded, failed] =
+        ["received", "succeeded", "failed"].map(|name| number(&stats, &format!("/requests/{name}_total")));
+    assert_eq!((received, succeeded, failed), (6, 3, 3));
+}
+
+#[test]
+fn a_hook_of_http_that_fails_is_left_out_or_refuses() {
+    for (on_failure, status) in [(OnFailure::Continue, 200), (OnFailure::Refuse, 500)] {
+        let (station, gate) = Station::gated(json!({}), json!({}));
+        with_plugins(&station, vec![Arc::new(Porter { fails: Some(on_failure), ..Porter::default() })]);
+        let mut client = station.client();
+        client.chat(&[], &chat("p/m", false));
+        if status == 200 {
+            gate.next().respond(200, &[("content-type", "application/json"), ("x-spoil", "1")], r#"{"choices":[]}"#);
+        }
+        let answer = client.answer();
+        assert_eq!(answer.status, status);
+        assert!(gate.is_empty());
+        assert!(number(&station.house.stats(), "/plugins/porter/errors_total") >= 1);
+    }
+}
+
+/// Sends everything to one model.
+struct Redirect(&'static str);
+
+impl Plugin for Redirect {
+    fn name(&self) -> &str {
+        "redirect"
+    }
+
+    fn pre(&self, request: &mut Request<'_>, _: &mut Context<'_>) -> Result<Flow, PluginError> {
+        match self.0 {
+            "" => return Ok(Flow::Answer(Reply::chat("mine"))),
+            model => request.set_model(model),
+        }
+        Ok(Flow::Continue)
+    }
+}
+
+#[test]
+fn a_plugin_leads_nobody_past_what_its_key_may_name() {
+    let keys = json!({ "keys": [{ "value": "sesame", "models": ["p/m"] }] });
+    let (station, gate) = Station::gated(json!({}), keys);
+    let key = "Authorization: Bearer sesame";
+    with_plugins(&station, vec![Arc::new(Redirect("p/other"))]);
+    let answer = station.client().chat(&[key], &chat("p/m", false)).answer();
+    assert_eq!((answer.status, answer.code().as_str()), (403, "forbidden"));
+    with_plugins(&station, vec![Arc::new(Redirect(""))]);
+    let answer = station.client().chat(&[key], &chat("p/other", false)).answer();
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (403, "forbidden"),
+        "not even with an answer of the plugin's own"
+    );
+    let mut client = station.client();
+    let answer = client.chat(&[key], &chat("p/m", true)).answer();
+    assert_eq!((answer.status, answer.words(), answer.complete), (200, "mine".to_owned(), true));
+    assert!(answer.text().ends_with(DONE), "{}", answer.text());
+    assert_eq!(
+        (answer.header("x-sluicegate-provider"), answer.header("x-sluicegate-attempts")),
+        (Some("redirect"), Some("0"))
+    );
+    assert!(gate.is_empty());
+}
