@@ -21,7 +21,7 @@ use super::{Gateway, Inner, Phase, WeakGateway};
 use crate::config::{self, Config, ConfigError, Kind, Sizing};
 use crate::events::Events;
 use crate::http::Certificates;
-use crate::plugin::{Plugin, SameName};
+use crate::plugin::{Plugin, PluginError, SameName};
 use crate::provider::{AttemptSettings, CHECK_TIMEOUT, Checks, KeySettings, Paths, PoolSettings, Provider, Stock};
 use crate::queue::ByteBudget;
 use crate::secret::{Mask, Secret};
@@ -53,6 +53,13 @@ pub enum StartError {
     Listen(std::io::Error),
     /// Two plugins have the same name.
     Plugins(SameName),
+    /// What a plugin of the configuration needs is not to be had.
+    Plugin {
+        /// The plugin.
+        plugin: &'static str,
+        /// Why.
+        source: PluginError,
+    },
 }
 
 impl fmt::Display for StartError {
@@ -63,6 +70,7 @@ impl fmt::Display for StartError {
             Self::Transport { provider, source } => write!(f, "provider {provider}: {source}"),
             Self::Listen(error) => write!(f, "a listener could not be set up: {error}"),
             Self::Plugins(error) => error.fmt(f),
+            Self::Plugin { plugin, source } => write!(f, "plugin {plugin}: {source}"),
         }
     }
 }
@@ -75,6 +83,7 @@ impl std::error::Error for StartError {
             Self::Transport { source, .. } => Some(source),
             Self::Listen(error) => Some(error),
             Self::Plugins(error) => Some(error),
+            Self::Plugin { source, .. } => Some(&**source),
         }
     }
 }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 
+use super::build::StartError;
 use crate::config::plugins::Plugin as Settings;
 use crate::events::Events;
-use crate::plugin::{Chain, Plugin, SameName, builtin};
+use crate::plugin::{Chain, Plugin, builtin};
 
 /// The plugins in force.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub(super) struct Set {
 
 impl Plugins {
     /// The first of a gateway.
-    pub(super) fn new(configured: &[Settings], own: Vec<Arc<dyn Plugin>>, events: Events) -> Result<Self, SameName> {
+    pub(super) fn new(configured: &[Settings], own: Vec<Arc<dyn Plugin>>, events: Events) -> Result<Self, StartError> {
         let none = Set { chain: Arc::new(Chain::empty(events)), configured: Vec::new(), own: Vec::new() };
         Ok(Self(ArcSwap::from_pointee(none.followed_by(configured, own)?)))
     }
@@ -42,13 +43,13 @@ impl Plugins {
     }
 
     /// What another configuration makes of them.
-    pub(super) fn configured_as(&self, configured: &[Settings]) -> Result<Set, SameName> {
+    pub(super) fn configured_as(&self, configured: &[Settings]) -> Result<Set, StartError> {
         let set = self.0.load();
         set.followed_by(configured, set.own.clone())
     }
 
     /// What other plugins of the program's own make of them.
-    pub(super) fn with_own(&self, own: Vec<Arc<dyn Plugin>>) -> Result<Set, SameName> {
+    pub(super) fn with_own(&self, own: Vec<Arc<dyn Plugin>>) -> Result<Set, StartError> {
         let set = self.0.load();
         let configured: Vec<_> = set.configured.iter().map(|(settings, _)| settings.clone()).collect();
         set.followed_by(&configured, own)
@@ -65,12 +66,16 @@ impl Set {
         &self.chain
     }
 
-    fn followed_by(&self, configured: &[Settings], own: Vec<Arc<dyn Plugin>>) -> Result<Self, SameName> {
+    fn followed_by(&self, configured: &[Settings], own: Vec<Arc<dyn Plugin>>) -> Result<Self, StartError> {
         let known = |settings: &Settings| {
             let same = self.configured.iter().find(|(known, _)| known == settings);
-            same.map_or_else(|| builtin::make(settings), |(_, plugin)| Arc::clone(plugin))
+            let made = || {
+                let refused = |source| StartError::Plugin { plugin: settings.name(), source };
+                builtin::make(settings).map_err(refused)
+            };
+            Ok((settings.clone(), same.map_or_else(made, |(_, plugin)| Ok(Arc::clone(plugin)))?))
         };
-        let configured: Vec<_> = configured.iter().map(|settings| (settings.clone(), known(settings))).collect();
+        let configured = configured.iter().map(known).collect::<Result<Vec<_>, StartError>>()?;
         let all = configured.iter().map(|(_, plugin)| plugin).chain(&own).cloned();
         let chain = Arc::new(self.chain.followed_by(all)?);
         Ok(Self { chain, configured, own })

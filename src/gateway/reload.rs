@@ -45,7 +45,7 @@ pub enum ReloadError {
     Config(ConfigError),
     /// The gateway was given its configuration by its program, so that there is nowhere to read it again.
     NoSource,
-    /// A new pool could not be started.
+    /// A new pool could not be started, or a plugin of the configuration not be made.
     Start(StartError),
     /// Two plugins have the same name.
     Plugins(SameName),
@@ -81,6 +81,14 @@ impl std::error::Error for ReloadError {
             Self::Busy(error) => Some(error),
             Self::NoSource | Self::NotRunning(_) => None,
         }
+    }
+}
+
+/// Why the plugins could not be made.
+fn of_plugins(error: StartError) -> ReloadError {
+    match error {
+        StartError::Plugins(same) => ReloadError::Plugins(same),
+        other => ReloadError::Start(other),
     }
 }
 
@@ -144,7 +152,7 @@ impl Gateway {
         self.check_running()?;
         let _one = self.0.reloading.lock(PATIENCE).map_err(ReloadError::Busy)?;
         self.check_running()?;
-        let set = self.0.plugins.with_own(plugins).map_err(ReloadError::Plugins)?;
+        let set = self.0.plugins.with_own(plugins).map_err(of_plugins)?;
         self.0.plugins.swap(set);
         Ok(())
     }
@@ -196,7 +204,7 @@ impl Gateway {
         if let Some(look) = &self.0.on_config {
             look(&config);
         }
-        let plugins = self.0.plugins.configured_as(&config.plugins).map_err(ReloadError::Plugins)?;
+        let plugins = self.0.plugins.configured_as(&config.plugins).map_err(of_plugins)?;
         let house = self.follow(&old, config, &changes)?;
         let stays = |provider: &Arc<Provider>| house.providers.iter().any(|known| Arc::ptr_eq(known, provider));
         let replaced: Vec<_> = old.providers.iter().filter(|provider| !stays(provider)).cloned().collect();

@@ -420,11 +420,7 @@ impl Run {
                 out.extend_from_slice(event.raw);
                 continue;
             }
-            match through(chain, hooks, event.name, event.data)? {
-                Change::None => out.extend_from_slice(event.raw),
-                Change::Gone => {}
-                Change::Data(data) => frame(event.name, &data, out),
-            }
+            pass(chain, hooks, (event.name, event.data), event.raw, out)?;
         }
         Ok(())
     }
@@ -443,31 +439,44 @@ impl Run {
             own.took += took;
             for data in result.or_else(|refusal| refusal.map_or(Ok(Vec::new()), Err))? {
                 let data = data.to_string().into_bytes();
-                match through(chain, later, b"", &data)? {
-                    Change::None => frame(b"", &data, out),
-                    Change::Gone => {}
-                    Change::Data(data) => frame(b"", &data, out),
-                }
+                let raw = framed(b"", &data);
+                pass(chain, later, (b"", &data), &raw, out)?;
             }
         }
         Ok(())
     }
 }
 
-/// What hooks, one after the other, make of an event.
-fn through(chain: &Chain, hooks: &mut [Hook], name: &[u8], data: &[u8]) -> Result<Change, Error> {
+/// Puts into `out` what hooks, one after the other, make of an event of a name and data, which stands there as `raw`.
+fn pass(
+    chain: &Chain,
+    hooks: &mut [Hook],
+    (name, data): (&[u8], &[u8]),
+    raw: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
     let mut changed: Option<Vec<u8>> = None;
-    for own in hooks {
+    for at in 0..hooks.len() {
+        let (own, later) = hooks.split_at_mut(at + 1);
+        let Some(own) = own.last_mut() else { continue };
         let (Some(hook), Some(link)) = (own.hook.as_mut(), chain.links.get(own.at)) else { continue };
         let mut event = Event::new(name, changed.as_deref().unwrap_or(data));
         let (result, took) = link.call(&chain.events, "event", || (hook.event(&mut event), Duration::ZERO));
         own.took += took;
         match result {
-            Ok(()) => match event.into_change() {
-                Change::None => {}
-                Change::Gone => return Ok(Change::Gone),
-                Change::Data(data) => changed = Some(data),
-            },
+            Ok(()) => {
+                let (before, change) = event.into_change();
+                for (name, data) in before {
+                    let data = data.to_string().into_bytes();
+                    let raw = framed(name.as_bytes(), &data);
+                    pass(chain, later, (name.as_bytes(), &data), &raw, out)?;
+                }
+                match change {
+                    Change::None => {}
+                    Change::Gone => return Ok(()),
+                    Change::Data(data) => changed = Some(data),
+                }
+            }
             Err(refusal) => {
                 own.hook = None;
                 if let Some(error) = refusal {
@@ -476,18 +485,16 @@ fn through(chain: &Chain, hooks: &mut [Hook], name: &[u8], data: &[u8]) -> Resul
             }
         }
     }
-    Ok(changed.map_or(Change::None, Change::Data))
+    match changed {
+        Some(data) => out.extend_from_slice(&framed(name, &data)),
+        None => out.extend_from_slice(raw),
+    }
+    Ok(())
 }
 
-fn frame(name: &[u8], data: &[u8], out: &mut Vec<u8>) {
-    if !name.is_empty() {
-        out.extend_from_slice(b"event: ");
-        out.extend_from_slice(name);
-        out.push(b'\n');
-    }
-    out.extend_from_slice(b"data: ");
-    out.extend_from_slice(data);
-    out.extend_from_slice(b"\n\n");
+fn framed(name: &[u8], data: &[u8]) -> Vec<u8> {
+    let name: &[&[u8]] = if name.is_empty() { &[] } else { &[b"event: ", name, b"\n"] };
+    [name, &[b"data: ", data, b"\n\n"]].concat().concat()
 }
 
 impl Drop for Run {

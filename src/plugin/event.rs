@@ -32,7 +32,11 @@ pub struct Event<'a> {
     data: &'a [u8],
     parsed: OnceCell<Option<Value>>,
     draft: Option<Draft>,
+    before: Vec<Inserted>,
 }
+
+/// An event that is put before another: its name, which may be empty, and its data.
+pub(super) type Inserted = (String, Value);
 
 enum Draft {
     Data(Value),
@@ -41,7 +45,7 @@ enum Draft {
 
 impl<'a> Event<'a> {
     pub(super) fn new(name: &'a [u8], data: &'a [u8]) -> Self {
-        Self { name, data, parsed: OnceCell::new(), draft: None }
+        Self { name, data, parsed: OnceCell::new(), draft: None, before: Vec::new() }
     }
 
     /// Its `event` field; empty if it has none.
@@ -82,13 +86,19 @@ impl<'a> Event<'a> {
         self.draft = Some(Draft::Gone);
     }
 
-    /// What it comes to: nothing new, nothing at all, or this data.
-    pub(super) fn into_change(self) -> Change {
-        match self.draft {
+    /// Puts another event before it, behind those put there already; `name` is its `event` field, and empty for none.
+    pub fn put_before(&mut self, name: &str, data: Value) {
+        self.before.push((name.to_owned(), data));
+    }
+
+    /// What it comes to, nothing new, nothing at all, or this data; and what stands before it.
+    pub(super) fn into_change(self) -> (Vec<Inserted>, Change) {
+        let change = match self.draft {
             None => Change::None,
             Some(Draft::Gone) => Change::Gone,
             Some(Draft::Data(data)) => Change::Data(data.to_string().into_bytes()),
-        }
+        };
+        (self.before, change)
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::Plugin;
+use super::{Plugin, PluginError};
 use crate::config::plugins::Plugin as Settings;
 
 /// Never called: a configuration that names a plugin is refused.
-pub(crate) fn make(settings: &Settings) -> Arc<dyn Plugin> {
+pub(crate) fn make(settings: &Settings) -> Result<Arc<dyn Plugin>, PluginError> {
     unreachable!("the configuration refuses {} without the feature", settings.name())
 }
