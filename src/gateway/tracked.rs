@@ -110,13 +110,13 @@ impl Tracked {
 pub(super) type Kept = (RequestGuard, Option<plugin::Run>);
 
 impl Sink for Tracked {
-    fn begin(&mut self, head: StreamHead) -> Result<(), SinkError> {
+    fn begin(&mut self, mut head: StreamHead) -> Result<(), SinkError> {
         if self.plugins.is_some() {
             self.served = Some(head.served.clone());
         }
         if let Some(run) = &mut self.plugins
             && head.kind == StreamKind::Events
-            && let Err(error) = run.begin_stream()
+            && let Err(error) = run.begin_stream(&mut head.headers)
         {
             return Err(self.broken(error));
         }

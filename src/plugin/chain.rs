@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::context::{Context, Slot};
-use super::event::{Change, Event, EventHook};
+use super::event::{Change, Event, EventHook, frame};
 use super::figures::{Figures, PluginStats};
 use super::http::{HttpReply, HttpRequest, HttpResponse, edit};
 use super::outcome::{Outcome, StreamSummary};
@@ -121,6 +121,7 @@ impl Chain {
             hooks: Vec::new(),
             decoder: None,
             streams: false,
+            headers: Vec::new(),
             settled: false,
         }
     }
@@ -273,6 +274,8 @@ pub(crate) struct Run {
     decoder: Option<sse::Decoder>,
     /// Whether it was asked who looks at the events.
     streams: bool,
+    /// What they have put on the head of the answer.
+    headers: Vec<(String, String)>,
     settled: bool,
 }
 
@@ -287,7 +290,7 @@ struct Hook {
 impl Run {
     /// Asks each plugin before the request goes anywhere.
     pub(crate) fn pre(&mut self) -> Pre {
-        let Self { chain, call, slots, .. } = self;
+        let Self { chain, call, slots, headers, .. } = self;
         let mut request = Request::new(call);
         for link in &chain.links {
             slots.push(None);
@@ -308,6 +311,9 @@ impl Run {
             });
             link.figures.note_pre(took);
             request.forget();
+            if result.is_ok() {
+                headers.extend(context.into_headers());
+            }
             let ended = match result {
                 Ok(Flow::Continue) => continue,
                 Ok(Flow::Answer(mut reply)) => {
@@ -340,7 +346,9 @@ impl Run {
 
     fn whole(&mut self, outcome: Outcome) -> Result<Reply, Error> {
         let result = self.post(outcome);
-        result.and_then(|reply| reply.ok_or_else(|| Error::new(Code::Internal, "the plugins left no answer")))
+        let mut reply = result?.ok_or_else(|| Error::new(Code::Internal, "the plugins left no answer"))?;
+        reply.headers.append(&mut self.headers);
+        Ok(reply)
     }
 
     /// Tells each plugin, the last first, of a stream that has ended.
@@ -371,27 +379,33 @@ impl Run {
         outcome.into_result()
     }
 
-    /// A stream of events begins.
+    /// A stream of events begins: `head` gets the header lines that plugins have put on it.
     ///
     /// # Errors
     /// If a plugin fails whose work must not be left out.
-    pub(crate) fn begin_stream(&mut self) -> Result<(), Error> {
+    pub(crate) fn begin_stream(&mut self, head: &mut Vec<(String, String)>) -> Result<(), Error> {
         // The next attempt begins it again where only comments have been sent.
         if std::mem::replace(&mut self.streams, true) {
             return Ok(());
         }
-        let Self { chain, call, slots, hooks, .. } = self;
+        let Self { chain, call, slots, hooks, headers, .. } = self;
         for (at, slot) in slots.iter_mut().enumerate().rev() {
             let Some(link) = chain.links.get(at) else { continue };
             let mut context = Context::new(call, slot);
             let (result, took) =
                 link.call(&chain.events, "events", || (Ok(link.plugin.events(&mut context)), context.waited()));
             match result {
-                Ok(None) | Err(None) => {}
-                Ok(hook) => hooks.push(Hook { at, hook, took }),
+                Ok(hook) => {
+                    headers.extend(context.into_headers());
+                    if hook.is_some() {
+                        hooks.push(Hook { at, hook, took });
+                    }
+                }
+                Err(None) => {}
                 Err(Some(error)) => return Err(error),
             }
         }
+        head.append(headers);
         if !hooks.is_empty() {
             self.decoder = Some(sse::Decoder::new(MAX_EVENT));
         }
@@ -460,7 +474,8 @@ fn pass(
         let (own, later) = hooks.split_at_mut(at + 1);
         let Some(own) = own.last_mut() else { continue };
         let (Some(hook), Some(link)) = (own.hook.as_mut(), chain.links.get(own.at)) else { continue };
-        let mut event = Event::new(name, changed.as_deref().unwrap_or(data));
+        let as_it_came = changed.is_none().then_some(raw);
+        let mut event = Event::new(name, changed.as_deref().unwrap_or(data), as_it_came);
         let (result, took) = link.call(&chain.events, "event", || (hook.event(&mut event), Duration::ZERO));
         own.took += took;
         match result {
@@ -486,15 +501,16 @@ fn pass(
         }
     }
     match changed {
-        Some(data) => out.extend_from_slice(&framed(name, &data)),
+        Some(data) => frame(name, &data, out),
         None => out.extend_from_slice(raw),
     }
     Ok(())
 }
 
 fn framed(name: &[u8], data: &[u8]) -> Vec<u8> {
-    let name: &[&[u8]] = if name.is_empty() { &[] } else { &[b"event: ", name, b"\n"] };
-    [name, &[b"data: ", data, b"\n\n"]].concat().concat()
+    let mut out = Vec::with_capacity(name.len() + data.len() + 16);
+    frame(name, data, &mut out);
+    out
 }
 
 impl Drop for Run {

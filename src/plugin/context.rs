@@ -18,6 +18,7 @@ pub(super) type Slot = Option<Box<dyn Any + Send>>;
 pub struct Context<'a> {
     call: &'a Call,
     slot: &'a mut Slot,
+    headers: Vec<(String, String)>,
     waited: Duration,
 }
 
@@ -34,7 +35,17 @@ pub enum NotYet {
 
 impl<'a> Context<'a> {
     pub(super) fn new(call: &'a Call, slot: &'a mut Slot) -> Self {
-        Self { call, slot, waited: Duration::ZERO }
+        Self { call, slot, headers: Vec::new(), waited: Duration::ZERO }
+    }
+
+    /// The request as it came.
+    pub(super) fn call(&self) -> &'a Call {
+        self.call
+    }
+
+    /// The header lines that the plugin has put on the answer.
+    pub(super) fn into_headers(self) -> Vec<(String, String)> {
+        self.headers
     }
 
     /// How long the plugin has waited here, which is no work of its own.
@@ -100,6 +111,12 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.call.cancel.is_cancelled()
+    }
+
+    /// Puts a line on the head of the answer or the stream that the request comes to, its name in lower case. From `pre` or
+    /// `events`; an error has no such lines, and after `pre` it is too late for an answer.
+    pub fn add_header(&mut self, name: &str, value: &str) {
+        self.headers.push((name.to_owned(), value.to_owned()));
     }
 
     /// Keeps a value for this plugin and this request; the one before, if any, is dropped.

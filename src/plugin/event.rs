@@ -30,6 +30,8 @@ pub trait EventHook: Send {
 pub struct Event<'a> {
     name: &'a [u8],
     data: &'a [u8],
+    /// As it was framed; `None` if a hook before has changed it.
+    raw: Option<&'a [u8]>,
     parsed: OnceCell<Option<Value>>,
     draft: Option<Draft>,
     before: Vec<Inserted>,
@@ -44,8 +46,8 @@ enum Draft {
 }
 
 impl<'a> Event<'a> {
-    pub(super) fn new(name: &'a [u8], data: &'a [u8]) -> Self {
-        Self { name, data, parsed: OnceCell::new(), draft: None, before: Vec::new() }
+    pub(super) fn new(name: &'a [u8], data: &'a [u8], raw: Option<&'a [u8]>) -> Self {
+        Self { name, data, raw, parsed: OnceCell::new(), draft: None, before: Vec::new() }
     }
 
     /// Its `event` field; empty if it has none.
@@ -58,6 +60,15 @@ impl<'a> Event<'a> {
     #[must_use]
     pub fn data(&self) -> &[u8] {
         self.data
+    }
+
+    /// Puts it into `out` as it came to this hook, framed with its blank line: byte for byte as the provider sent it, unless
+    /// a hook before has changed it.
+    pub fn frame(&self, out: &mut Vec<u8>) {
+        match self.raw {
+            Some(raw) => out.extend_from_slice(raw),
+            None => frame(self.name, self.data, out),
+        }
     }
 
     /// Its data parsed; `None` if it is no JSON, or was taken away.
@@ -100,6 +111,18 @@ impl<'a> Event<'a> {
         };
         (self.before, change)
     }
+}
+
+/// Puts an event into `out`, framed.
+pub(super) fn frame(name: &[u8], data: &[u8], out: &mut Vec<u8>) {
+    if !name.is_empty() {
+        out.extend_from_slice(b"event: ");
+        out.extend_from_slice(name);
+        out.push(b'\n');
+    }
+    out.extend_from_slice(b"data: ");
+    out.extend_from_slice(data);
+    out.extend_from_slice(b"\n\n");
 }
 
 /// What a hook made of an event.

@@ -75,7 +75,8 @@ impl<'a> Request<'a> {
         }
     }
 
-    fn fields(&self) -> &BodyFields {
+    /// What routing needs of the body as it would go now.
+    pub(super) fn fields(&self) -> &BodyFields {
         self.changed.as_ref().map_or(&self.call.fields, |(_, fields)| fields)
     }
 
