@@ -79,8 +79,11 @@ pub mod sim;
 
 pub mod gateway;
 
+#[cfg(feature = "front")]
 pub mod admin;
+#[cfg(feature = "front")]
 pub mod front;
+#[cfg(feature = "front")]
 pub mod stats;
 
 #[cfg(feature = "cli")]

@@ -8,6 +8,7 @@ mod licence;
 mod rules;
 mod version;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -61,6 +62,37 @@ fn what_the_tree_is_built_of_keeps_to_the_policy() {
     }
     let found = findings(&policy(), &locks, &graphs, graphs.len() == PACKAGES.len());
     assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+/// The most crates of others that a build compiles into a program, by what `cargo tree` is told of features. One of two
+/// versions counts twice; what runs while building counts if it is a macro, and not if it is a build script's.
+const MOST_CRATES: [(&str, usize); 2] = [("--no-default-features", 60), ("--features=default", 110)];
+
+#[test]
+fn a_build_takes_no_more_crates_than_promised() {
+    for (features, most) in MOST_CRATES {
+        let out = Command::new(env!("CARGO"))
+            .args([
+                "tree",
+                "--locked",
+                "--edges=normal",
+                "--prefix=none",
+                "--format={p}",
+                "--target",
+                PLATFORM,
+                features,
+            ])
+            .current_dir(root())
+            .output()
+            .expect("cargo runs");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let text = String::from_utf8(out.stdout).expect("text");
+        let named = |line: &str| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+        let mut crates: BTreeSet<_> = text.lines().map(named).filter(|line| !line.is_empty()).collect();
+        assert!(crates.remove(&format!("sluicegate v{}", env!("CARGO_PKG_VERSION"))), "the tree is of something else");
+        assert!(crates.len() > 20, "{features}: {crates:?}");
+        assert!(crates.len() <= most, "{features}: {} crates, more than {most}:\n{crates:#?}", crates.len());
+    }
 }
 
 fn read_lock(folder: &str) -> String {

@@ -229,6 +229,7 @@ impl Gateway {
     }
 
     /// Looks at the configuration in force, without taking a share of it.
+    #[cfg(feature = "front")]
     pub(crate) fn with_config<T>(&self, look: impl FnOnce(&Config) -> T) -> T {
         look(&self.0.house.load().config)
     }

@@ -10,7 +10,6 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 
 use crate::config::{ConfigError, Files, LoadedTls, Tls};
 use crate::sync::Leaf;
@@ -48,8 +47,8 @@ impl Certificates {
     }
 
     /// What a session that begins now is made of.
-    pub(super) fn current(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.current.load().config)
+    pub(super) fn current(&self) -> Arc<LoadedTls> {
+        self.current.load_full()
     }
 
     /// What is to be warned of in the certificate in force.

@@ -8,7 +8,7 @@
 //! **Invariants.** What a session has decrypted and nobody has read yet is no event to epoll: whoever parks a link asks
 //! [`Link::has_input`] first. A read that brought bytes but no whole record says [`ErrorKind::WouldBlock`], so that whoever
 //! waits looks at his deadline between any two pieces. I4: a session holds at most a record of what it read, and
-//! [`SEND_BUFFER`] of what it writes. A plain link costs one comparison a call.
+//! 32 KiB of what it writes. A plain link costs one comparison a call.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::TcpStream;
@@ -17,15 +17,12 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
-use rustls::ServerConnection;
 
 use super::certificates::Certificates;
 use super::stream::SendError;
+use super::tls::Session;
 use crate::net::DeadlineStream;
 use crate::time::{Deadline, now};
-
-/// How much of an answer a session encrypts ahead of its socket: the rest waits where it lies.
-const SEND_BUFFER: usize = 32 << 10;
 
 /// How much is read of what a client begins with. Most of them say all that they have to say first in less.
 const FIRST: usize = 4 << 10;
@@ -82,7 +79,7 @@ impl Link {
         match &self.layer {
             Layer::Plain => false,
             Layer::Due(_) => true,
-            Layer::Secured(session) => session.tls.is_handshaking(),
+            Layer::Secured(session) => session.is_shaking(),
         }
     }
 
@@ -93,7 +90,7 @@ impl Link {
 
     /// Whether something can be read though no byte lies in the socket.
     pub(super) fn has_input(&self) -> bool {
-        matches!(&self.layer, Layer::Secured(session) if session.decrypted > 0)
+        matches!(&self.layer, Layer::Secured(session) if session.has_input())
     }
 
     /// Goes on with the handshake: reads once, for about `patience`, and answers until `deadline`.
@@ -109,7 +106,7 @@ impl Link {
                         self.layer = Layer::Plain;
                         return Shake::Plain;
                     }
-                    Ok(n) => Session::begin(certificates).and_then(|mut session| {
+                    Ok(n) => Session::begin(&certificates.current()).and_then(|mut session| {
                         let took = session.fill_all(&first[..n]);
                         self.layer = Layer::Secured(session);
                         took
@@ -128,7 +125,7 @@ impl Link {
             (Err(_) | Ok(0), _) => Shake::Over,
             (Ok(_), Layer::Secured(session)) => {
                 match session.flush(&self.socket, &mut self.stream, &mut deadline.remaining()) {
-                    Ok(()) if session.tls.is_handshaking() => Shake::More,
+                    Ok(()) if session.is_shaking() => Shake::More,
                     Ok(()) => Shake::Done,
                     Err(_) => Shake::Over,
                 }
@@ -187,111 +184,23 @@ impl Link {
             }
             // Nothing can be said yet.
             Layer::Due(_) => Err(SendError::Gone),
-            Layer::Secured(session) => {
-                let (mut first, mut second) = (first, second);
-                while !(first.is_empty() && second.is_empty()) {
-                    let parts = [IoSlice::new(first), IoSlice::new(second)];
-                    let taken = session.tls.writer().write_vectored(&parts).map_err(|_| SendError::Gone)?;
-                    if taken == 0 && !session.tls.wants_write() {
-                        return Err(SendError::Gone);
-                    }
-                    let rest = taken.saturating_sub(first.len());
-                    (first, second) = (first.get(taken..).unwrap_or_default(), &second[rest..]);
-                    session.flush(&self.socket, &mut self.stream, patience)?;
-                }
-                Ok(())
-            }
+            Layer::Secured(session) => session.send((first, second), &self.socket, &mut self.stream, patience),
         }
     }
 
     /// Says that nothing more is sent, as far as the socket takes it at once: what came before is known to be whole.
     pub(super) fn say_end(&mut self) {
         if let Layer::Secured(session) = &mut self.layer {
-            session.tls.send_close_notify();
-            session.tell(&self.socket);
+            session.say_end(&self.socket);
         }
-    }
-}
-
-/// A TLS session, from the client's first bytes on.
-#[derive(Debug)]
-struct Session {
-    tls: ServerConnection,
-    /// How many bytes it has decrypted that nobody has read yet.
-    decrypted: usize,
-}
-
-impl Session {
-    fn begin(certificates: &Certificates) -> io::Result<Box<Self>> {
-        let mut tls = ServerConnection::new(certificates.current()).map_err(io::Error::other)?;
-        tls.set_buffer_limit(Some(SEND_BUFFER));
-        Ok(Box::new(Self { tls, decrypted: 0 }))
-    }
-
-    /// Takes in what was read already.
-    fn fill_all(&mut self, mut bytes: &[u8]) -> io::Result<usize> {
-        let all = bytes.len();
-        while !bytes.is_empty() {
-            self.fill(&mut bytes)?;
-        }
-        Ok(all)
-    }
-
-    /// Reads from the socket once and takes in what came. How many bytes that were.
-    ///
-    /// # Errors
-    /// `InvalidData` for what is no TLS or not to be trusted; whatever else the socket says.
-    fn fill(&mut self, from: &mut dyn Read) -> io::Result<usize> {
-        let n = self.tls.read_tls(from)?;
-        let state = self.tls.process_new_packets().map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
-        self.decrypted = state.plaintext_bytes_to_read();
-        Ok(n)
-    }
-
-    fn read(&mut self, socket: &TcpStream, into: &mut [u8], from: &mut dyn Read) -> io::Result<usize> {
-        if self.decrypted == 0 {
-            let filled = self.fill(from);
-            // What the session itself has to say, a ticket or an alert, goes out now, or with the next answer.
-            self.tell(socket);
-            filled?;
-        }
-        match self.tls.reader().read(into) {
-            // The end without TLS's word for it: whether something is missing, the framing of HTTP tells.
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(0),
-            read => {
-                self.decrypted = self.decrypted.saturating_sub(*read.as_ref().unwrap_or(&0));
-                read
-            }
-        }
-    }
-
-    /// Writes everything that is encrypted. What the client stalls it is taken off `patience`.
-    fn flush(
-        &mut self,
-        socket: &TcpStream,
-        stream: &mut DeadlineStream,
-        patience: &mut Duration,
-    ) -> Result<(), SendError> {
-        while self.tls.wants_write() {
-            match self.tls.write_tls(&mut Now(socket)) {
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    stalled(patience, |until| self.tls.write_tls(&mut Until(stream, until)))?;
-                }
-                Err(_) => return Err(SendError::Gone),
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes what the socket takes at once.
-    fn tell(&mut self, socket: &TcpStream) {
-        while self.tls.wants_write() && self.tls.write_tls(&mut Now(socket)).is_ok() {}
     }
 }
 
 /// Writes with what is left of `patience`, and takes off it what that took.
-fn stalled(patience: &mut Duration, write: impl FnOnce(Deadline) -> io::Result<usize>) -> Result<usize, SendError> {
+pub(super) fn stalled(
+    patience: &mut Duration,
+    write: impl FnOnce(Deadline) -> io::Result<usize>,
+) -> Result<usize, SendError> {
     let start = now();
     let sent = write(Deadline::from(start, *patience));
     *patience = patience.saturating_sub(now().saturating_duration_since(start));
@@ -304,7 +213,7 @@ fn stalled(patience: &mut Duration, write: impl FnOnce(Deadline) -> io::Result<u
 }
 
 /// Sends what the socket takes at once; `WouldBlock` if that is nothing.
-fn send_now(socket: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+pub(super) fn send_now(socket: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     loop {
         let sent = match parts {
             [one, rest @ ..] if rest.iter().all(|part| part.is_empty()) => rustix::net::send(socket, one, NO_WAIT),
@@ -327,7 +236,7 @@ impl Read for Patient<'_> {
 }
 
 /// Reads and writes that wait until a deadline.
-struct Until<'a>(&'a mut DeadlineStream, Deadline);
+pub(super) struct Until<'a>(pub(super) &'a mut DeadlineStream, pub(super) Deadline);
 
 impl Read for Until<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
@@ -338,23 +247,6 @@ impl Read for Until<'_> {
 impl Write for Until<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write_some(bytes, self.1)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Writes that never wait.
-struct Now<'a>(&'a TcpStream);
-
-impl Write for Now<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        send_now(self.0, &[IoSlice::new(bytes)])
-    }
-
-    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        send_now(self.0, parts)
     }
 
     fn flush(&mut self) -> io::Result<()> {

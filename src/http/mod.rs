@@ -28,6 +28,11 @@ mod serve;
 mod server;
 mod service;
 mod stream;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "without_tls.rs"]
+mod tls;
 mod watcher;
 
 pub use caller::{client_address, sent_key};

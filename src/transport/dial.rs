@@ -9,8 +9,6 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use rustix::event::PollFlags;
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
 
 use super::attempt::Attempt;
@@ -18,9 +16,9 @@ use super::endpoint::Endpoint;
 use super::gate::is_public;
 use super::link::{Link, Stream};
 use super::resolver::{Resolver, literal};
-use super::socket::{self, Socket};
+use super::socket::{self, Socket, ignore_slice};
 use super::stack::ConnectionCounts;
-use super::tls::{Tls, ignore_slice};
+use super::tls;
 use super::{TransportError, TransportErrorKind as Kind};
 use crate::sync::{Abort, Attached};
 use crate::time::{Deadline, now};
@@ -29,7 +27,7 @@ use crate::time::{Deadline, now};
 #[derive(Debug)]
 pub(super) struct Dialer {
     pub(super) endpoint: Arc<Endpoint>,
-    pub(super) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    pub(super) tls: Option<tls::Client>,
     pub(super) resolver: Arc<Resolver>,
     /// Whether a name may lead to an address that is not public. A base URL that itself is such an address says so.
     pub(super) allow_private: bool,
@@ -48,8 +46,8 @@ impl Dialer {
         let socket = Socket::new(tcp);
         let stream = match &self.tls {
             None => Stream::Plain(socket),
-            Some((config, name)) => {
-                let shaken = Tls::connect(Arc::clone(config), name.clone(), socket, by);
+            Some(client) => {
+                let shaken = client.connect(socket, by);
                 Stream::Tls(Box::new(shaken.map_err(|error| self.tls_failed(error, attempt))?))
             }
         };

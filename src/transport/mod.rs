@@ -29,6 +29,10 @@ mod pool;
 mod resolver;
 mod socket;
 mod stack;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "without_tls.rs"]
 mod tls;
 mod ureq;
 

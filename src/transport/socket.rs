@@ -77,3 +77,11 @@ pub(super) fn wait(socket: &TcpStream, events: PollFlags, deadline: Deadline) ->
         Err(error) => Err(error.into()),
     }
 }
+
+/// The end of a slice of waiting is no error: whoever waits looks again.
+pub(super) fn ignore_slice<T>(waited: io::Result<T>) -> io::Result<Option<T>> {
+    match waited {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        other => other.map(Some),
+    }
+}

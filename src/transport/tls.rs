@@ -9,17 +9,50 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use super::endpoint::BuildError;
-use super::socket::Socket;
+use super::socket::{Socket, ignore_slice};
 use crate::time::Deadline;
 
-/// The settings of all connections to one provider. Sharing them makes sessions resumable.
-///
-/// The built-in roots are trusted, or, where `ca_cert_pem` is given, its certificates instead: who names an authority
-/// means that one and no other.
-///
-/// # Errors
-/// If `ca_cert_pem` holds no certificate, or one that cannot be read.
-pub(super) fn client_config(ca_cert_pem: Option<&str>) -> Result<Arc<ClientConfig>, BuildError> {
+/// How TLS to one provider is begun. Its sessions are resumable, since all of them share it.
+#[derive(Debug)]
+pub(super) struct Client {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+impl Client {
+    /// TLS to `host`, whose certificate must bear that name.
+    ///
+    /// The built-in roots are trusted, or, where `ca_cert_pem` is given, its certificates instead: who names an authority
+    /// means that one and no other.
+    ///
+    /// # Errors
+    /// If `ca_cert_pem` holds no certificate, or one that cannot be read; if `host` is neither a name nor an address.
+    pub(super) fn new(host: &str, ca_cert_pem: Option<&str>) -> Result<Self, BuildError> {
+        let config = config(ca_cert_pem)?;
+        let name = ServerName::try_from(host.to_owned());
+        let name = name.map_err(|_| BuildError::new(format!("{host:?} is no name of a server")))?;
+        Ok(Self { config, name })
+    }
+
+    /// Shakes hands on a connected socket.
+    ///
+    /// # Errors
+    /// `TimedOut` at the deadline; `InvalidData` with rustls's reason; whatever else the socket says.
+    pub(super) fn connect(&self, socket: Socket, deadline: Deadline) -> io::Result<Tls> {
+        let session = ClientConnection::new(Arc::clone(&self.config), self.name.clone()).map_err(invalid)?;
+        let mut tls = Tls { session, socket };
+        while tls.session.is_handshaking() {
+            tls.flush(deadline)?;
+            if tls.session.wants_read() && tls.fill(deadline)? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+        tls.flush(deadline)?;
+        Ok(tls)
+    }
+}
+
+fn config(ca_cert_pem: Option<&str>) -> Result<Arc<ClientConfig>, BuildError> {
     let mut roots = RootCertStore::empty();
     match ca_cert_pem {
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
@@ -46,14 +79,6 @@ pub(super) fn client_config(ca_cert_pem: Option<&str>) -> Result<Arc<ClientConfi
     Ok(Arc::new(config))
 }
 
-/// The name that a provider's certificate must bear.
-///
-/// # Errors
-/// If `host` is neither a name nor an address.
-pub(super) fn server_name(host: &str) -> Result<ServerName<'static>, BuildError> {
-    ServerName::try_from(host.to_owned()).map_err(|_| BuildError::new(format!("{host:?} is no name of a server")))
-}
-
 /// A TLS session over a socket.
 #[derive(Debug)]
 pub(super) struct Tls {
@@ -62,28 +87,6 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// Shakes hands on a connected socket.
-    ///
-    /// # Errors
-    /// `TimedOut` at the deadline; `InvalidData` with rustls's reason; whatever else the socket says.
-    pub(super) fn connect(
-        config: Arc<ClientConfig>,
-        name: ServerName<'static>,
-        socket: Socket,
-        deadline: Deadline,
-    ) -> io::Result<Self> {
-        let session = ClientConnection::new(config, name).map_err(invalid)?;
-        let mut tls = Self { session, socket };
-        while tls.session.is_handshaking() {
-            tls.flush(deadline)?;
-            if tls.session.wants_read() && tls.fill(deadline)? == 0 {
-                return Err(ErrorKind::UnexpectedEof.into());
-            }
-        }
-        tls.flush(deadline)?;
-        Ok(tls)
-    }
-
     pub(super) fn socket(&self) -> &Socket {
         &self.socket
     }
@@ -159,14 +162,6 @@ impl Tls {
                 break;
             }
         }
-    }
-}
-
-/// The end of a slice of waiting is no error: whoever waits looks again.
-pub(super) fn ignore_slice<T>(waited: io::Result<T>) -> io::Result<Option<T>> {
-    match waited {
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-        other => other.map(Some),
     }
 }
 

@@ -34,7 +34,7 @@ use super::dial::Dialer;
 use super::endpoint::{BuildError, Endpoint};
 use super::link::Link;
 use super::pool::Pool;
-use super::tls::{client_config, server_name};
+use super::tls;
 use super::{
     Body, ConnectionCounts, ConnectionStats, Control, Incoming, Outgoing, Resolver, Transport, TransportError,
     TransportErrorKind as Kind,
@@ -144,11 +144,8 @@ impl UreqTransport {
     ) -> Result<Self, BuildError> {
         let base = Base::parse(&settings.base_url)?;
         let endpoint = Arc::new(base.endpoint());
-        let tls = if base.is_tls() {
-            Some((client_config(settings.ca_cert_pem.as_deref())?, server_name(&endpoint.host)?))
-        } else {
-            None
-        };
+        let tls =
+            base.is_tls().then(|| tls::Client::new(&endpoint.host, settings.ca_cert_pem.as_deref())).transpose()?;
         let dialer = Dialer { endpoint, tls, resolver, allow_private: settings.allow_private };
         let pool = Arc::new(Pool::new(dialer, settings.max_idle, settings.idle_connection_timeout, counts));
         let agent = Agent::with_parts(config(), Connector(Arc::clone(&pool)), NoResolver);

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{CertificateError, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 use zeroize::Zeroizing;
 
-use super::error::Problem;
+use super::super::error::Problem;
+use super::{Tls, TlsVersion};
 use crate::time::unix_ms;
 
 /// The longest file that is read: a few hundred certificates.
@@ -27,33 +28,11 @@ const ALPN: &[u8] = b"http/1.1";
 
 static TLS13_ALONE: [&SupportedProtocolVersion; 1] = [&version::TLS13];
 
-/// The oldest version of TLS that a client may speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsVersion {
-    /// TLS 1.2 (RFC 5246), and 1.3.
-    Tls12,
-    /// TLS 1.3 (RFC 8446) alone.
-    Tls13,
-}
-
-/// TLS on the data plane.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tls {
-    /// The server's certificate and those between it and its root, in PEM, its own first.
-    pub cert_file: PathBuf,
-    /// The certificate's private key in PEM, not encrypted.
-    pub key_file: PathBuf,
-    /// The authorities, in PEM, one of which a client's certificate must come from. Without it none is asked for.
-    pub client_ca_file: Option<PathBuf>,
-    /// The oldest version that a client may speak.
-    pub min_version: TlsVersion,
-}
-
 /// What sessions are begun with, until the files change.
 #[derive(Clone)]
 pub struct LoadedTls {
     /// Its tickets are its own: a session of an older one is not resumed, so that no client passes by what has changed.
-    pub config: Arc<ServerConfig>,
+    pub(crate) config: Arc<ServerConfig>,
     certificate: CertificateDer<'static>,
 }
 
@@ -88,11 +67,6 @@ impl LoadedTls {
 }
 
 impl Tls {
-    /// The files that it names.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
-        [Some(&self.cert_file), Some(&self.key_file), self.client_ca_file.as_ref()].into_iter().flatten().map(|f| &**f)
-    }
-
     /// Reads the files.
     ///
     /// # Errors
