@@ -15,6 +15,8 @@ mod house;
 mod load;
 mod options;
 mod overload;
+#[cfg(feature = "front")]
+mod planes;
 mod plugins;
 mod reload;
 mod requests;
@@ -54,7 +56,6 @@ use crate::config::{Config, Kind, Scope};
 use crate::error::Result;
 use crate::events::Events;
 use crate::http::{Certificates, Watcher};
-use crate::plugin::Chain;
 use crate::provider::{BreakerMode, PoolVitals, Stock};
 use crate::queue::ByteBudget;
 use crate::recycle::Buffer;
@@ -228,12 +229,6 @@ impl Gateway {
         Arc::clone(&self.0.house.load().config)
     }
 
-    /// Looks at the configuration in force, without taking a share of it.
-    #[cfg(feature = "front")]
-    pub(crate) fn with_config<T>(&self, look: impl FnOnce(&Config) -> T) -> T {
-        look(&self.0.house.load().config)
-    }
-
     /// The last events.
     #[must_use]
     pub fn events(&self) -> &Events {
@@ -372,11 +367,6 @@ impl Gateway {
     /// Looks how far replaced pools are.
     fn tend_retired(&self) {
         self.0.retired.tend(&self.0.events);
-    }
-
-    /// The plugins, if there are any, for whoever has a request or an answer as HTTP.
-    pub(crate) fn http_plugins(&self) -> Option<Arc<Chain>> {
-        self.0.plugins.for_http()
     }
 
     fn house(&self) -> Arc<House> {

@@ -36,12 +36,6 @@ impl Plugins {
         self.0.load()
     }
 
-    /// The chain for whoever speaks HTTP, if there is a plugin in it.
-    pub(super) fn for_http(&self) -> Option<Arc<Chain>> {
-        let set = self.0.load();
-        (!set.chain.is_empty()).then(|| Arc::clone(&set.chain))
-    }
-
     /// What another configuration makes of them.
     pub(super) fn configured_as(&self, configured: &[Settings]) -> Result<Set, StartError> {
         let set = self.0.load();

@@ -10,7 +10,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,15 +18,13 @@ use std::time::Duration;
 use super::context::{Context, Slot};
 use super::event::{Change, Event, EventHook, frame};
 use super::figures::{Figures, PluginStats};
-use super::http::{HttpReply, HttpRequest, HttpResponse, edit};
 use super::outcome::{Outcome, StreamSummary};
 use super::reply::{Reply, StreamReply};
 use super::request::Request;
 use super::{Flow, OnFailure, Plugin, PluginError};
 use crate::error::{Code, Error};
 use crate::events::Events;
-use crate::http::{Head, Response};
-use crate::model::{BodyFields, Call, Tags};
+use crate::model::{BodyFields, Call};
 use crate::sync::threads::{self, count_panic, panic_text};
 use crate::time::{Stamp, now};
 use crate::wire::sse;
@@ -60,19 +57,19 @@ impl fmt::Display for SameName {
 impl std::error::Error for SameName {}
 
 /// A plugin in its place.
-struct Link {
-    plugin: Arc<dyn Plugin>,
+pub(super) struct Link {
+    pub(super) plugin: Arc<dyn Plugin>,
     name: Arc<str>,
     on_failure: OnFailure,
-    figures: Arc<Figures>,
+    pub(super) figures: Arc<Figures>,
     /// When it was last told of, in microseconds; 0 for never.
     told: AtomicU64,
 }
 
 /// The plugins of a gateway, in their order.
 pub(crate) struct Chain {
-    links: Vec<Link>,
-    events: Events,
+    pub(super) links: Vec<Link>,
+    pub(super) events: Events,
 }
 
 impl Chain {
@@ -125,51 +122,6 @@ impl Chain {
             settled: false,
         }
     }
-
-    /// What the plugins make of a request of the data plane.
-    ///
-    /// # Errors
-    /// If one fails whose work must not be left out.
-    pub(crate) fn http_request(&self, head: &Head, client: IpAddr, body: &[u8]) -> Result<HttpSeen, Error> {
-        let mut seen = HttpSeen::default();
-        for link in &self.links {
-            let mut request = HttpRequest::new(head, client, seen.body.as_deref().unwrap_or(body), seen.tags.clone());
-            let (result, _) = link.call(&self.events, "http_request", || {
-                let reply = link.plugin.http_request(&mut request);
-                let good = request.tags().check().map_err(PluginError::from);
-                (reply.and_then(|reply| good.map(|()| reply)), Duration::ZERO)
-            });
-            let reply = match result {
-                Ok(reply) => reply,
-                Err(Some(error)) => return Err(error),
-                Err(None) => continue,
-            };
-            let (body, tags) = request.into_parts();
-            seen.body = body.or(seen.body);
-            seen.tags = tags;
-            if let Some(HttpReply(response)) = reply {
-                link.figures.short_circuits.inc();
-                seen.reply = Some(response);
-                break;
-            }
-        }
-        Ok(seen)
-    }
-
-    /// What the plugins make of the head of an answer of the data plane.
-    pub(crate) fn http_response(&self, mut response: Response) -> Response {
-        for link in self.links.iter().rev() {
-            let mut head = HttpResponse::of(&response);
-            let (result, _) =
-                link.call(&self.events, "http_response", || (link.plugin.http_response(&mut head), Duration::ZERO));
-            // An answer that has been given cannot be refused any more.
-            if result.is_ok() {
-                let edits = head.into_edits();
-                edit(&mut response, edits);
-            }
-        }
-        response
-    }
 }
 
 impl fmt::Debug for Chain {
@@ -178,20 +130,10 @@ impl fmt::Debug for Chain {
     }
 }
 
-/// What the plugins made of a request of the data plane.
-#[derive(Debug, Default)]
-pub(crate) struct HttpSeen {
-    /// An answer of one of them.
-    pub(crate) reply: Option<Response>,
-    /// Another body.
-    pub(crate) body: Option<Vec<u8>>,
-    pub(crate) tags: Tags,
-}
-
 impl Link {
     /// Calls a hook, which says how long it waited for others. What comes back of one that failed is the error that the
     /// request is refused with, if it is to be.
-    fn call<T>(
+    pub(super) fn call<T>(
         &self,
         events: &Events,
         hook: &'static str,

@@ -1,5 +1,8 @@
 //! A request of the data plane as HTTP, before it is read as anything else, and the head of its answer.
 
+#[cfg(feature = "front")]
+mod drive;
+
 use std::fmt;
 use std::net::IpAddr;
 
@@ -16,11 +19,7 @@ pub struct HttpRequest<'a> {
     tags: Tags,
 }
 
-impl<'a> HttpRequest<'a> {
-    pub(super) fn new(head: &'a Head, peer: IpAddr, body: &'a [u8], tags: Tags) -> Self {
-        Self { head, peer, body, changed: None, tags }
-    }
-
+impl HttpRequest<'_> {
     /// The method, in capitals.
     #[must_use]
     pub fn method(&self) -> &str {
@@ -73,10 +72,6 @@ impl<'a> HttpRequest<'a> {
     pub fn tags(&self) -> &Tags {
         &self.tags
     }
-
-    pub(super) fn into_parts(self) -> (Option<Vec<u8>>, Tags) {
-        (self.changed, self.tags)
-    }
 }
 
 impl fmt::Debug for HttpRequest<'_> {
@@ -91,11 +86,7 @@ pub struct HttpResponse<'a> {
     edits: Vec<(String, Option<String>)>,
 }
 
-impl<'a> HttpResponse<'a> {
-    pub(super) fn of(response: &'a Response) -> Self {
-        Self { response, edits: Vec::new() }
-    }
-
+impl HttpResponse<'_> {
     /// Its status.
     #[must_use]
     pub fn status(&self) -> u16 {
@@ -121,10 +112,6 @@ impl<'a> HttpResponse<'a> {
     pub fn remove_header(&mut self, name: &str) {
         self.edits.push((name.to_ascii_lowercase(), None));
     }
-
-    pub(super) fn into_edits(self) -> Vec<(String, Option<String>)> {
-        self.edits
-    }
 }
 
 impl fmt::Debug for HttpResponse<'_> {
@@ -133,17 +120,9 @@ impl fmt::Debug for HttpResponse<'_> {
     }
 }
 
-/// Makes the changes of one hook.
-pub(super) fn edit(response: &mut Response, edits: Vec<(String, Option<String>)>) {
-    for (name, value) in edits {
-        response.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(&name));
-        response.headers.extend(value.map(|value| (name.into(), value)));
-    }
-}
-
 /// What a plugin answers over HTTP, in whatever shape it likes.
 #[derive(Clone)]
-pub struct HttpReply(pub(super) Response);
+pub struct HttpReply(Response);
 
 impl HttpReply {
     /// An answer of this status.
