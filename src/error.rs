@@ -203,6 +203,7 @@ pub enum Retry {
 
 /// One attempt at one target, as listed in an error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Attempt {
     /// The provider's name.
     pub provider: String,
@@ -247,6 +248,7 @@ pub struct UpstreamAnswer {
 
 /// Where the time of a request that failed went, summed over its attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Spent {
     /// Waiting for a place and a worker.
     pub queue: Duration,

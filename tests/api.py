@@ -22,10 +22,15 @@ LIST = ROOT / "tests" / "api.txt"
 # serde_json's, a channel that is waited for among others is crossbeam's, and what can be written is serde's.
 PUBLIC = {"sluicegate", "std", "core", "alloc", "serde", "serde_core", "serde_json", "crossbeam_channel"}
 
+# Of those, what rustdoc makes no links of.
+UNLINKED = {"Receiver"}
+
 # The lists on an item's page that say nothing of its own: what every type has.
 OTHERS = {"synthetic-implementations-list", "blanket-implementations-list", "implementors-list", "foreign-impls"}
 
 MEMBER = re.compile(r"(method|tymethod|associatedconstant|associatedtype)\.")
+# A type's name that is no parameter, no constant, and not some other type's own `::Item`.
+TYPE = re.compile(r"(?<![\w:])(?!Self\b)[A-Z][A-Za-z0-9]*[a-z][A-Za-z0-9]*\b(?!\s*=)")
 FIELD = re.compile(r"(structfield\.|variant\.\w+\.field\.)")
 
 
@@ -35,10 +40,12 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
         self.declaration, self.members, self.traits, self.reexports = "", [], [], []
-        self.crates = {}
+        self.crates, self.unshown = {}, set()
         self.region = "own"
         self.takes = None  # What the next `code` or heading is taken for.
         self.into = None  # What is being read, with its tag and how deep in it we are.
+        self.linked = 0  # Whether it is a link's text.
+        self.plain = []  # What is none.
         self.feed(text)
         self.close()
 
@@ -50,11 +57,13 @@ class Page(HTMLParser):
         elif name in OTHERS or name.startswith("deref-methods"):
             self.region = "others"
         if self.into:
+            self.linked += tag == "a"
             self.title(attrs.get("title") or "")
             if tag == self.into[1]:
                 self.into[2] += 1
             elif tag == "div":
                 self.into[3].append(" ")
+                self.plain.append(" ")
             return
         if tag == "pre" and "item-decl" in style:
             self.into = ["declaration", tag, 1, []]
@@ -75,6 +84,7 @@ class Page(HTMLParser):
             self.crates.setdefault(words[1].split("::")[0], words[1])
 
     def handle_endtag(self, tag):
+        self.linked -= bool(self.into) and tag == "a"
         if self.into and tag == self.into[1]:
             self.into[2] -= 1
             if self.into[2] == 0:
@@ -82,7 +92,11 @@ class Page(HTMLParser):
 
     def end(self):
         what, _, _, pieces = self.into
-        self.into = None
+        plain = "".join(self.plain)
+        self.into, self.plain = None, []
+        if not what.startswith(("impl-", "reexport.", "associated", "declaration")):
+            variant = what.rsplit(".", 1)[-1] if what.startswith("variant.") else None
+            self.unshown |= {word for word in TYPE.findall(plain) if word != variant}
         text = " ".join("".join(pieces).replace("ⓘ", " ").split())
         text = re.sub(r"\( ", "(", re.sub(r",? \)", ")", text))
         if what == "declaration":
@@ -100,6 +114,7 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if self.into:
             self.into[3].append(data)
+            self.plain.append("" if self.linked else data)
 
 
 # Kinds of items whose declaration says everything of them.
@@ -124,8 +139,9 @@ def items(text):
 
 
 def strangers(name, page):
-    """What an item's signature names that is not to be seen from outside."""
-    return [f"{name} names {path}" for crate, path in sorted(page.crates.items()) if crate not in PUBLIC]
+    """What an item's signature names that is another crate's, or is shown nowhere."""
+    others = [f"{name} names {path}" for crate, path in sorted(page.crates.items()) if crate not in PUBLIC]
+    return others + [f"{name} names {word}, which is not shown" for word in sorted(page.unshown - UNLINKED)]
 
 
 def rendered():
@@ -183,6 +199,11 @@ def check():
         "    is Clone, Drop",
     ], lines("a/struct.Door.html", "a::Door", page)
     assert strangers("a::Door", page) == ["a::Door names ureq::Agent"], page.crates
+    page = Page(
+        '<section id="method.f"><h4 class="code-header">pub fn <a class="fn">f</a>&lt;T: <a>Any</a>&gt;(&amp;self, Hidden, T::Item)'
+        " -&gt; Self</h4></section>"
+    )
+    assert strangers("A", page) == ["A names Hidden, which is not shown"], page.unshown
     page = Page(
         '<pre class="rust item-decl"><code>pub enum E {\n    A,\n}</code></pre>'
         '<section id="variant.A" class="variant"><a href="#">§</a><h3 class="code-header">A</h3></section>'

@@ -24,6 +24,7 @@ const SHOWN: usize = 60;
 
 /// A name for one or several models.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Alias {
     /// As a request has it in `model`.
     pub name: String,
@@ -37,6 +38,7 @@ pub struct Alias {
 
 /// One of an alias's targets.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct AliasTarget {
     /// The model, and whose it is.
     pub model: ModelRef,
@@ -61,6 +63,7 @@ impl fmt::Display for ModelRef {
 
 /// In which order an alias's targets are tried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Strategy {
     /// Drawn by weight, without replacement.
     #[default]

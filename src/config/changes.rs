@@ -47,6 +47,7 @@ pub struct ProviderChanges {
 
 /// A provider that goes on with other settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ChangedProvider {
     /// Its name.
     pub name: String,

@@ -39,19 +39,28 @@ pub use aliases::{Alias, AliasTarget, ModelRef, Strategy};
 pub use changes::{ChangedProvider, Changes, ProviderChanges};
 pub use error::{ConfigError, Problem};
 pub use expand::Env;
+#[doc(hidden)]
 pub use files::Files;
+#[doc(hidden)]
 pub use kinds::parse_address;
+#[doc(hidden)]
 pub use near::{near, nearest};
 pub use origin::Origin;
 pub use range::AddressRange;
 pub use scope::Scope;
-pub use tls::{LoadedTls, Tls, TlsVersion};
+#[doc(hidden)]
+pub use tls::LoadedTls;
+pub use tls::{Tls, TlsVersion};
 pub use types::{
     Breaker, Client, GatewayKey, Health, Key, KeyModels, Kind, Locks, Network, Optimization, Policy, Pools, Provider,
     Queue, RateLimit, RateLimits, Retries, Scaling, Server, Sizing, StreamGarbage, StreamRecovery, ThreadLimits,
 };
 
-use crate::secret::Secret;
+pub use crate::recycle::Limits as PoolLimits;
+pub use crate::secret::{Digest, Secret};
+pub use crate::sync::LockTimes;
+pub use crate::time::Backoff;
+
 use section::{Findings, Outcome, Section, Walk};
 use source::{Listens, Source};
 
@@ -85,6 +94,7 @@ pub struct Config {
     /// What is taken, but probably not meant.
     pub warnings: Vec<String>,
     /// The files that its strings refer to, as they were when they were read.
+    #[doc(hidden)]
     pub files: Files,
     source: Source,
     listens: Listens,

@@ -19,6 +19,7 @@ use crate::time::Backoff;
 
 /// The gateway's listeners and their limits.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Server {
     /// Where the data plane listens.
     pub listen: SocketAddr,
@@ -58,6 +59,7 @@ pub struct Server {
 
 /// A client that is let in.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct GatewayKey {
     /// Names it in logs, and to plugins.
     pub name: Arc<str>,
@@ -69,6 +71,7 @@ pub struct GatewayKey {
 
 /// What goes for every provider.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Client {
     /// Whether policy `drop` stands wherever none is set.
     pub drop_excess_requests: bool,
@@ -78,6 +81,7 @@ pub struct Client {
 
 /// Limits of the threads.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ThreadLimits {
     /// The most threads at once; derived from the machine's limits if none.
     pub max: Option<usize>,
@@ -91,6 +95,7 @@ pub struct ThreadLimits {
 
 /// The object pools.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Pools {
     /// Where a waiter hears of its attempt's end.
     pub reply_channel: recycle::Limits,
@@ -112,6 +117,7 @@ impl Pools {
 
 /// How long locks are waited for, and how often deadlocks are looked for.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Locks {
     /// How long a ranked lock is waited for; the default is never more than the most.
     pub times: LockTimes,
@@ -158,6 +164,7 @@ impl Policy {
 
 /// What becomes of a stream that fails before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StreamRecovery {
     /// Each event reaches the client as it comes, and what fails then fails before the client's eyes.
     Off,
@@ -167,6 +174,7 @@ pub enum StreamRecovery {
 
 /// What becomes of a stream's event that is no JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StreamGarbage {
     /// It is left out, counted, and a comment says so.
     Skip,
@@ -176,6 +184,7 @@ pub enum StreamGarbage {
 
 /// One provider.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Provider {
     /// Its name: the left part of `provider/model`.
     pub name: String,
@@ -220,6 +229,7 @@ pub struct Provider {
 
 /// Who says how many workers a provider may have at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Sizing {
     /// The configuration.
     Given,
@@ -234,6 +244,7 @@ pub enum Sizing {
 
 /// When workers are added and removed: the concurrency page's thresholds.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Scaling {
     /// Whether they are at all; else there are as many as there may be, always.
     pub enabled: bool,
@@ -270,6 +281,7 @@ impl Default for Scaling {
 
 /// When a provider or a model of its is given a rest, and how it comes back.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Breaker {
     /// Whether calls are counted at all.
     pub enabled: bool,
@@ -309,6 +321,7 @@ impl Default for Breaker {
 
 /// When it is looked whether a provider is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Health {
     /// Whether the gateway's start waits for a look.
     pub on_start: bool,
@@ -335,6 +348,7 @@ pub struct Optimization {
 
 /// When a failed attempt is made again on the same target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Retries {
     /// Tries after the first; 2 by default.
     pub most: u32,
@@ -370,6 +384,7 @@ impl RateLimit {
 
 /// A provider's limits: for all that goes there, and for some of its models beside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RateLimits {
     /// For all of it.
     pub all: RateLimit,
@@ -379,6 +394,7 @@ pub struct RateLimits {
 
 /// A provider's key.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Key {
     /// Names it in logs and `/stats`.
     pub name: String,
@@ -394,6 +410,7 @@ pub struct Key {
 
 /// Which models a provider's key is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum KeyModels {
     /// Any.
     Any,
@@ -458,6 +475,7 @@ impl Provider {
 
 /// Where a provider lives, and the limits of talking to it.
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Network {
     /// Scheme, host, port and path before [`Network::api_prefix`]. Empty for a simulated provider of this process.
     pub base_url: String,
@@ -508,6 +526,7 @@ impl fmt::Debug for Network {
 
 /// How jobs wait.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Queue {
     /// What becomes of a job that finds no place.
     pub policy: Policy,

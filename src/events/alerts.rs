@@ -15,6 +15,7 @@ pub(super) type Standing = BTreeMap<(&'static str, String), Alert>;
 
 /// Something that is wrong now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Alert {
     /// What kind: `pool_hit_ratio`, `stuck_thread`, `queue_stalled`, …
     pub kind: &'static str,

@@ -16,6 +16,7 @@ use crate::time::unix_ms;
 use alerts::Standing;
 
 pub use alerts::{Alert, MOST_ALERTS};
+#[doc(hidden)]
 pub use locks::LockWatch;
 
 /// How many are kept.
@@ -23,6 +24,7 @@ pub const KEPT: usize = 512;
 
 /// One event.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Event {
     /// Milliseconds since the Unix epoch.
     pub at_ms: u64,

@@ -35,11 +35,13 @@ pub enum Handled {
 
 impl Gateway {
     /// Counts a request as received. Its guard goes to [`handle`](Self::handle), or is failed by the one who refuses it.
+    #[doc(hidden)]
     pub fn begin(&self, arrived: Instant) -> RequestGuard {
         RequestGuard::begin(&self.0.requests, arrived).in_house(self.house())
     }
 
     /// Runs a request to its end, or until its stream has begun.
+    #[doc(hidden)]
     pub fn handle(&self, call: &Arc<Call>, guard: RequestGuard, sink: Option<Box<dyn Sink>>) -> Handled {
         let mut guard = guard;
         // Kept until the request ends or its stream has begun, so that what it resolved stays there.
@@ -114,6 +116,7 @@ impl Gateway {
     ///
     /// # Errors
     /// [`Code::Overloaded`] if one of the gateway's own limits is reached.
+    #[doc(hidden)]
     pub fn admit(&self, priority: Priority, announced: u64) -> Result<Place> {
         self.0.load.admit(priority, announced)
     }
@@ -122,6 +125,7 @@ impl Gateway {
     ///
     /// # Errors
     /// [`Code::Overloaded`] if there is no room for them.
+    #[doc(hidden)]
     pub fn take_bytes(&self, priority: Priority, bytes: u64) -> Result<Bytes> {
         self.0.load.take_bytes(priority, bytes)
     }
@@ -129,6 +133,7 @@ impl Gateway {
     /// How many connections clients may have, so that their requests still find the descriptors that they need upstream;
     /// `None` where descriptors are without a limit.
     #[must_use]
+    #[doc(hidden)]
     pub fn client_connections(&self) -> Option<Connections> {
         load::connections(&self.config())
     }

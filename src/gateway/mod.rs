@@ -42,21 +42,32 @@ use arc_swap::ArcSwap;
 use serde::Serialize;
 
 pub use build::{Builder, StartError};
+#[doc(hidden)]
 pub use call::Handled;
+#[doc(hidden)]
 pub use load::{Connections, Place};
 pub use options::CallOptions;
 pub use reload::ReloadError;
-pub use requests::{RequestGuard, RequestStats};
+#[doc(hidden)]
+pub use requests::RequestGuard;
+#[doc(hidden)]
+pub use requests::RequestStats;
 pub use shutdown::ShutdownReport;
+#[doc(hidden)]
 pub use snapshot::{Blocked, Process, Snapshot};
+#[doc(hidden)]
 pub use strangers::Strangers;
 pub use stream::ChatStream;
+
+pub use crate::provider::BreakerMode;
+pub use crate::sync::locks::{LockError, LockErrorKind};
+pub use crate::sync::threads::SpawnError;
 
 use crate::config::{Config, Kind, Scope};
 use crate::error::Result;
 use crate::events::Events;
 use crate::http::{Certificates, Watcher};
-use crate::provider::{BreakerMode, PoolVitals, Stock};
+use crate::provider::{PoolVitals, Stock};
 use crate::queue::ByteBudget;
 use crate::recycle::Buffer;
 use crate::sim::Sim;
@@ -78,6 +89,7 @@ use watchdog::Watchdog;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum Phase {
     /// Its pools are coming up.
     Starting,
@@ -129,6 +141,7 @@ struct Inner {
 
 /// A model that a provider has.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ModelName {
     /// The provider's name.
     pub provider: String,
@@ -219,6 +232,7 @@ impl Gateway {
 
     /// The threads of this gateway; those who put a listener on it start theirs there.
     #[must_use]
+    #[doc(hidden)]
     pub fn threads(&self) -> &Threads {
         &self.0.threads
     }
@@ -237,6 +251,7 @@ impl Gateway {
 
     /// Counts failed keys by address, for every listener on this gateway.
     #[must_use]
+    #[doc(hidden)]
     pub fn strangers(&self) -> &Strangers {
         &self.0.strangers
     }
@@ -245,12 +260,14 @@ impl Gateway {
     ///
     /// # Errors
     /// If its thread cannot be started.
+    #[doc(hidden)]
     pub fn watcher(&self) -> std::result::Result<Arc<Watcher>, StartError> {
         self.0.sim.watcher()
     }
 
     /// The certificate of the data plane, if `server.tls` names one; kept up to date as long as the gateway lives.
     #[must_use]
+    #[doc(hidden)]
     pub fn certificates(&self) -> Option<Arc<Certificates>> {
         self.0.certificates.clone()
     }
@@ -342,11 +359,13 @@ impl Gateway {
 
     /// Memory for a request's body, of so many bytes if that is known; it goes back to its pool when it is dropped.
     #[must_use]
+    #[doc(hidden)]
     pub fn buffer(&self, announced: Option<u64>) -> Buffer {
         self.0.stock.buffers().buffer_for(announced)
     }
 
     /// Takes a sample of the counters; rates are made of a minute of them. The stats thread does this once a second.
+    #[doc(hidden)]
     pub fn sample(&self) {
         self.0.samples.take(&self.0);
     }

@@ -112,6 +112,7 @@ impl CallOptions {
     ///
     /// # Errors
     /// [`Code::InvalidRequest`](crate::Code::InvalidRequest) for a tag or a fallback that is none.
+    #[doc(hidden)]
     pub fn call(&self, body: impl Into<Buffer>, mut fields: BodyFields, arrived: Instant) -> Result<Call> {
         self.tags.check()?;
         if fields.fallbacks.is_empty() && !self.fallbacks.is_empty() {

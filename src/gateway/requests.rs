@@ -161,6 +161,7 @@ impl Drop for RequestGuard {
 /// `requests` in `/stats`.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]
+#[non_exhaustive]
 pub struct RequestStats {
     pub received_total: u64,
     pub succeeded_total: u64,

@@ -42,6 +42,7 @@ pub struct Snapshot {
 /// and are not counted.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]
+#[non_exhaustive]
 pub struct Blocked {
     pub channel: u64,
     pub lock: u64,
@@ -52,6 +53,7 @@ pub struct Blocked {
 /// What the operating system says of this process; `null` where it says nothing.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]
+#[non_exhaustive]
 pub struct Process {
     pub rss_bytes: Option<u64>,
     pub cpu_us: Option<u64>,

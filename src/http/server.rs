@@ -85,6 +85,7 @@ impl std::error::Error for StartError {
 
 /// The connections' part of `/stats`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ConnectionStats {
     /// Connections there are.
     pub open: u64,

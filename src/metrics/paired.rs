@@ -36,6 +36,7 @@ struct Share {
 
 /// `jobs.correlation` in `/stats`.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct PairedStats {
     /// Pearson's coefficient of wait and service time, from -1 to 1; `None` below two pairs, or while one of the two never
     /// changed.
@@ -46,6 +47,7 @@ pub struct PairedStats {
 
 /// The jobs whose wait fell into one range.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Bucket {
     /// The longest wait of the range, in microseconds; `None` for the last one, which has no end.
     pub wait_us_le: Option<u64>,

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 pub use tags::Tags;
 
+pub use crate::recycle::Buffer;
+
 use crate::config::{Scope, StreamRecovery};
 use crate::error::{Error, Spent};
 use crate::ids::RequestId;
-use crate::recycle::Buffer;
 use crate::sync::CancelToken;
 use crate::time::Deadline;
 
@@ -66,6 +67,7 @@ impl fmt::Debug for Forward {
 
 /// Which lane a job waits in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Priority {
     /// Somebody waits for the answer.
     #[default]
@@ -76,6 +78,7 @@ pub enum Priority {
 
 /// One request on its way, whole and checked. Shared, never changed.
 #[derive(Debug)]
+#[doc(hidden)]
 pub struct Call {
     /// Names it in logs, errors and headers.
     pub request_id: RequestId,
@@ -133,6 +136,7 @@ impl Call {
 /// What routing and encoding need of an OpenAI body, with the places where it stands, so that everything else can pass
 /// through byte for byte.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[doc(hidden)]
 pub struct BodyFields {
     /// `model` as the client wrote it.
     pub model: String,
@@ -167,6 +171,7 @@ pub struct Usage {
 
 /// Where the time of a request went, summed over its attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Timing {
     /// Waiting for a place and a worker.
     pub queue: Duration,
@@ -201,6 +206,7 @@ impl Timing {
 
 /// What is told about an answer beside its bytes: the `x-sluicegate-*` headers.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Served {
     /// The provider that answered.
     pub provider: Arc<str>,
@@ -218,6 +224,7 @@ pub struct Served {
 
 /// A complete answer.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Answer {
     /// The upstream's status, below 400.
     pub status: u16,
@@ -234,6 +241,7 @@ pub struct Answer {
 
 /// What a stream is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(hidden)]
 pub enum StreamKind {
     /// Events, whose complete end the sink tells.
     Events,
@@ -248,6 +256,7 @@ pub enum StreamKind {
 
 /// How a stream begins.
 #[derive(Debug)]
+#[doc(hidden)]
 pub struct StreamHead {
     /// What it is made of.
     pub kind: StreamKind,
@@ -259,6 +268,7 @@ pub struct StreamHead {
 
 /// How a stream ended.
 #[derive(Debug)]
+#[doc(hidden)]
 pub enum StreamEnd {
     /// Its shape's own end was seen; with the tokens, if the provider counted them.
     Complete(Option<Usage>),
@@ -268,6 +278,7 @@ pub enum StreamEnd {
 
 /// Why a sink takes no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(hidden)]
 pub enum SinkError {
     /// Whoever read has gone.
     Gone,
@@ -291,6 +302,7 @@ impl std::error::Error for SinkError {}
 /// `begin` is called once, then `event`, which brings comments that keep a connection alive as well, then `finish` once. Only
 /// where nothing but such comments has been sent may `begin` be called again, by the next attempt, and changes nothing. A
 /// sink that is dropped without `finish` ends as [`StreamEnd::Failed`] with an internal error (I1).
+#[doc(hidden)]
 pub trait Sink: Send {
     /// The stream begins: status and headers can go out, with the first event at the latest.
     ///

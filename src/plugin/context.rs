@@ -24,6 +24,7 @@ pub struct Context<'a> {
 
 /// Why a plugin waited in vain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NotYet {
     /// The request was cancelled, or its caller has gone.
     Cancelled,

@@ -194,6 +194,7 @@ impl std::fmt::Debug for dyn Plugin {
 
 /// What a request comes to in which a plugin's hook fails or panics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnFailure {
     /// It goes on as if the hook had done nothing.
     #[default]

@@ -49,6 +49,7 @@ const ALERT: &str = "breaker_open";
 /// `breaker` in `/stats`: `state` is that of the provider's own circuit, the totals are of all its circuits together.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]
+#[non_exhaustive]
 pub struct BreakerStats {
     pub state: BreakerState,
     /// Whether the state follows what is counted, or an operator's word.
@@ -67,6 +68,7 @@ pub struct BreakerStats {
 /// One of `models` of `breaker` in `/stats`: a model that was called lately.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[expect(missing_docs, reason = "they are as in `BreakerStats`")]
+#[non_exhaustive]
 pub struct CircuitStats {
     pub state: BreakerState,
     pub opened_total: u64,

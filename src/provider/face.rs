@@ -15,6 +15,7 @@ use crate::time::micros_of;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum WorkerState {
     /// Setting itself up.
     Starting,
@@ -169,6 +170,7 @@ impl Drop for Busy<'_> {
 /// One row of `per_worker[]` in `/stats`.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]
+#[non_exhaustive]
 pub struct WorkerRow {
     pub id: WorkerId,
     pub state: WorkerState,

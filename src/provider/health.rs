@@ -59,6 +59,7 @@ impl Checks {
 /// Whether a provider is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum HealthState {
     /// Nobody has looked.
     Unknown,
@@ -71,6 +72,7 @@ pub enum HealthState {
 /// `health` in `/stats`.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]
+#[non_exhaustive]
 pub struct HealthStats {
     pub state: HealthState,
     /// How long ago the last check ended.

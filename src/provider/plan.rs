@@ -54,6 +54,7 @@ pub struct Plan {
 /// The wait before the first is the configuration's default where nothing fails and grows by `1 / (1 − error rate)`, since a
 /// provider that fails more often needs longer to recover; the longest wait is ten times that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct RetryStrategy {
     /// Tries after the first.
     pub max_retries: u32,

@@ -50,6 +50,7 @@ pub(super) const READY_WAIT: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum PoolPhase {
     /// Made.
     Init,
@@ -132,6 +133,7 @@ impl PoolSettings {
 /// How long each step of the start took, in microseconds; `null` for a step that is not built or not done.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]
+#[non_exhaustive]
 pub struct StartupTimes {
     pub spawn: Option<u64>,
     pub channels: Option<u64>,

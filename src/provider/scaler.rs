@@ -83,6 +83,7 @@ pub(crate) struct Crowd {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names are the explanation")]
+#[non_exhaustive]
 pub enum Direction {
     Up,
     Down,
@@ -91,6 +92,7 @@ pub enum Direction {
 /// Why workers were added or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Reason {
     /// A job found nobody idle.
     Demand,
@@ -177,6 +179,7 @@ impl Hold {
 
 /// A change of the number of workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Change {
     /// Which way.
     pub direction: Direction,

@@ -19,6 +19,7 @@ use crate::transport::ConnectionStats;
 /// What `/stats` says of one provider.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]
+#[non_exhaustive]
 pub struct ProviderStats {
     pub phase: PoolPhase,
     pub startup_us: StartupTimes,
@@ -37,6 +38,7 @@ pub struct ProviderStats {
 /// `workers` in `/stats`: `configured` is wanted now, `active = busy + idle` always.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]
+#[non_exhaustive]
 pub struct WorkerStats {
     pub configured: u64,
     pub min: u64,
@@ -57,6 +59,7 @@ pub struct WorkerStats {
 /// workers of either sort, and `depth` with the jobs that workers have taken never more than `concurrency + buffer_size`.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]
+#[non_exhaustive]
 pub struct QueueStats {
     pub policy: &'static str,
     pub depth: u64,
@@ -82,6 +85,7 @@ pub struct QueueStats {
 /// `jobs` in `/stats`.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]
+#[non_exhaustive]
 pub struct JobStats {
     pub succeeded_total: u64,
     pub failed_total: u64,
@@ -104,6 +108,7 @@ pub struct JobStats {
 /// One of `keys` in `/stats`.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]
+#[non_exhaustive]
 pub struct KeyStats {
     pub name: String,
     pub weight: f64,
@@ -120,6 +125,7 @@ pub struct KeyStats {
 /// `scaling` in `/stats`.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]
+#[non_exhaustive]
 pub struct ScalingStats {
     pub enabled: bool,
     pub evaluations_total: u64,
@@ -134,6 +140,7 @@ pub struct ScalingStats {
 
 /// `last` of `scaling` in `/stats`: the last change of the number of workers.
 #[derive(Clone, Copy, Debug, Serialize)]
+#[non_exhaustive]
 pub struct LastScaling {
     /// What was changed, and why.
     #[serde(flatten)]
@@ -144,6 +151,7 @@ pub struct LastScaling {
 
 /// `optimization` in `/stats`, and what the command `plan` prints: `null` where the figures needed are not known.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct OptimizationStats {
     /// Requests a second that the provider takes.
     pub rate_limit: Option<f64>,
@@ -164,7 +172,7 @@ pub struct OptimizationStats {
 impl OptimizationStats {
     /// What is known, and the plan made of it.
     #[must_use]
-    pub fn of(known: &Optimization, plan: &Plan) -> Self {
+    pub(crate) fn of(known: &Optimization, plan: &Plan) -> Self {
         let millis = |time: Duration| micros_of(time) as f64 / 1000.0;
         Self {
             rate_limit: known.rate_limit,

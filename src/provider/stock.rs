@@ -71,6 +71,7 @@ impl Stock {
 /// `pools` in `/stats`.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]
+#[non_exhaustive]
 pub struct Pools {
     pub reply_channel: PoolStats,
     pub job: PoolStats,

@@ -121,6 +121,7 @@ fn ratio(part: u64, whole: u64) -> Option<f64> {
 /// A pool's part of `/stats`. Times are in nanoseconds, one acquisition in 64 sampled.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]
+#[non_exhaustive]
 pub struct PoolStats {
     pub acquired_total: u64,
     pub hits_total: u64,

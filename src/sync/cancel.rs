@@ -20,6 +20,7 @@ use super::locks::{Leaf, classes};
 /// Why a request was cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum CancelReason {
     /// The client closed its connection, or its side of it.
     ClientGone = 1,
@@ -119,6 +120,7 @@ impl CancelToken {
     ///
     /// # Errors
     /// If the token is cancelled already; `abort` has been called then.
+    #[doc(hidden)]
     pub fn attach(&self, abort: Arc<dyn Abort>) -> Result<Attached, CancelReason> {
         let mut hooks = self.0.hooks.lock();
         if hooks.open.is_none() {

@@ -37,6 +37,7 @@ pub enum TransportErrorKind {
 
 /// Why a request failed.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct TransportError {
     /// In which stage, and how.
     pub kind: TransportErrorKind,

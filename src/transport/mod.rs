@@ -36,14 +36,19 @@ mod tls;
 mod tls;
 mod ureq;
 
+#[doc(hidden)]
 pub use self::ureq::{Settings, UreqTransport};
 pub use body::Body;
 pub use endpoint::BuildError;
 pub use error::{TransportError, TransportErrorKind};
+#[doc(hidden)]
 pub use gate::is_public;
 pub use memory::MemoryTransport;
+#[doc(hidden)]
 pub use resolver::Resolver;
-pub use stack::{ConnectionCounts, ConnectionStats};
+#[doc(hidden)]
+pub use stack::ConnectionCounts;
+pub use stack::ConnectionStats;
 
 use std::fmt;
 use std::sync::Arc;
@@ -64,6 +69,7 @@ pub trait Transport: Send + Sync + 'static {
     fn connections(&self) -> ConnectionStats;
 
     /// What that is counted in, for a transport that takes this one's place to go on; none if nothing is counted.
+    #[doc(hidden)]
     fn counts(&self) -> Option<Arc<ConnectionCounts>> {
         None
     }

@@ -16,6 +16,7 @@ use crate::sync::locks::classes;
 
 /// What `/stats` says of a provider's connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ConnectionStats {
     /// Connected now, idle ones included.
     pub open: u64,

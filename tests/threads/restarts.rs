@@ -35,6 +35,7 @@ fn poke(building: &Building, role: Role) {
             assert!(matches!(status, None | Some(500 | 502)), "{status:?}");
         }
         Role::Sim => unreachable!("the simulated provider's threads are connections'"),
+        role => panic!("nothing here makes {role:?} begin a round"),
     }
 }
 

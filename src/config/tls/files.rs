@@ -71,6 +71,7 @@ impl Tls {
     ///
     /// # Errors
     /// Everything that is wrong with them: missing, not what they should hold, or not fitting each other.
+    #[doc(hidden)]
     pub fn load(&self) -> Result<LoadedTls, Vec<Problem>> {
         let chain = certificates("cert_file", &self.cert_file);
         let key = private_key(&self.key_file);

@@ -13,6 +13,7 @@ pub use files::LoadedTls;
 
 /// The oldest version of TLS that a client may speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TlsVersion {
     /// TLS 1.2 (RFC 5246), and 1.3.
     Tls12,
@@ -35,6 +36,7 @@ pub struct Tls {
 
 impl Tls {
     /// The files that it names.
+    #[doc(hidden)]
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         [Some(&self.cert_file), Some(&self.key_file), self.client_ca_file.as_ref()].into_iter().flatten().map(|f| &**f)
     }

@@ -24,6 +24,7 @@ pub(crate) const MOST_MODELS: usize = 256;
 /// Who decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum BreakerMode {
     /// What is counted.
     Auto,

@@ -30,6 +30,7 @@ const PARTS: usize = 10;
 /// Where a circuit stands, as `/stats` says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum BreakerState {
     /// Calls pass.
     Closed,

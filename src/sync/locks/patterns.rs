@@ -34,6 +34,7 @@ struct Learned {
 
 /// An order of two classes of locks that has come to a deadlock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Pattern {
     /// `held -> wanted`, by the classes' names.
     pub edge: String,

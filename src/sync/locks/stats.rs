@@ -13,6 +13,7 @@ use super::{detector, held, order};
 /// millisecond. It costs no clock where nobody waits.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]
+#[non_exhaustive]
 pub struct LockStats {
     pub registered: usize,
     pub contended_total: u64,

@@ -99,6 +99,7 @@ impl<'a> Patience<'a> {
 
 /// Why a ranked lock was not had.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LockError {
     /// The lock's name.
     pub lock: &'static str,

@@ -13,6 +13,7 @@ fn reserve(limit: u64) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names are the explanation")]
+#[non_exhaustive]
 pub enum Role {
     Accept,
     Conn,

@@ -13,6 +13,7 @@ use crate::metrics::Dist;
 
 /// One thread that has ended.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Ended {
     /// Its number.
     pub id: ThreadId,
@@ -51,6 +52,7 @@ pub struct ThreadRow {
 /// The threads' part of `/stats`.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]
+#[non_exhaustive]
 pub struct ThreadStats {
     pub active: u64,
     pub limit: u64,
@@ -67,6 +69,7 @@ pub struct ThreadStats {
 /// What `/stats` says of one role.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the interface's section 5 explains each")]
+#[non_exhaustive]
 pub struct RoleRow {
     pub active: u64,
     pub jobs_total: u64,

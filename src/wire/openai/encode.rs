@@ -11,7 +11,7 @@ const ASK: &[u8] = br#"{"include_usage":true}"#;
 /// Writes `body` for a provider into `out` (which is cleared first): with its own name for the model, without
 /// `fallbacks`, and, on a stream whose caller did not ask for usage, asking for it.
 ///
-/// `fields` must be what [`parse`](super::parse) found in `body`. A `stream_options` that is neither object nor
+/// `fields` must be what `parse` found in `body`. A `stream_options` that is neither object nor
 /// null stays as it is, for the provider to refuse.
 ///
 /// # Panics

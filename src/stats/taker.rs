@@ -1,0 +1,130 @@
+//! The thread that takes a snapshot once a second, as JSON ready to be sent.
+//!
+//! **Protocol.** The stats thread waits for {quit, fresh, tick}. At each tick it samples the counters and publishes a
+//! snapshot; whoever reads gets the last one without touching a lock that a request takes. Asking for a fresh one goes
+//! through a bounded channel, and those who ask at the same time get the same one.
+//!
+//! **Shutdown.** It holds the gateway weakly and ends with its quit signal, or when the gateway has gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use crossbeam_channel::{Receiver, Sender, bounded, select_biased, tick};
+
+use crate::gateway::{Gateway, Snapshot, WeakGateway};
+use crate::sync::threads::SpawnError;
+use crate::sync::{Quit, QuitSignal, Role, State, Thread, threads};
+use crate::time::Deadline;
+
+/// How often a snapshot is taken.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// How many may ask for a fresh snapshot at once; the rest get the last one.
+const ASKERS: usize = 64;
+
+/// A snapshot as JSON.
+pub type Json = Arc<Vec<u8>>;
+
+/// What is put into each snapshot by those above the gateway: the data plane's connections.
+pub type Enrich = Box<dyn Fn(&mut Snapshot) + Send>;
+
+/// The stats thread, and the last snapshot. Field order is drop order: the quit signal before the handle.
+#[derive(Debug)]
+pub struct Stats {
+    published: Arc<ArcSwap<Vec<u8>>>,
+    ask: Sender<Sender<Json>>,
+    quit: Quit,
+    thread: Option<Thread>,
+}
+
+impl Stats {
+    /// Starts the stats thread of `gateway`.
+    ///
+    /// # Errors
+    /// If its thread cannot be started.
+    pub fn start(gateway: &Gateway, enrich: Enrich) -> Result<Self, SpawnError> {
+        gateway.sample();
+        let published = Arc::new(ArcSwap::from_pointee(render(gateway, &enrich)));
+        let (ask, asked) = bounded(ASKERS);
+        let quit = Quit::new();
+        let (watch, weak, own) = (quit.watch(), gateway.downgrade(), Arc::clone(&published));
+        let thread =
+            gateway.threads().service(Role::Stats, "stats", move || run(&weak, &enrich, &own, &asked, &watch))?;
+        Ok(Self { published, ask, quit, thread: Some(thread) })
+    }
+
+    /// The last snapshot: at most a second old.
+    #[must_use]
+    pub fn latest(&self) -> Json {
+        self.published.load_full()
+    }
+
+    /// A snapshot taken now; the last one if the stats thread does not answer until `deadline`.
+    #[must_use]
+    pub fn fresh(&self, deadline: Deadline) -> Json {
+        let (answer, answered) = bounded(1);
+        let _waiting = threads::enter(State::WaitingChannel);
+        if self.ask.try_send(answer).is_ok()
+            && let Ok(json) = answered.recv_deadline(deadline.instant())
+        {
+            return json;
+        }
+        self.latest()
+    }
+
+    /// Ends the thread.
+    pub fn stop(mut self, deadline: Deadline) {
+        self.quit.signal();
+        if let Some(Err(thread)) = self.thread.take().map(|thread| thread.join(deadline)) {
+            log::warn!("{} did not end in time", thread.name());
+        }
+    }
+}
+
+fn run(
+    gateway: &WeakGateway,
+    enrich: &Enrich,
+    published: &ArcSwap<Vec<u8>>,
+    asked: &Receiver<Sender<Json>>,
+    quit: &QuitSignal,
+) {
+    let ticks = tick(EVERY);
+    loop {
+        let mut askers = Vec::new();
+        {
+            let _resting = threads::rest(State::WaitingChannel, EVERY);
+            select_biased! {
+                recv(quit.channel()) -> _ => return,
+                recv(asked) -> asker => match asker {
+                    Ok(asker) => askers.push(asker),
+                    Err(_) => return,
+                },
+                recv(ticks) -> _ => {}
+            }
+        }
+        let _round = threads::round(threads::ROUND);
+        threads::count_job();
+        // Whoever asked until now is served by the snapshot that is taken after.
+        askers.extend(asked.try_iter().take(ASKERS));
+        let Some(gateway) = gateway.upgrade() else { return };
+        if askers.is_empty() {
+            gateway.sample();
+        }
+        let json = Arc::new(render(&gateway, enrich));
+        published.store(Arc::clone(&json));
+        for asker in askers {
+            // One that has gone needs no answer.
+            let _ = asker.try_send(Arc::clone(&json));
+        }
+    }
+}
+
+fn render(gateway: &Gateway, enrich: &Enrich) -> Vec<u8> {
+    let mut snapshot = gateway.stats();
+    enrich(&mut snapshot);
+    serde_json::to_vec(&snapshot).unwrap_or_else(|error| {
+        log::error!("the snapshot could not be written as JSON: {error}");
+        b"{}".to_vec()
+    })
+}
