@@ -122,7 +122,10 @@ pub mod time;
 #[doc(hidden)]
 pub mod wire;
 
-pub use config::Config;
+pub use config::{
+    AliasSetup, BreakerSetup, Concurrency, Config, GatewayKeySetup, KeySetup, Policy, ProviderSetup, RateLimitSetup,
+    ScalingSetup, Strategy, StreamGarbage, StreamRecovery,
+};
 pub use error::{Code, Error, Result};
 pub use gateway::{CallOptions, ChatStream, Gateway, ReloadError, ShutdownReport, StartError};
 pub use ids::RequestId;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
+use super::build::literal;
 use super::kinds::{Choice, Limits as _, Number, Parsed, Refusal};
 use super::near::nearest;
 use super::provider;
@@ -76,7 +77,8 @@ pub enum Strategy {
     Order,
 }
 
-const STRATEGIES: &[(&str, Strategy)] = &[
+/// The words for them.
+pub(super) const STRATEGIES: &[(&str, Strategy)] = &[
     ("weighted", Strategy::Weighted),
     ("least_busy", Strategy::LeastBusy),
     ("latency", Strategy::Latency),
@@ -84,9 +86,10 @@ const STRATEGIES: &[(&str, Strategy)] = &[
 ];
 
 /// What a target's text is judged by.
-struct Names<'a> {
-    providers: Vec<&'a str>,
-    aliases: Vec<&'a str>,
+#[derive(Default)]
+pub(super) struct Names<'a> {
+    pub(super) providers: Vec<&'a str>,
+    pub(super) aliases: Vec<&'a str>,
 }
 
 /// A text that was read, its references replaced.
@@ -112,22 +115,18 @@ pub(super) fn spread(document: &mut Map<String, Value>) {
     }
 }
 
-/// Reads `aliases` of the whole document, whose `providers` they name.
-pub(super) fn aliases(s: &mut Section<'_>) -> Vec<Alias> {
+/// Reads `aliases` of the whole document, whose `providers` they name, or those that are there `before` it.
+pub(super) fn aliases<'a>(s: &mut Section<'a>, before: Names<'a>) -> Vec<Alias> {
     let (walk, path) = (s.walk(), s.path_of("aliases"));
     let written = s.object_at("aliases");
-    let names = Names {
-        // One that has problems of its own is there all the same: it is not to be told twice.
-        providers: s
-            .raw("providers")
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten()
-            .filter(|(name, raw)| provider::check_name(name).is_ok() && !provider::is_left_out(name, raw))
-            .map(|(name, _)| name.as_str())
-            .collect(),
-        aliases: written.into_iter().flat_map(Map::keys).map(String::as_str).collect(),
-    };
+    let Names { mut providers, mut aliases } = before;
+    // One that has problems of its own is there all the same: it is not to be told twice.
+    let configured = s.raw("providers").and_then(Value::as_object).into_iter().flatten();
+    let usable =
+        configured.filter(|(name, raw)| provider::check_name(name).is_ok() && !provider::is_left_out(name, raw));
+    providers.extend(usable.map(|(name, _)| name.as_str()));
+    aliases.extend(written.into_iter().flat_map(Map::keys).map(String::as_str));
+    let names = Names { providers, aliases };
     if names.aliases.len() > MAX_ALIASES {
         walk.problem(path.clone(), format!("there are {}; at most {MAX_ALIASES} are taken", names.aliases.len()));
     }
@@ -144,7 +143,7 @@ pub(super) fn aliases(s: &mut Section<'_>) -> Vec<Alias> {
             walk.problem(path, "an alias is \"provider/model\", or an object with \"targets\"");
         }
     }
-    let none = Names { providers: Vec::new(), aliases: Vec::new() };
+    let none = Names::default();
     let (_, outcome) = Section::read(&Walk::describing(&|_: &str| None), String::new(), None, |s| alias("", s, &none));
     let alone = json!({"type": "string", "minLength": 1});
     s.declare("aliases", json!({"type": "object", "additionalProperties": {"anyOf": [alone, outcome.schema]}}));
@@ -235,7 +234,7 @@ enum Wrong {
 impl Wrong {
     /// In words, with the text as it stands in the document: what a reference stands for is not shown.
     fn of(&self, raw: Option<&Value>) -> String {
-        let found = shown(raw.and_then(Value::as_str).unwrap_or_default());
+        let found = shown(raw.and_then(|raw| literal(raw).or(raw.as_str())).unwrap_or_default());
         match self {
             Self::IsAlias => {
                 format!("{found} is an alias, and an alias may not name an alias; write \"provider/model\"")

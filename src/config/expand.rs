@@ -58,6 +58,11 @@ pub(super) fn expand(text: &str, env: &Env<'_>) -> Result<Expanded, String> {
     Ok(Expanded::Replaced(out))
 }
 
+/// Whether [`expand`] would take `text` for something else than itself.
+pub(super) fn refers(text: &str) -> bool {
+    text.strip_prefix("env.").is_some_and(is_name) || named_file(text).is_some() || text.contains("${")
+}
+
 /// The file that a text refers to, if it does.
 pub(super) fn named_file(text: &str) -> Option<&Path> {
     text.strip_prefix("file:").map(Path::new)

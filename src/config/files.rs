@@ -42,6 +42,13 @@ impl Files {
         Self { paths, read, changed: None }
     }
 
+    /// Looks at these, too.
+    pub(super) fn extend(&mut self, others: Self) {
+        self.paths.extend(others.paths);
+        self.read.extend(others.read);
+        self.changed = None;
+    }
+
     /// Whether they have changed since they were read, and stayed the same since the last look. They count as read then, so
     /// that this is said once of a change, whether what is in them can be used or not.
     pub fn look(&mut self) -> bool {

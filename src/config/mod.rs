@@ -10,6 +10,7 @@
 
 mod aliases;
 mod base_url;
+mod build;
 mod changes;
 mod error;
 mod expand;
@@ -36,6 +37,10 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 pub use aliases::{Alias, AliasTarget, ModelRef, Strategy};
+pub use build::{
+    AliasSetup, BreakerSetup, Concurrency, GatewayKeySetup, KeySetup, ProviderSetup, RateLimitSetup, ScalingSetup,
+};
+pub(crate) use build::{Draft, setters};
 pub use changes::{ChangedProvider, Changes, ProviderChanges};
 pub use error::{ConfigError, Problem};
 pub use expand::Env;
@@ -98,6 +103,8 @@ pub struct Config {
     pub files: Files,
     source: Source,
     listens: Listens,
+    /// What a program has added to what is read there.
+    added: Draft,
     effective: Value,
 }
 
@@ -170,6 +177,30 @@ impl Config {
         let Findings { problems, warnings, .. } = walk.into_findings();
         self.warnings.retain(|warning| !warning.starts_with(server::OPEN_TO_ALL));
         self.warnings.extend(warnings);
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError { file: None, problems }) }
+    }
+
+    /// Refuses a provider of kind `custom` that nobody is: the program has `registered` those that there are.
+    ///
+    /// # Errors
+    /// The places of those that it has not registered, and of those that it has and that are of another kind here.
+    pub fn check_custom(&self, registered: impl Fn(&str) -> bool) -> Result<(), ConfigError> {
+        let wrong = self.providers.iter().filter_map(|provider| {
+            let name = &provider.name;
+            let message = match (provider.kind == Kind::Custom, registered(name)) {
+                (true, false) => format!(
+                    "no program has registered a custom provider {name:?}; one that has such providers does so by \
+                     Gateway::builder().custom_provider({name:?}, …), and the sluicegate binary has none"
+                ),
+                (false, true) => format!(
+                    "the program has registered a custom provider {name:?}, and this is another; write \"kind\": \
+                     \"custom\", or take another name for one of the two"
+                ),
+                _ => return None,
+            };
+            Some(Problem { path: raw::join(&raw::join("providers", name), "kind"), message })
+        });
+        let problems: Vec<_> = wrong.collect();
         if problems.is_empty() { Ok(()) } else { Err(ConfigError { file: None, problems }) }
     }
 
@@ -253,7 +284,7 @@ fn resolve(walk: &Walk<'_>, document: &Map<String, Value>) -> (Config, Outcome) 
         let pools = s.section("pools", |s| server::pools(s, &client));
         let locks = s.section("locks", server::locks);
         let providers = providers(s, &provider::Around { client: &client, threads: &threads });
-        let aliases = aliases::aliases(s);
+        let aliases = aliases::aliases(s, aliases::Names::default());
         warn_of_strange_scopes(&server, &aliases, walk);
         let plugins = plugins::plugins(s);
         s.foreign(known::TOP);
@@ -271,6 +302,7 @@ fn resolve(walk: &Walk<'_>, document: &Map<String, Value>) -> (Config, Outcome) 
             files: Files::default(),
             source: Source::default(),
             listens: Listens::default(),
+            added: Draft::default(),
             effective: Value::Null,
         }
     })

@@ -11,7 +11,7 @@ use super::kinds::{
 use super::known::{self, WellKnown};
 use super::near::nearest;
 use super::raw::join;
-use super::section::Section;
+use super::section::{Section, asks_nothing};
 use super::server::required_value;
 use super::types::{
     Breaker, Client, Health, Key, KeyModels, Kind, Network, Optimization, Policy, Provider, Queue, RateLimit,
@@ -54,6 +54,25 @@ const RESERVED_HEADERS: [&str; 11] = [
     "upgrade",
 ];
 
+/// The words for how a provider is spoken to.
+pub(super) const KINDS: &[(&str, Kind)] = &[("openai", Kind::OpenAi), ("sim", Kind::Sim), ("custom", Kind::Custom)];
+
+/// The words for what becomes of a stream that fails.
+pub(super) const STREAM_RECOVERIES: &[(&str, StreamRecovery)] =
+    &[("off", StreamRecovery::Off), ("buffer", StreamRecovery::Buffer)];
+
+/// The words for what becomes of an event that is no JSON.
+pub(super) const STREAM_GARBAGE: &[(&str, StreamGarbage)] =
+    &[("skip", StreamGarbage::Skip), ("fail", StreamGarbage::Fail)];
+
+/// Keys of `network_config` that say where a provider is and how it is reached: one that the program itself has is nowhere.
+const OF_CONNECTIONS: [&str; 3] = ["base_url", "extra_headers", "ca_cert_pem"];
+
+/// The word for `value`.
+pub(super) fn word_of<T: PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
+    words.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| word)
+}
+
 /// What a provider's section needs to know of the others.
 pub(super) struct Around<'a> {
     pub(super) client: &'a Client,
@@ -75,7 +94,7 @@ pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
 /// Reads one provider. `None` if its kind cannot be told, which is a problem noted.
 pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> Option<Provider> {
     let kind = kind(name, s);
-    let well_known = known::well_known(name).filter(|_| kind != Some(Kind::Sim));
+    let well_known = known::well_known(name).filter(|_| !matches!(kind, Some(Kind::Sim | Kind::Custom)));
     let has_base_url =
         s.object_at("network_config").is_some_and(|o| o.get("base_url").is_some_and(|url| !url.is_null()));
     let keys = keys(s, well_known.filter(|_| !has_base_url));
@@ -88,22 +107,10 @@ pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> 
     let health = s.section("health", health);
     let rate_limit =
         s.section("rate_limit", |s| RateLimits { all: rate_limit(s), models: s.each("models", rate_limit) });
-    let stream_recovery = s.get(
-        "stream_recovery",
-        Choice {
-            built: &[("off", StreamRecovery::Off), ("buffer", StreamRecovery::Buffer)],
-            unbuilt: &[],
-            default: Some(StreamRecovery::Off),
-        },
-    );
-    let stream_garbage = s.get(
-        "stream_garbage",
-        Choice {
-            built: &[("skip", StreamGarbage::Skip), ("fail", StreamGarbage::Fail)],
-            unbuilt: &[],
-            default: Some(StreamGarbage::Skip),
-        },
-    );
+    let stream_recovery =
+        s.get("stream_recovery", Choice { built: STREAM_RECOVERIES, unbuilt: &[], default: Some(StreamRecovery::Off) });
+    let stream_garbage =
+        s.get("stream_garbage", Choice { built: STREAM_GARBAGE, unbuilt: &[], default: Some(StreamGarbage::Skip) });
     let early_keepalive = s.get("early_keepalive", Flag(false));
     s.foreign(known::PROVIDER);
     Some(Provider {
@@ -133,7 +140,7 @@ pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> 
 /// The kind as written, else as the name says.
 fn kind(name: &str, s: &mut Section<'_>) -> Option<Kind> {
     let words = Choice {
-        built: &[("openai", Kind::OpenAi), ("sim", Kind::Sim)],
+        built: KINDS,
         unbuilt: &[
             ("anthropic", "speaking Anthropic's protocol (kind \"anthropic\")"),
             ("bedrock", "speaking Bedrock's protocol (kind \"bedrock\")"),
@@ -161,14 +168,7 @@ fn kind(name: &str, s: &mut Section<'_>) -> Option<Kind> {
             None
         }
     };
-    s.show(
-        "kind",
-        match kind {
-            Some(Kind::OpenAi) => json!("openai"),
-            Some(Kind::Sim) => json!("sim"),
-            None => Value::Null,
-        },
-    );
+    s.show("kind", kind.map_or(Value::Null, |kind| word_of(KINDS, kind).into()));
     kind
 }
 
@@ -272,6 +272,14 @@ fn network(
     s.absent("proxy", json!(null), "going through a proxy");
     s.foreign(known::NETWORK);
 
+    if kind == Some(Kind::Custom) {
+        for key in OF_CONNECTIONS.into_iter().filter(|key| s.raw(key).is_some_and(|value| !asks_nothing(value))) {
+            s.problem(
+                key,
+                "a provider of kind \"custom\" is a part of the program and is connected to nowhere; leave it out",
+            );
+        }
+    }
     if base.is_none() && !given && kind == Some(Kind::OpenAi) {
         s.problem(
             "base_url",

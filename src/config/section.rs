@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
+use super::build::literal;
 use super::error::Problem;
 use super::expand::{Env, Expanded, expand, named_file};
 use super::files::{Files, Stamp};
@@ -90,7 +91,9 @@ impl<'a> Walk<'a> {
         if let Some(path) = raw.as_str().and_then(named_file) {
             self.files.borrow_mut().push((path.to_owned(), Stamp::of(path)));
         }
+        let literal = literal(raw);
         let value = match raw {
+            _ if literal.is_some() => literal.into(),
             Value::String(text) => match expand(text, self.env)? {
                 Expanded::Literal => raw.clone(),
                 Expanded::Replaced(text) if K::TEXT => text.into(),

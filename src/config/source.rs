@@ -48,6 +48,7 @@ impl Config {
                 ));
             }
         };
+        config = config.extended(&self.added, env)?;
         let Listens { listen, admin } = self.listens;
         config.listen_on(listen, admin)?;
         Ok(config)

@@ -133,6 +133,8 @@ pub enum Kind {
     OpenAi,
     /// The simulated provider, which speaks OpenAI's protocol on a socket of this machine.
     Sim,
+    /// A provider that the program itself is.
+    Custom,
 }
 
 /// What becomes of a job that finds no place.
