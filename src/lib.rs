@@ -72,18 +72,20 @@
 //! | 2 | `recycle`, `queue`, [`config`], [`model`], [`events`] |
 //! | 3 | `wire`: bytes and shapes, pure; [`transport`]: to providers; `http`: the server's machinery |
 //! | 4 | `provider`: a pool of workers, one attempt per job |
-//! | 5 | [`plugin`], `route`, `sim` |
+//! | 5 | [`custom`], [`plugin`], `route`, `sim`, [`testing`] |
 //! | 6 | [`gateway`] |
 //! | 7 | [`stats`], [`front`], [`admin`] |
 //! | 8 | `cli` |
 
 pub mod config;
+pub mod custom;
 pub mod error;
 pub mod events;
 pub mod gateway;
 pub mod model;
 pub mod plugin;
 pub mod stats;
+pub mod testing;
 pub mod transport;
 
 #[cfg(feature = "front")]
@@ -126,10 +128,11 @@ pub use config::{
     AliasSetup, BreakerSetup, Concurrency, Config, GatewayKeySetup, KeySetup, Policy, ProviderSetup, RateLimitSetup,
     ScalingSetup, Strategy, StreamGarbage, StreamRecovery,
 };
+pub use custom::CustomProvider;
 pub use error::{Code, Error, Result};
 pub use gateway::{CallOptions, ChatStream, Gateway, ReloadError, ShutdownReport, StartError};
 pub use ids::RequestId;
 pub use sync::{CancelReason, CancelToken};
 pub use time::Deadline;
-pub use wire::openai::{ChatChunk, ChatReply, ChatRequest, Content, Message};
+pub use wire::openai::{ChatChunk, ChatReply, ChatRequest, Content, Message, ProviderReply};
 pub use {crossbeam_channel, serde_json};

@@ -266,8 +266,12 @@ fn nothing_that_holds_a_secret_shows_it_to_debug() {
     let outgoing =
         Outgoing { method: "POST", path: "/", headers: &[("authorization", &text)], body: UPSTREAM.as_bytes() };
     let token = CancelToken::new();
-    let control =
-        Control { cancel: &token, deadline: Deadline::after(Duration::ZERO), connect_timeout: Duration::ZERO };
+    let control = Control {
+        request_id: None,
+        cancel: &token,
+        deadline: Deadline::after(Duration::ZERO),
+        connect_timeout: Duration::ZERO,
+    };
     let loaded = tls.load().expect("they fit");
     let certificates = Certificates::load(&tls).expect("they fit");
     let shown = [

@@ -79,7 +79,10 @@ impl Call {
             body: &self.body,
         };
         let deadline = Deadline::after(self.head);
-        transport.send(&request, &Control { cancel: &self.cancel, deadline, connect_timeout: self.connect })
+        transport.send(
+            &request,
+            &Control { request_id: None, cancel: &self.cancel, deadline, connect_timeout: self.connect },
+        )
     }
 
     /// Sends, and reads the whole answer.

@@ -9,6 +9,7 @@ pub(super) fn run(command: &Check) -> Result<(), Failure> {
         return print(&config::schema());
     }
     let config = Config::discover(command.file.as_deref(), &config::process_env)?;
+    config.check_custom(|_| false)?;
     config.sources.iter().for_each(|source| note(source));
     config.warnings.iter().for_each(|text| warning(text));
     print(&config.effective_json())

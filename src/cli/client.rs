@@ -51,7 +51,8 @@ impl Client {
         body: &[u8],
     ) -> Result<Incoming, TransportError> {
         let cancel = CancelToken::new();
-        let control = Control { cancel: &cancel, deadline: Deadline::after(WAIT), connect_timeout: WAIT };
+        let control =
+            Control { request_id: None, cancel: &cancel, deadline: Deadline::after(WAIT), connect_timeout: WAIT };
         self.0.send(&Outgoing { method, path, headers, body }, &control)
     }
 

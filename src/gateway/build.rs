@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU8;
 use arc_swap::ArcSwap;
 
 use super::attempts::Pauses;
+use super::builder::Customs;
 use super::house::House;
 use super::load::Load;
 use super::plugins::Plugins;
@@ -18,7 +19,7 @@ use super::sim::{SimHost, SimTransport};
 use super::strangers::Strangers;
 use super::watchdog::{Intervals, Watchdog};
 use super::{Gateway, Inner, Phase, WeakGateway};
-use crate::config::{self, Config, ConfigError, Kind, Sizing};
+use crate::config::{self, Config, ConfigError, Draft, Kind, Sizing};
 use crate::events::Events;
 use crate::http::Certificates;
 use crate::plugin::{Plugin, PluginError, SameName};
@@ -115,11 +116,17 @@ impl From<crate::http::StartError> for StartError {
 /// What is done with each configuration that is about to come into force.
 pub(super) type OnConfig = Box<dyn Fn(&Config) + Send + Sync>;
 
-/// A gateway to be put together. Without a configuration it is made of the environment.
+/// A gateway to be put together. Without a configuration and without a provider it is made of what the environment offers.
+///
+/// Whatever is not set has its default. What is wrong is told by [`build`](Self::build), all of it, by the names that a
+/// configuration file has for it. What is a text here is taken as it is: `env.NAME` stands for itself.
 #[derive(Default)]
 pub struct Builder {
-    config: Option<Config>,
-    transports: HashMap<String, Arc<dyn Transport>>,
+    pub(super) config: Option<Config>,
+    /// What is said by setters.
+    pub(super) draft: Draft,
+    pub(super) transports: HashMap<String, Arc<dyn Transport>>,
+    pub(super) customs: Customs,
     on_config: Option<OnConfig>,
     plugins: Vec<Arc<dyn Plugin>>,
 }
@@ -127,6 +134,7 @@ pub struct Builder {
 /// What every provider of a gateway stands on, those that a reload brings, too.
 pub(super) struct Ground {
     transports: HashMap<String, Arc<dyn Transport>>,
+    pub(super) customs: Customs,
     sim: Arc<SimHost>,
     resolver: Arc<Resolver>,
     locks: LockTimes,
@@ -144,8 +152,9 @@ impl Ground {
         before: Option<&Provider>,
     ) -> Result<Arc<Provider>, StartError> {
         let begun = now();
-        let transport: Arc<dyn Transport> = match self.transports.get(&settings.name) {
-            Some(transport) => Arc::clone(transport),
+        let known = self.transports.get(&settings.name).cloned();
+        let transport = match known.or_else(|| self.customs.transport(&settings.name)) {
+            Some(transport) => transport,
             None => {
                 let counts = before.and_then(Provider::connection_counts).unwrap_or_default();
                 transport_of(settings, &self.sim, &self.resolver, counts)?
@@ -168,14 +177,16 @@ impl Ground {
 }
 
 impl Builder {
-    /// Takes a configuration instead of the environment's.
+    /// Takes a configuration, a file's usually. A provider or an alias that is given beside it is added to it, and stays when
+    /// the file is read again; everything else is its own to say.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = Some(config);
         self
     }
 
-    /// Reaches the provider `name` through `transport` instead of the network: for tests.
+    /// Reaches the provider `name` through `transport` instead of the network: for tests; see [`testing`](crate::testing). Without
+    /// a [`config`](Self::config), one that is not given otherwise is there by this, without keys and without checks.
     #[must_use]
     pub fn transport(mut self, name: &str, transport: Arc<dyn Transport>) -> Self {
         self.transports.insert(name.to_owned(), transport);
@@ -202,10 +213,7 @@ impl Builder {
     /// # Errors
     /// If the configuration is wrong or the workers' threads cannot be started; what was started has ended again then.
     pub fn build(mut self) -> Result<Gateway, StartError> {
-        let config = match self.config.take() {
-            Some(config) => config,
-            None => Config::from_env(&config::process_env)?,
-        };
+        let config = self.resolve()?;
         if let Some(look) = &self.on_config {
             look(&config);
         }
@@ -230,6 +238,7 @@ impl Builder {
         threads.on_panic(move |panic| told.push("panic", &panic.name, panic.text.clone()));
         let ground = Ground {
             transports: self.transports,
+            customs: self.customs,
             sim: Arc::clone(&sim),
             resolver: Resolver::start(&threads),
             locks: config.locks.times,

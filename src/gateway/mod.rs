@@ -10,6 +10,7 @@
 
 mod attempts;
 mod build;
+mod builder;
 mod call;
 mod house;
 mod load;
@@ -325,13 +326,22 @@ impl Gateway {
     }
 
     /// The models that are known beforehand, as `provider/model` in the order of the configuration: a provider's built-in
-    /// list where a key of its goes for any model, and those that its keys name. There may be more; the provider knows.
+    /// list, or what a custom one says, where a key of its goes for any model, and those that its keys name. There may be more; the provider knows.
     #[must_use]
     pub fn models(&self) -> Vec<ModelName> {
         let mut names = Vec::new();
         for provider in &self.config().providers {
-            let built_in = if provider.kind == Kind::Sim { Sim::MODELS } else { provider.models };
             let name = |model: &str| ModelName { provider: provider.name.clone(), model: model.to_owned() };
+            let own = match provider.kind {
+                Kind::Custom => self.0.ground.customs.models(&provider.name),
+                _ => Vec::new(),
+            };
+            let own: Vec<_> = own.iter().map(String::as_str).collect();
+            let built_in = match provider.kind {
+                Kind::Sim => Sim::MODELS,
+                Kind::Custom => &own,
+                _ => provider.models,
+            };
             names.extend(provider.known_models(built_in).into_iter().map(name));
         }
         names

@@ -201,6 +201,7 @@ impl Gateway {
         self.check_running()?;
         let old = self.house();
         let (config, changes) = read(&old.config)?.following(&old.config)?;
+        self.0.ground.customs.check(&config)?;
         if let Some(look) = &self.0.on_config {
             look(&config);
         }

@@ -172,7 +172,7 @@ mod tests {
     fn meanwhile(cancel: &CancelToken, limit: Duration) -> TransportErrorKind {
         let threads = Threads::new(64, 1 << 20);
         let host = Arc::new(SimHost::new(&threads, Duration::from_secs(30), LockTimes::DEFAULT));
-        let control = Control { cancel, deadline: Deadline::after(limit), connect_timeout: FUSE };
+        let control = Control { request_id: None, cancel, deadline: Deadline::after(limit), connect_timeout: FUSE };
         let starting = host.started.lock(FUSE).expect("free");
         let ended = std::thread::scope(|scope| {
             assert!(scope.spawn(|| host.stats()).join().expect("no panic").is_none(), "statistics do not wait for it");

@@ -353,7 +353,12 @@ fn open(
     let passing = call.headers.iter().filter(|(name, _)| !configured(name));
     headers.extend(passing.map(|(name, value)| (*name, value.as_str())));
     let outgoing = Outgoing { method, path: &settings.paths.of(&call.operation), headers: &headers, body };
-    let control = Control { cancel: &call.cancel, deadline: until, connect_timeout: settings.connect_timeout };
+    let control = Control {
+        request_id: Some(&call.request_id),
+        cancel: &call.cancel,
+        deadline: until,
+        connect_timeout: settings.connect_timeout,
+    };
     face.enter(WorkerState::ApiCall);
     let sent = shared.attempt.transport.send(&outgoing, &control);
     scratch.body = Buffer::default();

@@ -249,7 +249,8 @@ pub(super) fn run(shared: &Shared, check: Check) {
     let usual = [("accept", "application/json"), ("accept-encoding", "identity")];
     let headers: Vec<_> = usual.into_iter().chain(own).chain(shared.gate.keys.for_check()).collect();
     let until = Deadline::after(CHECK_TIMEOUT);
-    let control = Control { cancel: &check.token, deadline: until, connect_timeout: settings.connect_timeout };
+    let control =
+        Control { request_id: None, cancel: &check.token, deadline: until, connect_timeout: settings.connect_timeout };
     let outgoing = Outgoing { method: "GET", path: settings.paths.models(), headers: &headers, body: b"" };
     let answer = shared.attempt.transport.send(&outgoing, &control);
     let is_there = answer.as_ref().is_ok_and(|answer| answer.status < 500);

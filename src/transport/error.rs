@@ -56,7 +56,7 @@ impl TransportError {
     }
 
     /// A request's end by its cancel token.
-    pub(super) fn cancelled(reason: CancelReason) -> Self {
+    pub(crate) fn cancelled(reason: CancelReason) -> Self {
         Self::new(TransportErrorKind::Cancelled(reason), format!("cancelled: {reason:?}"))
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::body::Source;
-use super::{Body, ConnectionStats, Control, Incoming, Outgoing, Transport, TransportError};
+use super::{Body, ConnectionStats, Control, Incoming, Outgoing, Transport, TransportError, TransportErrorKind};
 use crate::time::Deadline;
 
 type Answer = dyn Fn(&Outgoing<'_>, &Control<'_>) -> Result<Incoming, TransportError> + Send + Sync;
@@ -52,8 +52,8 @@ impl Body {
         Self::new(Some(length), Box::new(Pieces { pieces: std::iter::once(Ok(bytes)), rest: Vec::new(), at: 0 }))
     }
 
-    /// A body that comes in pieces. The iterator may block to play a slow provider; its end is the clean end, and an error
-    /// is where the body breaks off.
+    /// A body that comes in pieces. The iterator may block to play a slow provider: what it gives after a read's deadline is
+    /// kept for the next read. Its end is the clean end, and an error is where the body breaks off.
     pub fn from_pieces(pieces: impl Iterator<Item = Result<Vec<u8>, TransportError>> + Send + 'static) -> Self {
         Self::new(None, Box::new(Pieces { pieces, rest: Vec::new(), at: 0 }))
     }
@@ -66,11 +66,15 @@ struct Pieces<I> {
 }
 
 impl<I: Iterator<Item = Result<Vec<u8>, TransportError>> + Send> Source for Pieces<I> {
-    fn read(&mut self, buf: &mut [u8], _deadline: Deadline) -> Result<usize, TransportError> {
+    fn read(&mut self, buf: &mut [u8], deadline: Deadline) -> Result<usize, TransportError> {
         while self.at == self.rest.len() {
             match self.pieces.next() {
                 None => return Ok(0),
                 Some(piece) => (self.rest, self.at) = (piece?, 0),
+            }
+            if deadline.passed() {
+                // It came too late for this read; whoever reads on finds it.
+                return Err(TransportError::new(TransportErrorKind::Timeout, "nothing came in time"));
             }
         }
         let n = buf.len().min(self.rest.len() - self.at);
@@ -86,7 +90,6 @@ mod tests {
 
     use super::*;
     use crate::sync::{CancelReason, CancelToken};
-    use crate::transport::TransportErrorKind;
 
     fn soon() -> Deadline {
         Deadline::after(Duration::from_secs(5))
@@ -94,7 +97,10 @@ mod tests {
 
     fn get(transport: &MemoryTransport, cancel: &CancelToken) -> Result<Incoming, TransportError> {
         let request = Outgoing { method: "GET", path: "/v1/models", headers: &[], body: b"" };
-        transport.send(&request, &Control { cancel, deadline: soon(), connect_timeout: Duration::from_secs(1) })
+        transport.send(
+            &request,
+            &Control { request_id: None, cancel, deadline: soon(), connect_timeout: Duration::from_secs(1) },
+        )
     }
 
     #[test]
@@ -118,6 +124,16 @@ mod tests {
         cancel.cancel(CancelReason::ClientGone);
         let error = get(&transport, &cancel).expect_err("it is cancelled");
         assert_eq!(error.kind, TransportErrorKind::Cancelled(CancelReason::ClientGone));
+    }
+
+    #[test]
+    fn a_piece_that_comes_too_late_for_one_read_is_there_for_the_next() {
+        let mut body = Body::from_pieces(std::iter::once(Ok(b"ab".to_vec())));
+        let late = body.read(&mut [0; 4], Deadline::after(Duration::ZERO)).expect_err("too late");
+        assert_eq!(late.kind, TransportErrorKind::Timeout);
+        let mut read = [0; 4];
+        assert_eq!(body.read(&mut read, soon()).expect("it is there"), 2);
+        assert_eq!((&read[..2], body.read(&mut read, soon()).expect("the end")), (&b"ab"[..], 0));
     }
 
     #[test]

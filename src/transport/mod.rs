@@ -54,6 +54,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::ids::RequestId;
 use crate::sync::CancelToken;
 use crate::time::Deadline;
 
@@ -111,6 +112,8 @@ impl fmt::Debug for Outgoing<'_> {
 /// What bounds a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Control<'a> {
+    /// Names the request that it is a part of; none of what the gateway asks by itself.
+    pub request_id: Option<&'a RequestId>,
     /// Ends it from another thread, in whatever stage it is, until the body has ended or was dropped.
     pub cancel: &'a CancelToken,
     /// By when the answer's head must be there. Each read of the body has a deadline of its own.

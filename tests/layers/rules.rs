@@ -18,7 +18,7 @@ const LAYERS: [&[&str]; 9] = [
     &["recycle", "queue", "config", "model", "events"],
     &["wire", "transport", "http"],
     &["provider"],
-    &["plugin", "route", "sim"],
+    &["custom", "plugin", "route", "sim", "testing"],
     &["gateway"],
     &["stats", "front", "admin"],
     &["cli"],

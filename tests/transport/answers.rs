@@ -32,7 +32,7 @@ fn a_request_without_a_body_says_nothing_of_one() {
         caller.answer(&head);
     });
     let cancel = sluicegate::sync::CancelToken::new();
-    let control = Control { cancel: &cancel, deadline: fuse(), connect_timeout: FUSE };
+    let control = Control { request_id: None, cancel: &cancel, deadline: fuse(), connect_timeout: FUSE };
     let request = Outgoing { method: "GET", path: "/v1/models?limit=2", headers: &[], body: b"" };
     let head = whole(to(peer.address).send(&request, &control).expect("it is answered")).expect("whole");
     assert_eq!(head, format!("GET /v1/models?limit=2 HTTP/1.1\r\nhost: {}", peer.address));
@@ -226,7 +226,7 @@ fn a_name_without_address_and_a_closed_port_say_so() {
 fn a_header_that_cannot_be_sent_is_named_without_its_value() {
     let transport = build(settings("http://127.0.0.1:9"));
     let cancel = sluicegate::sync::CancelToken::new();
-    let control = Control { cancel: &cancel, deadline: fuse(), connect_timeout: ms(100) };
+    let control = Control { request_id: None, cancel: &cancel, deadline: fuse(), connect_timeout: ms(100) };
     for (name, value) in [
         ("authorization", "sk-canary\r\nx: y"),
         ("authorization", "sk-canary\0"),

@@ -100,11 +100,6 @@ impl Draft {
         self.document.get(section)?.get(name)
     }
 
-    /// Whether it says something of the section.
-    pub(crate) fn has(&self, section: &str) -> bool {
-        self.document.contains_key(section)
-    }
-
     /// Whether nothing was said.
     pub(crate) fn is_empty(&self) -> bool {
         self.document.is_empty()

@@ -131,6 +131,8 @@ pub mod classes {
         STATS = leaf("stats.samples");
         /// The simulated provider's figures.
         SIM = leaf("sim.figures");
+        /// What a scripted provider is to answer, and what it was asked.
+        SCRIPT = leaf("testing.script");
         /// For tests.
         TEST_LEAF = leaf("test.leaf");
         /// For tests.

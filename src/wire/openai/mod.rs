@@ -5,11 +5,12 @@
 //! `stream` does so event by event and knows when a stream is complete. What is alike for all is `encode`, which splices
 //! the upstream's model name in and our own fields out, and `error`, which writes the gateway's errors in this shape.
 //! `responses` reads the events of the one shape that has no choices. `types` are for library users alone: nothing on the
-//! gateway's own path builds them.
+//! gateway's own path builds them. `make` puts such answers together for whoever takes a provider's place.
 
 mod decode;
 mod encode;
 mod error;
+mod make;
 mod parse;
 mod responses;
 mod stream;
@@ -18,6 +19,8 @@ mod types;
 pub use decode::{decode, is_success};
 pub use encode::encode;
 pub use error::{error_body, error_body_for, error_event};
+pub use make::ProviderReply;
+pub(crate) use make::{Made, error_object, framed, stream_end};
 pub use parse::{fallbacks, parse, parse_chat};
 pub use stream::{EventStream, Step};
 pub use types::{ChatChunk, ChatReply, ChatRequest, Content, Message};
