@@ -1,6 +1,7 @@
 //! Configuration as a user meets it: a document in; values, warnings or every problem out.
 
 mod aliases;
+mod builder;
 mod keys;
 mod limits;
 

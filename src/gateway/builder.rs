@@ -167,3 +167,17 @@ impl Customs {
         self.find(name).map_or_else(Vec::new, |provider| custom::models(name, &**provider))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_setter_has_a_place_in_the_schema() {
+        let schema = config::schema();
+        for place in Builder::PLACES {
+            let found = place.iter().try_fold(&schema, |schema, key| schema.get("properties")?.get(key));
+            assert!(found.is_some(), "the schema has no {place:?}");
+        }
+    }
+}

@@ -169,11 +169,7 @@ impl Transport for Script {
 
 impl fmt::Debug for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.0.lock();
-        f.debug_struct("Script")
-            .field("left", &state.answers.len())
-            .field("rules", &state.rules.len())
-            .field("requests", &state.seen.len())
-            .finish()
+        let (left, requests) = (self.left(), self.0.lock().seen.len());
+        f.debug_struct("Script").field("left", &left).field("requests", &requests).finish_non_exhaustive()
     }
 }

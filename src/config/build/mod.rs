@@ -69,13 +69,10 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// Puts `value` where `path` leads. Of a section it changes what it speaks of.
+    /// Puts `value` where `path` leads, in the place of what stood there.
     pub(crate) fn set(&mut self, path: &[&str], value: impl Said) {
         let (last, sections) = path.split_last().unwrap_or((&"", &[]));
-        match (self.section(sections).entry(*last).or_insert(Value::Null), value.said()) {
-            (Value::Object(there), Value::Object(more)) if !more.contains_key(LITERALLY) => there.extend(more),
-            (there, value) => *there = value,
-        }
+        self.section(sections).insert((*last).to_owned(), value.said());
     }
 
     /// Appends to the list that `path` leads to.

@@ -34,6 +34,7 @@ use crate::secret::Secret;
 pub struct ProviderSetup {
     name: String,
     draft: Draft,
+    model_limits: Vec<(String, RateLimitSetup)>,
 }
 
 impl ProviderSetup {
@@ -41,7 +42,7 @@ impl ProviderSetup {
     /// without a [`key`](Self::key) its usual variable of the environment has it, such as `OPENAI_API_KEY`.
     #[must_use]
     pub fn known(name: impl Into<String>) -> Self {
-        Self { name: name.into(), draft: Draft::default() }
+        Self { name: name.into(), draft: Draft::default(), model_limits: Vec::new() }
     }
 
     /// A provider that speaks OpenAI's protocol at `base_url`, with or without `/v1` at its end. Plain `http`, localhost and
@@ -96,8 +97,8 @@ impl ProviderSetup {
 
     /// What one of its models may be asked for in a minute, beside [`rate_limit`](Self::rate_limit) for all of it.
     #[must_use]
-    pub fn model_rate_limit(mut self, model: &str, limit: RateLimitSetup) -> Self {
-        self.draft.set(&["rate_limit", "models", model], limit);
+    pub fn model_rate_limit(mut self, model: impl Into<String>, limit: RateLimitSetup) -> Self {
+        self.model_limits.push((model.into(), limit));
         self
     }
 
@@ -126,7 +127,12 @@ impl ProviderSetup {
 
     /// Its name and what a document has of it.
     pub(crate) fn into_parts(self) -> (String, impl Said) {
-        (self.name, self.draft)
+        let Self { name, mut draft, model_limits } = self;
+        // Behind the limit for all of it, whichever was said first.
+        for (model, limit) in model_limits {
+            draft.set(&["rate_limit", "models", &model], limit);
+        }
+        (name, draft)
     }
 }
 
