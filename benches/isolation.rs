@@ -37,6 +37,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::{Value, json};
 use sluicegate::front::Front;
 use sluicegate::gateway::CallOptions;
+use sluicegate::model::Operation;
 use sluicegate::sync::{CancelReason, CancelToken};
 use sluicegate::time::Deadline;
 use sluicegate::transport::{Body, Incoming, MemoryTransport, Outgoing, TransportError, TransportErrorKind};
@@ -202,7 +203,7 @@ fn hang(gateway: &Gateway, model: &'static str) -> Result<Box<dyn std::any::Any>
                     None => CallOptions::new().cancel(token.clone()),
                     Some(pause) => CallOptions::new().deadline(pause),
                 };
-                let _ = gateway.chat_raw(body.clone(), &options);
+                let _ = gateway.with(&options).raw(Operation::ChatCompletions, body.clone());
                 if pause.is_none() || token.is_cancelled() {
                     return;
                 }

@@ -130,9 +130,14 @@ pub use config::{
 };
 pub use custom::CustomProvider;
 pub use error::{Code, Error, Result};
-pub use gateway::{CallOptions, ChatStream, Gateway, ReloadError, ShutdownReport, StartError};
+pub use gateway::{
+    CallOptions, Calls, ChatStream, Gateway, RawEvent, RawStream, ReloadError, ShutdownReport, StartError,
+};
 pub use ids::RequestId;
 pub use sync::{CancelReason, CancelToken};
 pub use time::Deadline;
-pub use wire::openai::{ChatChunk, ChatReply, ChatRequest, Content, Message, ProviderReply};
+pub use wire::openai::{
+    ChatChunk, ChatReply, ChatRequest, Choice, Content, EmbedReply, EmbedRequest, Message, ProviderReply, Tool, ToolCall,
+    ToolCallDelta,
+};
 pub use {crossbeam_channel, serde_json};

@@ -4,6 +4,7 @@ mod admission;
 mod attempts;
 mod breaker;
 mod bytes;
+mod calls;
 mod custom;
 mod ending;
 mod figures;

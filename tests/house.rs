@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use serde_json::{Value, json};
 use sluicegate::config::Config;
 use sluicegate::gateway::{CallOptions, Gateway, ShutdownReport};
-use sluicegate::model::{Answer, Priority};
+use sluicegate::model::{Answer, Operation, Priority};
 use sluicegate::sync::{CancelReason, CancelToken, Threads};
 use sluicegate::time::Deadline;
 use sluicegate::transport::{Body, Incoming, MemoryTransport, Transport, TransportError, TransportErrorKind};
@@ -340,7 +340,7 @@ impl House {
     }
 
     pub(crate) fn ask_with(&self, options: &CallOptions) -> Result<Answer> {
-        self.gateway().chat_raw(chat("p/m", false).into_bytes(), options)
+        self.gateway().with(options).raw(Operation::ChatCompletions, chat("p/m", false).into_bytes())
     }
 
     /// Waits until so many wait in the queue of `p`.

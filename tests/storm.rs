@@ -10,7 +10,7 @@ use serde_json::Value;
 use sluicegate::Code;
 use sluicegate::gateway::{CallOptions, Gateway};
 use sluicegate::ids::RequestId;
-use sluicegate::model::Priority;
+use sluicegate::model::{Operation, Priority};
 use sluicegate::sync::{CancelReason, CancelToken};
 use sluicegate::time::Deadline;
 use sluicegate::wire::openai::ChatRequest;
@@ -248,7 +248,7 @@ pub(crate) fn through_the_library(gateway: &Gateway, target: Target, caller: u64
                     token.cancel(CancelReason::Caller);
                 });
             }
-            gateway.chat_raw(plan.body(&mut random).into_bytes(), &options)
+            gateway.with(&options).raw(Operation::ChatCompletions, plan.body(&mut random).into_bytes())
         });
         match result {
             Ok(answer) => {

@@ -7,10 +7,10 @@ use super::args::Chat;
 use super::output::{Failure, note, result, warning};
 use super::process;
 use crate::config::{self, Config};
-use crate::gateway::{CallOptions, Gateway};
+use crate::gateway::Gateway;
 use crate::model::{Served, Usage};
 use crate::time::{format_duration, now};
-use crate::wire::openai::{ChatReply, ChatRequest};
+use crate::wire::openai::ChatRequest;
 
 /// The longest prompt read from stdin, in bytes.
 const MAX_PROMPT: u64 = 16 << 20;
@@ -41,11 +41,10 @@ fn prompt(words: &[String]) -> Result<String, Failure> {
 
 fn whole(gateway: &Gateway, request: &ChatRequest) -> Result<(), Failure> {
     let start = now();
-    let answer = gateway.chat_raw(request.to_body(false), &CallOptions::default())?;
+    let reply = gateway.chat(request)?;
     let total = now().saturating_duration_since(start);
-    let reply = ChatReply::from_body(&answer.body)?;
     result(&format!("{}\n", reply.text()))?;
-    note(&summary(&answer.served, total, answer.usage));
+    note(&summary(reply.served(), total, reply.usage));
     Ok(())
 }
 

@@ -17,7 +17,6 @@ use crate::model::{Answer, BodyFields, Call, Operation, Priority, Sink};
 use crate::plugin::{Ended, Pre};
 use crate::provider::Progress;
 use crate::queue::Bytes;
-use crate::time::now;
 use crate::wire::openai;
 
 /// How a request ended for the one who waited.
@@ -77,38 +76,6 @@ impl Gateway {
             Pre::Ended(Ended::Answer(reply)) => way.answered(reply, Progress::default(), false),
             Pre::Ended(Ended::Stream(stream)) => way.streamed(stream, &Progress::default(), false),
             Pre::Ended(Ended::Failed(error)) => way.failed(error, Progress::default(), false),
-        }
-    }
-
-    /// Sends a raw chat body, and waits for its whole answer.
-    ///
-    /// # Errors
-    /// Whatever ends a request, a body that asks for a stream among it.
-    pub fn chat_raw(&self, body: Vec<u8>, options: &CallOptions) -> Result<Answer> {
-        self.raw(Operation::ChatCompletions, body, options)
-    }
-
-    /// Sends a raw body of any of the operations that name a model, and waits for its whole answer.
-    ///
-    /// ```
-    /// use sluicegate::model::Operation;
-    ///
-    /// let gateway = sluicegate::Gateway::from_env()?;
-    /// let body = br#"{"model":"sim/echo","input":["one","two"]}"#.to_vec();
-    /// let answer = gateway.raw(Operation::Embeddings, body, &Default::default())?;
-    /// assert!(answer.body.starts_with(b"{\"object\":\"list\""));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// Whatever ends a request, a body that asks for a stream among it.
-    pub fn raw(&self, operation: Operation, body: Vec<u8>, options: &CallOptions) -> Result<Answer> {
-        let mut guard = self.begin(now());
-        let call = self.own_call(&mut guard, operation, body, false, options)?;
-        match self.handle(&call, guard, None) {
-            Handled::Answer(answer, ..) => Ok(answer),
-            Handled::Failed(error, _) => Err(error),
-            Handled::Streaming => Err(Error::new(Code::Internal, "a stream began that was not asked for")),
         }
     }
 

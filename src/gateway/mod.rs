@@ -4,14 +4,16 @@
 //! that waits for them anyway; what runs on threads of the gateway's own are the providers' workers. It opens no listener:
 //! the data plane is `front`, the admin plane `admin`, and both are put on top of a gateway by whoever wants them.
 //!
-//! Read `call` for a request's way, `way` and `tracked` for its ends, `attempts` for its tries, `house` for where they go, `load` for whether it comes in at
-//! all, `requests` for how it is counted, `plugins` for who sees it on the way, `reload` for another configuration and `retired` for what it replaces, `shutdown`
+//! Read `calls` for what may be asked of it, `call` for a request's way, `way` and `tracked` for its ends, `attempts` for its
+//! tries, `house` for where they go, `load` for whether it comes in at all, `requests` for how it is counted, `plugins` for
+//! who sees it on the way, `reload` for another configuration and `retired` for what it replaces, `shutdown`
 //! for the end.
 
 mod attempts;
 mod build;
 mod builder;
 mod call;
+mod calls;
 mod house;
 mod load;
 mod options;
@@ -45,6 +47,7 @@ use serde::Serialize;
 pub use build::{Builder, StartError};
 #[doc(hidden)]
 pub use call::Handled;
+pub use calls::Calls;
 #[doc(hidden)]
 pub use load::{Connections, Place};
 pub use options::CallOptions;
@@ -58,14 +61,13 @@ pub use shutdown::ShutdownReport;
 pub use snapshot::{Blocked, Process, Snapshot};
 #[doc(hidden)]
 pub use strangers::Strangers;
-pub use stream::ChatStream;
+pub use stream::{ChatStream, RawEvent, RawStream};
 
 pub use crate::provider::BreakerMode;
 pub use crate::sync::locks::{LockError, LockErrorKind};
 pub use crate::sync::threads::SpawnError;
 
 use crate::config::{Config, Kind, Scope};
-use crate::error::Result;
 use crate::events::Events;
 use crate::http::{Certificates, Watcher};
 use crate::provider::{PoolVitals, Stock};
@@ -74,7 +76,6 @@ use crate::recycle::Buffer;
 use crate::sim::Sim;
 use crate::sync::locks::ChannelLock;
 use crate::sync::{Quit, Slot, Threads};
-use crate::wire::openai::{ChatReply, ChatRequest};
 use attempts::Pauses;
 use build::{Ground, OnConfig};
 use house::House;
@@ -179,7 +180,7 @@ impl Gateway {
     ///
     /// # Errors
     /// If a variable makes no sense, or the workers' threads cannot be started.
-    pub fn from_env() -> std::result::Result<Self, StartError> {
+    pub fn from_env() -> Result<Self, StartError> {
         Self::builder().build()
     }
 
@@ -187,7 +188,7 @@ impl Gateway {
     ///
     /// # Errors
     /// Everything that is wrong with the file, or that the workers' threads cannot be started.
-    pub fn from_config(path: impl AsRef<Path>) -> std::result::Result<Self, StartError> {
+    pub fn from_config(path: impl AsRef<Path>) -> Result<Self, StartError> {
         Self::builder().config(Config::load(path.as_ref())?).build()
     }
 
@@ -195,40 +196,6 @@ impl Gateway {
     #[must_use]
     pub fn builder() -> Builder {
         Builder::default()
-    }
-
-    /// Asks `model` one thing and waits for the text of its answer.
-    ///
-    /// # Errors
-    /// Whatever ends a request; see [`Error::code`](crate::Error::code).
-    pub fn ask(&self, model: &str, prompt: &str) -> Result<String> {
-        Ok(self.chat(&ChatRequest::new(model, prompt))?.text().to_owned())
-    }
-
-    /// Sends a chat request and waits for its whole answer.
-    ///
-    /// # Errors
-    /// Whatever ends a request; see [`Error::code`](crate::Error::code).
-    pub fn chat(&self, request: &ChatRequest) -> Result<ChatReply> {
-        let answer = self.chat_raw(request.to_body(false), &CallOptions::default())?;
-        ChatReply::from_body(&answer.body)
-    }
-
-    /// Sends a chat request and waits until its stream begins. Dropping the stream cancels the request upstream.
-    ///
-    /// # Errors
-    /// Whatever ends a request before its first event; see [`Error::code`](crate::Error::code).
-    pub fn chat_stream(&self, request: &ChatRequest) -> Result<ChatStream> {
-        self.chat_stream_raw(request.to_body(true), &CallOptions::default())
-    }
-
-    /// Sends a raw chat body that asks for a stream, and waits until that begins; with
-    /// [`stream_recovery`](CallOptions::stream_recovery) until its end was seen.
-    ///
-    /// # Errors
-    /// Whatever ends a request before its first event, or before its end; a body that asks for no stream among it.
-    pub fn chat_stream_raw(&self, body: Vec<u8>, options: &CallOptions) -> Result<ChatStream> {
-        stream::open(self, body, options)
     }
 
     /// The threads of this gateway; those who put a listener on it start theirs there.
@@ -262,7 +229,7 @@ impl Gateway {
     /// # Errors
     /// If its thread cannot be started.
     #[doc(hidden)]
-    pub fn watcher(&self) -> std::result::Result<Arc<Watcher>, StartError> {
+    pub fn watcher(&self) -> Result<Arc<Watcher>, StartError> {
         self.0.sim.watcher()
     }
 

@@ -16,9 +16,12 @@ use crate::wire::openai;
 ///
 /// ```
 /// use std::time::Duration;
-/// use sluicegate::CallOptions;
+/// use sluicegate::{CallOptions, Gateway};
 ///
+/// let gateway = Gateway::from_env()?;
 /// let options = CallOptions::new().deadline(Duration::from_secs(20)).fallbacks(["sim/echo"]).tag("job", "nightly");
+/// assert_eq!(gateway.with(&options).ask("sim/fail-500", "Hello")?, "Hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]

@@ -22,7 +22,7 @@ use crate::error::{Code, Error, Result};
 use crate::model::{Operation, Served, Sink, SinkError, StreamEnd, StreamHead};
 use crate::sync::{CancelReason, CancelToken};
 use crate::time::now;
-use crate::wire::openai::ChatChunk;
+use crate::wire::openai::{Assembly, ChatChunk, ChatReply};
 use crate::wire::sse;
 
 /// The largest event taken apart, in bytes; the worker lets none through that is larger.
@@ -111,8 +111,19 @@ impl Sink for ChannelSink {
     }
 }
 
-/// The chunks of a streamed answer, as they come. Ends after the last one, or after an error.
-pub struct ChatStream {
+/// One event of a stream, as the provider sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RawEvent {
+    /// Its name; empty if it has none, as in chat completions.
+    pub name: String,
+    /// Its data: JSON, usually.
+    pub data: Vec<u8>,
+}
+
+/// The events of a streamed answer, as they come. Ends after the last one, or after an error; `[DONE]` is none of them.
+/// Dropping it cancels the request upstream.
+pub struct RawStream {
     receiver: Receiver<Piece>,
     held: Arc<AtomicUsize>,
     room: Sender<()>,
@@ -123,16 +134,16 @@ pub struct ChatStream {
 }
 
 /// Opens a stream for `body`.
-pub(super) fn open(gateway: &Gateway, body: Vec<u8>, options: &CallOptions) -> Result<ChatStream> {
+pub(super) fn open(gateway: &Gateway, operation: Operation, body: Vec<u8>, options: &CallOptions) -> Result<RawStream> {
     let mut guard = gateway.begin(now());
-    let call = gateway.own_call(&mut guard, Operation::ChatCompletions, body, true, options)?;
+    let call = gateway.own_call(&mut guard, operation, body, true, options)?;
     let house = gateway.house();
     let (config, depth) = (&house.config, house.result_buffer(&call.fields.model));
     let (sender, receiver) = bounded(depth.max(HELD_PIECES));
     let (held, (room, makes_room)) = (Arc::default(), bounded(1));
     let sink = ChannelSink { sender, held: Arc::clone(&held), room: makes_room, patience: config.server.write_timeout };
     match gateway.handle(&call, guard, Some(Box::new(sink))) {
-        Handled::Streaming => Ok(ChatStream {
+        Handled::Streaming => Ok(RawStream {
             receiver,
             held,
             room,
@@ -146,8 +157,8 @@ pub(super) fn open(gateway: &Gateway, body: Vec<u8>, options: &CallOptions) -> R
     }
 }
 
-impl ChatStream {
-    /// Who answers, and where the time went until the first event; known once a first chunk was taken.
+impl RawStream {
+    /// Who answers, and where the time went until the first event; known once a first one was taken.
     #[must_use]
     pub fn served(&self) -> Option<&Served> {
         self.served.as_ref()
@@ -158,25 +169,22 @@ impl ChatStream {
         self.cancel.cancel(CancelReason::Caller);
     }
 
-    /// The next chunk of what has been taken: one at a time, since a stream that was held came as a whole.
-    fn ready(&mut self) -> Option<Result<ChatChunk>> {
+    /// The next event of what has been taken: one at a time, since a stream that was held came as a whole.
+    fn ready<T>(&mut self, read: impl Fn(sse::Event<'_>) -> Result<T>) -> Option<Result<T>> {
         loop {
             return match self.decoder.next()? {
                 Ok(event) if event.is_comment => continue,
-                Ok(event) => Some(ChatChunk::from_data(event.data)),
+                Ok(event) => Some(read(event)),
                 Err(error) => Some(Err(Error::new(Code::UpstreamBadResponse, error.to_string()))),
             };
         }
     }
-}
 
-impl Iterator for ChatStream {
-    type Item = Result<ChatChunk>;
-
-    /// The next chunk; waits for it. The worker's own limits bound the wait: silence, the stream's length, the deadline.
-    fn next(&mut self) -> Option<Self::Item> {
+    /// The next event, as `read` takes it; waits for it. The worker's own limits bound the wait: silence, the stream's
+    /// length, the deadline.
+    fn advance<T>(&mut self, read: impl Fn(sse::Event<'_>) -> Result<T>) -> Option<Result<T>> {
         while !self.over {
-            if let Some(ready) = self.ready() {
+            if let Some(ready) = self.ready(&read) {
                 if ready.is_err() {
                     // Nobody reads on after an error: the provider need not go on either.
                     self.cancel();
@@ -213,7 +221,19 @@ impl Iterator for ChatStream {
     }
 }
 
-impl Drop for ChatStream {
+impl Iterator for RawStream {
+    type Item = Result<RawEvent>;
+
+    /// The next event; waits for it, as long as the request's limits allow.
+    fn next(&mut self) -> Option<Self::Item> {
+        self.advance(|event| {
+            let name = String::from_utf8_lossy(event.name).into_owned();
+            Ok(RawEvent { name, data: event.data.to_vec() })
+        })
+    }
+}
+
+impl Drop for RawStream {
     fn drop(&mut self) {
         if !self.over {
             self.cancel.cancel(CancelReason::Caller);
@@ -221,8 +241,60 @@ impl Drop for ChatStream {
     }
 }
 
-impl fmt::Debug for ChatStream {
+impl fmt::Debug for RawStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChatStream").field("over", &self.over).finish_non_exhaustive()
+        f.debug_struct("RawStream").field("over", &self.over).finish_non_exhaustive()
+    }
+}
+
+/// The chunks of a streamed answer, as they come. Ends after the last one, or after an error. Dropping it cancels the
+/// request upstream.
+#[derive(Debug)]
+pub struct ChatStream(RawStream);
+
+impl ChatStream {
+    pub(super) fn new(stream: RawStream) -> Self {
+        Self(stream)
+    }
+
+    /// Who answers, and where the time went until the first event; known once a first chunk was taken.
+    #[must_use]
+    pub fn served(&self) -> Option<&Served> {
+        self.0.served()
+    }
+
+    /// Ends the request upstream. What has come already can still be read.
+    pub fn cancel(&self) {
+        self.0.cancel();
+    }
+
+    /// Waits for the chunks that are left and puts them together into a whole answer, tool calls among it.
+    ///
+    /// ```
+    /// use sluicegate::{ChatRequest, Gateway};
+    ///
+    /// let gateway = Gateway::from_env()?;
+    /// let stream = gateway.chat_stream(&ChatRequest::new("sim/echo", "one two"))?;
+    /// assert_eq!(stream.collect_reply()?.text(), "one two");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What the stream failed with.
+    pub fn collect_reply(mut self) -> Result<ChatReply> {
+        let mut assembly = Assembly::default();
+        self.by_ref().try_for_each(|chunk| chunk.map(|chunk| assembly.push(chunk)))?;
+        let served = self.served().cloned();
+        let served = served.ok_or_else(|| Error::new(Code::Internal, "the stream ended before it began"))?;
+        Ok(assembly.finish(served))
+    }
+}
+
+impl Iterator for ChatStream {
+    type Item = Result<ChatChunk>;
+
+    /// The next chunk; waits for it, as long as the request's limits allow.
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.advance(|event| ChatChunk::from_data(event.data))
     }
 }

@@ -205,7 +205,7 @@ impl Timing {
 }
 
 /// What is told about an answer beside its bytes: the `x-sluicegate-*` headers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Served {
     /// The provider that answered.

@@ -5,9 +5,7 @@ use serde_json::json;
 use super::content::{Said, Tokens, seed, unit_vector, words};
 use super::reply::{CREATED, Part, Reply, push_json, push_number};
 use super::request::{Asked, Shape};
-
-/// The bytes of `A-Z a-z 0-9 + /`, in order.
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+use crate::wire::base64;
 
 fn id_prefix(shape: Shape) -> &'static str {
     if shape == Shape::Completions { "cmpl-sim-" } else { "chatcmpl-sim-" }
@@ -249,7 +247,7 @@ pub(super) fn embeddings(asked: &Asked<'_>) -> Vec<u8> {
     let vectors = inputs.iter().enumerate().map(|(index, input)| {
         let vector = unit_vector(input.as_bytes(), asked.dimensions());
         let embedding = if asked.wants_base64() {
-            json!(base64(&vector.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>()))
+            json!(base64::encode(&vector.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>()))
         } else {
             json!(vector)
         };
@@ -277,18 +275,6 @@ pub(super) fn error_body(status: u16, message: &str, param: Option<&str>) -> Vec
         _ => ("server_error", None),
     };
     json!({"error": {"message": message, "type": kind, "param": param, "code": code}}).to_string().into_bytes()
-}
-
-fn base64(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let bits = group.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        for place in 0..4 {
-            let digit = BASE64[(bits >> (18 - 6 * place) & 63) as usize];
-            out.push(if place <= group.len() { char::from(digit) } else { '=' });
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -386,15 +372,6 @@ mod tests {
         assert_eq!(bytes.matches("\"finish_reason\":\"stop\"").count(), 2);
         let body: serde_json::Value = serde_json::from_slice(&reply.body()).expect("JSON");
         assert_eq!((&body["choices"][1]["index"], &body["usage"]["completion_tokens"]), (&json!(1), &json!(4)));
-    }
-
-    #[test]
-    fn base64_is_the_usual_one() {
-        let table =
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("\u{ff}>", "w78+")];
-        for (plain, coded) in table {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
     }
 
     #[test]

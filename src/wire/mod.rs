@@ -4,6 +4,7 @@
 //! OpenAI-compatible provider sent, pass through byte for byte: only what routing and metrics need is looked at, by one
 //! strict scan. Read `json` first (the scanner), then `sse`, then a shape.
 
+pub(crate) mod base64;
 pub(crate) mod json;
 pub mod passing;
 pub mod sse;

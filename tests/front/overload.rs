@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{Answer, Client, Station};
+use sluicegate::model::Operation;
+
 use crate::house::{House, batch, chat, eventually, number, sim};
 
 /// Callers at a time for each place, and how often each of them asks.
@@ -104,7 +106,7 @@ fn batch_is_shed_first_and_each_spell_is_one_alert() {
         client
     };
     assert!(is_refusal(&announce("batch").answer()));
-    assert!(station.house.gateway().chat_raw(body.clone().into_bytes(), &batch()).is_err());
+    assert!(station.house.gateway().with(&batch()).raw(Operation::ChatCompletions, body.clone().into_bytes()).is_err());
     let mut fits = announce("interactive");
     gate.next().answer();
     assert!(!is_refusal(&fits.answer()));

@@ -302,9 +302,9 @@ fn a_library_caller_gets_a_held_stream_whole_or_an_error() {
     }));
     let (house, gate) = House::gated(settings);
     let options = CallOptions::new().stream_recovery(StreamRecovery::Buffer);
-    let body = ChatRequest::new("p/m", "hi").to_body(true);
+    let request = ChatRequest::new("p/m", "hi");
     scope(|scope| {
-        let call = scope.spawn(|| house.gateway().chat_stream_raw(body.clone(), &options));
+        let call = scope.spawn(|| house.gateway().with(&options).chat_stream(&request));
         play(&gate, &[&word("half")]);
         let words: Vec<_> = (0..100).map(|n| word(&format!("{n} "))).collect();
         let big = word(&"x".repeat(3 << 20));
@@ -316,7 +316,7 @@ fn a_library_caller_gets_a_held_stream_whole_or_an_error() {
         assert!(text.starts_with("0 1 2 ") && text.len() > 6 << 20, "{} bytes", text.len());
         assert_eq!(stream.served().expect("known").attempts, 2);
 
-        let call = scope.spawn(|| house.gateway().chat_stream_raw(body.clone(), &options));
+        let call = scope.spawn(|| house.gateway().with(&options).chat_stream(&request));
         (0..2).for_each(|_| play(&gate, &[&word("half")]));
         let error = call.join().expect("no panic").expect_err("it was cut each time");
         assert_eq!((error.code(), error.attempts().len()), (sluicegate::Code::StreamCut, 2));

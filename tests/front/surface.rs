@@ -279,7 +279,7 @@ fn a_library_caller_sends_any_operation() {
     let (house, gate) = crate::house::House::gated(crate::house::provider(json!({})));
     std::thread::scope(|scope| {
         let body = br#"{"model":"p/m","input":"x"}"#.to_vec();
-        let asked = scope.spawn(|| house.gateway().raw(Operation::Embeddings, body, &Default::default()));
+        let asked = scope.spawn(|| house.gateway().raw(Operation::Embeddings, body));
         let arrived = gate.next();
         assert_eq!(arrived.path, "/v1/embeddings");
         arrived.respond(200, &[], r#"{"data":[],"usage":{"prompt_tokens":2}}"#);

@@ -3,7 +3,7 @@
 use std::thread::{ScopedJoinHandle, scope};
 
 use serde_json::json;
-use sluicegate::model::Answer;
+use sluicegate::model::{Answer, Operation};
 use sluicegate::{Code, Result};
 
 use crate::house::{Gate, House, batch, cancellable, code, eventually, ms, number, provider, sized};
@@ -132,7 +132,7 @@ fn batch_has_its_share_while_both_wait_and_the_rest_when_nobody_else_does() {
         calls.extend((0..16).map(|_| {
             scope.spawn(|| {
                 let body = json!({ "model": "p/batch", "messages": [] }).to_string();
-                house.gateway().chat_raw(body.into_bytes(), &batch())
+                house.gateway().with(&batch()).raw(Operation::ChatCompletions, body.into_bytes())
             })
         }));
         house.queued(32);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluicegate::gateway::CallOptions;
+use sluicegate::model::Operation;
 use sluicegate::sync::{CancelReason, CancelToken};
 use sluicegate::time::now;
 use sluicegate::transport::{Body, Incoming, MemoryTransport, TransportErrorKind as Kind};
@@ -222,7 +223,7 @@ fn each_provider_has_a_budget_and_a_pause_of_its_own() {
         one.next().respond(429, &[("retry-after", "30")], "{}");
         let body = crate::house::chat("q/m", false).into_bytes();
         scope(|scope| {
-            let call = scope.spawn(|| house.gateway().chat_raw(body, &CallOptions::default()));
+            let call = scope.spawn(|| house.gateway().raw(Operation::ChatCompletions, body));
             other.next().answer();
             call.join().expect("no panic").expect("it is answered");
         });

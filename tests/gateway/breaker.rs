@@ -6,8 +6,7 @@ use std::thread::scope;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sluicegate::gateway::CallOptions;
-use sluicegate::model::Answer;
+use sluicegate::model::{Answer, Operation};
 use sluicegate::provider::BreakerMode;
 use sluicegate::time::now;
 use sluicegate::transport::{Body, Incoming, MemoryTransport, TransportError, TransportErrorKind as Kind};
@@ -95,7 +94,7 @@ fn a_model_that_fails_leaves_the_providers_others_alone() {
     let (house, gate) = House::gated(breaking(json!({})));
     open(&house, &gate);
     scope(|scope| {
-        let other = scope.spawn(|| house.gateway().chat_raw(chat("p/n", false).into_bytes(), &CallOptions::default()));
+        let other = scope.spawn(|| house.gateway().raw(Operation::ChatCompletions, chat("p/n", false).into_bytes()));
         gate.next().answer();
         assert!(other.join().expect("no panic").is_ok());
     });
@@ -106,7 +105,7 @@ fn a_provider_that_is_out_of_reach_is_given_a_rest_whole_and_is_not_ready() {
     let (house, gate) = House::gated(breaking(json!({ "open_for": "1h" })));
     assert!(house.gateway().is_ready());
     (0..3).for_each(|_| drop(ask(&house, || gate.next().fail(Kind::Refused))));
-    let other = house.gateway().chat_raw(chat("p/n", false).into_bytes(), &CallOptions::default());
+    let other = house.gateway().raw(Operation::ChatCompletions, chat("p/n", false).into_bytes());
     assert_eq!(code(&other), Code::CircuitOpen);
     assert_eq!(breaker(&house)["state"], "open");
     assert!(!house.gateway().is_ready(), "its only provider is out of use");

@@ -5,6 +5,7 @@ use std::thread::scope;
 
 use serde_json::json;
 use sluicegate::Code;
+use sluicegate::model::Operation;
 use sluicegate::sync::CancelReason;
 use sluicegate::time::now;
 
@@ -32,10 +33,10 @@ fn a_library_callers_body_counts_while_its_request_is_under_way() {
     let (house, gate) = small();
     let body = |bytes: usize| chat("p/m", false).replace("one two", &"x".repeat(bytes)).into_bytes();
     scope(|scope| {
-        let call = scope.spawn(|| house.gateway().chat_raw(body(900_000), &Default::default()));
+        let call = scope.spawn(|| house.gateway().raw(Operation::ChatCompletions, body(900_000)));
         let arrived = gate.next();
         assert!(held(&house) >= 900_000, "{}", held(&house));
-        let error = house.gateway().chat_raw(body(200_000), &Default::default()).expect_err("no room");
+        let error = house.gateway().raw(Operation::ChatCompletions, body(200_000)).expect_err("no room");
         assert_eq!((error.code(), error.status()), (Code::Overloaded, 503));
         assert!(error.retry_after().is_some());
         arrived.answer();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 use sluicegate::Code;
 use sluicegate::gateway::{CallOptions, Gateway, Handled, Phase};
-use sluicegate::model::{Sink, SinkError, StreamEnd, StreamHead};
+use sluicegate::model::{Operation, Sink, SinkError, StreamEnd, StreamHead};
 use sluicegate::sync::CancelReason;
 use sluicegate::time::now;
 use sluicegate::wire::openai::parse_chat;
@@ -96,7 +96,7 @@ fn a_worker_that_does_not_end_is_named_and_keeps_nobody() {
     let gateway = Gateway::builder().config(config).transport("p", Arc::new(transport)).build().expect("it starts");
     let threads = gateway.threads().clone();
     scope(|scope| {
-        let call = scope.spawn(|| gateway.chat_raw(chat("p/m", false).into_bytes(), &CallOptions::default()));
+        let call = scope.spawn(|| gateway.raw(Operation::ChatCompletions, chat("p/m", false).into_bytes()));
         eventually("it runs", || {
             let stats = serde_json::to_value(gateway.stats()).expect("JSON");
             number(&stats, "/providers/p/workers/busy") == 1
@@ -133,7 +133,7 @@ fn a_stuck_provider_does_not_hold_up_the_end_of_the_others() {
         let calls = names.map(|name| {
             let gateway = &gateway;
             let body = chat(&format!("{name}/m"), false).into_bytes();
-            scope.spawn(move || gateway.chat_raw(body, &CallOptions::default()))
+            scope.spawn(move || gateway.raw(Operation::ChatCompletions, body))
         });
         eventually("all run", || {
             let stats = serde_json::to_value(gateway.stats()).expect("JSON");
@@ -179,7 +179,10 @@ fn nobody_is_stranded_by_a_shutdown_at_any_moment() {
                             }
                             let model = if number % 2 == 0 { "sim/echo+slow-1ms" } else { "sim/echo" };
                             let began = now();
-                            let result = house.gateway().chat_raw(chat(model, false).into_bytes(), &options);
+                            let result = house
+                                .gateway()
+                                .with(&options)
+                                .raw(Operation::ChatCompletions, chat(model, false).into_bytes());
                             slowest = slowest.max(now() - began);
                             match result {
                                 Ok(_) => served.fetch_add(1, Ordering::Relaxed),

@@ -4,6 +4,7 @@ use std::thread::scope;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use sluicegate::model::Operation;
 use sluicegate::provider::{PoolPhase, WorkerState};
 use sluicegate::time::now;
 use sluicegate::transport::{Body, Incoming, MemoryTransport};
@@ -83,7 +84,7 @@ fn throughput_and_error_rate_are_those_since_the_first_sample() {
     let house = House::answered(provider(json!({})), transport);
     let ask = |model: &str| {
         let body = json!({ "model": format!("p/{model}"), "messages": [] }).to_string();
-        house.gateway().chat_raw(body.into_bytes(), &Default::default())
+        house.gateway().raw(Operation::ChatCompletions, body.into_bytes())
     };
     assert!(house.stats()["requests"]["throughput_per_s"].is_null(), "without a sample no rate is known");
     ask("bad").expect_err("what came before the sample counts for nothing");

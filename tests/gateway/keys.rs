@@ -74,7 +74,7 @@ const A: &str = "sk-key-of-a";
 const B: &str = "sk-key-of-b";
 
 fn ask(house: &House, model: &str) -> Result<Answer> {
-    house.gateway().chat_raw(chat(&format!("p/{model}"), false).into_bytes(), &CallOptions::default())
+    house.gateway().raw(Operation::ChatCompletions, chat(&format!("p/{model}"), false).into_bytes())
 }
 
 fn failure(house: &House, model: &str) -> Error {

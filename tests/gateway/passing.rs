@@ -4,8 +4,8 @@ use std::thread::scope;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sluicegate::gateway::{CallOptions, Gateway};
-use sluicegate::model::Answer;
+use sluicegate::gateway::Gateway;
+use sluicegate::model::{Answer, Operation};
 use sluicegate::transport::TransportErrorKind as Kind;
 use sluicegate::wire::openai::ChatRequest;
 use sluicegate::{Code, Error, Result};
@@ -15,7 +15,7 @@ use crate::house::{Arrived, CANARY, Gate, House, code, number, provider, reply};
 /// Sends `body`, answers it with `play`, and gives both sides' view.
 fn exchange<T: Send>(house: &House, gate: &Gate, body: &str, play: impl FnOnce(Arrived) -> T) -> (Result<Answer>, T) {
     scope(|scope| {
-        let call = scope.spawn(|| house.gateway().chat_raw(body.as_bytes().to_vec(), &CallOptions::default()));
+        let call = scope.spawn(|| house.gateway().raw(Operation::ChatCompletions, body.as_bytes().to_vec()));
         let seen = play(gate.next());
         (call.join().expect("no panic"), seen)
     })
@@ -135,7 +135,7 @@ fn what_is_wrong_with_a_request_is_told_before_anything_is_queued() {
         (r#"{"model":"p/","messages":[]}"#, Code::ModelNotFound, Some("model")),
         (r#"{"model":"p/m","messages":[],"fallbacks":["q/n"]}"#, Code::InvalidRequest, Some("fallbacks")),
     ] {
-        let result = house.gateway().chat_raw(body.as_bytes().to_vec(), &CallOptions::default());
+        let result = house.gateway().raw(Operation::ChatCompletions, body.as_bytes().to_vec());
         assert_eq!(code(&result), wanted, "{body}");
         let error = result.expect_err("it failed");
         assert_eq!(param.or(error.param()), error.param(), "{body}");

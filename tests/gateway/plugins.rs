@@ -544,7 +544,7 @@ fn waiting_ends_with_the_request() {
     });
     let (house, gate) = house([waiter]);
     let options = CallOptions::new().deadline(ms(20));
-    let late = house.gateway().chat_raw(request().to_body(false), &options);
+    let late = house.gateway().with(&options).chat(&request());
     assert_eq!(ends.recv_timeout(FUSE), Ok(Err(NotYet::TimedOut)));
     assert_eq!(late.expect_err("its deadline has passed").code(), Code::QueueTimeout);
     assert!(gate.is_empty());

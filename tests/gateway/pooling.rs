@@ -10,6 +10,7 @@ use sluicegate::Gateway;
 use sluicegate::config::Config;
 use sluicegate::error::Code;
 use sluicegate::events::Events;
+use sluicegate::model::Operation;
 use sluicegate::provider::Stock;
 use sluicegate::recycle::FEWEST;
 use sluicegate::sync::CancelReason;
@@ -78,11 +79,11 @@ fn a_late_reply_never_reaches_another_request_and_nobody_sees_anothers_bytes() {
                                 token.cancel(CancelReason::Caller);
                             });
                         }
-                        gateway.chat_raw(body.into_bytes(), &options)
+                        gateway.with(&options).raw(Operation::ChatCompletions, body.into_bytes())
                     });
                     match outcome {
                         Ok(answer) => {
-                            let got = ChatReply::from_body(&answer.body).expect("an answer").text().to_owned();
+                            let got = ChatReply::from_answer(&answer).expect("an answer").text().to_owned();
                             assert!(got == said, "the caller of {said:.20} got {got:.20}");
                             own.fetch_add(1, Ordering::Relaxed);
                             // Now and then the bytes are kept for good.

@@ -9,6 +9,7 @@ use crossbeam_channel::bounded;
 use serde_json::{Value, json};
 use sluicegate::config::Config;
 use sluicegate::gateway::{CallOptions, Gateway, Phase, ReloadError};
+use sluicegate::model::Operation;
 use sluicegate::time::Deadline;
 use sluicegate::wire::openai::ChatRequest;
 use sluicegate::{Code, Error};
@@ -35,7 +36,7 @@ fn keyed(key: &str, workers: usize) -> Value {
 }
 
 fn ask(gateway: &Gateway, model: &str) -> Result<(), Error> {
-    gateway.chat_raw(chat(model, false).into_bytes(), &CallOptions::default()).map(drop)
+    gateway.raw(Operation::ChatCompletions, chat(model, false).into_bytes()).map(drop)
 }
 
 #[test]

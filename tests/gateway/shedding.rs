@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use sluicegate::Code;
-use sluicegate::model::Priority;
+use sluicegate::model::{Operation, Priority};
 use sluicegate::sync::CancelReason;
 use sluicegate::time::Deadline;
 use sluicegate::wire::openai::ChatRequest;
@@ -20,7 +20,7 @@ fn the_oldest_waiting_of_both_lanes_is_shed_for_each_newcomer_and_its_place_is_t
             let body = chat(&format!("p/{name}"), false).into_bytes();
             let options = if is_batch { batch() } else { Default::default() };
             let house = &house;
-            scope.spawn(move || house.gateway().chat_raw(body, &options))
+            scope.spawn(move || house.gateway().with(&options).raw(Operation::ChatCompletions, body))
         };
         let running = ask("running", false);
         let held = gate.next();
@@ -152,7 +152,7 @@ fn in_a_crowd_every_call_ends_once_and_no_place_is_lost() {
                             }
                             let model = if random.bool() { "p/echo" } else { "p/echo+slow-1ms" };
                             let body = chat(model, false).into_bytes();
-                            match house.gateway().chat_raw(body, &options) {
+                            match house.gateway().with(&options).raw(Operation::ChatCompletions, body) {
                                 Ok(_) => true,
                                 Err(error) => matches!(
                                     error.code(),
@@ -182,7 +182,7 @@ fn in_a_crowd_every_call_ends_once_and_no_place_is_lost() {
             .map(|_| {
                 let (options, token) = cancellable();
                 let (house, body) = (&house, body());
-                (scope.spawn(move || house.gateway().chat_raw(body, &options)), token)
+                (scope.spawn(move || house.gateway().with(&options).raw(Operation::ChatCompletions, body)), token)
             })
             .collect();
         eventually("the house is full", || house.p("queue/places_taken") == 5 && house.p("queue/depth") == 3);

@@ -4,6 +4,7 @@ use std::thread::scope;
 use std::time::Duration;
 
 use serde_json::json;
+use sluicegate::model::Operation;
 use sluicegate::sync::CancelReason;
 use sluicegate::time::now;
 use sluicegate::{Code, Result};
@@ -217,7 +218,7 @@ fn leaving_at_any_moment_loses_nothing() {
                                     token.cancel(CancelReason::Caller);
                                 });
                                 let body = crate::house::chat("sim/echo", false).into_bytes();
-                                house.gateway().chat_raw(body, &options)
+                                house.gateway().with(&options).raw(Operation::ChatCompletions, body)
                             });
                             result.is_ok() || code(&result) == Code::ClientClosed
                         })

@@ -13,6 +13,7 @@ use super::rig::{
 };
 use crate::error::Code;
 use crate::gateway::{CallOptions, Gateway, Phase};
+use crate::model::Operation;
 use crate::sync::{CancelReason, CancelToken, Role};
 use crate::transport::{Body, Incoming, MemoryTransport};
 use crate::wire::openai::ChatRequest;
@@ -59,7 +60,7 @@ fn cancel_a_call(gateway: &Gateway) -> Result<Duration, Miss> {
     let options = CallOptions::new().cancel(token.clone());
     let body = ChatRequest::new("p/hang", "x").to_body(false);
     scope(|scope| {
-        let caller = scope.spawn(|| gateway.chat_raw(body, &options));
+        let caller = scope.spawn(|| gateway.with(&options).raw(Operation::ChatCompletions, body));
         let arrived = until("the request arrives", || sim_count(gateway, "in_flight") == 1);
         let (took, freed) = timed(|| {
             token.cancel(CancelReason::Caller);

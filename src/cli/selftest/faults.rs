@@ -10,6 +10,7 @@ use super::rig::{FUSE, Miss, NAME, Verdict, echo, ensure, figures, one, pool, re
 use crate::error::Code;
 use crate::gateway::CallOptions;
 use crate::ids::RequestId;
+use crate::model::Operation;
 use crate::sync::threads::{STEADY, SpawnError, ThreadEvent, Threads};
 use crate::sync::{Role, Thread};
 use crate::time::{Deadline, now};
@@ -49,7 +50,7 @@ pub(super) fn panics_are_told() -> Verdict {
     let gateway = one(pool(1, 4, "block"), Arc::new(transport))?;
     let id = RequestId::from_client("selftest-1").ok_or_else(|| Miss::new("the request's name was refused"))?;
     let options = CallOptions::new().request_id(id);
-    let outcome = gateway.chat_raw(ChatRequest::new("p/x", "x").to_body(false), &options);
+    let outcome = gateway.with(&options).raw(Operation::ChatCompletions, ChatRequest::new("p/x", "x").to_body(false));
     ensure(refused(&outcome) == Some(Code::Internal), || format!("the request came to {outcome:?}"))?;
     let words = ["selftest-1", "asked for by the self-test"];
     // Whoever asked is answered first.

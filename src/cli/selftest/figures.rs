@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::rig::{Miss, Verdict, ensure, figures, instant, one, pool, simulated, until};
 use crate::gateway::{CallOptions, Gateway};
+use crate::model::Operation;
 use crate::sync::{CancelReason, CancelToken};
 use crate::wire::openai::ChatRequest;
 
@@ -75,7 +76,7 @@ fn cancelled(gateway: &Gateway) {
     let options = CallOptions::new().cancel(token.clone());
     let body = ChatRequest::new("p/hang", "x").to_body(false);
     scope(|scope| {
-        scope.spawn(|| gateway.chat_raw(body, &options));
+        scope.spawn(|| gateway.with(&options).raw(Operation::ChatCompletions, body));
         let (_never, silence) = crossbeam_channel::bounded::<()>(0);
         // Long enough to be under way, shorter than the provider's limit.
         let _ = silence.recv_timeout(Duration::from_millis(20));

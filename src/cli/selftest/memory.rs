@@ -13,6 +13,7 @@ use super::rig::{
 };
 use crate::error::Code;
 use crate::gateway::CallOptions;
+use crate::model::Operation;
 use crate::recycle::{Buffers, KEPT, Limits};
 use crate::sync::{CancelReason, CancelToken};
 use crate::time::now;
@@ -121,7 +122,7 @@ fn one_late_result() -> Result<u64, Miss> {
     let body = ChatRequest::new("p/x", "late").to_body(false);
     scope(|scope| {
         let mut gate = gate;
-        let caller = scope.spawn(|| gateway.chat_raw(body, &options));
+        let caller = scope.spawn(|| gateway.with(&options).raw(Operation::ChatCompletions, body));
         gate.arrived(1)?;
         token.cancel(CancelReason::Caller);
         let outcome = join(caller)?;
@@ -163,12 +164,12 @@ fn many_late_results() -> Result<(u64, u64), Miss> {
                     token.cancel(CancelReason::Caller);
                 });
             }
-            gateway.chat_raw(body, &options)
+            gateway.with(&options).raw(Operation::ChatCompletions, body)
         });
         match outcome {
             Ok(answer) => {
                 own.fetch_add(1, Ordering::Relaxed);
-                let got = ChatReply::from_body(&answer.body)?.text().to_owned();
+                let got = ChatReply::from_answer(&answer)?.text().to_owned();
                 ensure(got == said, || format!("the caller of {said} got {got}"))
             }
             Err(error) if leaves && error.code() == Code::ClientClosed => {

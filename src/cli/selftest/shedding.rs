@@ -14,7 +14,7 @@ use super::rig::{
 };
 use crate::error::Code;
 use crate::gateway::CallOptions;
-use crate::model::Priority;
+use crate::model::{Operation, Priority};
 use crate::sync::{CancelReason, CancelToken};
 use crate::time::micros_of;
 use crate::transport::{Body, Control, Incoming, MemoryTransport, Outgoing, Transport};
@@ -99,7 +99,7 @@ pub(super) fn places_come_back() -> Verdict {
                 .map(|_| {
                     let options = CallOptions::new().cancel(token.clone());
                     let (gateway, body) = (&gateway, ChatRequest::new("p/x", "x").to_body(false));
-                    scope.spawn(move || gateway.chat_raw(body, &options))
+                    scope.spawn(move || gateway.with(&options).raw(Operation::ChatCompletions, body))
                 })
                 .collect();
             until_figures(&gateway, "three wait", |figures| figures.queue.depth == 3)?;
@@ -138,7 +138,7 @@ pub(super) fn batch_share() -> Verdict {
         let ask = |text: &'static str, priority| {
             let options = CallOptions::new().priority(priority);
             let (gateway, body) = (&gateway, ChatRequest::new("p/x", text).to_body(false));
-            scope.spawn(move || gateway.chat_raw(body, &options))
+            scope.spawn(move || gateway.with(&options).raw(Operation::ChatCompletions, body))
         };
         let mut callers = vec![ask("first", Priority::Interactive)];
         gate.arrived(1)?;
@@ -172,7 +172,7 @@ pub(super) fn byte_budget() -> Verdict {
     let held = || gateway.stats().requests.buffered_bytes;
     let ask = |bytes: usize| {
         let body = ChatRequest::new("p/x", "x".repeat(bytes)).to_body(false);
-        gateway.chat_raw(body, &CallOptions::default())
+        gateway.raw(Operation::ChatCompletions, body)
     };
     scope(|scope| {
         let mut gate = gate;

@@ -10,6 +10,7 @@ use super::faults::{STACK, ended};
 use super::rig::{FUSE, Hearing, Miss, Verdict, configured, ensure, instant, one, pass, pool, rooted, until};
 use crate::events::Events;
 use crate::gateway::{CallOptions, Gateway};
+use crate::model::Operation;
 #[cfg(not(debug_assertions))]
 use crate::sync::Quit;
 use crate::sync::threads::{Threads, count_job};
@@ -199,14 +200,15 @@ pub(super) fn nothing_leaks() -> Verdict {
         let options = CallOptions::new().cancel(token.clone());
         std::thread::scope(|scope| {
             let body = crate::ChatRequest::new("p/x", "hi").to_body(false);
-            let caller = scope.spawn(|| gateway.chat_raw(body, &options).is_err());
+            let caller = scope.spawn(|| gateway.with(&options).raw(Operation::ChatCompletions, body).is_err());
             gate.arrived(1)?;
             token.cancel(CancelReason::Caller);
             ensure(super::rig::join(caller)?, || "a cancelled request was answered".to_owned())
         })?;
         // Past its deadline.
         let options = CallOptions::new().deadline(Duration::from_millis(1));
-        let late = gateway.chat_raw(crate::ChatRequest::new("p/x", "hi").to_body(false), &options);
+        let late =
+            gateway.with(&options).raw(Operation::ChatCompletions, crate::ChatRequest::new("p/x", "hi").to_body(false));
         ensure(late.is_err(), || "a late request was answered".to_owned())?;
         let unknown = gateway.ask("nobody/x", "hi");
         ensure(unknown.is_err(), || "an unknown model was answered".to_owned())?;

@@ -12,6 +12,7 @@ use super::rig::{
 };
 use crate::events::Alert;
 use crate::gateway::{Blocked, CallOptions, Gateway};
+use crate::model::Operation;
 use crate::sync::{CancelReason, CancelToken, Role, State};
 use crate::time::Deadline;
 use crate::transport::{MemoryTransport, TransportError, TransportErrorKind};
@@ -86,7 +87,7 @@ fn held_up(gateway: &Gateway) -> Result<Blocked, Miss> {
     let options = CallOptions::new().cancel(token.clone());
     let body = ChatRequest::new("sim/hang", "x").to_body(false);
     let seen = scope(|scope| {
-        let caller = scope.spawn(|| gateway.chat_raw(body, &options));
+        let caller = scope.spawn(|| gateway.with(&options).raw(Operation::ChatCompletions, body));
         let mut seen = Blocked::default();
         let waits = until("a worker waits for its provider", || {
             seen = blocked();

@@ -23,7 +23,11 @@ pub use make::ProviderReply;
 pub(crate) use make::{Made, error_object, framed, stream_end};
 pub use parse::{fallbacks, parse, parse_chat};
 pub use stream::{EventStream, Step};
-pub use types::{ChatChunk, ChatReply, ChatRequest, Content, Message};
+pub(crate) use types::Assembly;
+pub use types::{
+    ChatChunk, ChatReply, ChatRequest, Choice, Content, EmbedReply, EmbedRequest, Message, Tool, ToolCall,
+    ToolCallDelta,
+};
 
 use crate::model::Operation;
 

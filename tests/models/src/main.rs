@@ -46,7 +46,7 @@ mod sync;
 mod config;
 #[path = "../../../src/events/mod.rs"]
 mod events;
-#[path = "../../../src/model.rs"]
+#[path = "../../../src/model/mod.rs"]
 mod model;
 #[path = "../../../src/queue/mod.rs"]
 mod queue;
