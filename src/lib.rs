@@ -131,7 +131,8 @@ pub use config::{
 pub use custom::CustomProvider;
 pub use error::{Code, Error, Result};
 pub use gateway::{
-    CallOptions, Calls, ChatStream, Gateway, RawEvent, RawStream, ReloadError, ShutdownReport, StartError,
+    CallOptions, Calls, ChatStream, Gateway, Handle, MapOrdered, MapUnordered, RawEvent, RawStream, ReloadError,
+    ShutdownReport, StartError,
 };
 pub use ids::RequestId;
 pub use sync::{CancelReason, CancelToken};

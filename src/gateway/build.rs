@@ -17,6 +17,7 @@ use super::retired::Retired;
 use super::samples::Samples;
 use super::sim::{SimHost, SimTransport};
 use super::strangers::Strangers;
+use super::submit;
 use super::watchdog::{Intervals, Watchdog};
 use super::{Gateway, Inner, Phase, WeakGateway};
 use crate::config::{self, Config, ConfigError, Draft, Kind, Sizing};
@@ -257,10 +258,12 @@ impl Builder {
         let tls = config.server.tls.as_ref();
         let certificates = tls.map(|tls| Certificates::load(tls).map(Arc::new)).transpose()?;
         let plugins = Plugins::new(&config.plugins, self.plugins, events.clone())?;
+        let idle_timeout = config.threads.idle_timeout;
         let house = House::new(config, providers);
         let mut refused = None;
         let ending = Quit::new();
         let pauses = Pauses::until(ending.watch());
+        let runners = submit::runners(&threads, idle_timeout);
         let inner = Arc::new_cyclic(|weak| {
             let watched = (stock.clone(), Arc::clone(&load), certificates.clone(), events.clone());
             // It finds the gateway once that is whole.
@@ -289,6 +292,7 @@ impl Builder {
                 certificates,
                 watchdog,
                 pauses,
+                runners,
                 ending: Slot::new(&classes::LIFECYCLE, ending),
                 phase: AtomicU8::new(Phase::Starting as u8),
                 started,

@@ -116,13 +116,25 @@ impl Gateway {
     ) -> Result<Arc<Call>> {
         let made = self.0.load.take_bytes(options.priority, body.len() as u64).and_then(|held| {
             guard.hold(held);
-            let fields = parse(&operation, &body, streamed)?;
-            Ok(Arc::new(Call { operation, ..options.call(body, fields, guard.arrived())? }))
+            self.call_of(operation, body, streamed, options, guard.arrived())
         });
         if let Err(error) = &made {
             guard.fail(error);
         }
-        made
+        made.map(Arc::new)
+    }
+
+    /// The call that a library caller's body makes, which must ask for a stream or must not.
+    pub(super) fn call_of(
+        &self,
+        operation: Operation,
+        body: Vec<u8>,
+        streamed: bool,
+        options: &CallOptions,
+        arrived: Instant,
+    ) -> Result<Call> {
+        let fields = parse(&operation, &body, streamed)?;
+        Ok(Call { operation, ..options.call(body, fields, arrived)? })
     }
 
     fn plan(&self, house: &House, call: &Call) -> Result<Plan> {
@@ -130,6 +142,15 @@ impl Gateway {
             return Err(Error::new(Code::ShuttingDown, "the gateway is shutting down"));
         }
         house.plan(call)
+    }
+}
+
+/// The whole answer of a request without a sink. The request is under way no more.
+pub(super) fn whole(handled: Handled) -> Result<Answer> {
+    match handled {
+        Handled::Answer(answer, ..) => Ok(answer),
+        Handled::Failed(error, _) => Err(error),
+        Handled::Streaming => Err(Error::new(Code::Internal, "a stream began that was not asked for")),
     }
 }
 

@@ -5,9 +5,11 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::Gateway;
-use super::call::Handled;
+use super::call::whole;
+use super::map::{MapOrdered, MapUnordered};
 use super::options::CallOptions;
 use super::stream::{self, ChatStream, RawStream};
+use super::submit::{self, Handle};
 use crate::error::{Code, Error, Result};
 use crate::model::{Answer, Operation};
 use crate::time::now;
@@ -95,11 +97,7 @@ impl<'a> Calls<'a> {
     pub fn raw(&self, operation: Operation, body: impl Into<Vec<u8>>) -> Result<Answer> {
         let mut guard = self.gateway.begin(now());
         let call = self.gateway.own_call(&mut guard, operation, body.into(), false, &self.options)?;
-        match self.gateway.handle(&call, guard, None) {
-            Handled::Answer(answer, ..) => Ok(answer),
-            Handled::Failed(error, _) => Err(error),
-            Handled::Streaming => Err(Error::new(Code::Internal, "a stream began that was not asked for")),
-        }
+        whole(self.gateway.handle(&call, guard, None))
     }
 
     /// Sends a raw body that asks for a stream, and waits until that begins, as [`chat_stream`](Self::chat_stream) does.
@@ -119,6 +117,63 @@ impl<'a> Calls<'a> {
     /// Whatever ends a request before its first event, or before its end; a body that asks for no stream among it.
     pub fn raw_stream(&self, operation: Operation, body: impl Into<Vec<u8>>) -> Result<RawStream> {
         stream::open(self.gateway, operation, body.into(), &self.options)
+    }
+
+    /// Hands a chat request over to a thread of the gateway's own, and comes back at once. Such threads start when they are
+    /// needed and retire when idle for `threads.idle_timeout`.
+    ///
+    /// # Errors
+    /// [`Code::Overloaded`] if it would be one more than `server.max_in_flight` or there is no thread for it, and whatever
+    /// is wrong with the request itself. What goes wrong later comes from the handle.
+    pub fn submit(&self, request: &ChatRequest) -> Result<Handle<ChatReply>> {
+        submit::submit(self.gateway, &self.options, request)
+    }
+
+    /// The answers to many requests in the requests' order, at most `concurrency` of them (at least one) at a time. What
+    /// fails fails alone: its error is the item in its place.
+    ///
+    /// Requests are sent while the iterator is asked for answers, and not before: each time it takes as many from the source
+    /// as there is room for, which may be endless, and sends them. One that is slow holds back the answers behind it, of
+    /// which so many are kept that at most `2 * concurrency` requests were taken and are not answered to the caller yet.
+    /// Where the gateway's own limits leave no room (`server.max_in_flight`, threads), the next request waits for one of
+    /// this iterator's to end, and fails only if none of them runs.
+    ///
+    /// Dropping the iterator cancels what runs, up to the providers. A [`cancel`](CallOptions::cancel) token of the options
+    /// ends all of it: what runs fails, and nothing more is taken. A [`deadline`](CallOptions::deadline) is each request's
+    /// own, from when it is sent.
+    ///
+    /// ```
+    /// let gateway = sluicegate::Gateway::from_env()?;
+    /// let prompts = ["one", "two", "three"].map(|prompt| ("sim/echo", prompt));
+    /// let answers: Result<Vec<_>, _> = gateway.map_ordered(prompts, 2).map(|reply| Ok(reply?.text().to_owned())).collect();
+    /// assert_eq!(answers.map_err(|error: sluicegate::Error| error)?, ["one", "two", "three"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn map_ordered<I>(&self, requests: I, concurrency: usize) -> MapOrdered<I::IntoIter>
+    where
+        I: IntoIterator,
+        I::Item: Into<ChatRequest>,
+    {
+        MapOrdered::new(self.gateway, &self.options, requests.into_iter(), concurrency)
+    }
+
+    /// The same as [`map_ordered`](Self::map_ordered), with the answers as they come: each with the number of its request,
+    /// from 0.
+    ///
+    /// ```
+    /// let gateway = sluicegate::Gateway::from_env()?;
+    /// let prompts = ["one", "two", "three"];
+    /// for (number, reply) in gateway.map_unordered(prompts.map(|prompt| ("sim/echo", prompt)), 2) {
+    ///     assert_eq!(reply?.text(), prompts[number]);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn map_unordered<I>(&self, requests: I, concurrency: usize) -> MapUnordered<I::IntoIter>
+    where
+        I: IntoIterator,
+        I::Item: Into<ChatRequest>,
+    {
+        MapUnordered::new(self.gateway, &self.options, requests.into_iter(), concurrency)
     }
 }
 
@@ -202,5 +257,31 @@ impl Gateway {
     /// Whatever ends a request before its first event; a body that asks for no stream among it.
     pub fn raw_stream(&self, operation: Operation, body: impl Into<Vec<u8>>) -> Result<RawStream> {
         self.with(&NOTHING).raw_stream(operation, body)
+    }
+
+    /// [`Calls::submit`] without options.
+    ///
+    /// # Errors
+    /// [`Code::Overloaded`] if it cannot be begun, and whatever is wrong with the request itself.
+    pub fn submit(&self, request: &ChatRequest) -> Result<Handle<ChatReply>> {
+        self.with(&NOTHING).submit(request)
+    }
+
+    /// [`Calls::map_ordered`] without options.
+    pub fn map_ordered<I>(&self, requests: I, concurrency: usize) -> MapOrdered<I::IntoIter>
+    where
+        I: IntoIterator,
+        I::Item: Into<ChatRequest>,
+    {
+        self.with(&NOTHING).map_ordered(requests, concurrency)
+    }
+
+    /// [`Calls::map_unordered`] without options.
+    pub fn map_unordered<I>(&self, requests: I, concurrency: usize) -> MapUnordered<I::IntoIter>
+    where
+        I: IntoIterator,
+        I::Item: Into<ChatRequest>,
+    {
+        self.with(&NOTHING).map_unordered(requests, concurrency)
     }
 }

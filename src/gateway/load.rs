@@ -2,7 +2,7 @@
 //!
 //! | limit | what is counted | batch refused | all refused |
 //! | --- | --- | --- | --- |
-//! | `max_in_flight` | requests of the data plane under way, exactly | from 3/4 of it on | at it |
+//! | `max_in_flight` | requests of the data plane and those handed over, under way, exactly | from 3/4 of it on | at it |
 //! | `max_buffered_bytes` | bodies and whole answers held, exactly | past 3/4 of it | past it |
 //! | memory | what of this process is resident, of what it may have ([`limits::memory`]) | past 80 % | past 90 % |
 //! | descriptors | those left, of the reserve that connections leave ([`connections`]) | under 3/4 of it | under half of it |
@@ -181,33 +181,43 @@ impl Load {
 
     /// Lets a request in whose head announces so many bytes, or says why not.
     pub(super) fn admit(&self, priority: Priority, announced: u64) -> Result<Place, Error> {
+        self.try_admit(priority, announced).map_err(|limit| self.refuse(limit, priority))
+    }
+
+    /// The same, for whoever comes again: a refusal is neither counted nor told.
+    pub(super) fn try_admit(&self, priority: Priority, announced: u64) -> Result<Place, Limit> {
         let most = mark(self.most, priority);
-        let count = self.under_way.enter_below(most).ok_or_else(|| self.refuse(Limit::InFlight, priority))?;
+        let count = self.under_way.enter_below(most).ok_or(Limit::InFlight)?;
         if self.under_way.get() > FLOOR {
             self.check_samples(priority, announced)?;
         }
-        Ok(Place { _count: count, bytes: self.take_bytes(priority, announced)? })
+        Ok(Place { _count: count, bytes: self.try_take_bytes(priority, announced)? })
     }
 
     /// `bytes` of the budget, if there is room for them.
     pub(super) fn take_bytes(&self, priority: Priority, bytes: u64) -> Result<Bytes, Error> {
-        let most = mark(self.bytes.limit(), priority);
-        self.bytes.try_take_below(bytes, most).ok_or_else(|| self.refuse(Limit::Bytes, priority))
+        self.try_take_bytes(priority, bytes).map_err(|limit| self.refuse(limit, priority))
     }
 
-    fn check_samples(&self, priority: Priority, announced: u64) -> Result<(), Error> {
+    fn try_take_bytes(&self, priority: Priority, bytes: u64) -> Result<Bytes, Limit> {
+        let most = mark(self.bytes.limit(), priority);
+        self.bytes.try_take_below(bytes, most).ok_or(Limit::Bytes)
+    }
+
+    fn check_samples(&self, priority: Priority, announced: u64) -> Result<(), Limit> {
         let since = self.bytes.held().saturating_sub(self.held_then.load(Relaxed));
         let used = self.resident.load(Relaxed).saturating_add(since).saturating_add(announced);
         if self.memory.is_some_and(|(most, _)| is_short_of_memory(used, most, priority)) {
-            return Err(self.refuse(Limit::Memory, priority));
+            return Err(Limit::Memory);
         }
         if self.descriptors_left.load(Relaxed) < descriptors_wanted(self.reserve, priority) {
-            return Err(self.refuse(Limit::Descriptors, priority));
+            return Err(Limit::Descriptors);
         }
         Ok(())
     }
 
-    fn refuse(&self, limit: Limit, priority: Priority) -> Error {
+    /// Counts that `limit` has refused a request, and says so.
+    pub(super) fn refuse(&self, limit: Limit, priority: Priority) -> Error {
         self.refused[limit as usize][priority as usize].inc();
         let batch = if priority == Priority::Batch { "; batch requests are refused first" } else { "" };
         let text = format!("{}{batch}", self.explain(limit));

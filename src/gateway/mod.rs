@@ -16,6 +16,7 @@ mod call;
 mod calls;
 mod house;
 mod load;
+mod map;
 mod options;
 mod overload;
 #[cfg(feature = "front")]
@@ -30,6 +31,7 @@ mod sim;
 mod snapshot;
 mod strangers;
 mod stream;
+mod submit;
 mod tracked;
 mod vitals;
 mod watchdog;
@@ -50,6 +52,7 @@ pub use call::Handled;
 pub use calls::Calls;
 #[doc(hidden)]
 pub use load::{Connections, Place};
+pub use map::{MapOrdered, MapUnordered};
 pub use options::CallOptions;
 pub use reload::ReloadError;
 #[doc(hidden)]
@@ -62,6 +65,7 @@ pub use snapshot::{Blocked, Process, Snapshot};
 #[doc(hidden)]
 pub use strangers::Strangers;
 pub use stream::{ChatStream, RawEvent, RawStream};
+pub use submit::Handle;
 
 pub use crate::provider::BreakerMode;
 pub use crate::sync::locks::{LockError, LockErrorKind};
@@ -85,6 +89,7 @@ use requests::Requests;
 use retired::Retired;
 use samples::Samples;
 use sim::SimHost;
+use submit::Runners;
 use watchdog::Watchdog;
 
 /// The life of a gateway.
@@ -134,6 +139,8 @@ struct Inner {
     certificates: Option<Arc<Certificates>>,
     watchdog: Slot<Watchdog>,
     pauses: Pauses,
+    /// The threads of requests that were handed over.
+    runners: Runners,
     /// Ends the pauses.
     ending: Slot<Quit>,
     phase: AtomicU8,

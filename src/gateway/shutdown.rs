@@ -94,6 +94,9 @@ impl Inner {
             report.swept += end.swept;
             report.stragglers.extend(end.stragglers);
         }
+        // All that they waited for is answered.
+        self.runners.close();
+        report.stragglers.extend(self.runners.join(Deadline::after(JOIN_WAIT)));
         report.stragglers.extend(self.sim.stop(Deadline::after(JOIN_WAIT)));
         if let Some(watchdog) = self.watchdog.take() {
             report.stragglers.extend(watchdog.stop(Deadline::after(JOIN_WAIT)));

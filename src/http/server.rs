@@ -24,7 +24,7 @@ use serde::Serialize;
 use super::accept::Acceptor;
 use super::certificates::Certificates;
 use super::connection::Connection;
-use super::crew::Crew;
+use super::crew::{self, Crew};
 use super::head::Head;
 use super::limits::Limits;
 use super::refusal::Refusal;
@@ -184,10 +184,6 @@ impl Shared {
         &*self.service
     }
 
-    pub(super) fn crew(&self) -> &Crew {
-        &self.crew
-    }
-
     /// Whether no connection is to go on after its answer.
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
@@ -263,7 +259,7 @@ impl Shared {
     /// that would need one.
     pub(super) fn dispatch(connection: Box<Connection>) {
         let server = Arc::clone(connection.server());
-        match server.crew.serve(connection) {
+        match crew::dispatch(&server.crew, connection) {
             Ok(()) => {}
             Err(connection) if connection.is_quiet() => connection.park(),
             Err(connection) => {
@@ -338,7 +334,14 @@ impl Server {
         let (alive, over) = bounded(0);
         let shared = Arc::new(Shared {
             number: SERVERS.fetch_add(1, Ordering::Relaxed),
-            crew: Crew::new(&format!("{name}-conn"), limits.role, threads.clone(), limits.thread_idle_timeout),
+            crew: Crew::new(
+                &classes::LISTENER,
+                &format!("{name}-conn"),
+                limits.role,
+                threads.clone(),
+                limits.thread_idle_timeout,
+                crew::run,
+            ),
             limits,
             certificates,
             watcher,

@@ -4,6 +4,7 @@
 //! there, and the rules about what may be held across what are enforced in it.
 
 pub mod cancel;
+pub mod crew;
 pub mod limits;
 pub mod locks;
 pub mod quit;
@@ -11,6 +12,7 @@ pub mod slot;
 pub mod threads;
 
 pub use cancel::{Abort, Attached, CancelReason, CancelToken};
+pub use crew::{Crew, Seat};
 pub use locks::{ChannelLock, Leaf, LockError, LockTimes, Ranked};
 pub use quit::{Quit, QuitSignal};
 pub use slot::Slot;

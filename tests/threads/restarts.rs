@@ -24,6 +24,11 @@ fn poke(building: &Building, role: Role) {
         Role::Accept => {
             assert_eq!(building.chat("sim/echo"), Some(200), "a client that waits is accepted all the same")
         }
+        Role::Runner => {
+            let request = sluicegate::ChatRequest::new("sim/echo", "hi");
+            let handle = building.house.gateway().submit(&request).expect("there is a thread");
+            assert_eq!(handle.wait().expect_err("its own request is answered").code(), sluicegate::Code::Internal);
+        }
         Role::Worker => assert_eq!(building.chat("sim/echo"), Some(500), "its own request is answered"),
         // Either side of the simulated provider: closed, or told so by the gateway.
         Role::Conn => assert!(matches!(building.chat("sim/echo"), None | Some(200 | 502)), "answered or closed"),

@@ -127,6 +127,8 @@ pub mod classes {
         ALERTS = leaf("events.alerts");
         /// Failed keys, by address.
         STRANGERS = leaf("gateway.strangers");
+        /// The runners of a gateway: those that rest, and all of them.
+        RUNNERS = leaf("gateway.runners");
         /// The last snapshots.
         STATS = leaf("stats.samples");
         /// The simulated provider's figures.

@@ -25,11 +25,12 @@ pub enum Role {
     Watcher,
     Admin,
     Sim,
+    Runner,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Accept,
         Self::Conn,
         Self::Worker,
@@ -40,16 +41,18 @@ impl Role {
         Self::Watcher,
         Self::Admin,
         Self::Sim,
+        Self::Runner,
     ];
 
     /// How many of `limit` threads there may be for one more of this role to start, if so many of its own run and so many
-    /// are kept for others that do not. Connections are the first to be refused and workers the second, so that a worker
+    /// are kept for others that do not. Connections and requests that were handed over are the first to be refused and workers the second, so that a worker
     /// can always be replaced, and whoever looks after the gateway always finds a thread.
     pub(super) fn share_of(self, limit: u64, own: u64, kept: u64) -> u64 {
         let reserve = reserve(limit);
         match self {
             Self::Conn | Self::Sim if own >= self.floor(limit) => limit - reserve - kept,
             Self::Conn | Self::Sim => limit - reserve / 2,
+            Self::Runner => limit - reserve - kept,
             Self::Worker => limit - reserve / 2 - kept,
             _ => limit,
         }
@@ -79,6 +82,7 @@ impl Role {
             Self::Watcher => "watcher",
             Self::Admin => "admin",
             Self::Sim => "sim",
+            Self::Runner => "runner",
         }
     }
 }
