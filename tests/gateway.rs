@@ -19,5 +19,6 @@ mod routes;
 mod script;
 mod shedding;
 mod streams;
+mod submit;
 mod vitals;
 mod waiting;
