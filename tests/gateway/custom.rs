@@ -160,7 +160,7 @@ fn its_failures_are_judged_as_any_providers() {
         p().max_retries(1).retry_backoff(ms(1), ms(1)).retry_after_patience(Duration::ZERO).key(KeySetup::new("k"));
     let gateway = gateway(setup, Played::new(chat));
     assert_eq!(gateway.ask("p/once", "x").expect("the second try"), "now");
-    let mut failed = |model: &str| {
+    let failed = |model: &str| {
         calls.store(0, Ordering::SeqCst);
         let error = gateway.ask(&format!("p/{model}"), "x").expect_err("it fails");
         (error, calls.load(Ordering::SeqCst))
