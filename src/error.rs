@@ -375,6 +375,27 @@ impl Error {
         self
     }
 
+    /// A fresh error that says the same, for another request that fails by the same cause: without what belongs to this one,
+    /// which is its id, its attempts and its times, and without the source.
+    #[must_use]
+    pub fn retold(&self) -> Self {
+        let inner = &*self.0;
+        Self(Box::new(Inner {
+            code: inner.code,
+            message: inner.message.clone(),
+            param: inner.param.clone(),
+            phase: inner.phase,
+            provider: inner.provider.clone(),
+            request_id: None,
+            retry_after: inner.retry_after,
+            upstream: inner.upstream.clone(),
+            upstream_headers: inner.upstream_headers.clone(),
+            spent: None,
+            attempts: Vec::new(),
+            source: None,
+        }))
+    }
+
     /// What happened.
     #[must_use]
     pub fn code(&self) -> Code {

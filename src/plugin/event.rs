@@ -1,5 +1,6 @@
 //! The events of a running stream, as plugins see them one by one.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::fmt;
 
@@ -62,13 +63,18 @@ impl<'a> Event<'a> {
         self.data
     }
 
-    /// Puts it into `out` as it came to this hook, framed with its blank line: byte for byte as the provider sent it, unless
-    /// a hook before has changed it.
-    pub fn frame(&self, out: &mut Vec<u8>) {
-        match self.raw {
-            Some(raw) => out.extend_from_slice(raw),
-            None => frame(self.name, self.data, out),
-        }
+    /// All of it as it came to this hook, framed, with its blank line: byte for byte as the provider sent it, unless a hook
+    /// before has changed it.
+    #[must_use]
+    pub fn raw(&self) -> Cow<'a, [u8]> {
+        self.raw.map_or_else(
+            || {
+                let mut framed = Vec::new();
+                frame(self.name, self.data, &mut framed);
+                Cow::Owned(framed)
+            },
+            Cow::Borrowed,
+        )
     }
 
     /// Its data parsed; `None` if it is no JSON, or was taken away.

@@ -68,7 +68,7 @@ pub(crate) struct Key<'a> {
 }
 
 /// A position in a text.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,

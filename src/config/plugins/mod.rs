@@ -10,7 +10,7 @@ pub use accounting::Accounting;
 pub use rate_limit::RateLimit;
 pub use redaction::Redaction;
 pub use request_log::RequestLog;
-pub use response_cache::ResponseCache;
+pub use response_cache::{ModelPattern, ResponseCache};
 
 use serde_json::{Value, json};
 

@@ -125,6 +125,10 @@ pub mod classes {
         EVENTS = leaf("stats.events");
         /// What is wrong now.
         ALERTS = leaf("events.alerts");
+        /// Answers that are kept, and equal requests under way.
+        RESPONSE_CACHE = leaf("plugin.response_cache");
+        /// A recorded stream, on its way from its hook to the plugin.
+        RESPONSE_TAPE = leaf("plugin.response_tape");
         /// Failed keys, by address.
         STRANGERS = leaf("gateway.strangers");
         /// The runners of a gateway: those that rest, and all of them.
