@@ -16,6 +16,7 @@ mod passing;
 mod plugins;
 mod reload;
 mod rescue;
+mod response_cache;
 mod routes;
 mod streaming;
 mod surface;

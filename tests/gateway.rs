@@ -15,6 +15,7 @@ mod passing;
 mod plugins;
 mod pooling;
 mod reload;
+mod response_cache;
 mod routes;
 mod script;
 mod shedding;

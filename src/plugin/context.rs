@@ -40,6 +40,7 @@ impl<'a> Context<'a> {
     }
 
     /// The request as it came.
+    #[cfg(feature = "plugins")]
     pub(super) fn call(&self) -> &'a Call {
         self.call
     }
