@@ -4,6 +4,7 @@ mod aliases;
 mod builder;
 mod keys;
 mod limits;
+mod response_cache;
 
 use std::time::Duration;
 

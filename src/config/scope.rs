@@ -107,6 +107,12 @@ impl Scope {
         })
     }
 
+    /// Its lines as they are written; none where it restricts nothing.
+    #[cfg(feature = "plugins")]
+    pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
+        self.0.iter().flat_map(|entries| entries.iter()).map(ToString::to_string)
+    }
+
     /// Whether every model of `provider` is within it.
     #[must_use]
     pub fn allows_all(&self, provider: &str) -> bool {

@@ -71,7 +71,7 @@ impl<W> Flights<W> {
     pub(super) fn join(&mut self, key: FlightKey) -> Joined<W> {
         let (number, is_full) = (self.next, self.flights.len() >= MOST_FLIGHTS);
         match self.flights.get_mut(&key) {
-            Some(flight) if flight.followers.len() >= MOST_FOLLOWERS => return Joined::Alone,
+            Some(flight) if flight.followers.len() >= MOST_FOLLOWERS => Joined::Alone,
             Some(flight) => {
                 self.next += 1;
                 self.followers += 1;

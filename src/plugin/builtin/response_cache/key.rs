@@ -64,8 +64,10 @@ pub(super) fn read(call: &Call, body: &[u8], fields: &BodyFields) -> Option<Aske
     reader.text(operation);
     reader.maybe(call.prefix);
     reader.maybe(call.key.as_deref());
+    // What a key may use no more, it is not answered from here either, whatever a plugin makes of the model.
+    reader.texts(call.scope.lines());
     reader.out.push(u8::from(fields.stream));
-    reader.texts(fields.fallbacks.iter().map(String::as_str));
+    reader.texts(fields.fallbacks.iter());
     let headers = || call.headers.iter().filter(|(name, _)| !NAMES_ONLY.contains(name));
     reader.texts(headers().flat_map(|(name, value)| [*name, value.as_str()]));
     let mut scanner = Scanner::new(body);
@@ -191,10 +193,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn texts<'t>(&mut self, texts: impl Iterator<Item = &'t str>) {
+    fn texts(&mut self, texts: impl Iterator<Item = impl AsRef<[u8]>>) {
         texts.for_each(|text| {
             self.out.push(b',');
-            self.text(text.as_bytes());
+            self.text(text.as_ref());
         });
         self.out.push(b';');
     }
