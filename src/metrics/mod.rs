@@ -1,11 +1,14 @@
 //! Counters, gauges and histograms: plain numbers that any thread may raise and the stats thread reads.
 //!
 //! Nothing here knows what is counted. A count of something under way is a [`Gauge`] raised through a [`CountGuard`]
-//! (I2), so that a panic or an early return cannot leave it standing.
+//! (I2), so that a panic or an early return cannot leave it standing. Rates that are limited are in `rate`, tokens that are
+//! estimated in `tokens`.
 
 mod drain;
 mod histogram;
 mod paired;
+pub(crate) mod rate;
+pub(crate) mod tokens;
 
 pub use drain::{Drain, DrainRate, retry_after};
 pub use histogram::{Dist, Histogram};

@@ -7,12 +7,11 @@
 //! what the attempt took, or is dropped and gives back everything: the attempt was never sent. How many tokens an attempt
 //! takes is estimated by its body's length and by what answers took so far, and put right at its end.
 //!
-//! Read `bucket` for one limit, and `line` for all of them together; both are pure.
+//! Read `metrics::rate` for one limit, and `line` for all of them together; both are pure.
 //!
 //! **Invariants.** I2: a share is a guard. I4: no more wait than the pool has places. I5. I6: the lock is a leaf; bells ring
 //! outside it.
 
-mod bucket;
 mod line;
 
 use std::collections::BTreeMap;
@@ -24,22 +23,13 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use super::pool::cancelled;
 use crate::config::{RateLimit, RateLimits};
 use crate::error::{Code, Error};
+use crate::metrics::rate::Ticket;
+use crate::metrics::tokens::{Usual, of_text};
 use crate::model::{Call, Operation, Usage};
 use crate::sync::locks::{Leaf, classes};
 use crate::sync::{CancelReason, State as ThreadState, threads};
 use crate::time::{Deadline, format_duration, micros_of, now};
-use bucket::Ticket;
 use line::{Ask, Held, Line, Refusal, Subject};
-
-/// How many bytes of a body make a token, about: English has four letters a token, and what JSON adds to them makes up for
-/// languages that have fewer.
-const BYTES_PER_TOKEN: u64 = 4;
-
-/// How many tokens an answer is taken to have before any came.
-const FIRST_GUESS: f64 = 256.0;
-
-/// Of how many answers the usual length is an average, about.
-const AVERAGED: f64 = 16.0;
 
 /// The limits of one provider, of which there is at least one.
 #[derive(Debug)]
@@ -51,7 +41,7 @@ struct State {
     /// Rung for those who wait when they are to look again.
     bells: BTreeMap<Ticket, Sender<()>>,
     /// How many tokens answers usually have.
-    usual: f64,
+    usual: Usual,
     /// Whether nobody is to wait any more.
     closed: bool,
 }
@@ -76,7 +66,7 @@ impl Limits {
             return None;
         }
         let line = Line::new(limits.all, &limits.models, keys, places, now);
-        let state = State { line, bells: BTreeMap::new(), usual: FIRST_GUESS, closed: false };
+        let state = State { line, bells: BTreeMap::new(), usual: Usual::new(), closed: false };
         Some(Arc::new(Self(Leaf::new(&classes::LIMITS, state))))
     }
 
@@ -161,11 +151,10 @@ impl State {
         let answers = match call.operation {
             // Nobody counts its tokens.
             Operation::Forward(_) => return 0,
-            Operation::Embeddings => 0.0,
-            _ => f64::from(call.fields.choices.max(1)),
+            Operation::Embeddings => 0,
+            _ => call.fields.choices.max(1),
         };
-        let input = (call.body.len() as u64).div_ceil(BYTES_PER_TOKEN);
-        input.saturating_add((answers * self.usual) as u64)
+        of_text(call.body.len() as u64).saturating_add(self.usual.tokens(answers))
     }
 
     /// The bells of those who wait and are to look again.
@@ -254,10 +243,8 @@ impl Share {
         };
         let now = now();
         self.limits.change(now, |state| {
-            if let Ok(Some(usage)) = result
-                && usage.output > 0
-            {
-                state.usual += (usage.output as f64 - state.usual) / AVERAGED;
+            if let Ok(Some(usage)) = result {
+                state.usual.note(usage.output);
             }
             state.line.end(ticket, tokens, now);
         });

@@ -13,8 +13,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::bucket::{Bucket, MINUTE, Ticket};
 use crate::config::RateLimit;
+use crate::metrics::rate::{Bucket, MINUTE, Ticket};
 
 /// For how many models of a key at a time it is known that the provider has nothing left.
 const MOST_TOLD: usize = 128;
@@ -28,7 +28,7 @@ struct Pair {
 
 impl Pair {
     fn new(limit: RateLimit, now: Instant) -> Self {
-        let bucket = |per_minute: Option<u64>| per_minute.map(|per_minute| Bucket::new(per_minute, now));
+        let bucket = |per_minute: Option<u64>| per_minute.map(|limit| Bucket::new(limit, MINUTE, now));
         Self { requests: bucket(limit.requests_per_minute), tokens: bucket(limit.tokens_per_minute) }
     }
 
@@ -231,11 +231,9 @@ impl Line {
         let (tokens, old, of_old) = (share.ask.tokens, share.ask.key, share.of_key.unwrap_or(ticket));
         if let Some(pair) = self.keys.get(key) {
             let requests =
-                pair.requests.as_ref().map(|b| (b.wait_for(1, now), Held::Requests(Subject::Key(key), b.per_minute())));
-            let tokens = pair
-                .tokens
-                .as_ref()
-                .map(|b| (b.wait_for(tokens, now), Held::Tokens(Subject::Key(key), b.per_minute())));
+                pair.requests.as_ref().map(|b| (b.wait_for(1, now), Held::Requests(Subject::Key(key), b.limit())));
+            let tokens =
+                pair.tokens.as_ref().map(|b| (b.wait_for(tokens, now), Held::Tokens(Subject::Key(key), b.limit())));
             let held = [requests, tokens].into_iter().flatten().max_by_key(|(after, _)| *after);
             if let Some((after, by)) = held.filter(|(after, _)| !after.is_zero()) {
                 return Err(Refusal { after, by });
@@ -331,9 +329,9 @@ impl Line {
         let told = told.map(|until| Refusal { after: until.saturating_duration_since(now), by: Held::Told });
         let of_buckets = self.concerned(model, ask.key).flat_map(|(subject, pair)| {
             let requests = pair.requests.as_ref();
-            let requests = requests.map(|b| (wait(b, 1), Held::Requests(subject, b.per_minute())));
+            let requests = requests.map(|b| (wait(b, 1), Held::Requests(subject, b.limit())));
             let tokens = pair.tokens.as_ref();
-            let tokens = tokens.map(|b| (wait(b, ask.tokens), Held::Tokens(subject, b.per_minute())));
+            let tokens = tokens.map(|b| (wait(b, ask.tokens), Held::Tokens(subject, b.limit())));
             [requests, tokens].into_iter().flatten().map(|(after, by)| Refusal { after, by })
         });
         of_buckets.chain(told).filter(|held| !held.after.is_zero()).max_by_key(|held| held.after)

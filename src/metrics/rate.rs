@@ -1,6 +1,7 @@
-//! One limit a minute, as a bucket that holds a minute's worth and refills all the time: pure, with `now` handed in.
+//! One limit a minute, or in any other period, as a bucket that holds a period's worth and refills all the time: pure, with
+//! `now` handed in.
 //!
-//! The generic cell rate algorithm (ITU-T I.371) with a burst of one minute's worth: all that is kept of what was taken is
+//! The generic cell rate algorithm (ITU-T I.371) with a burst of one period's worth: all that is kept of what was taken is
 //! when the bucket will be full again. Taking n of a limit of N a minute moves that by n/N of a minute, and what was taken may
 //! go once it lies no more than a minute ahead. So in any span of time w no more goes than N · (1 + w / 1 min): this is how
 //! OpenAI, Anthropic and Groq count themselves. Costs are rounded up, never down.
@@ -14,16 +15,17 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// What limits are for.
-pub(super) const MINUTE: Duration = Duration::from_secs(60);
+/// What most limits are for.
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 
 /// Names what was taken: later ones have greater numbers.
-pub(super) type Ticket = u64;
+pub(crate) type Ticket = u64;
 
 /// A limit and what was taken of it.
 #[derive(Debug)]
-pub(super) struct Bucket {
-    per_minute: u64,
+pub(crate) struct Bucket {
+    limit: u64,
+    period: Duration,
     full_at: Instant,
     open: BTreeMap<Ticket, Open>,
 }
@@ -31,7 +33,7 @@ pub(super) struct Bucket {
 /// Something taken that can still be corrected.
 #[derive(Debug)]
 struct Open {
-    /// When the bucket would be full again if nothing had been taken after it: it may go from a minute before.
+    /// When the bucket would be full again if nothing had been taken after it: it may go from a period before.
     full_at: Instant,
     cost: Duration,
     /// How empty the bucket was at least when what was taken after it went, up to the next open one; endless if nothing was.
@@ -40,33 +42,33 @@ struct Open {
 
 impl Bucket {
     /// A full one.
-    pub(super) fn new(per_minute: u64, now: Instant) -> Self {
-        Self { per_minute: per_minute.max(1), full_at: now, open: BTreeMap::new() }
+    pub(crate) fn new(limit: u64, period: Duration, now: Instant) -> Self {
+        Self { limit: limit.max(1), period, full_at: now, open: BTreeMap::new() }
     }
 
-    /// How much it lets go a minute.
-    pub(super) fn per_minute(&self) -> u64 {
-        self.per_minute
+    /// How much it lets go in a period.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
     }
 
     /// How long it takes to refill by `count`.
     fn cost(&self, count: u64) -> Duration {
-        let nanos = (MINUTE.as_nanos() * u128::from(count)).div_ceil(u128::from(self.per_minute));
+        let nanos = (self.period.as_nanos() * u128::from(count)).div_ceil(u128::from(self.limit));
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
     /// The same for what is yet to go: more than there is room for waits for a full bucket, and goes then.
     fn asked(&self, count: u64) -> Duration {
-        self.cost(count.min(self.per_minute))
+        self.cost(count.min(self.limit))
     }
 
     /// How long whoever takes `count` now has to wait.
-    pub(super) fn wait_for(&self, count: u64, now: Instant) -> Duration {
-        (self.full_at.max(now) + self.asked(count)).saturating_duration_since(now + MINUTE)
+    pub(crate) fn wait_for(&self, count: u64, now: Instant) -> Duration {
+        (self.full_at.max(now) + self.asked(count)).saturating_duration_since(now + self.period)
     }
 
     /// Takes `count`, which may go once [`wait_of`](Self::wait_of) says so.
-    pub(super) fn take(&mut self, ticket: Ticket, count: u64, now: Instant) {
+    pub(crate) fn take(&mut self, ticket: Ticket, count: u64, now: Instant) {
         let empty = self.full_at.saturating_duration_since(now);
         if let Some(mut last) = self.open.last_entry() {
             let last = last.get_mut();
@@ -78,7 +80,7 @@ impl Bucket {
     }
 
     /// What was taken goes, after it had to wait.
-    pub(super) fn go(&mut self, ticket: Ticket, now: Instant) {
+    pub(crate) fn go(&mut self, ticket: Ticket, now: Instant) {
         let Some(open) = self.open.get(&ticket) else { return };
         let empty = (open.full_at - open.cost).saturating_duration_since(now);
         if let Some((_, before)) = self.open.range_mut(..ticket).next_back() {
@@ -87,13 +89,13 @@ impl Bucket {
     }
 
     /// How long what was taken has to wait still.
-    pub(super) fn wait_of(&self, ticket: Ticket, now: Instant) -> Duration {
-        self.open.get(&ticket).map_or(Duration::ZERO, |open| open.full_at.saturating_duration_since(now + MINUTE))
+    pub(crate) fn wait_of(&self, ticket: Ticket, now: Instant) -> Duration {
+        self.open.get(&ticket).map_or(Duration::ZERO, |open| open.full_at.saturating_duration_since(now + self.period))
     }
 
     /// What was taken as `count` came to `used`, and is not open any more.
-    pub(super) fn settle(&mut self, ticket: Ticket, count: u64, used: u64, now: Instant) {
-        let (asked, used) = (self.asked(count), self.cost(used.min(self.per_minute.saturating_mul(2))));
+    pub(crate) fn settle(&mut self, ticket: Ticket, count: u64, used: u64, now: Instant) {
+        let (asked, used) = (self.asked(count), self.cost(used.min(self.limit.saturating_mul(2))));
         if used <= asked {
             self.take_back(ticket, asked - used, now);
         } else {
@@ -113,7 +115,7 @@ impl Bucket {
         for (later, open) in self.open.range_mut(ticket..) {
             // Its own time to go is what it was: only what comes after it goes sooner.
             if *later != ticket {
-                if open.full_at > now + MINUTE {
+                if open.full_at > now + self.period {
                     left = left.min((open.full_at - open.cost).saturating_duration_since(now));
                 }
                 open.full_at -= left;
@@ -127,7 +129,7 @@ impl Bucket {
     /// Takes what has been used already, before all that still waits.
     fn charge(&mut self, cost: Duration, now: Instant) {
         self.full_at = self.full_at.max(now) + cost;
-        for open in self.open.values_mut().filter(|open| open.full_at > now + MINUTE) {
+        for open in self.open.values_mut().filter(|open| open.full_at > now + self.period) {
             open.full_at += cost;
             open.empty = open.empty.saturating_add(cost);
         }
@@ -193,7 +195,7 @@ mod tests {
         #[test]
         fn what_is_taken_back_was_never_taken(per_minute in 1..120u64, steps in proptest::collection::vec(step(), 1..80)) {
             let start = crate::time::now();
-            let (mut bucket, mut naive, mut now) = (Bucket::new(per_minute, start), Naive(Vec::new()), start);
+            let (mut bucket, mut naive, mut now) = (Bucket::new(per_minute, MINUTE, start), Naive(Vec::new()), start);
             let (mut open, mut gone) = (Vec::<(Ticket, u64)>::new(), BTreeSet::<Ticket>::new());
             for step in steps {
                 match step {
@@ -242,7 +244,7 @@ mod tests {
             asks in proptest::collection::vec((0..3000u64, 1..20u64), 1..150),
         ) {
             let start = crate::time::now();
-            let (mut bucket, mut now, mut went) = (Bucket::new(per_minute, start), start, Vec::new());
+            let (mut bucket, mut now, mut went) = (Bucket::new(per_minute, MINUTE, start), start, Vec::new());
             for (ticket, (ms, count)) in asks.into_iter().enumerate() {
                 now += Duration::from_millis(ms);
                 let count = count.min(per_minute);
@@ -265,7 +267,7 @@ mod tests {
     #[test]
     fn who_waited_has_not_gone_before_it_went() {
         let start = crate::time::now();
-        let mut bucket = Bucket::new(100, start);
+        let mut bucket = Bucket::new(100, MINUTE, start);
         bucket.take(0, 100, start);
         bucket.take(1, 100, start);
         let end = start + MINUTE;
@@ -277,7 +279,7 @@ mod tests {
     #[test]
     fn a_minutes_worth_goes_at_once_and_then_one_by_one() {
         let start = crate::time::now();
-        let mut bucket = Bucket::new(60, start);
+        let mut bucket = Bucket::new(60, MINUTE, start);
         (0..60).for_each(|ticket| bucket.take(ticket, 1, start));
         assert_eq!(bucket.wait_of(59, start), Duration::ZERO);
         assert_eq!(bucket.wait_for(1, start), Duration::from_secs(1));
@@ -287,7 +289,7 @@ mod tests {
     #[test]
     fn more_than_the_limit_waits_for_a_full_bucket_and_what_it_used_is_paid_by_the_next() {
         let start = crate::time::now();
-        let mut bucket = Bucket::new(100, start);
+        let mut bucket = Bucket::new(100, MINUTE, start);
         bucket.take(0, 10, start);
         bucket.take(1, 1_000_000, start);
         assert_eq!(bucket.wait_of(1, start), Duration::from_secs(6));
@@ -299,7 +301,7 @@ mod tests {
     #[test]
     fn what_was_used_beyond_the_estimate_delays_those_who_wait() {
         let start = crate::time::now();
-        let mut bucket = Bucket::new(60, start);
+        let mut bucket = Bucket::new(60, MINUTE, start);
         bucket.take(0, 60, start);
         bucket.take(1, 5, start);
         bucket.settle(0, 60, 70, start);
