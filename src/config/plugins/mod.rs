@@ -6,8 +6,8 @@ mod redaction;
 mod request_log;
 mod response_cache;
 
-pub use accounting::Accounting;
-pub use rate_limit::RateLimit;
+pub use accounting::{Accounting, Budget, Period, Price};
+pub use rate_limit::{KeyLimits, RateLimit};
 pub use redaction::Redaction;
 pub use request_log::RequestLog;
 pub use response_cache::{ModelPattern, ResponseCache};

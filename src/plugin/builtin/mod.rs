@@ -5,6 +5,8 @@ mod rate_limit;
 mod redaction;
 mod request_log;
 mod response_cache;
+mod used;
+mod who;
 
 use std::sync::Arc;
 

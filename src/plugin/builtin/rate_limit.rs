@@ -1,15 +1,50 @@
-//! Limits for each gateway key.
+//! Limits for each gateway key: requests and tokens a minute, requests a day, requests at a time.
+//!
+//! **Protocol.** `pre` takes what a request needs of all its client's limits, or refuses it at once: a client's limit is its
+//! own to keep, and nobody waits here. How many tokens it needs is estimated. `post` puts that right: what reached no provider
+//! gives everything back, what a provider refused gives its tokens back, and what nobody counted took what was estimated.
+//! Read `rate_limit::book` for the sums.
+//!
+//! **Order.** Behind a cache it counts what goes to providers; before it, what clients ask.
+//!
+//! **Invariants.** I2: what a request has taken is a guard in its context. I6: the lock is a leaf.
 
-use crate::config::plugins::RateLimit as Settings;
-use crate::plugin::Plugin;
+mod book;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::used::{Guess, Tokens, Used};
+use super::who::Who;
+use crate::config::plugins::{KeyLimits, RateLimit as Settings};
+use crate::error::{Code, Error};
+use crate::model::Usage;
+use crate::plugin::{Context, Flow, Outcome, Plugin, PluginError, Request};
+use crate::sync::locks::{Leaf, classes};
+use crate::time::{format_duration, micros_of, now};
+use book::{Book, End, Held, Refusal};
 
 /// Limits for each gateway key.
 #[derive(Debug)]
-pub(crate) struct RateLimit {}
+pub(crate) struct RateLimit {
+    settings: Settings,
+    book: Arc<Leaf<Book>>,
+}
 
 impl RateLimit {
-    pub(crate) fn new(_: &Settings) -> Self {
-        Self {}
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let book = Book::new(settings.default);
+        Self { settings: settings.clone(), book: Arc::new(Leaf::new(&classes::RATE_LIMIT, book)) }
+    }
+
+    fn limits(&self, who: &Who) -> KeyLimits {
+        let own = match who {
+            Who::Key(name) => self.settings.keys.iter().find(|(key, _)| key == name),
+            _ => None,
+        };
+        own.map_or(self.settings.default, |(_, limits)| *limits)
     }
 }
 
@@ -17,4 +52,89 @@ impl Plugin for RateLimit {
     fn name(&self) -> &str {
         "rate_limit"
     }
+
+    fn pre(&self, request: &mut Request<'_>, context: &mut Context<'_>) -> Result<Flow, PluginError> {
+        let who = match Who::client(context) {
+            Who::Unkeyed => Who::tagged(context, self.settings.by_tag.as_deref()).unwrap_or(Who::Unkeyed),
+            client => client,
+        };
+        let limits = self.limits(&who);
+        if limits == KeyLimits::default() {
+            return Ok(Flow::Continue);
+        }
+        let guess = limits.tokens_per_minute.map(|_| Guess::of(request));
+        let now = now();
+        let taken = {
+            let mut book = self.book.lock();
+            let tokens = guess.map_or(0, |guess| {
+                let Usage { input, output } = guess.tokens(&book.usual);
+                input.saturating_add(output)
+            });
+            book.take(who, limits, tokens, now)
+        };
+        Ok(match taken {
+            Ok(held) => {
+                context.set(Taken { book: Arc::clone(&self.book), held: Some(held) });
+                Flow::Continue
+            }
+            Err((who, refusal)) => Flow::Refuse(refused(&who, refusal)),
+        })
+    }
+
+    fn post(&self, outcome: &mut Outcome, context: &mut Context<'_>) -> Result<(), PluginError> {
+        if let Some(mut taken) = context.take::<Taken>() {
+            taken.end(Used::of(outcome));
+        }
+        Ok(())
+    }
+
+    fn stats(&self) -> Option<Value> {
+        let book = self.book.lock();
+        let refused: Map<_, _> = book.refused().map(|(what, count)| (what.name().to_owned(), count.into())).collect();
+        Some(json!({ "clients": book.known(), "in_flight": book.in_flight(), "refused_total": refused }))
+    }
+}
+
+/// What a request has taken; dropped, it gives everything back.
+#[derive(Debug)]
+struct Taken {
+    book: Arc<Leaf<Book>>,
+    held: Option<Held>,
+}
+
+impl Taken {
+    fn end(&mut self, used: Used<'_>) {
+        let Some(held) = self.held.take() else { return };
+        let (end, output) = match used {
+            Used::Unsent => (End::Nothing, 0),
+            Used::Refused => (End::Took(Some(0)), 0),
+            Used::Sent(sent) => match sent.tokens {
+                Tokens::Counted(usage) => (End::Took(Some(usage.input.saturating_add(usage.output))), usage.output),
+                Tokens::Whole(_) | Tokens::Streamed(_) | Tokens::Unknown => (End::Took(None), 0),
+            },
+        };
+        let mut book = self.book.lock();
+        book.usual.note(output);
+        book.end(held, end, now());
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.end(Used::Unsent);
+    }
+}
+
+/// The error of a request that is over a limit.
+fn refused(who: &Who, refusal: Refusal) -> Error {
+    let Refusal { what, limit, after } = refusal;
+    let name = what.name();
+    let Some(after) = after else {
+        let text = format!("{name} of {who} is {limit}, and as many are under way");
+        return Error::new(Code::RateLimited, text);
+    };
+    // To the next millisecond, so that whoever comes back then finds room.
+    let after = Duration::from_millis(micros_of(after).saturating_add(1).div_ceil(1000));
+    let text = format!("{name} of {who} is {limit}; the request could go in {}", format_duration(after));
+    Error::new(Code::RateLimited, text).with_retry_after(after)
 }

@@ -135,6 +135,10 @@ pub mod classes {
         RUNNERS = leaf("gateway.runners");
         /// The last snapshots.
         STATS = leaf("stats.samples");
+        /// What clients have taken of their limits.
+        RATE_LIMIT = leaf("plugin.rate_limit");
+        /// What clients have spent.
+        ACCOUNTING = leaf("plugin.accounting");
         /// The simulated provider's figures.
         SIM = leaf("sim.figures");
         /// What a scripted provider is to answer, and what it was asked.
