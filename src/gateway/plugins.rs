@@ -65,7 +65,7 @@ impl Set {
             let same = self.configured.iter().find(|(known, _)| known == settings);
             let made = || {
                 let refused = |source| StartError::Plugin { plugin: settings.name(), source };
-                builtin::make(settings).map_err(refused)
+                builtin::make(settings, self.chain.events()).map_err(refused)
             };
             Ok((settings.clone(), same.map_or_else(made, |(_, plugin)| Ok(Arc::clone(plugin)))?))
         };

@@ -7,7 +7,7 @@ const BYTES_PER_TOKEN: u64 = 4;
 /// How many tokens an answer is taken to have before any came.
 const FIRST_GUESS: f64 = 256.0;
 
-/// Of how many answers the usual length is an average, about.
+/// Of how many the usual one is an average, about.
 const AVERAGED: f64 = 16.0;
 
 /// The tokens of a text or a JSON body of so many bytes, about.

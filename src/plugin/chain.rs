@@ -93,6 +93,11 @@ impl Chain {
         Ok(Self { links, events: self.events.clone() })
     }
 
+    /// Where plugins are told of.
+    pub(crate) fn events(&self) -> &Events {
+        &self.events
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.links.is_empty()
     }

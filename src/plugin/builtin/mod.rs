@@ -12,17 +12,18 @@ use std::sync::Arc;
 
 use super::{Plugin, PluginError};
 use crate::config::plugins::Plugin as Settings;
+use crate::events::Events;
 
-/// The plugin that is set so.
+/// The plugin that is set so; what it has to tell of goes to `events`.
 ///
 /// # Errors
 /// If what it needs is not to be had, as a file that cannot be opened.
-pub(crate) fn make(settings: &Settings) -> Result<Arc<dyn Plugin>, PluginError> {
+pub(crate) fn make(settings: &Settings, events: &Events) -> Result<Arc<dyn Plugin>, PluginError> {
     Ok(match settings {
         Settings::RequestLog(settings) => Arc::new(request_log::RequestLog::new(settings)),
         Settings::ResponseCache(settings) => Arc::new(response_cache::ResponseCache::new(settings)),
         Settings::Redaction(settings) => Arc::new(redaction::Redaction::new(settings)),
         Settings::RateLimit(settings) => Arc::new(rate_limit::RateLimit::new(settings)),
-        Settings::Accounting(settings) => Arc::new(accounting::Accounting::new(settings)),
+        Settings::Accounting(settings) => Arc::new(accounting::Accounting::new(settings, events)?),
     })
 }

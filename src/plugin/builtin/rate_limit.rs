@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::used::{Guess, Tokens, Used};
+use super::used::{Guess, Used};
 use super::who::Who;
 use crate::config::plugins::{KeyLimits, RateLimit as Settings};
 use crate::error::{Code, Error};
@@ -107,10 +107,10 @@ impl Taken {
         let Some(held) = self.held.take() else { return };
         let (end, output) = match used {
             Used::Unsent => (End::Nothing, 0),
-            Used::Refused => (End::Took(Some(0)), 0),
-            Used::Sent(sent) => match sent.tokens {
-                Tokens::Counted(usage) => (End::Took(Some(usage.input.saturating_add(usage.output))), usage.output),
-                Tokens::Whole(_) | Tokens::Streamed(_) | Tokens::Unknown => (End::Took(None), 0),
+            Used::Refused(..) => (End::Took(Some(0)), 0),
+            Used::Sent(sent) => match sent.counted {
+                Some(usage) => (End::Took(Some(usage.input.saturating_add(usage.output))), usage.output),
+                None => (End::Took(None), 0),
             },
         };
         let mut book = self.book.lock();

@@ -42,6 +42,12 @@ impl Guess {
         }
     }
 
+    /// One of so many tokens.
+    #[cfg(test)]
+    pub(super) fn sized(input: u64, output: u64) -> Self {
+        Self { input, answers: Answers::UpTo(output) }
+    }
+
     /// The tokens, where answers are usually so long.
     pub(super) fn tokens(self, usual: &Usual) -> Usage {
         let output = match self.answers {
@@ -73,8 +79,8 @@ impl Wish {
 pub(super) enum Used<'a> {
     /// It reached no provider, or a plugin answered it: nothing.
     Unsent,
-    /// A provider has refused it: no tokens.
-    Refused,
+    /// A provider has refused it, which is told by its name and the model's: no tokens.
+    Refused(&'a str, &'a str),
     /// A provider worked on it.
     Sent(Sent<'a>),
 }
@@ -84,38 +90,36 @@ pub(super) enum Used<'a> {
 pub(super) struct Sent<'a> {
     pub(super) provider: &'a str,
     pub(super) model: &'a str,
-    pub(super) tokens: Tokens,
+    /// The tokens, if the provider counted them.
+    pub(super) counted: Option<Usage>,
+    pub(super) came: Came,
 }
 
-/// The tokens that a provider worked on.
+/// What came of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tokens {
-    /// The provider counted them.
-    Counted(Usage),
-    /// There is a whole answer of so many bytes.
+pub(super) enum Came {
+    /// All of it: so many bytes.
     Whole(u64),
-    /// So many bytes of a stream's events came.
+    /// So many bytes of a stream's events, which may have ended early.
     Streamed(u64),
-    /// The request was left, or its provider failed in the middle of it.
-    Unknown,
+    /// Nothing: the request was left, or its provider failed in the middle of it.
+    Nothing,
 }
 
 impl<'a> Used<'a> {
     /// What is known of a request that has ended so.
     pub(super) fn of(outcome: &'a Outcome) -> Self {
-        let (served, uncounted) = match (outcome.stream(), outcome.reply()) {
-            (Some(stream), _) => (Some(&stream.served), Tokens::Streamed(stream.bytes)),
-            (None, Some(reply)) => (reply.served(), Tokens::Whole(reply.body().len() as u64)),
+        let (served, came) = match (outcome.stream(), outcome.reply()) {
+            (Some(stream), _) => (Some(&stream.served), Came::Streamed(stream.bytes)),
+            (None, Some(reply)) => (reply.served(), Came::Whole(reply.body().len() as u64)),
             (None, None) => return outcome.error().map_or(Self::Unsent, Self::of_error),
         };
         match served.filter(|served| served.attempts > 0) {
             // What a plugin answers with has no provider, or none that was asked now.
             None => Self::Unsent,
-            Some(served) => Self::Sent(Sent {
-                provider: &served.provider,
-                model: &served.model,
-                tokens: outcome.usage().map_or(uncounted, Tokens::Counted),
-            }),
+            Some(served) => {
+                Self::Sent(Sent { provider: &served.provider, model: &served.model, counted: outcome.usage(), came })
+            }
         }
     }
 
@@ -128,8 +132,12 @@ impl<'a> Used<'a> {
         let mut sent = error.attempts().iter().rev().filter(|attempt| !is(attempt.outcome, &UNSENT));
         match sent.next() {
             None => Self::Unsent,
-            Some(last) if is(last.outcome, &[Code::UpstreamError, Code::CredentialsExhausted]) => Self::Refused,
-            Some(last) => Self::Sent(Sent { provider: &last.provider, model: &last.model, tokens: Tokens::Unknown }),
+            Some(last) if is(last.outcome, &[Code::UpstreamError, Code::CredentialsExhausted]) => {
+                Self::Refused(&last.provider, &last.model)
+            }
+            Some(last) => {
+                Self::Sent(Sent { provider: &last.provider, model: &last.model, counted: None, came: Came::Nothing })
+            }
         }
     }
 }
@@ -172,8 +180,8 @@ mod tests {
 
     #[test]
     fn what_was_refused_took_no_tokens_and_what_was_left_nobody_knows() {
-        assert_eq!(Used::of_error(&failed(&[Code::UpstreamTimeout, Code::UpstreamError], 5)), Used::Refused);
-        let sent = Sent { provider: "p", model: "m", tokens: Tokens::Unknown };
+        assert_eq!(Used::of_error(&failed(&[Code::UpstreamTimeout, Code::UpstreamError], 5)), Used::Refused("p", "m"));
+        let sent = Sent { provider: "p", model: "m", counted: None, came: Came::Nothing };
         for codes in [&[Code::ClientClosed][..], &[Code::UpstreamTimeout, Code::QueueFull]] {
             assert_eq!(Used::of_error(&failed(codes, 5)), Used::Sent(sent), "{codes:?}");
         }

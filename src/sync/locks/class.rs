@@ -139,6 +139,8 @@ pub mod classes {
         RATE_LIMIT = leaf("plugin.rate_limit");
         /// What clients have spent.
         ACCOUNTING = leaf("plugin.accounting");
+        /// The files that this is kept in.
+        ACCOUNTING_FILES = leaf("plugin.accounting_files");
         /// The simulated provider's figures.
         SIM = leaf("sim.figures");
         /// What a scripted provider is to answer, and what it was asked.
