@@ -5,6 +5,9 @@
 //! gives everything back, what a provider refused gives its tokens back, and what nobody counted took what was estimated.
 //! Read `rate_limit::book` for the sums.
 //!
+//! **Header lines** tell what is left of requests and tokens in a minute once this request has taken what it needs by estimate.
+//! They stand in the place of the provider's own.
+//!
 //! **Order.** Behind a cache it counts what goes to providers; before it, what clients ask.
 //!
 //! **Invariants.** I2: what a request has taken is a guard in its context. I6: the lock is a leaf.
@@ -21,10 +24,20 @@ use super::who::Who;
 use crate::config::plugins::{KeyLimits, RateLimit as Settings};
 use crate::error::{Code, Error};
 use crate::model::Usage;
-use crate::plugin::{Context, Flow, Outcome, Plugin, PluginError, Request};
+use crate::plugin::{Context, Flow, HttpResponse, Outcome, Plugin, PluginError, Request};
 use crate::sync::locks::{Leaf, classes};
-use crate::time::{format_duration, micros_of, now};
-use book::{Book, End, Held, Refusal};
+use crate::time::{format_duration, now};
+use book::{Book, End, Held, Left, Refusal, Room};
+
+/// How the lines begin that tell a client what is left of its limits, as OpenAI's do.
+const LINE: &str = "x-ratelimit-";
+
+/// How they begin on their way to the head, on which a provider may have put its own.
+const CARRIER: &str = "x-sluicegate-ratelimit-";
+
+/// What follows.
+const NAMES: [&str; 6] =
+    ["limit-requests", "remaining-requests", "reset-requests", "limit-tokens", "remaining-tokens", "reset-tokens"];
 
 /// Limits for each gateway key.
 #[derive(Debug)]
@@ -72,13 +85,31 @@ impl Plugin for RateLimit {
             });
             book.take(who, limits, tokens, now)
         };
+        let (room, taken) = taken;
+        let lines = lines(room);
         Ok(match taken {
             Ok(held) => {
+                lines.for_each(|(name, value)| context.add_header(&format!("{CARRIER}{name}"), &value));
                 context.set(Taken { book: Arc::clone(&self.book), held: Some(held) });
                 Flow::Continue
             }
-            Err((who, refusal)) => Flow::Refuse(refused(&who, refusal)),
+            Err((who, refusal)) => {
+                let lines = lines.map(|(name, value)| (format!("{LINE}{name}"), value)).collect();
+                Flow::Refuse(refused(&who, refusal).with_upstream_headers(lines))
+            }
         })
+    }
+
+    /// What a provider said of its own limits is not the client's business, where the client has its own.
+    fn http_response(&self, response: &mut HttpResponse<'_>) -> Result<(), PluginError> {
+        for name in NAMES {
+            let carrier = format!("{CARRIER}{name}");
+            if let Some(value) = response.header(&carrier).map(str::to_owned) {
+                response.set_header(&format!("{LINE}{name}"), &value);
+                response.remove_header(&carrier);
+            }
+        }
+        Ok(())
     }
 
     fn post(&self, outcome: &mut Outcome, context: &mut Context<'_>) -> Result<(), PluginError> {
@@ -125,6 +156,23 @@ impl Drop for Taken {
     }
 }
 
+/// What is left of a client's limits, as header lines without their beginning.
+fn lines(room: Room) -> impl Iterator<Item = (&'static str, String)> {
+    let of = |left: Option<Left>| {
+        left.map(|Left { limit, left, reset }| [limit.to_string(), left.to_string(), format_duration(up_to_ms(reset))])
+    };
+    let values = [of(room.requests), of(room.tokens)];
+    values
+        .into_iter()
+        .zip(NAMES.as_chunks::<3>().0)
+        .flat_map(|(values, names)| values.into_iter().flat_map(|values| names.iter().copied().zip(values)))
+}
+
+/// To the next millisecond, so that whoever comes back then finds room.
+fn up_to_ms(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
+}
+
 /// The error of a request that is over a limit.
 fn refused(who: &Who, refusal: Refusal) -> Error {
     let Refusal { what, limit, after } = refusal;
@@ -133,8 +181,7 @@ fn refused(who: &Who, refusal: Refusal) -> Error {
         let text = format!("{name} of {who} is {limit}, and as many are under way");
         return Error::new(Code::RateLimited, text);
     };
-    // To the next millisecond, so that whoever comes back then finds room.
-    let after = Duration::from_millis(micros_of(after).saturating_add(1).div_ceil(1000));
+    let after = up_to_ms(after);
     let text = format!("{name} of {who} is {limit}; the request could go in {}", format_duration(after));
     Error::new(Code::RateLimited, text).with_retry_after(after)
 }

@@ -52,6 +52,31 @@ pub(super) struct Refusal {
     pub(super) after: Option<Duration>,
 }
 
+/// What is left of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    pub(super) limit: u64,
+    /// How much could go now.
+    pub(super) left: u64,
+    /// In which time all of it could.
+    pub(super) reset: Duration,
+}
+
+impl Left {
+    fn of(bucket: &Bucket, now: Instant) -> Self {
+        let (limit, reset) = (bucket.limit(), bucket.wait_for(bucket.limit(), now));
+        let room = MINUTE.saturating_sub(reset).as_nanos() * u128::from(limit) / MINUTE.as_nanos();
+        Self { limit, left: u64::try_from(room).unwrap_or(limit), reset }
+    }
+}
+
+/// What is left to a client of this minute's requests and tokens, as far as it has such limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    pub(super) requests: Option<Left>,
+    pub(super) tokens: Option<Left>,
+}
+
 /// What a request has taken, until it ends.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -100,22 +125,22 @@ impl Book {
         Self { default, clients: BTreeMap::new(), looked: None, usual: Usual::new(), refused }
     }
 
-    /// Takes what a request of so many tokens needs, whose client has these limits.
+    /// Takes what a request of so many tokens needs, whose client has these limits; with what is left to that.
     pub(super) fn take(
         &mut self,
         who: Who,
         limits: KeyLimits,
         tokens: u64,
         now: Instant,
-    ) -> Result<Held, (Who, Refusal)> {
+    ) -> (Room, Result<Held, (Who, Refusal)>) {
         let (who, limits) = if self.has_place(&who, now) { (who, limits) } else { (Who::Others, self.default) };
         let client = self.clients.entry(who.clone()).or_insert_with(|| Client::new(limits, now));
         if let Some(refusal) = client.refusal(tokens, now) {
             self.refused[refusal.what as usize] += 1;
-            return Err((who, refusal));
+            return (client.room(now), Err((who, refusal)));
         }
         let ticket = client.take(tokens, now);
-        Ok(Held { who, ticket, tokens })
+        (client.room(now), Ok(Held { who, ticket, tokens }))
     }
 
     /// A request has ended.
@@ -201,6 +226,11 @@ impl Client {
         ticket
     }
 
+    fn room(&self, now: Instant) -> Room {
+        let left = |bucket: &Option<Bucket>| bucket.as_ref().map(|bucket| Left::of(bucket, now));
+        Room { requests: left(&self.requests), tokens: left(&self.tokens) }
+    }
+
     /// Whether nothing is lost if it is forgotten.
     fn is_as_new(&self, now: Instant) -> bool {
         let mut buckets = self.requests.iter().chain(&self.daily).chain(&self.tokens);
@@ -221,6 +251,36 @@ mod tests {
         Who::Key(name.to_owned())
     }
 
+    /// Takes, and looks at nothing else.
+    trait Taking {
+        fn taken(&mut self, who: Who, limits: KeyLimits, tokens: u64, now: Instant) -> Result<Held, (Who, Refusal)>;
+    }
+
+    impl Taking for Book {
+        fn taken(&mut self, who: Who, limits: KeyLimits, tokens: u64, now: Instant) -> Result<Held, (Who, Refusal)> {
+            self.take(who, limits, tokens, now).1
+        }
+    }
+
+    #[test]
+    fn what_is_left_can_go_and_not_one_more() {
+        let (mut book, now) = (Book::new(NONE), start());
+        let limits = KeyLimits { requests_per_minute: Some(7), tokens_per_minute: Some(1000), ..NONE };
+        let (room, _) = book.take(key("a"), limits, 300, now);
+        let requests = Left { limit: 7, left: 6, reset: MINUTE.div_f64(7.0) };
+        let tokens = Left { limit: 1000, left: 700, reset: Duration::from_secs(18) };
+        assert_eq!(room, Room { requests: room.requests, tokens: Some(tokens) });
+        let asked = room.requests.expect("a limit");
+        assert_eq!((asked.limit, asked.left), (requests.limit, requests.left));
+        assert!(asked.reset.abs_diff(requests.reset) < Duration::from_micros(1));
+        assert_eq!(
+            book.taken(key("a"), limits, 701, now).map_err(|(_, refusal)| refusal.what).err(),
+            Some(What::Tokens)
+        );
+        let (room, taken) = book.take(key("a"), limits, 700, now);
+        assert!(taken.is_ok() && room.tokens.is_some_and(|tokens| tokens.left == 0 && tokens.reset == MINUTE));
+    }
+
     fn start() -> Instant {
         crate::time::now()
     }
@@ -230,11 +290,11 @@ mod tests {
         let (mut book, now) = (Book::new(NONE), start());
         let limits = KeyLimits { requests_per_minute: Some(2), requests_per_day: Some(2), ..NONE };
         for _ in 0..2 {
-            book.take(key("a"), limits, 0, now).expect("within its limits");
+            book.taken(key("a"), limits, 0, now).expect("within its limits");
         }
-        let (_, refusal) = book.take(key("a"), limits, 0, now).expect_err("over them");
+        let (_, refusal) = book.taken(key("a"), limits, 0, now).expect_err("over them");
         assert_eq!(refusal, Refusal { what: What::DailyRequests, limit: 2, after: Some(DAY / 2) });
-        book.take(key("b"), limits, 0, now).expect("another's are its own");
+        book.taken(key("b"), limits, 0, now).expect("another's are its own");
         assert_eq!(book.refused().map(|(_, count)| count).collect::<Vec<_>>(), [0, 1, 0, 0]);
     }
 
@@ -243,7 +303,7 @@ mod tests {
         let (mut book, now) = (Book::new(NONE), start());
         let limits = KeyLimits { requests_per_minute: Some(2), tokens_per_minute: Some(100), ..NONE };
         let mut take = |tokens, end: Option<End>| {
-            let held = book.take(key("a"), limits, tokens, now).map_err(|(_, refusal)| refusal)?;
+            let held = book.taken(key("a"), limits, tokens, now).map_err(|(_, refusal)| refusal)?;
             if let Some(end) = end {
                 book.end(held, end, now);
             }
@@ -261,12 +321,12 @@ mod tests {
     fn so_many_go_at_a_time_and_a_place_is_free_when_one_ends() {
         let (mut book, now) = (Book::new(NONE), start());
         let limits = KeyLimits { concurrent: Some(2), ..NONE };
-        let first = book.take(key("a"), limits, 0, now).expect("the first");
-        book.take(key("a"), limits, 0, now).expect("the second");
-        let (_, refusal) = book.take(key("a"), limits, 0, now).expect_err("no place");
+        let first = book.taken(key("a"), limits, 0, now).expect("the first");
+        book.taken(key("a"), limits, 0, now).expect("the second");
+        let (_, refusal) = book.taken(key("a"), limits, 0, now).expect_err("no place");
         assert_eq!(refusal, Refusal { what: What::Concurrent, limit: 2, after: None });
         book.end(first, End::Took(None), now);
-        book.take(key("a"), limits, 0, now).expect("a place");
+        book.taken(key("a"), limits, 0, now).expect("a place");
         assert_eq!(book.in_flight(), 2);
     }
 
@@ -276,15 +336,15 @@ mod tests {
         let (mut book, now) = (Book::new(limits), start());
         let mut helds = Vec::new();
         for n in 0..MOST {
-            helds.push(book.take(key(&n.to_string()), limits, 0, now).expect("its first"));
+            helds.push(book.taken(key(&n.to_string()), limits, 0, now).expect("its first"));
         }
-        let held = book.take(key("late"), limits, 0, now).expect("the shared one's first");
+        let held = book.taken(key("late"), limits, 0, now).expect("the shared one's first");
         book.end(held, End::Took(None), now);
-        let (who, _) = book.take(key("later"), limits, 0, now).expect_err("shared");
+        let (who, _) = book.taken(key("later"), limits, 0, now).expect_err("shared");
         assert_eq!((who, book.known()), (Who::Others, MOST + 1));
         let later = now + MINUTE;
         helds.drain(..1000).for_each(|held| book.end(held, End::Took(None), now));
-        book.take(key("later"), limits, 0, later).expect("a place of its own");
+        book.taken(key("later"), limits, 0, later).expect("a place of its own");
         assert_eq!(book.known(), MOST - 1000 + 1, "those with something under way, and the new one");
     }
 
@@ -306,13 +366,13 @@ mod tests {
                 now += Duration::from_millis(ms);
                 let of_who = under_way.iter().filter(|(other, _)| *other == who).count() as u64;
                 match what {
-                    0 | 1 => match book.take(key(&who.to_string()), limits, tokens, now) {
+                    0 | 1 => match book.taken(key(&who.to_string()), limits, tokens, now) {
                         Ok(held) => {
                             prop_assert!(of_who < limits.concurrent.unwrap_or(u64::MAX));
                             under_way.push((who, held));
                         }
                         Err((_, Refusal { after: Some(after), .. })) => {
-                            let again = |book: &mut Book, at| book.take(key(&who.to_string()), limits, tokens, at);
+                            let again = |book: &mut Book, at| book.taken(key(&who.to_string()), limits, tokens, at);
                             prop_assert!(again(&mut book, now + after - Duration::from_nanos(1)).is_err());
                             now += after;
                             let held = again(&mut book, now);
