@@ -79,14 +79,10 @@ stress:
 	  || { cat target/stress.log; exit 1; }
 	@grep -A2 ' before and after' target/stress.log
 
-# Each example ends by itself, without key or network.
+# Each example ends by itself, without key or network, and says what it must.
 examples:
-	@for file in examples/*.rs; do \
-	  [ -e "$$file" ] || continue; \
-	  name=$$(basename "$$file" .rs); \
-	  echo "example $$name"; \
-	  cargo build --quiet --locked --example "$$name" && timeout 60 "target/debug/examples/$$name" || exit 1; \
-	done
+	cargo build --quiet --locked --examples
+	python3 tests/examples.py
 
 build:
 	cargo build --locked

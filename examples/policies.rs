@@ -1,0 +1,71 @@
+//! What becomes of a request that finds no place: the four policies side by side, on providers of one worker and two places.
+//!
+//! `cargo run --example policies`
+
+#![expect(clippy::print_stdout, reason = "an example prints what it got")]
+
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+use sluicegate::{ChatRequest, Config, Gateway};
+
+/// - `block` waits for a place, as long as `wait_timeout` allows: for batch jobs, where nobody is in a hurry.
+/// - `error` refuses at once, with a hint when to come again: for callers that can go elsewhere.
+/// - `drop` sheds at once, and a chain of fallbacks ends there: for load that is worth nothing when it comes late.
+/// - `drop_oldest` sheds who has waited longest: for callers who want the newest answer only.
+const POLICIES: [&str; 4] = ["block", "error", "drop", "drop_oldest"];
+
+const CALLS: u64 = 5;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let provider = |policy: &str| {
+        json!({
+            "kind": "sim",
+            "concurrency_and_buffer_size": { "concurrency": 1, "buffer_size": 2 },
+            "queue": { "policy": policy, "wait_timeout": "10s" },
+        })
+    };
+    let providers: serde_json::Map<_, _> =
+        POLICIES.iter().map(|policy| ((*policy).to_owned(), provider(policy))).collect();
+    let config = Config::from_json(&json!({ "providers": providers }).to_string(), &|_| None)?;
+    let gateway = Gateway::builder().config(config).build()?;
+
+    let mut all = Vec::new();
+    for policy in POLICIES {
+        let outcomes = outcomes(&gateway, policy)?;
+        println!("{policy:>11}: {}", outcomes.join(", "));
+        all.push(outcomes);
+    }
+
+    let [answered, full, dropped] = ["answered", "queue_full", "request_dropped"];
+    assert_eq!(all[0], [answered; 5]);
+    assert_eq!(all[1], [answered, answered, full, full, full]);
+    assert_eq!(all[2], [answered, answered, dropped, dropped, dropped]);
+    assert_eq!(all[3], [dropped, dropped, dropped, answered, answered]);
+    Ok(())
+}
+
+/// What five calls come to, one after the other, while the only worker is busy.
+fn outcomes(gateway: &Gateway, provider: &str) -> Result<Vec<&'static str>, Box<dyn std::error::Error>> {
+    // An open stream keeps the worker.
+    let busy = gateway.chat_stream(&ChatRequest::new(format!("{provider}/lorem-1000+gap-50ms"), "Hello"))?;
+    Ok(thread::scope(|scope| {
+        let calls: Vec<_> = (1..=CALLS)
+            .map(|number| {
+                let call = scope.spawn(move || match gateway.ask(&format!("{provider}/echo"), "Hello") {
+                    Ok(_) => "answered",
+                    Err(error) => error.code().as_str(),
+                });
+                // The next one comes when this one has: the stream was the first that was submitted.
+                while gateway.stats().providers[provider].queue.submitted_total <= number {
+                    thread::park_timeout(Duration::from_millis(1));
+                }
+                call
+            })
+            .collect();
+        // The worker is free again, and those who still wait get their answers.
+        drop(busy);
+        calls.into_iter().map(|call| call.join().expect("no call panics")).collect()
+    }))
+}
