@@ -1,39 +1,284 @@
 //! Sluicegate: an LLM gateway and a library for synchronous Rust callers, built on OS threads and bounded channels.
 //!
-//! A call is three blocking lines; no async runtime is in the tree, and the caller's own thread is the only one that
-//! waits:
-//!
 //! ```
 //! let gateway = sluicegate::Gateway::from_env()?;
 //! let answer = gateway.ask("sim/echo", "Hello")?;
-//! println!("{answer}");
+//! assert_eq!(answer, "Hello");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`Gateway::chat`] takes a typed [`ChatRequest`], [`Gateway::chat_stream`] gives an iterator of chunks, which ends the call
-//! at the provider when it is dropped, and [`Gateway::shutdown`] drains:
+//! That is a whole program: no key, no server, no async runtime. `sim` is a provider that is simulated inside the process; with
+//! `OPENAI_API_KEY` set, `openai/gpt-4o-mini` works in its place.
+//!
+//! **For whom.** For command-line tools, batch jobs, game servers, plug-in hosts: programs that are written as ordinary blocking
+//! Rust and want to call language models with queues, limits, retries, fallbacks and streams, and to know what is going on. A
+//! call that waits is a thread that waits, so it is not for ten thousand calls at once from one process; for some hundreds it is.
+//!
+//! **The guide:** [first steps](#first-steps) · [how it works](#how-it-works) · [asking](#asking) · [streams](#streams) ·
+//! [errors](#errors) · [configuration](#configuration) · [when there is too much](#when-there-is-too-much) ·
+//! [plugins](#plugins) · [testing your program](#testing-your-program) · [serving HTTP](#serving-http) · [figures](#figures) ·
+//! [the end](#the-end), [your process](#your-process) · [how it is built](#how-it-is-built)
+//!
+//! # First steps
+//!
+//! The crate is not published: name the folder where you have cloned it.
+//!
+//! ```toml
+//! [dependencies]
+//! sluicegate = { path = "../sluicegate", default-features = false }
+//! ```
+//!
+//! Then a conversation, streamed to the terminal:
+//!
+//! ```
+//! use sluicegate::{ChatRequest, Gateway, Message};
+//!
+//! let gateway = Gateway::from_env()?;
+//! let request = ChatRequest::to("sim/echo")
+//!     .with_message(Message::system("Answer in one sentence."))
+//!     .with_message(Message::user("What is a sluice gate?"));
+//! for chunk in gateway.chat_stream(&request)? {
+//!     print!("{}", chunk?.text());
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The folder `examples` of the crate has a program for each thing that this guide speaks of, and each runs without a key:
+//! `cargo run --example repl`.
+//!
+//! # How it works
+//!
+//! ```text
+//!  your threads           the gateway                                        threads of the gateway
+//!  ┌────────┐   ┌──────────────────────────────┐   ┌ provider "openai" ──────────────────┐
+//!  │ chat() │ ─▶│ plugins ─▶ plan ─▶ attempts  │ ─▶│ places ─▶ queue ─▶ workers ─▶ HTTP  │ ─▶ api.openai.com
+//!  └────────┘   │            1. target         │   └─────────────────────────────────────┘
+//!      ▲        │            2. fallback …     │   ┌ provider "local" ───────────────────┐
+//!      └────────│ answer, or one error         │ ─▶│ places ─▶ queue ─▶ workers ─▶ HTTP  │ ─▶ 127.0.0.1:11434
+//!               └──────────────────────────────┘   └─────────────────────────────────────┘
+//! ```
+//!
+//! - A **[`Gateway`]** is a handle: `Clone + Send + Sync`, and all clones are one gateway. One for a program is the usual number.
+//! - A **provider** has a name, and workers (threads), a bounded queue, connections, keys and time limits of its own: one
+//!   provider's trouble stays its own. A model is named `provider/model`.
+//! - A provider has as many **places** as workers and queue together. Who finds none waits, or is refused, as its
+//!   [policy](#when-there-is-too-much) says.
+//! - A request has a **plan**: the model that was asked for, or the targets of an alias, then its **fallbacks**. Each target gets
+//!   an **attempt** and, where that can help, retries; then the next one has its turn.
+//! - The only thread of yours that waits is the one that calls, and **every wait has a limit**.
+//!
+//! # Asking
+//!
+//! [`Gateway::ask`] is the short form: text in, text out. [`Gateway::chat`] takes a [`ChatRequest`] and gives a [`ChatReply`].
+//! What has no name in these types is not lost: any field of the API can be set, and the answer is there as it came.
+//!
+//! ```
+//! # use sluicegate::{ChatRequest, Gateway};
+//! # let gateway = Gateway::from_env()?;
+//! let request = ChatRequest::new("sim/lorem-12", "Hello").with("temperature", 0.2).with("max_tokens", 100);
+//! let reply = gateway.chat(&request)?;
+//! println!("{} ({:?})", reply.text(), reply.usage);
+//! assert_eq!(reply.finish_reason(), Some("stop"));
+//! assert_eq!(reply.raw["choices"][0]["message"]["role"], "assistant");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Streams
+//!
+//! [`Gateway::chat_stream`] waits until the stream begins and gives an iterator, whose items are chunks or, once at the end, an
+//! error: a short answer is never taken for a whole one. Drop the iterator, and the call ends at the provider, too.
+//!
+//! ```
+//! # use sluicegate::{ChatRequest, Code, Gateway};
+//! # let gateway = Gateway::from_env()?;
+//! // The connection breaks after two tokens.
+//! let mut text = String::new();
+//! let mut error = None;
+//! for chunk in gateway.chat_stream(&ChatRequest::new("sim/lorem-100+cut-2", "Hello"))? {
+//!     match chunk {
+//!         Ok(chunk) => text.push_str(chunk.text()),
+//!         Err(broken) => error = Some(broken),
+//!     }
+//! }
+//! assert_eq!(text.split_whitespace().count(), 2);
+//! assert_eq!(error.map(|error| error.code()), Some(Code::StreamCut));
+//!
+//! // Enough after the first chunk.
+//! let mut stream = gateway.chat_stream(&ChatRequest::new("sim/lorem-100+gap-10ms", "Hello"))?;
+//! let first = stream.next().transpose()?;
+//! drop(stream);
+//! # assert!(first.is_some());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Errors
+//!
+//! There is one [`Error`]. Decide by its [`code`](Error::code), its [`origin`](Error::origin) and its [`retry`](Error::retry),
+//! never by its words. When you see it, the gateway has tried again and elsewhere as far as that could help;
+//! [`attempts`](Error::attempts) lists what it tried.
+//!
+//! | [`retry`](Error::retry) | [`Code`]s | What to do |
+//! | --- | --- | --- |
+//! | `No` | `InvalidRequest`, `ModelNotFound`, `Unsupported`, `Unauthorized`, `Forbidden`; `UpstreamError` with most of 4xx | Mend the request: [`param`](Error::param) names the field, [`upstream_answer`](Error::upstream_answer) the provider's own words. |
+//! | `No` | `ClientClosed`, `ClientTooSlow` | Nothing: it was cancelled, or a stream was not read for too long. |
+//! | `After` | `QueueFull`, `RequestDropped`, `QueueTimeout`, `ResourceTimeout`, `Overloaded`, `RateLimited`; `UpstreamError` with 429 | There is too much at the moment. Come again after that time, or name a fallback. |
+//! | `After` | `CircuitOpen` | The provider has failed so often that it is left alone. The same. |
+//! | `After` | `ShuttingDown` | This gateway is ending; not with this one. |
+//! | `Now` | `UpstreamConnectError`, `UpstreamTimeout`, `FirstTokenTimeout`, `UpstreamBadResponse`; `UpstreamError` with 5xx | The provider is in trouble. Later, or elsewhere. |
+//! | `Now` | `StreamCut`, `StreamIdleTimeout`, `StreamTooLong` | A stream broke off after it began; what came is a part. |
+//! | `Now` | `CredentialsExhausted` | The provider refuses every key: look at the configuration. |
+//! | `Now` | `Internal` | A defect, of the gateway's or of a plugin; the log and the events have it under the [`request_id`](Error::request_id). |
+//!
+//! ```
+//! use sluicegate::error::{Origin, Retry};
+//! # use sluicegate::{Code, Gateway};
+//! # let gateway = Gateway::from_env()?;
+//!
+//! let error = gateway.ask("sim/fail-429-after-20s", "Hello").expect_err("it is told to wait for longer than a call does");
+//! assert_eq!((error.code(), error.status(), error.origin()), (Code::UpstreamError, 429, Origin::Provider));
+//! match error.retry() {
+//!     Retry::No => println!("no use: {error}"),
+//!     Retry::After(time) => println!("in {time:?}: {error}"),
+//!     Retry::Now => println!("once more: {error}"),
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Configuration
+//!
+//! - [`Gateway::from_env`] offers every provider whose variable is set, such as `OPENAI_API_KEY`, and `sim`.
+//! - [`Gateway::from_config`] reads a file of JSON, the same that the binary `sluicegate` takes. Everything that is wrong with it
+//!   is told at once.
+//! - [`Gateway::builder`] takes a [`Config`], from whatever source, and what only a program can bring: plugins, transports.
+//!
+//! ```
+//! use sluicegate::{Config, Gateway};
+//!
+//! let config = Config::from_json(
+//!     r#"{
+//!         "providers": {
+//!             "sim": { "queue": { "policy": "error" }, "concurrency_and_buffer_size": { "concurrency": 8, "buffer_size": 64 } }
+//!         },
+//!         "aliases": { "smart": { "targets": [{ "model": "sim/fail-503" }], "fallbacks": ["sim/echo"] } }
+//!     }"#,
+//!     &sluicegate::config::process_env,
+//! )?;
+//! let gateway = Gateway::builder().config(config).build()?;
+//! assert_eq!(gateway.ask("smart", "Hello")?, "Hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`Gateway::reload`] brings another configuration into force while requests go on, [`Gateway::reread`] the same source again.
+//!
+//! # When there is too much
+//!
+//! A provider's queue is bounded, and its `policy` says what becomes of a request that finds no place:
+//!
+//! | `queue.policy` | The request | Good for |
+//! | --- | --- | --- |
+//! | `block` | waits for a place, within `wait_timeout` (`QueueTimeout`) | batch jobs, tools: the default |
+//! | `error` | fails at once (`QueueFull`), or goes to its fallbacks | callers that can go elsewhere |
+//! | `drop` | fails at once (`RequestDropped`), and its fallbacks are not asked | load that is worth nothing when it is late |
+//! | `drop_oldest` | takes the place of the one that has waited longest (`RequestDropped`) | callers who want the newest answer |
+//!
+//! `cargo run --example policies` shows them side by side.
+//!
+//! # Plugins
+//!
+//! A [`Plugin`](plugin::Plugin) sees each request before it goes to a provider and each answer before the caller has it. It may
+//! change both, answer by itself, or refuse. One that fails or panics harms no request but as it chose.
+//!
+//! ```
+//! use sluicegate::plugin::{Context, Flow, Plugin, PluginError, Request};
+//! # use sluicegate::Gateway;
+//!
+//! /// Keeps everybody to one model.
+//! struct OneModel(&'static str);
+//!
+//! impl Plugin for OneModel {
+//!     fn name(&self) -> &str {
+//!         "one_model"
+//!     }
+//!
+//!     fn pre(&self, request: &mut Request<'_>, _: &mut Context<'_>) -> Result<Flow, PluginError> {
+//!         request.set_model(self.0);
+//!         Ok(Flow::Continue)
+//!     }
+//! }
+//!
+//! let gateway = Gateway::builder().plugin(OneModel("sim/echo")).build()?;
+//! assert_eq!(gateway.ask("sim/fail-500", "Hello")?, "Hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! See the module [`plugin`] for the order of hooks, for streams event by event, and for what happens when one fails.
+//!
+//! # Serving HTTP
+//!
+//! [`front::Front`] puts the data plane of the binary on a gateway of your program: OpenAI's routes, for whatever client.
+//!
+//! ```
+//! # #[cfg(feature = "front")] {
+//! use std::time::Duration;
+//! use sluicegate::front::Front;
+//! use sluicegate::time::Deadline;
+//! # use sluicegate::Gateway;
+//!
+//! let gateway = Gateway::from_env()?;
+//! let front = Front::start(&gateway, "127.0.0.1:0".parse()?)?;
+//! println!("base URL: http://{}/v1", front.addr());
+//! // …
+//! front.stop_accepting();
+//! gateway.shutdown(Duration::from_secs(30));
+//! let stragglers = front.shutdown(Deadline::after(Duration::from_secs(5)));
+//! assert!(stragglers.is_empty());
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Figures
+//!
+//! [`Gateway::stats`] is everything that the gateway counts, typed and ready to be written as JSON; [`Gateway::events`] has the
+//! last things that happened; [`Gateway::health`] is a short summary.
+//!
+//! ```
+//! # use sluicegate::Gateway;
+//! # let gateway = Gateway::from_env()?;
+//! gateway.ask("sim/echo", "Hello")?;
+//! let stats = gateway.stats();
+//! let sim = &stats.providers["sim"];
+//! println!("{} of {} answered", stats.requests.succeeded_total, stats.requests.received_total);
+//! println!("waited {} µs, took {} µs (p99)", sim.queue.wait_us.p99, sim.jobs.service_us.p99);
+//! assert_eq!(sim.jobs.succeeded_total, 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The end
+//!
+//! [`Gateway::shutdown`] takes nothing new, waits for what is under way as long as you say, cuts the rest, joins its threads, and
+//! [reports](ShutdownReport). Dropping the last clone does the same within half a second, from whatever thread.
 //!
 //! ```
 //! # use std::time::Duration;
-//! # use sluicegate::{ChatRequest, Gateway};
+//! # use sluicegate::{Code, Gateway};
 //! # let gateway = Gateway::from_env()?;
-//! let request = ChatRequest::new("sim/lorem-5", "Hello");
-//! let reply = gateway.chat(&request)?;
-//! let mut text = String::new();
-//! for chunk in gateway.chat_stream(&request)? {
-//!     text.push_str(chunk?.text());
-//! }
-//! assert_eq!(text, reply.text());
 //! let report = gateway.shutdown(Duration::from_secs(30));
 //! assert_eq!((report.cut, report.stragglers.len()), (0, 0));
+//! assert_eq!(gateway.ask("sim/echo", "Hello").expect_err("it has ended").code(), Code::ShuttingDown);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The model `sim/echo` is served by a simulated provider inside the process; with
-//! `OPENAI_API_KEY` set, `openai/gpt-4o-mini` is served too. A file gives everything else: [`Gateway::from_config`].
+//! # Your process
 //!
-//! The library changes nothing of its host process: signals, limits, allocator, panic hook and logger are the binary's
-//! business.
+//! The library is a guest in it:
+//!
+//! - It starts threads: the workers of each provider, which go when there is nothing to do, and a handful of services. All have
+//!   a name, are counted and limited (`threads.max`), and are gone after the end.
+//! - It opens connections to providers, and a listener only where you start one.
+//! - It installs no signal handler, panic hook, logger or allocator, and changes neither limits nor environment. What it has to
+//!   say goes to the crate `log`.
+//! - It never ends the process. A panic in a plugin, or in its own worker, is caught and becomes that one request's error.
+//! - It writes no prompt, answer or key to the log.
 //!
 //! # Features
 //!
@@ -62,7 +307,7 @@
 //!
 //! # How it is built
 //!
-//! Modules lie in layers, and each uses only those above it in this list; a test holds the tree to it. Those that this
+//! For those who read or change the code. Modules lie in layers, and each uses only those above it in this list; a test holds the tree to it. Those that this
 //! documentation does not show are in the source.
 //!
 //! | layer | modules |
