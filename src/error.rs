@@ -16,40 +16,77 @@ const RETRY_AFTER_SECS: (u64, u64) = (1, 60);
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What happened.
+///
+/// ```
+/// use sluicegate::Code;
+/// use sluicegate::error::Origin;
+///
+/// assert_eq!(Code::QueueFull.as_str(), "queue_full");
+/// assert_eq!((Code::QueueFull.status(), Code::QueueFull.origin()), (429, Origin::Gateway));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "each code is explained by the table in its `status` and by its message")]
 pub enum Code {
+    /// The body or a header is none: bad JSON, a field that is missing or of no use. [`Error::param`] names it.
     InvalidRequest,
+    /// A client of the front end sent no key, or a wrong one.
     Unauthorized,
+    /// The gateway key may not use this model.
     Forbidden,
+    /// No provider, model or alias of this name; the message lists near ones.
     ModelNotFound,
+    /// The front end has no such route.
     NotFound,
+    /// The front end's route takes another method.
     MethodNotAllowed,
+    /// This provider has no such route or feature.
     Unsupported,
+    /// A client's body is longer than `server.max_body_bytes`.
     BodyTooLarge,
+    /// A client's head is longer than `server.max_header_bytes`.
     HeaderTooLarge,
+    /// A client took too long to send its request.
     RequestTimeout,
+    /// A limit of the gateway's own is reached: requests, bytes, threads or memory.
     Overloaded,
+    /// No place at the provider, under the policy `error`.
     QueueFull,
+    /// No place at the provider under the policy `drop`, or its place was taken under `drop_oldest`.
     RequestDropped,
+    /// No worker took it within `wait_timeout`; [`Error::phase`] says which wait it was in.
     QueueTimeout,
+    /// A key, a permit or a buffer was not to be had in time.
     ResourceTimeout,
+    /// A configured rate limit is reached, or every key rests.
     RateLimited,
+    /// The provider, or its model, has failed so often that it is left alone for now; or it is paused.
     CircuitOpen,
+    /// The gateway takes nothing new any more.
     ShuttingDown,
+    /// The provider could not be reached: DNS, connecting, TLS, or a connection that broke without an answer.
     UpstreamConnectError,
+    /// No whole answer in time: the provider's limit or the request's own.
     UpstreamTimeout,
+    /// No first event of a stream in time.
     FirstTokenTimeout,
+    /// The provider's answer is not what its protocol says.
     UpstreamBadResponse,
+    /// The stream broke off before its end.
     StreamCut,
+    /// The stream was silent for too long.
     StreamIdleTimeout,
+    /// The stream took longer than `stream_max_duration`.
     StreamTooLong,
+    /// The provider refuses every key.
     CredentialsExhausted,
+    /// The provider's own error, which [`Error::upstream_answer`] has in its words; [`Error::status`] is its status.
     UpstreamError,
+    /// A defect: a worker or a plugin panicked.
     Internal,
+    /// The caller left: a client's connection, a cancelled token, a stream that was dropped.
     ClientClosed,
+    /// The caller did not read its stream for too long.
     ClientTooSlow,
 }
 
@@ -259,6 +296,25 @@ pub struct Spent {
 }
 
 /// An error with its kind, origin, retry hint, attempts and source. One pointer wide.
+///
+/// ```
+/// use sluicegate::error::{Origin, Retry};
+/// use sluicegate::{Code, Gateway};
+///
+/// let gateway = Gateway::from_env()?;
+/// let error = gateway.ask("sim/fail-400", "Hello").expect_err("it always fails");
+/// assert_eq!((error.code(), error.origin(), error.retry()), (Code::UpstreamError, Origin::Provider, Retry::No));
+///
+/// // What the provider said, and what was tried.
+/// let said = error.upstream_answer().expect("it is the provider's own");
+/// assert_eq!((said.status, error.status()), (400, 400));
+/// assert_eq!((error.attempts().len(), error.attempts()[0].outcome), (1, "upstream_error"));
+///
+/// // A plugin, or a provider of one's own, makes one like this.
+/// let own = sluicegate::Error::new(Code::InvalidRequest, "we talk about sluices here").with_param("messages");
+/// assert_eq!(own.to_string(), "invalid_request: we talk about sluices here");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
 

@@ -25,6 +25,24 @@ const MAX_CONNECTIONS: usize = 64;
 const MAX_BODY: usize = 64 << 10;
 
 /// The admin plane of a gateway. Field order is drop order: the listener goes before what it hands requests to.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+/// use sluicegate::Gateway;
+/// use sluicegate::admin::Admin;
+/// use sluicegate::stats::Stats;
+/// use sluicegate::time::Deadline;
+///
+/// let gateway = Gateway::from_env()?;
+/// let stats = Arc::new(Stats::start(&gateway, Box::new(|_| {}))?);
+/// let admin = Admin::start(&gateway, "127.0.0.1:0".parse()?, stats)?;
+/// println!("http://{}/stats", admin.addr());
+///
+/// gateway.shutdown(Duration::from_secs(30));
+/// assert!(admin.shutdown(Deadline::after(Duration::from_secs(5))).is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Admin {
     server: Server,

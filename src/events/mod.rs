@@ -37,6 +37,19 @@ pub struct Event {
 }
 
 /// The last events and the standing alerts of one gateway. Cheap to clone.
+///
+/// ```
+/// let gateway = sluicegate::Gateway::from_env()?;
+/// let events = gateway.events();
+/// assert!(events.list().iter().any(|event| (event.kind, &*event.message) == ("phase", "running")));
+///
+/// // A program may tell of its own in the same places: the events, the alerts, `/stats` and the log.
+/// events.raise("disk_full", "archive", "answers are not kept any more");
+/// assert_eq!(events.alerts()[0].subject, "archive");
+/// events.clear("disk_full", "archive");
+/// assert!(events.alerts().is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Events(Arc<Inner>);
 

@@ -39,6 +39,25 @@ use routes::Route;
 use sink::ClientSink;
 
 /// The data plane of a gateway: its listener and what answers there.
+///
+/// It is ended in this order: no new connection, then the gateway's requests, then the connections that are left.
+///
+/// ```
+/// use std::time::Duration;
+/// use sluicegate::Gateway;
+/// use sluicegate::front::Front;
+/// use sluicegate::time::Deadline;
+///
+/// let gateway = Gateway::from_env()?;
+/// let front = Front::start(&gateway, "127.0.0.1:0".parse()?)?;
+/// println!("http://{}/v1/chat/completions", front.addr());
+/// assert_eq!(front.stats().accepted_total, 0);
+///
+/// front.stop_accepting();
+/// gateway.shutdown(Duration::from_secs(30));
+/// assert!(front.shutdown(Deadline::after(Duration::from_secs(5))).is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Front {
     server: Server,

@@ -160,13 +160,17 @@ impl Drop for RequestGuard {
 
 /// `requests` in `/stats`.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
 #[non_exhaustive]
 pub struct RequestStats {
+    /// Requests that came: calls of this program, and of clients with a valid head. Each ends as one of the next three.
     pub received_total: u64,
+    /// Those that ended with a whole answer.
     pub succeeded_total: u64,
+    /// Those that ended with an error, a caller's own mistakes among them.
     pub failed_total: u64,
+    /// Those whose caller left: a cancelled token, a stream that was dropped, a client that has gone.
     pub cancelled_total: u64,
+    /// Those under way now.
     pub in_flight: u64,
     /// The most that the data plane lets in at a time: `server.max_in_flight`, or what `"auto"` comes to; filled in by whoever
     /// has the limits.
@@ -175,7 +179,9 @@ pub struct RequestStats {
     pub buffered_bytes: u64,
     /// Filled in from samples over the last 60 s.
     pub throughput_per_s: Option<f64>,
+    /// What the gateway itself took of each, in microseconds: its time less queue, provider and pauses.
     pub overhead_us: Dist,
+    /// How long each took, in microseconds.
     pub total_us: Dist,
 }
 

@@ -23,6 +23,21 @@ const JOIN_WAIT: Duration = Duration::from_secs(2);
 const DROP_WAIT: Duration = Duration::from_millis(500);
 
 /// What became of the requests and threads at the end.
+///
+/// ```
+/// use std::time::Duration;
+/// use sluicegate::{ChatRequest, Code, Gateway};
+///
+/// let gateway = Gateway::from_env()?;
+/// let mut endless = gateway.chat_stream(&ChatRequest::new("sim/lorem-1000+gap-1s", "Hello"))?;
+///
+/// // Nobody waits for it: what is left is cut, and its caller hears of it.
+/// let report = gateway.shutdown(Duration::ZERO);
+/// assert_eq!((report.finished, report.cut, report.swept), (0, 1, 0));
+/// let last = endless.by_ref().last().expect("an error").expect_err("it was cut");
+/// assert_eq!(last.code(), Code::ShuttingDown);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ShutdownReport {

@@ -14,26 +14,55 @@ use crate::sync::locks::{self, LockStats};
 use crate::sync::threads::{State, ThreadStats};
 use crate::time::now;
 
-/// What `/stats` says. `null` stands for a part that is not built yet, or a value not known.
+/// What `/stats` says: everything that a gateway counts. [`Gateway::stats`](super::Gateway::stats) takes one.
+///
+/// Names that end in `_total` only grow; `_us` and `_ns` are whole microseconds and nanoseconds, and a
+/// [`Dist`](crate::metrics::Dist) is how such times are spread. `None`, in JSON `null`, is a value that is not known. At rest
+/// the sums hold: `received = succeeded + failed + cancelled`, and for a provider `submitted = completed + dropped + rejected
+/// + timed_out + abandoned`.
+///
+/// ```
+/// let gateway = sluicegate::Gateway::from_env()?;
+/// gateway.ask("sim/echo", "Hello")?;
+///
+/// let stats = gateway.stats();
+/// assert_eq!((stats.requests.received_total, stats.requests.succeeded_total), (1, 1));
+/// assert_eq!(stats.providers["sim"].queue.completed_total, 1);
+/// assert_eq!(serde_json::to_value(&stats)?["phase"], "running");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
 #[non_exhaustive]
 pub struct Snapshot {
+    /// The crate's version.
     pub version: &'static str,
+    /// How long the gateway has been there, in seconds.
     pub uptime_s: u64,
+    /// Where it stands in its life.
     pub phase: Phase,
+    /// What became of all requests.
     pub requests: RequestStats,
+    /// How many requests ended with an error, by its code.
     pub errors: BTreeMap<&'static str, u64>,
+    /// The last things that happened, oldest first.
     pub events: Vec<Event>,
+    /// Each provider, by its name.
     pub providers: BTreeMap<String, ProviderStats>,
+    /// The objects that are used again: channels, jobs, buffers.
     pub pools: Pools,
+    /// The gateway's threads.
     pub threads: ThreadStats,
+    /// The locks, of this whole process.
     pub locks: LockStats,
+    /// Threads that are held up now.
     pub blocked: Blocked,
     /// The data plane's connections; filled in by whoever runs one.
     pub connections: Option<ConnectionStats>,
+    /// This process, as the operating system sees it.
     pub process: Process,
+    /// Each plugin, by its name.
     pub plugins: BTreeMap<String, PluginStats>,
+    /// What is wrong now.
     pub alerts: Vec<Alert>,
 }
 
@@ -41,23 +70,29 @@ pub struct Snapshot {
 /// is. A worker without a job, a connection's thread without a connection and a service between its rounds wait by nature
 /// and are not counted.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
 #[non_exhaustive]
 pub struct Blocked {
+    /// Threads that wait for another thread.
     pub channel: u64,
+    /// Threads that wait for a lock.
     pub lock: u64,
+    /// Threads that wait for a socket or a file.
     pub io: u64,
+    /// How long the one that has waited longest has, in milliseconds.
     pub oldest_ms: u64,
 }
 
 /// What the operating system says of this process; `null` where it says nothing.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
 #[non_exhaustive]
 pub struct Process {
+    /// Memory that is resident.
     pub rss_bytes: Option<u64>,
+    /// Processor time ever used, in microseconds.
     pub cpu_us: Option<u64>,
+    /// Descriptors that are open.
     pub open_fds: Option<u64>,
+    /// Threads of any kind.
     pub threads: Option<u64>,
 }
 

@@ -48,20 +48,25 @@ const ALERT: &str = "breaker_open";
 
 /// `breaker` in `/stats`: `state` is that of the provider's own circuit, the totals are of all its circuits together.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
 #[non_exhaustive]
 pub struct BreakerStats {
+    /// The state of the provider's own circuit.
     pub state: BreakerState,
     /// Whether the state follows what is counted, or an operator's word.
     pub mode: BreakerMode,
+    /// How often a circuit opened.
     pub opened_total: u64,
+    /// How often one half-opened, to try whether the provider is back.
     pub half_opened_total: u64,
+    /// How often one closed again.
     pub closed_total: u64,
+    /// Requests that were refused because one was open.
     pub short_circuited_total: u64,
     /// How long a circuit stays open, in milliseconds, as configured.
     pub open_for_ms: u64,
     /// How long until it half-opens, in milliseconds; `null` if it is not open, or open by hand.
     pub half_opens_in_ms: Option<u64>,
+    /// The circuits of models that were called lately.
     pub models: BTreeMap<String, CircuitStats>,
 }
 

@@ -169,13 +169,18 @@ impl Drop for Busy<'_> {
 
 /// One row of `per_worker[]` in `/stats`.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
 #[non_exhaustive]
 pub struct WorkerRow {
+    /// Its number.
     pub id: WorkerId,
+    /// What it is at.
     pub state: WorkerState,
+    /// Jobs that it has taken.
     pub jobs_total: u64,
+    /// How long it has worked in all, in milliseconds.
     pub busy_ms: u64,
+    /// How long it has been at its present job, in milliseconds.
     pub current_ms: Option<u64>,
+    /// The request of that job.
     pub request_id: Option<String>,
 }

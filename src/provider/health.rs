@@ -71,12 +71,13 @@ pub enum HealthState {
 
 /// `health` in `/stats`.
 #[derive(Clone, Copy, Debug, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
 #[non_exhaustive]
 pub struct HealthStats {
+    /// What is known.
     pub state: HealthState,
     /// How long ago the last check ended.
     pub last_check_ms_ago: Option<u64>,
+    /// Checks that failed.
     pub failures_total: u64,
 }
 

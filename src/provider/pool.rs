@@ -132,12 +132,15 @@ impl PoolSettings {
 
 /// How long each step of the start took, in microseconds; `null` for a step that is not built or not done.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
 #[non_exhaustive]
 pub struct StartupTimes {
+    /// Starting the first workers.
     pub spawn: Option<u64>,
+    /// Making the queue.
     pub channels: Option<u64>,
+    /// Setting up connections.
     pub resources: Option<u64>,
+    /// Looking whether the provider is there.
     pub check: Option<u64>,
 }
 

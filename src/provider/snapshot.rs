@@ -18,36 +18,55 @@ use crate::transport::ConnectionStats;
 
 /// What `/stats` says of one provider.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
 #[non_exhaustive]
 pub struct ProviderStats {
+    /// Where its pool stands in its life.
     pub phase: PoolPhase,
+    /// How long each step of its start took.
     pub startup_us: StartupTimes,
+    /// Its workers.
     pub workers: WorkerStats,
+    /// Its places, and what became of attempts that asked for one.
     pub queue: QueueStats,
+    /// What became of attempts that a worker took.
     pub jobs: JobStats,
+    /// Its circuit breaker.
     pub breaker: BreakerStats,
+    /// Whether it is there.
     pub health: HealthStats,
+    /// Its keys, in the order of the configuration.
     pub keys: Vec<KeyStats>,
+    /// Why it has as many workers as it has.
     pub scaling: ScalingStats,
+    /// How many it should have by the formula.
     pub optimization: OptimizationStats,
+    /// Its connections.
     pub connections: ConnectionStats,
+    /// Each worker there is.
     pub per_worker: Vec<WorkerRow>,
 }
 
 /// `workers` in `/stats`: `configured` is wanted now, `active = busy + idle` always.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
 #[non_exhaustive]
 pub struct WorkerStats {
+    /// Wanted now.
     pub configured: u64,
+    /// The fewest.
     pub min: u64,
+    /// The most.
     pub max: u64,
+    /// There are.
     pub active: u64,
+    /// At work.
     pub busy: u64,
+    /// Waiting for work.
     pub idle: u64,
+    /// Ever started.
     pub spawned_total: u64,
+    /// Ended because there was too little to do.
     pub retired_total: u64,
+    /// Ended by a panic.
     pub panics_total: u64,
 }
 
@@ -58,25 +77,39 @@ pub struct WorkerStats {
 /// worker whose last job is answered, its place given on, and who only tidies up: so `depth` is at most `capacity` and the
 /// workers of either sort, and `depth` with the jobs that workers have taken never more than `concurrency + buffer_size`.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
 #[non_exhaustive]
 pub struct QueueStats {
+    /// What becomes of one that finds no place: `block`, `error`, `drop` or `drop_oldest`.
     pub policy: &'static str,
+    /// Attempts that wait for a worker.
     pub depth: u64,
+    /// Places to wait: `buffer_size`.
     pub capacity: u64,
+    /// The most that ever waited.
     pub high_water: u64,
     /// Places taken now, by jobs that run and jobs that wait; of `concurrency + buffer_size`.
     pub places_taken: u64,
+    /// Attempts that came here. Each ends as dropped, rejected, timed out, abandoned or completed.
     pub submitted_total: u64,
+    /// Those that got a place.
     pub accepted_total: u64,
+    /// Those that a worker took, whatever came of it.
     pub completed_total: u64,
+    /// Those that had to wait for a place.
     pub blocked_total: u64,
+    /// Shed, by `drop` or `drop_oldest`.
     pub dropped_total: u64,
+    /// Refused, by `error`.
     pub rejected_total: u64,
+    /// `wait_timeout` passed: the next two together.
     pub timed_out_total: u64,
+    /// … before there was a place.
     pub timed_out_space_total: u64,
+    /// … before a worker took it.
     pub timed_out_worker_total: u64,
+    /// The caller left, the request's deadline passed, or the gateway drained, before a worker took it.
     pub abandoned_total: u64,
+    /// How long those waited that a worker took, in microseconds.
     pub wait_us: Dist,
     /// Filled in by whoever keeps samples over time.
     pub throughput_per_s: Option<f64>,
@@ -84,33 +117,45 @@ pub struct QueueStats {
 
 /// `jobs` in `/stats`.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
 #[non_exhaustive]
 pub struct JobStats {
+    /// Answered.
     pub succeeded_total: u64,
+    /// Ended with an error.
     pub failed_total: u64,
+    /// Not answered in time.
     pub timed_out_total: u64,
+    /// Ended by the caller's leaving.
     pub cancelled_total: u64,
+    /// Further tries here.
     pub retries_total: u64,
+    /// Requests that went on to another target from here.
     pub fallbacks_total: u64,
+    /// Answers that came when nobody waited any more.
     pub results_discarded_total: u64,
     /// Events of streams that were no JSON.
     pub garbage_events_total: u64,
     /// Filled in by whoever keeps samples over time.
     pub error_rate: Option<f64>,
+    /// How long the provider took, in microseconds.
     pub service_us: Dist,
+    /// How long a stream's first event took, in microseconds.
     pub first_token_us: Dist,
+    /// Tokens of requests, as far as the provider counts them.
     pub tokens_in_total: u64,
+    /// Tokens of answers.
     pub tokens_out_total: u64,
+    /// Whether those that wait longer take longer.
     pub correlation: PairedStats,
 }
 
 /// One of `keys` in `/stats`.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
 #[non_exhaustive]
 pub struct KeyStats {
+    /// Its name, or its place.
     pub name: String,
+    /// Its share.
     pub weight: f64,
     /// `dead` if the provider refuses it, `cooling` if it rests for some model, else `ready`.
     pub state: &'static str,
@@ -124,17 +169,23 @@ pub struct KeyStats {
 
 /// `scaling` in `/stats`.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
 #[non_exhaustive]
 pub struct ScalingStats {
+    /// Whether the number of workers follows the load.
     pub enabled: bool,
+    /// How often it was looked at.
     pub evaluations_total: u64,
+    /// How often workers were added.
     pub up_total: u64,
+    /// How often some were let go.
     pub down_total: u64,
+    /// Workers added.
     pub workers_added_total: u64,
+    /// Workers let go.
     pub workers_removed_total: u64,
     /// How often nothing was changed, by reason.
     pub held_total: BTreeMap<&'static str, u64>,
+    /// The last change.
     pub last: Option<LastScaling>,
 }
 

@@ -70,11 +70,14 @@ impl Stock {
 
 /// `pools` in `/stats`.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
 #[non_exhaustive]
 pub struct Pools {
+    /// The channels on which callers wait for their answers.
     pub reply_channel: PoolStats,
+    /// What a request is while it waits for a worker.
     pub job: PoolStats,
+    /// The memory of whole answers' bodies.
     pub response: PoolStats,
+    /// The memory of requests' bodies, and of what streams are read with.
     pub buffer: PoolStats,
 }

@@ -120,27 +120,41 @@ fn ratio(part: u64, whole: u64) -> Option<f64> {
 
 /// A pool's part of `/stats`. Times are in nanoseconds, one acquisition in 64 sampled.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
 #[non_exhaustive]
 pub struct PoolStats {
+    /// Objects asked for: `hits_total` and `misses_total` together.
     pub acquired_total: u64,
+    /// Those that were there.
     pub hits_total: u64,
+    /// Those that had to be made.
     pub misses_total: u64,
+    /// Objects made, beforehand as well.
     pub created_total: u64,
+    /// Objects given back.
     pub returned_total: u64,
+    /// Objects lost to it: grown too large, too many to be kept, let go of by a panic, or kept by who had it.
     pub discarded_total: u64,
+    /// How often it was looked for idle ones that are too old.
     pub sweeps_total: u64,
+    /// Idle ones thrown away for their age.
     pub evicted_total: u64,
     /// Over the last 60 s, or since the pool was made; `null` without an acquisition.
     pub hit_ratio: Option<f64>,
+    /// Objects that wait for use.
     pub idle: u64,
+    /// Objects there are, in use or not.
     pub live: u64,
     /// The share of live objects that are in use; `null` without one.
     pub utilisation: Option<f64>,
+    /// How long getting one took.
     pub acquire_ns: Dist,
+    /// How long cleaning one took.
     pub reset_ns: Dist,
+    /// How long giving one back took.
     pub return_ns: Dist,
+    /// Memory that idle objects hold.
     pub bytes_held: u64,
+    /// Memory that was used again instead of being asked for.
     pub bytes_reused_total: u64,
     /// Whether the ratio of hits is below its bound, over at least [`FEWEST`] acquisitions, by objects that were lost.
     pub alert: bool,

@@ -12,17 +12,25 @@ use super::{detector, held, order};
 /// found the same holder: never more than the truth, and nothing of a hold that nobody waited for, or for a leaf less than a
 /// millisecond. It costs no clock where nobody waits.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
 #[non_exhaustive]
 pub struct LockStats {
+    /// Classes of locks.
     pub registered: usize,
+    /// How often one had to be waited for.
     pub contended_total: u64,
+    /// How often one was not had in time.
     pub timed_out_total: u64,
+    /// How often locks were taken in another order than theirs; a debug build panics instead.
     pub order_violations_total: u64,
+    /// Circles of threads that wait for each other.
     pub deadlocks_detected_total: u64,
+    /// Those that were broken up.
     pub deadlocks_resolved_total: u64,
+    /// Threads that wait for one now.
     pub waiting: u64,
+    /// The longest that one was held while somebody waited, in microseconds.
     pub held_longest_us: u64,
+    /// Pairs of locks whose order led to a deadlock; one seen twice is refused from then on.
     pub patterns: Vec<Pattern>,
 }
 

@@ -51,27 +51,38 @@ pub struct ThreadRow {
 
 /// The threads' part of `/stats`.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
 #[non_exhaustive]
 pub struct ThreadStats {
+    /// Threads there are.
     pub active: u64,
+    /// The most there may be.
     pub limit: u64,
+    /// The most there ever were.
     pub peak: u64,
+    /// Threads ever started.
     pub spawned_total: u64,
+    /// Threads that have ended.
     pub finished_total: u64,
+    /// Those of them that panicked.
     pub panics_total: u64,
+    /// Threads that were not started: the limit, or the system.
     pub refused_total: u64,
+    /// Threads that are past the time within which they said they would be done.
     pub stuck: u64,
+    /// The same by what they are for.
     pub by_role: BTreeMap<Role, RoleRow>,
+    /// The last that have ended.
     pub ended: Vec<Ended>,
 }
 
 /// What `/stats` says of one role.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the interface's section 5 explains each")]
 #[non_exhaustive]
 pub struct RoleRow {
+    /// Threads there are.
     pub active: u64,
+    /// Pieces of work that they did.
     pub jobs_total: u64,
+    /// How long those that have ended lived, in microseconds.
     pub lifetime_us: Dist,
 }
