@@ -5,37 +5,33 @@
 
 #![expect(clippy::print_stdout, reason = "an example prints what it got")]
 
-use sluicegate::error::{Origin, Retry};
-use sluicegate::{ChatRequest, Code, Config, Gateway};
+use std::time::Duration;
 
-/// The alias `smart` means a provider that is down, then one that refuses connections halfway, then one that answers.
-const CONFIG: &str = r#"{
-  "providers": {
-    "first": { "kind": "sim", "network_config": { "max_retries": 1, "retry_backoff_initial": "10ms" } },
-    "second": { "kind": "sim" }
-  },
-  "aliases": {
-    "smart": {
-      "targets": [{ "model": "first/fail-503" }, { "model": "first/reset" }],
-      "strategy": "order",
-      "fallbacks": ["second/echo"]
-    }
-  }
-}"#;
+use sluicegate::error::{Origin, Retry};
+use sluicegate::{AliasSetup, ChatRequest, Code, Gateway, ProviderSetup, Strategy};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let gateway = Gateway::builder().config(Config::from_json(CONFIG, &sluicegate::config::process_env)?).build()?;
+    let quick = Duration::from_millis(10);
+    let gateway = Gateway::builder()
+        .provider(ProviderSetup::sim("first").max_retries(1).retry_backoff(quick, quick))
+        .provider(ProviderSetup::sim("second"))
+        // A model that is always overloaded, then one that resets each connection, then one that answers.
+        .alias(
+            AliasSetup::new("smart", "first/fail-503")
+                .target("first/reset")
+                .strategy(Strategy::Order)
+                .fallback("second/echo"),
+        )
+        .build()?;
 
     // The caller sees the answer alone.
     let answer = gateway.ask("smart", "Who is there?")?;
     println!("{answer}");
 
-    // The stream that answers says who it was.
-    let mut stream = gateway.chat_stream(&ChatRequest::new("smart", "Who is there?"))?;
-    let text: String =
-        stream.by_ref().map(|chunk| chunk.map(|chunk| chunk.text().to_owned())).collect::<Result<_, _>>()?;
-    let served = stream.served().expect("known once a chunk has come");
-    println!("{text} ({}/{} after {} attempts)", served.provider, served.model, served.attempts);
+    // Unless it asks who it was.
+    let reply = gateway.chat(&ChatRequest::new("smart", "Who is there?"))?;
+    let served = reply.served();
+    println!("{} ({}/{} after {} attempts)", reply.text(), served.provider, served.model, served.attempts);
 
     // Without an alias, a request names its fallbacks itself. This one has none that works.
     let request = ChatRequest::new("first/fail-503", "Hello").with_fallback("second/fail-500");
@@ -48,7 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         );
     }
 
-    assert_eq!((answer.as_str(), text.as_str()), ("Who is there?", "Who is there?"));
+    assert_eq!((answer.as_str(), reply.text()), ("Who is there?", "Who is there?"));
     assert_eq!((&*served.provider, served.fallbacks), ("second", 2));
     // A chain that fails ends with its first target's error: the provider's own, so that another try may help.
     assert_eq!((error.code(), error.status(), error.origin()), (Code::UpstreamError, 503, Origin::Provider));

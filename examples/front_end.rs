@@ -7,9 +7,8 @@
 
 use std::time::Duration;
 
-use sluicegate::Gateway;
 use sluicegate::front::Front;
-use sluicegate::time::Deadline;
+use sluicegate::{Deadline, Gateway};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let gateway = Gateway::from_env()?;

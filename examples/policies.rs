@@ -7,34 +7,35 @@
 use std::thread;
 use std::time::Duration;
 
-use serde_json::json;
-use sluicegate::{ChatRequest, Config, Gateway};
+use sluicegate::{ChatRequest, Concurrency, Gateway, Policy, ProviderSetup};
 
-/// - `block` waits for a place, as long as `wait_timeout` allows: for batch jobs, where nobody is in a hurry.
-/// - `error` refuses at once, with a hint when to come again: for callers that can go elsewhere.
-/// - `drop` sheds at once, and a chain of fallbacks ends there: for load that is worth nothing when it comes late.
-/// - `drop_oldest` sheds who has waited longest: for callers who want the newest answer only.
-const POLICIES: [&str; 4] = ["block", "error", "drop", "drop_oldest"];
+/// Each on a provider of its name.
+const POLICIES: [(&str, Policy); 4] = [
+    // Waits for a place, as long as `wait_timeout` allows: for batch jobs, where nobody is in a hurry.
+    ("block", Policy::Block),
+    // Refuses at once, with a hint when to come again: for callers that can go elsewhere.
+    ("error", Policy::Error),
+    // Sheds at once, and a chain of fallbacks ends there: for load that is worth nothing when it comes late.
+    ("drop", Policy::Drop),
+    // Sheds who has waited longest: for callers who want the newest answer only.
+    ("drop_oldest", Policy::DropOldest),
+];
 
 const CALLS: u64 = 5;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let provider = |policy: &str| {
-        json!({
-            "kind": "sim",
-            "concurrency_and_buffer_size": { "concurrency": 1, "buffer_size": 2 },
-            "queue": { "policy": policy, "wait_timeout": "10s" },
-        })
-    };
-    let providers: serde_json::Map<_, _> =
-        POLICIES.iter().map(|policy| ((*policy).to_owned(), provider(policy))).collect();
-    let config = Config::from_json(&json!({ "providers": providers }).to_string(), &|_| None)?;
-    let gateway = Gateway::builder().config(config).build()?;
+    let small =
+        |(name, policy)| ProviderSetup::sim(name).concurrency(Concurrency::fixed(1)).buffer_size(2).policy(policy);
+    let gateway = POLICIES
+        .map(small)
+        .into_iter()
+        .fold(Gateway::builder(), |builder, provider| builder.provider(provider))
+        .build()?;
 
     let mut all = Vec::new();
-    for policy in POLICIES {
-        let outcomes = outcomes(&gateway, policy)?;
-        println!("{policy:>11}: {}", outcomes.join(", "));
+    for (name, _) in POLICIES {
+        let outcomes = outcomes(&gateway, name)?;
+        println!("{name:>11}: {}", outcomes.join(", "));
         all.push(outcomes);
     }
 

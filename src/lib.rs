@@ -15,9 +15,11 @@
 //! call that waits is a thread that waits, so it is not for ten thousand calls at once from one process; for some hundreds it is.
 //!
 //! **The guide:** [first steps](#first-steps) · [how it works](#how-it-works) · [asking](#asking) · [streams](#streams) ·
-//! [errors](#errors) · [configuration](#configuration) · [when there is too much](#when-there-is-too-much) ·
-//! [plugins](#plugins) · [testing your program](#testing-your-program) · [serving HTTP](#serving-http) · [figures](#figures) ·
-//! [the end](#the-end), [your process](#your-process) · [how it is built](#how-it-is-built)
+//! [options](#options) · [many at once](#many-at-once) · [cancelling](#cancelling) · [errors](#errors) ·
+//! [configuration](#configuration) · [when there is too much](#when-there-is-too-much) · [plugins](#plugins) ·
+//! [providers of your own](#providers-of-your-own) · [testing your program](#testing-your-program) ·
+//! [serving HTTP](#serving-http) · [figures](#figures) · [the end](#the-end) · [your process](#your-process) ·
+//! [how it is built](#how-it-is-built)
 //!
 //! # First steps
 //!
@@ -69,19 +71,24 @@
 //!
 //! # Asking
 //!
-//! [`Gateway::ask`] is the short form: text in, text out. [`Gateway::chat`] takes a [`ChatRequest`] and gives a [`ChatReply`].
-//! What has no name in these types is not lost: any field of the API can be set, and the answer is there as it came.
+//! [`Gateway::ask`] is the short form: text in, text out. [`Gateway::chat`] takes a [`ChatRequest`] and gives a [`ChatReply`],
+//! [`Gateway::embed`] gives vectors. What has no name in these types is not lost: any field of the API can be set, and the
+//! answer is there as it came. [`Gateway::raw`] and [`Gateway::raw_stream`] take and give bytes.
 //!
 //! ```
 //! # use sluicegate::{ChatRequest, Gateway};
 //! # let gateway = Gateway::from_env()?;
-//! let request = ChatRequest::new("sim/lorem-12", "Hello").with("temperature", 0.2).with("max_tokens", 100);
+//! let request = ChatRequest::new("sim/lorem-12", "Hello").with_temperature(0.2).with("service_tier", "flex");
 //! let reply = gateway.chat(&request)?;
 //! println!("{} ({:?})", reply.text(), reply.usage);
 //! assert_eq!(reply.finish_reason(), Some("stop"));
 //! assert_eq!(reply.raw["choices"][0]["message"]["role"], "assistant");
+//! println!("{} answered after {} attempts", reply.served().provider, reply.served().attempts);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! A model that calls functions of yours gets [`Tool`]s with the request, and its [`ToolCall`]s are answered by messages:
+//! `examples/tools.rs` has the whole round.
 //!
 //! # Streams
 //!
@@ -108,6 +115,70 @@
 //! let first = stream.next().transpose()?;
 //! drop(stream);
 //! # assert!(first.is_some());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Options
+//!
+//! What goes with a call beside its request stands in [`CallOptions`], and [`Gateway::with`] gives the same calls with them.
+//!
+//! ```
+//! use std::time::Duration;
+//! use sluicegate::{CallOptions, Gateway};
+//!
+//! let gateway = Gateway::from_env()?;
+//! let options = CallOptions::new().deadline(Duration::from_secs(20)).fallbacks(["sim/echo"]).tag("job", "nightly");
+//! assert_eq!(gateway.with(&options).ask("sim/fail-503", "Hello")?, "Hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A deadline bounds the call whole: waits, attempts, pauses, fallbacks, and a stream to its end. Without one its stages are
+//! bounded, each by a limit of the provider's: `wait_timeout` (5 s) for a worker, `default_request_timeout_in_seconds` (120 s)
+//! for an attempt, `first_token_timeout` and `stream_idle_timeout_in_seconds` (60 s each) for a stream. Work that nobody waits
+//! for goes with [`Priority::Batch`](model::Priority): it leaves the workers to the rest.
+//!
+//! # Many at once
+//!
+//! Lend one gateway to as many threads as you like; each blocks in its own call. Or leave the threads to the gateway:
+//! [`Gateway::map_unordered`] and [`Gateway::map_ordered`] send what an iterator gives, so many at a time, and
+//! [`Gateway::submit`] sends one and gives a [`Handle`] to wait on, look at, put into a `select!` or cancel.
+//!
+//! ```
+//! # use sluicegate::{ChatRequest, Gateway};
+//! # let gateway = Gateway::from_env()?;
+//! let prompts = ["one", "two", "three", "four"];
+//! let mut answers = vec![None; prompts.len()];
+//! for (number, reply) in gateway.map_unordered(prompts.map(|prompt| ("sim/echo", prompt)), 2) {
+//!     // One that fails leaves the others alone.
+//!     answers[number] = reply.ok().map(|reply| reply.text().to_owned());
+//! }
+//! assert_eq!(answers[2].as_deref(), Some("three"));
+//!
+//! let handle = gateway.submit(&ChatRequest::new("sim/echo+slow-20ms", "Hello"))?;
+//! // … something else meanwhile …
+//! assert_eq!(handle.wait()?.text(), "Hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Cancelling
+//!
+//! Dropping a stream, a handle or a map ends what it stands for, up to the provider, which hears of it by its connection. A
+//! blocking call is cancelled from another thread by its [`CancelToken`], and then fails with
+//! [`Code::ClientClosed`]. A token is for one call: make a new one for the next.
+//!
+//! ```
+//! use std::thread;
+//! use sluicegate::{CallOptions, CancelReason, CancelToken, Code, Gateway};
+//!
+//! let gateway = Gateway::from_env()?;
+//! let token = CancelToken::new();
+//! let calls = gateway.with(CallOptions::new().cancel(token.clone()));
+//! thread::scope(|scope| {
+//!     let waiting = scope.spawn(|| calls.ask("sim/hang", "Hello"));
+//!     token.cancel(CancelReason::Caller);
+//!     let error = waiting.join().expect("no panic").expect_err("it never answers");
+//!     assert_eq!(error.code(), Code::ClientClosed);
+//! });
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -147,23 +218,27 @@
 //! # Configuration
 //!
 //! - [`Gateway::from_env`] offers every provider whose variable is set, such as `OPENAI_API_KEY`, and `sim`.
-//! - [`Gateway::from_config`] reads a file of JSON, the same that the binary `sluicegate` takes. Everything that is wrong with it
-//!   is told at once.
-//! - [`Gateway::builder`] takes a [`Config`], from whatever source, and what only a program can bring: plugins, transports.
+//! - [`Gateway::from_config`] reads a file of JSON, the same that the binary `sluicegate` takes.
+//! - [`Gateway::builder`] says the same by setters, adds to a file, and takes what only a program can bring: plugins, custom
+//!   providers, transports.
+//!
+//! Whichever way, everything that is wrong is told at once, each thing with its place and what would be right.
 //!
 //! ```
-//! use sluicegate::{Config, Gateway};
+//! use std::time::Duration;
+//! use sluicegate::{AliasSetup, Concurrency, Gateway, Policy, ProviderSetup};
 //!
-//! let config = Config::from_json(
-//!     r#"{
-//!         "providers": {
-//!             "sim": { "queue": { "policy": "error" }, "concurrency_and_buffer_size": { "concurrency": 8, "buffer_size": 64 } }
-//!         },
-//!         "aliases": { "smart": { "targets": [{ "model": "sim/fail-503" }], "fallbacks": ["sim/echo"] } }
-//!     }"#,
-//!     &sluicegate::config::process_env,
-//! )?;
-//! let gateway = Gateway::builder().config(config).build()?;
+//! let gateway = Gateway::builder()
+//!     .provider(
+//!         ProviderSetup::sim("sim")
+//!             .concurrency(Concurrency::between(2, 8))
+//!             .buffer_size(64)
+//!             .policy(Policy::Error)
+//!             .request_timeout(Duration::from_secs(30)),
+//!     )
+//!     .provider(ProviderSetup::openai_compatible("local", "http://127.0.0.1:11434").check_on_start(false))
+//!     .alias(AliasSetup::new("smart", "sim/fail-503").fallback("sim/echo"))
+//!     .build()?;
 //! assert_eq!(gateway.ask("smart", "Hello")?, "Hello");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -213,6 +288,53 @@
 //!
 //! See the module [`plugin`] for the order of hooks, for streams event by event, and for what happens when one fails.
 //!
+//! # Providers of your own
+//!
+//! A [`CustomProvider`] is a provider that the program itself is: a model in the process, a table of answers, a protocol that
+//! the gateway lacks. It is asked on workers of its own, behind a queue, limits and a breaker like any other, and retries and
+//! fallbacks go by the status of its errors.
+//!
+//! ```
+//! use sluicegate::custom::{CallContext, CustomProvider, ProviderError};
+//! use sluicegate::{ChatRequest, Gateway, ProviderReply};
+//!
+//! struct Shout;
+//!
+//! impl CustomProvider for Shout {
+//!     fn chat(&self, request: &ChatRequest, _: &CallContext<'_>) -> Result<ProviderReply, ProviderError> {
+//!         let last = request.messages.last().ok_or_else(|| ProviderError::new(400, "nothing was said"))?;
+//!         Ok(ProviderReply::text(last.text().to_uppercase()))
+//!     }
+//! }
+//!
+//! let gateway = Gateway::builder().custom_provider("shout", Shout).build()?;
+//! assert_eq!(gateway.ask("shout/any", "hello")?, "HELLO");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Testing your program
+//!
+//! In the module [`testing`] is a provider that answers by a script, behind the whole of the gateway: what your program does
+//! with a 429, a stream that is cut or a provider that hangs is seen in milliseconds.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use sluicegate::testing::{Canned, Script};
+//! use sluicegate::{ChatRequest, Code, Gateway};
+//!
+//! let script = Script::new().then(Canned::text("fine")).then(Canned::stream(["so", " far"]).cut_after(1));
+//! let gateway = Gateway::builder().transport("model", Arc::new(script.clone())).build()?;
+//!
+//! assert_eq!(gateway.ask("model/any", "How are you?")?, "fine");
+//! let cut = gateway.chat_stream(&ChatRequest::new("model/any", "Go on"))?.last().expect("an error at its end");
+//! assert_eq!(cut.expect_err("it was cut").code(), Code::StreamCut);
+//! assert_eq!(script.requests()[0].body["messages"][0]["content"], "How are you?");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The simulated provider is good for trying out by hand: its model's name says how it behaves, `sim/slow-2s`, `sim/fail-503`,
+//! `sim/cut-5`, `sim/hang`; an unknown word gets the list of all.
+//!
 //! # Serving HTTP
 //!
 //! [`front::Front`] puts the data plane of the binary on a gateway of your program: OpenAI's routes, for whatever client.
@@ -220,8 +342,8 @@
 //! ```
 //! # #[cfg(feature = "front")] {
 //! use std::time::Duration;
+//! use sluicegate::Deadline;
 //! use sluicegate::front::Front;
-//! use sluicegate::time::Deadline;
 //! # use sluicegate::Gateway;
 //!
 //! let gateway = Gateway::from_env()?;
@@ -383,7 +505,7 @@ pub use ids::RequestId;
 pub use sync::{CancelReason, CancelToken};
 pub use time::Deadline;
 pub use wire::openai::{
-    ChatChunk, ChatReply, ChatRequest, Choice, Content, EmbedReply, EmbedRequest, Message, ProviderReply, Tool, ToolCall,
-    ToolCallDelta,
+    ChatChunk, ChatReply, ChatRequest, Choice, Content, EmbedReply, EmbedRequest, Message, ProviderReply, Tool,
+    ToolCall, ToolCallDelta,
 };
 pub use {crossbeam_channel, serde_json};

@@ -40,6 +40,23 @@ SAYS = {
         r" +drop: answered, answered, request_dropped, request_dropped, request_dropped",
         r"drop_oldest: request_dropped, request_dropped, request_dropped, answered, answered",
     ],
+    "batch": [
+        r"996 answered, 4 failed",
+        r"prompt \d+: upstream_error \(sim\): .+",
+        r"prompt \d+: upstream_error \(sim\): .+",
+    ],
+    "cancel": [
+        r"upstream_timeout \(sim\): .*the request allows",
+        r"client_closed: .*cancelled.*",
+        r"fast was first",
+    ],
+    "custom_provider": [
+        r"A gate that lets water through as it can be borne\.",
+        r"lorem( \w+){4} \(sim\)",
+        r"1 answered, 1 passed on",
+    ],
+    "embeddings": [r" *-?\d\.\d\d  a gate in a weir", r" 1\.00  a lock on a canal", r" *-?\d\.\d\d  a cat on a mat"],
+    "testing": [r"None"],
     "plugin": [r"7 words asked, 13 words answered", r"2 calls, 0 errors, \d+ µs before each \(median\)"],
     "repl": [r"Hello", r"And again", r"5 messages"],
     "fallbacks": [
@@ -49,7 +66,7 @@ SAYS = {
         r"  first/fail-503: upstream_error Some\(503\) in \d+ ms",
         r"  second/fail-500: upstream_error Some\(500\) in \d+ ms",
     ],
-    "tools": [r'"weather"\(\{"city":".*"\}\) = sunny in .*', r"lorem( \w+){7}"],
+    "tools": [r'weather\(\{"city":".*"\}\) = sunny in .*', r"lorem( \w+){7}"],
 }
 
 # What is typed into those that read.

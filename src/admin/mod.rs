@@ -29,10 +29,9 @@ const MAX_BODY: usize = 64 << 10;
 /// ```
 /// use std::sync::Arc;
 /// use std::time::Duration;
-/// use sluicegate::Gateway;
+/// use sluicegate::{Deadline, Gateway};
 /// use sluicegate::admin::Admin;
 /// use sluicegate::stats::Stats;
-/// use sluicegate::time::Deadline;
 ///
 /// let gateway = Gateway::from_env()?;
 /// let stats = Arc::new(Stats::start(&gateway, Box::new(|_| {}))?);

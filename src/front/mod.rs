@@ -44,9 +44,8 @@ use sink::ClientSink;
 ///
 /// ```
 /// use std::time::Duration;
-/// use sluicegate::Gateway;
+/// use sluicegate::{Deadline, Gateway};
 /// use sluicegate::front::Front;
-/// use sluicegate::time::Deadline;
 ///
 /// let gateway = Gateway::from_env()?;
 /// let front = Front::start(&gateway, "127.0.0.1:0".parse()?)?;

@@ -30,6 +30,22 @@ pub type Json = Arc<Vec<u8>>;
 pub type Enrich = Box<dyn Fn(&mut Snapshot) + Send>;
 
 /// The stats thread, and the last snapshot. Field order is drop order: the quit signal before the handle.
+///
+/// With it the rates over the last minute are known, too.
+///
+/// ```
+/// use std::time::Duration;
+/// use sluicegate::stats::Stats;
+/// use sluicegate::{Deadline, Gateway};
+///
+/// let gateway = Gateway::from_env()?;
+/// let stats = Stats::start(&gateway, Box::new(|_| {}))?;
+/// gateway.ask("sim/echo", "Hello")?;
+/// let json: serde_json::Value = serde_json::from_slice(&stats.fresh(Deadline::after(Duration::from_secs(5))))?;
+/// assert_eq!(json["requests"]["received_total"], 1);
+/// stats.stop(Deadline::after(Duration::from_secs(5)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Stats {
     published: Arc<ArcSwap<Vec<u8>>>,
