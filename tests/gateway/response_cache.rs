@@ -100,7 +100,7 @@ fn every_operation_that_names_a_model_is_kept_for_itself() {
         (Operation::Responses, r#"{"model":"p/m","input":"y"}"#, done("in_progress"), false),
         (Operation::Responses, r#"{"model":"p/m","input":"z","background":true}"#, done("completed"), false),
     ] {
-        let ask = || house.gateway().raw(operation.clone(), body.into(), &CallOptions::new());
+        let ask = || house.gateway().raw(operation.clone(), body);
         for upstream in [true, !kept] {
             let given = scope(|scope| {
                 let call = scope.spawn(ask);
@@ -343,7 +343,7 @@ fn only_what_the_settings_name_is_looked_at() {
     let ask = |model: &str, temperature: &str| {
         let body = format!("{{\"model\":\"{model}\",\"temperature\":{temperature},\"messages\":[]}}");
         scope(|scope| {
-            let call = scope.spawn(|| house.gateway().chat_raw(body.into_bytes(), &CallOptions::new()));
+            let call = scope.spawn(|| house.gateway().raw(Operation::ChatCompletions, body));
             gate.next().answer();
             how(&joined(call).expect("an answer")).map(str::to_owned)
         })
@@ -494,7 +494,7 @@ fn a_reload_keeps_what_is_kept_unless_the_settings_change() {
     // A request that is under way ends in the cache that it began in.
     scope(|scope| {
         let body = chat("p/other", false).into_bytes();
-        let under_way = scope.spawn(|| house.gateway().chat_raw(body, &CallOptions::new()));
+        let under_way = scope.spawn(|| house.gateway().raw(Operation::ChatCompletions, body));
         let arrived = gate.next();
         reload(document(&json!({ "ttl": "11m" })));
         assert_eq!(figures(&house, ["entries", "hits_total", "flights"]), [0, 0, 0], "it starts empty");
@@ -540,11 +540,11 @@ fn crowd(house: &House, threads: u64, each: u64, leave: bool) {
                         json!({ "model": format!("sim/lorem-{lorem}"), "stream": stream, "messages": said }).to_string()
                     };
                     if n % 2 == 0 {
-                        let answer = house.gateway().chat_raw(body(false).into_bytes(), &options);
+                        let answer = house.gateway().with(&options).raw(Operation::ChatCompletions, body(false));
                         let why = answer.as_ref().err().map(sluicegate::Error::code);
                         assert!(why.is_none_or(|code| leave && code != Code::Internal), "{answer:?}");
                     } else {
-                        let mut stream = match house.gateway().chat_stream_raw(body(true).into_bytes(), &options) {
+                        let mut stream = match house.gateway().with(&options).chat_stream(&typed(&body(true))) {
                             Ok(stream) => stream,
                             Err(error) if leave && error.code() != Code::Internal => continue,
                             Err(error) => panic!("{error}"),
@@ -605,4 +605,9 @@ fn whoever_leaves_when_nothing_is_left_of_a_flight() {
     crowd(&house, 16, 25, true);
     eventually("every flight has ended", || figures(&house, ["flights", "followers"]) == [0, 0]);
     at_rest(&house);
+}
+
+/// A body as a program would write it.
+fn typed(body: &str) -> ChatRequest {
+    serde_json::from_str(body).expect("a request")
 }
