@@ -12,6 +12,7 @@ mod keys;
 mod limits;
 mod panics;
 mod passing;
+mod plugin_faults;
 mod plugins;
 mod pooling;
 mod reload;

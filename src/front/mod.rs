@@ -264,6 +264,7 @@ impl Api {
         held.settle(body.len());
         let forwarded = operation.is_forward();
         let plugins = self.gateway.http_plugins();
+        guard.keep_plugins(plugins.clone());
         let dressed = |response| match &plugins {
             Some(plugins) => plugins.http_response(response),
             None => response,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::error::Code;
 use crate::gateway::Place;
-use crate::http::{Exchange, SendError, StreamWriter};
+use crate::http::{Exchange, Response, SendError, StreamWriter};
 use crate::ids::RequestId;
 use crate::model::{Sink, SinkError, StreamEnd, StreamHead, StreamKind};
 use crate::plugin::Chain;
@@ -56,6 +56,13 @@ impl ClientSink {
         Self { side: Side::Waiting(exchange), request_id, held: Some(held), plugins }
     }
 
+    fn dressed(&self, response: Response) -> Response {
+        match &self.plugins {
+            Some(plugins) => plugins.http_response(response),
+            None => response,
+        }
+    }
+
     /// The exchange, if the stream never began.
     pub(super) fn into_exchange(self) -> Option<Exchange> {
         match self.side {
@@ -77,11 +84,7 @@ impl Sink for ClientSink {
                     StreamKind::Bytes { .. } => Words::None,
                 };
                 let head = answer::stream_head(kind, headers, &served, &self.request_id);
-                let head = match &self.plugins {
-                    Some(plugins) => plugins.http_response(head),
-                    None => head,
-                };
-                Side::Streaming(exchange.stream(head), words)
+                Side::Streaming(exchange.stream(self.dressed(head)), words)
             }
             begun => begun,
         };
@@ -101,8 +104,20 @@ impl Sink for ClientSink {
     }
 
     fn finish(mut self: Box<Self>, end: StreamEnd) {
-        let Side::Streaming(mut writer, words) = std::mem::replace(&mut self.side, Side::Over) else { return };
+        let side = std::mem::replace(&mut self.side, Side::Over);
         self.held = None;
+        let (mut writer, words) = match side {
+            Side::Streaming(writer, words) => (writer, words),
+            Side::Waiting(exchange) => {
+                // It never began: it can still be answered with a status of its own.
+                if let StreamEnd::Failed(error) = end {
+                    let error = error.with_request_id(&self.request_id);
+                    drop(exchange.respond(self.dressed(answer::error(&error))));
+                }
+                return;
+            }
+            Side::Over => return,
+        };
         match end {
             StreamEnd::Complete(_) if words == Words::DoneOrError => writer.finish_with(openai::DONE),
             StreamEnd::Complete(_) => writer.finish(),

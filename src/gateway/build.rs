@@ -257,11 +257,11 @@ impl Builder {
         let load = Arc::new(Load::new(&config, &threads, bytes.clone(), &requests));
         let tls = config.server.tls.as_ref();
         let certificates = tls.map(|tls| Certificates::load(tls).map(Arc::new)).transpose()?;
-        let plugins = Plugins::new(&config.plugins, self.plugins, events.clone())?;
+        let ending = Quit::new();
+        let plugins = Plugins::new(&config.plugins, self.plugins, events.clone(), ending.watch())?;
         let idle_timeout = config.threads.idle_timeout;
         let house = House::new(config, providers);
         let mut refused = None;
-        let ending = Quit::new();
         let pauses = Pauses::until(ending.watch());
         let runners = submit::runners(&threads, idle_timeout);
         let inner = Arc::new_cyclic(|weak| {

@@ -49,22 +49,19 @@ impl Gateway {
             Ok(plan) => plan,
             Err(error) => return Way { call, guard, sink, plugins: None }.refused(error),
         };
+        let chain = guard.take_plugins().unwrap_or_else(|| self.0.plugins.in_force());
         let mut way = Way { call, guard, sink, plugins: None };
-        let plugins = self.0.plugins.chain();
-        let chain = plugins.chain();
-        if chain.is_empty() {
-            return way.attempted(&plan, &self.0.pauses);
-        }
+        let Some(chain) = chain else { return way.attempted(&plan, &self.0.pauses) };
         let mut run = chain.run(call);
-        drop(plugins);
         let next = run.pre();
         way.plugins = Some(run);
         match next {
             Pre::Go(None) => way.attempted(&plan, &self.0.pauses),
             Pre::Go(Some((body, fields))) => {
                 let changed = Arc::new(call.with_body(body, fields));
-                let grown = changed.body.len().saturating_sub(call.body.len()) as u64;
-                let room = self.0.load.take_bytes(call.priority, grown).map(|bytes| way.guard.hold(bytes));
+                // The one that came stays in memory as long.
+                let more = changed.body.len() as u64;
+                let room = self.0.load.take_bytes(call.priority, more).map(|bytes| way.guard.hold(bytes));
                 match room.and_then(|()| self.plan(&house, &changed)) {
                     Ok(plan) => {
                         let Way { guard, sink, plugins, .. } = way;

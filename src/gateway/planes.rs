@@ -12,9 +12,8 @@ impl Gateway {
         look(&self.0.house.load().config)
     }
 
-    /// The plugins, if there are any, for whoever has a request or an answer as HTTP.
+    /// The plugins in force, if there are any, for whoever has a request as HTTP. They go on with it in its guard.
     pub(crate) fn http_plugins(&self) -> Option<Arc<Chain>> {
-        let set = self.0.plugins.chain();
-        (!set.chain().is_empty()).then(|| Arc::clone(set.chain()))
+        self.0.plugins.in_force()
     }
 }

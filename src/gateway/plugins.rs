@@ -1,16 +1,18 @@
 //! The plugins in force: those of the configuration first, then the program's own; swapped whole while requests run.
 //!
-//! Changed under the reload's lock alone. One of the configuration whose settings are the same goes on as it is, with
+//! Changed under the reload's lock alone; what is replaced is dropped outside it, since that may be a plugin's last. One of the configuration whose settings are the same goes on as it is, with
 //! whatever it keeps.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::ArcSwap;
 
 use super::build::StartError;
 use crate::config::plugins::Plugin as Settings;
 use crate::events::Events;
-use crate::plugin::{Chain, Plugin, builtin};
+use crate::plugin::{Chain, Plugin, PluginStats, builtin, let_go};
+use crate::sync::QuitSignal;
 
 /// The plugins in force.
 #[derive(Debug)]
@@ -25,15 +27,27 @@ pub(super) struct Set {
 }
 
 impl Plugins {
-    /// The first of a gateway.
-    pub(super) fn new(configured: &[Settings], own: Vec<Arc<dyn Plugin>>, events: Events) -> Result<Self, StartError> {
-        let none = Set { chain: Arc::new(Chain::empty(events)), configured: Vec::new(), own: Vec::new() };
+    /// The first of a gateway that ends with `end`.
+    pub(super) fn new(
+        configured: &[Settings],
+        own: Vec<Arc<dyn Plugin>>,
+        events: Events,
+        end: QuitSignal,
+    ) -> Result<Self, StartError> {
+        let none = Set { chain: Arc::new(Chain::empty(events, end)), configured: Vec::new(), own: Vec::new() };
         Ok(Self(ArcSwap::from_pointee(none.followed_by(configured, own)?)))
     }
 
-    /// The chain in force, for one request.
-    pub(super) fn chain(&self) -> Guard<Arc<Set>> {
-        self.0.load()
+    /// What is counted of each.
+    pub(super) fn stats(&self) -> BTreeMap<String, PluginStats> {
+        let chain = Arc::clone(&self.0.load().chain);
+        chain.stats()
+    }
+
+    /// The chain in force, for one request, if there is a plugin in it.
+    pub(super) fn in_force(&self) -> Option<Arc<Chain>> {
+        let set = self.0.load();
+        (!set.chain.is_empty()).then(|| Arc::clone(&set.chain))
     }
 
     /// What another configuration makes of them.
@@ -49,17 +63,22 @@ impl Plugins {
         set.followed_by(&configured, own)
     }
 
-    /// Brings a set into force.
-    pub(super) fn swap(&self, set: Set) {
-        self.0.store(Arc::new(set));
+    /// Brings a set into force, and gives the one before, which may hold the last of a plugin: it is to be dropped where no
+    /// lock is held.
+    #[must_use = "it is to be dropped where no lock is held"]
+    pub(super) fn swap(&self, set: Set) -> Arc<Set> {
+        self.0.swap(Arc::new(set))
+    }
+}
+
+impl Drop for Set {
+    fn drop(&mut self) {
+        self.configured.drain(..).for_each(let_go);
+        self.own.drain(..).for_each(let_go);
     }
 }
 
 impl Set {
-    pub(super) fn chain(&self) -> &Arc<Chain> {
-        &self.chain
-    }
-
     fn followed_by(&self, configured: &[Settings], own: Vec<Arc<dyn Plugin>>) -> Result<Self, StartError> {
         let known = |settings: &Settings| {
             let same = self.configured.iter().find(|(known, _)| known == settings);

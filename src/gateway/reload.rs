@@ -150,10 +150,12 @@ impl Gateway {
     /// Why nothing was changed.
     pub fn set_plugins(&self, plugins: Vec<Arc<dyn Plugin>>) -> Result<(), ReloadError> {
         self.check_running()?;
+        // Dropped behind the lock: a plugin's own drop may come back here.
+        let _before;
         let _one = self.0.reloading.lock(PATIENCE).map_err(ReloadError::Busy)?;
         self.check_running()?;
         let set = self.0.plugins.with_own(plugins).map_err(of_plugins)?;
-        self.0.plugins.swap(set);
+        _before = self.0.plugins.swap(set);
         Ok(())
     }
 
@@ -197,6 +199,8 @@ impl Gateway {
     fn swap(&self, read: impl FnOnce(&Config) -> Result<Config, ReloadError>) -> Result<Changes, ReloadError> {
         // One that comes at the end need not wait for it.
         self.check_running()?;
+        // Dropped behind the lock: a plugin's own drop may come back here.
+        let _before;
         let _one = self.0.reloading.lock(PATIENCE).map_err(ReloadError::Busy)?;
         self.check_running()?;
         let old = self.house();
@@ -221,7 +225,7 @@ impl Gateway {
             house.providers.iter().filter(|new| new.name() == before.name()).for_each(|new| new.follow(before));
         }
         drop(self.0.house.swap(Arc::clone(&house)));
-        self.0.plugins.swap(plugins);
+        _before = self.0.plugins.swap(plugins);
         replaced.iter().for_each(|provider| provider.replaced());
         if self.phase() >= Phase::Draining {
             // The drain has just gone by.

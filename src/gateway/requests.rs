@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::house::House;
 use crate::error::{Code, Error};
 use crate::metrics::{CountGuard, Counter, Dist, Gauge, Histogram};
+use crate::plugin::Chain;
 use crate::queue::Bytes;
 use crate::time::now;
 
@@ -82,6 +83,8 @@ pub struct RequestGuard {
     held: Option<Bytes>,
     /// What was in force when it arrived, until it is handled.
     house: Option<Arc<House>>,
+    /// The plugins that it has met as HTTP, or that there were none, until it is handled.
+    plugins: Option<Option<Arc<Chain>>>,
     _in_flight: CountGuard,
 }
 
@@ -89,7 +92,8 @@ impl RequestGuard {
     pub(super) fn begin(requests: &Arc<Requests>, arrived: Instant) -> Self {
         requests.received.inc();
         let in_flight = requests.in_flight.enter();
-        Self { requests: Arc::clone(requests), arrived, open: true, held: None, house: None, _in_flight: in_flight }
+        let requests = Arc::clone(requests);
+        Self { requests, arrived, open: true, held: None, house: None, plugins: None, _in_flight: in_flight }
     }
 
     /// Keeps what was in force when it arrived: a reload while its body comes changes nothing for it.
@@ -101,6 +105,16 @@ impl RequestGuard {
     /// What was in force when it arrived, for whoever handles it.
     pub(super) fn take_house(&mut self) -> Option<Arc<House>> {
         self.house.take()
+    }
+
+    /// Keeps the plugins that it has met as HTTP: others that come meanwhile change nothing for it.
+    pub(crate) fn keep_plugins(&mut self, plugins: Option<Arc<Chain>>) {
+        self.plugins = Some(plugins);
+    }
+
+    /// The plugins that it has met, if it came over HTTP, for whoever handles it.
+    pub(super) fn take_plugins(&mut self) -> Option<Option<Arc<Chain>>> {
+        self.plugins.take()
     }
 
     /// When the request arrived.

@@ -132,7 +132,7 @@ pub(super) fn take(inner: &Inner) -> Snapshot {
         blocked: blocked(inner),
         connections: None,
         process: process(),
-        plugins: inner.plugins.chain().chain().stats(),
+        plugins: inner.plugins.stats(),
         alerts: inner.events.alerts(),
     }
 }

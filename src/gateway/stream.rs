@@ -11,6 +11,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
@@ -28,7 +29,8 @@ use crate::wire::sse;
 /// The largest event taken apart, in bytes; the worker lets none through that is larger.
 const MAX_EVENT: usize = 4 << 20;
 
-/// The most bytes held for a caller; a single larger event is let through when nothing else is held.
+/// The most bytes held for a caller; a single larger event is let through when nothing else is held, and so is a stream
+/// that comes as a whole.
 const MAX_HELD: usize = 4 << 20;
 
 /// The pieces of a stream that was held, or that a plugin answers with: its head, all its events, what plugins put before
@@ -47,6 +49,8 @@ struct ChannelSink {
     held: Arc<AtomicUsize>,
     /// Says that the count of held bytes has fallen.
     room: Receiver<()>,
+    /// Who reads once the stream has begun: until then nobody does, and for himself he need not wait.
+    reader: ThreadId,
     patience: Duration,
 }
 
@@ -63,7 +67,7 @@ impl ChannelSink {
     fn make_room(&mut self, bytes: usize) -> std::result::Result<(), SinkError> {
         loop {
             let held = self.held.load(Ordering::SeqCst);
-            if held == 0 || held.saturating_add(bytes) <= MAX_HELD {
+            if held == 0 || held.saturating_add(bytes) <= MAX_HELD || thread::current().id() == self.reader {
                 return Ok(());
             }
             self.stalled(|sink| sink.room.recv_timeout(sink.patience)).map_err(|error| match error {
@@ -141,7 +145,8 @@ pub(super) fn open(gateway: &Gateway, operation: Operation, body: Vec<u8>, optio
     let (config, depth) = (&house.config, house.result_buffer(&call.fields.model));
     let (sender, receiver) = bounded(depth.max(HELD_PIECES));
     let (held, (room, makes_room)) = (Arc::default(), bounded(1));
-    let sink = ChannelSink { sender, held: Arc::clone(&held), room: makes_room, patience: config.server.write_timeout };
+    let (reader, patience) = (thread::current().id(), config.server.write_timeout);
+    let sink = ChannelSink { sender, held: Arc::clone(&held), room: makes_room, reader, patience };
     match gateway.handle(&call, guard, Some(Box::new(sink))) {
         Handled::Streaming => Ok(RawStream {
             receiver,

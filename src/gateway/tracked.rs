@@ -9,7 +9,7 @@ use std::any::Any;
 
 use super::requests::RequestGuard;
 use crate::error::{Code, Error};
-use crate::model::{Served, Sink, SinkError, StreamEnd, StreamHead, StreamKind};
+use crate::model::{Served, Sink, SinkError, StreamEnd, StreamHead, StreamKind, Usage};
 use crate::plugin::{self, StreamSummary};
 use crate::provider::cancelled;
 use crate::sync::CancelReason;
@@ -41,6 +41,11 @@ impl Tracked {
         sink.into_any().downcast().ok()
     }
 
+    /// Whether its end was told already: by a plugin that let no comment through.
+    pub(super) fn is_over(&self) -> bool {
+        self.guard.is_none()
+    }
+
     /// The parts of a sink that came back unused; where there was none, what was `kept`.
     pub(super) fn open(tracked: Option<Box<Self>>, kept: Option<Kept>) -> (Option<Box<dyn Sink>>, Option<Kept>) {
         match tracked {
@@ -69,10 +74,25 @@ impl Tracked {
         sent
     }
 
-    /// A plugin ends the stream: the client is told so, and the worker that nobody reads on.
+    /// A plugin ends the stream: the client is told so behind the events that got through, and the worker that nobody reads
+    /// on.
     fn broken(&mut self, error: Error) -> SinkError {
+        // If the client has gone, it hears nothing of the end either.
+        let _ = self.send_made();
         self.end(StreamEnd::Failed(error));
         SinkError::Gone
+    }
+
+    /// Tells plugins how it ended, once, and gives that.
+    fn told(&mut self, usage: Option<Usage>, result: Result<(), Error>) -> Result<(), Error> {
+        match (self.plugins.take(), self.served.take()) {
+            (Some(mut run), Some(served)) => run.streamed(StreamSummary { served, usage, bytes: self.bytes }, result),
+            (Some(mut run), None) => match result {
+                Err(error) => run.failed(error).map(drop),
+                Ok(()) => Ok(()),
+            },
+            (None, _) => result,
+        }
     }
 
     /// Ends it, once. It is counted before the last byte is written, and in flight until it is.
@@ -81,14 +101,7 @@ impl Tracked {
             StreamEnd::Complete(usage) => (usage, Ok(())),
             StreamEnd::Failed(error) => (None, Err(error)),
         };
-        let result = match (self.plugins.take(), self.served.take()) {
-            (Some(mut run), Some(served)) => run.streamed(StreamSummary { served, usage, bytes: self.bytes }, result),
-            (Some(mut run), None) => match result {
-                Err(error) => run.failed(error).map(drop),
-                Ok(()) => Ok(()),
-            },
-            (None, _) => result,
-        };
+        let result = self.told(usage, result);
         let guard = self.guard.take().map(|mut guard| {
             match &result {
                 Ok(()) => guard.succeed(),
@@ -141,12 +154,11 @@ impl Sink for Tracked {
         let mut end = end;
         if let (StreamEnd::Complete(_), Some(run)) = (&end, &mut self.plugins) {
             let left = run.end_stream(&mut self.made);
-            let sent = left.map(|()| self.send_made());
-            match sent {
-                Ok(Ok(())) => {}
-                Ok(Err(SinkError::Gone)) => end = StreamEnd::Failed(cancelled(CancelReason::ClientGone)),
-                Ok(Err(SinkError::TooSlow)) => end = StreamEnd::Failed(cancelled(CancelReason::ClientSlow)),
-                Err(error) => end = StreamEnd::Failed(error),
+            match (self.send_made(), left) {
+                (Ok(()), Ok(())) => {}
+                (Err(SinkError::Gone), _) => end = StreamEnd::Failed(cancelled(CancelReason::ClientGone)),
+                (Err(SinkError::TooSlow), _) => end = StreamEnd::Failed(cancelled(CancelReason::ClientSlow)),
+                (Ok(()), Err(error)) => end = StreamEnd::Failed(error),
             }
         }
         self.end(end);
@@ -158,10 +170,14 @@ impl Sink for Tracked {
 }
 
 impl Drop for Tracked {
-    /// Lost by a panic between its taking and its end: counted before the inner sink's own drop tells the client.
+    /// Lost by a panic between its taking and its end: plugins are told and it is counted before the inner sink's own drop
+    /// tells the client.
     fn drop(&mut self) {
-        if let Some(guard) = &mut self.guard {
-            guard.fail(&Error::new(Code::Internal, "the stream was lost"));
+        if self.guard.is_some() {
+            let lost = self.told(None, Err(Error::new(Code::Internal, "the stream was lost")));
+            if let (Some(guard), Err(error)) = (&mut self.guard, lost) {
+                guard.fail(&error);
+            }
         }
     }
 }

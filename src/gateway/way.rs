@@ -39,6 +39,9 @@ impl Way<'_> {
             return Handled::Streaming;
         }
         let tracked = sink.and_then(Tracked::of);
+        if tracked.as_ref().is_some_and(|tracked| tracked.is_over()) {
+            return Handled::Streaming;
+        }
         let begun = tracked.as_ref().is_some_and(|tracked| tracked.begun);
         let (sink, kept) = Tracked::open(tracked, kept);
         let Some((guard, plugins)) = kept else {

@@ -4,7 +4,8 @@
 //! the sink of a stream. `pre` notes how far it came; `post` goes back from there, once. A run that is dropped before, by a
 //! panic above it, tells its plugins of a request that was lost.
 //!
-//! **Panics.** Every call into a plugin is caught here, and so is the drop of what it kept.
+//! **Panics.** Every call into a plugin is caught here, and so is the drop of whatever is its own: the plugin, its hooks,
+//! what it kept for a request, its errors. Each is dropped by itself, since two that panic together end the process.
 //!
 //! **Invariants.** I8: what a hook changes is settled after it has returned, or forgotten.
 
@@ -25,6 +26,7 @@ use super::{Flow, OnFailure, Plugin, PluginError};
 use crate::error::{Code, Error};
 use crate::events::Events;
 use crate::model::{BodyFields, Call};
+use crate::sync::QuitSignal;
 use crate::sync::threads::{self, count_panic, panic_text};
 use crate::time::{Stamp, now};
 use crate::wire::sse;
@@ -40,6 +42,9 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// The largest event taken apart, in bytes; the worker lets none through that is larger.
 const MAX_EVENT: usize = 4 << 20;
+
+/// The most characters that are told of a failure or a panic: a plugin's text may hold a whole body.
+const LONGEST_TEXT: usize = 1000;
 
 /// The event that tells of a plugin.
 const EVENT: &str = "plugin";
@@ -70,12 +75,14 @@ pub(super) struct Link {
 pub(crate) struct Chain {
     pub(super) links: Vec<Link>,
     pub(super) events: Events,
+    /// Given when the gateway waits for nothing any more.
+    end: QuitSignal,
 }
 
 impl Chain {
-    /// No plugins.
-    pub(crate) fn empty(events: Events) -> Self {
-        Self { links: Vec::new(), events }
+    /// No plugins, of a gateway that ends with `end`.
+    pub(crate) fn empty(events: Events, end: QuitSignal) -> Self {
+        Self { links: Vec::new(), events, end }
     }
 
     /// These plugins; each counts on where one of its name did in this chain.
@@ -90,7 +97,7 @@ impl Chain {
             let figures = known.map_or_else(Arc::default, |link| Arc::clone(&link.figures));
             links.push(Link { on_failure: plugin.on_failure(), plugin, name, figures, told: AtomicU64::new(0) });
         }
-        Ok(Self { links, events: self.events.clone() })
+        Ok(Self { links, events: self.events.clone(), end: self.end.clone() })
     }
 
     /// Where plugins are told of.
@@ -129,6 +136,24 @@ impl Chain {
     }
 }
 
+impl Drop for Chain {
+    fn drop(&mut self) {
+        self.links.drain(..).for_each(let_go);
+    }
+}
+
+/// Drops what is a plugin's own, and whatever a panic of that carries.
+pub(crate) fn let_go<T>(own: T) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(own))) {
+        count_panic(format!("dropping what is a plugin's: {}", brief(panic_text(&*panic))));
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+    }
+}
+
+fn brief(text: &str) -> &str {
+    text.char_indices().nth(LONGEST_TEXT).map_or(text, |(at, _)| &text[..at])
+}
+
 impl fmt::Debug for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.names()).finish()
@@ -146,7 +171,12 @@ impl Link {
     ) -> (Result<T, Option<Error>>, Duration) {
         let begun = now();
         let _due = threads::due(STUCK);
-        let outcome = catch_unwind(AssertUnwindSafe(work));
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let (result, waited) = work();
+            // The error's text and its drop are the plugin's, too.
+            let told = |error: PluginError| self.tell(events, || format!("its {hook} failed: {error}"));
+            (result.map_err(told), waited)
+        }));
         let took = now().saturating_duration_since(begun);
         match outcome {
             Ok((Ok(value), waited)) => {
@@ -156,15 +186,14 @@ impl Link {
                 }
                 (Ok(value), took)
             }
-            Ok((Err(error), waited)) => {
+            Ok((Err(()), waited)) => {
                 self.figures.errors.inc();
-                self.tell(events, || format!("its {hook} failed: {error}"));
                 (Err(self.refusal()), took.saturating_sub(waited))
             }
             Err(panic) => {
-                let text = panic_text(&*panic).to_owned();
+                let text = brief(panic_text(&*panic)).to_owned();
                 // What a panic carries is the plugin's, and so is its drop.
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+                let_go(panic);
                 self.figures.panics.inc();
                 count_panic(format!("plugin {}, {hook}: {text}", self.name));
                 self.tell(events, || format!("its {hook} panicked: {text}"));
@@ -187,6 +216,7 @@ impl Link {
         let is_due = last == 0 || u128::from(now_us.saturating_sub(last)) >= TELL_EVERY.as_micros();
         if is_due && self.told.compare_exchange(last, now_us, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             let text = text();
+            let text = brief(&text);
             log::warn!("plugin {}: {text}", self.name);
             events.push(EVENT, &self.name, text);
         }
@@ -242,7 +272,7 @@ impl Run {
         for link in &chain.links {
             slots.push(None);
             let Some(slot) = slots.last_mut() else { continue };
-            let mut context = Context::new(call, slot);
+            let mut context = Context::new(call, &chain.end, slot);
             link.figures.calls.inc();
             let (result, took) = link.call(&chain.events, "pre", || {
                 let flow = link.plugin.pre(&mut request, &mut context);
@@ -262,6 +292,10 @@ impl Run {
                 headers.extend(context.into_headers());
             }
             let ended = match result {
+                Ok(Flow::Continue) if link.on_failure == OnFailure::Refuse && request.is_unreadable() => {
+                    let text = format!("the plugin {} has to read the body, and that is no JSON to it", link.name);
+                    Ended::Failed(Error::new(Code::InvalidRequest, text))
+                }
                 Ok(Flow::Continue) => continue,
                 Ok(Flow::Answer(mut reply)) => {
                     reply.origin.get_or_insert_with(|| (link.name.to_string(), call.fields.model.clone()));
@@ -308,7 +342,7 @@ impl Run {
         let Self { chain, call, slots, hooks, .. } = self;
         for (at, slot) in slots.iter_mut().enumerate().rev() {
             let Some(link) = chain.links.get(at) else { continue };
-            let mut context = Context::new(call, slot);
+            let mut context = Context::new(call, &chain.end, slot);
             let (result, took) = link.call(&chain.events, "post", || {
                 let result =
                     link.plugin.post(&mut outcome, &mut context).and_then(|()| outcome.settle(&link.name, call));
@@ -338,7 +372,7 @@ impl Run {
         let Self { chain, call, slots, hooks, headers, .. } = self;
         for (at, slot) in slots.iter_mut().enumerate().rev() {
             let Some(link) = chain.links.get(at) else { continue };
-            let mut context = Context::new(call, slot);
+            let mut context = Context::new(call, &chain.end, slot);
             let (result, took) =
                 link.call(&chain.events, "events", || (Ok(link.plugin.events(&mut context)), context.waited()));
             match result {
@@ -440,7 +474,7 @@ fn pass(
                 }
             }
             Err(refusal) => {
-                own.hook = None;
+                own.hook.take().into_iter().for_each(let_go);
                 if let Some(error) = refusal {
                     return Err(error);
                 }
@@ -465,10 +499,8 @@ impl Drop for Run {
         if !self.settled {
             let _ = self.failed(Error::new(Code::Internal, "the request was lost"));
         }
-        let kept = (std::mem::take(&mut self.slots), std::mem::take(&mut self.hooks));
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(kept))) {
-            count_panic(format!("dropping what a plugin kept: {}", panic_text(&*panic)));
-        }
+        self.slots.drain(..).for_each(let_go);
+        self.hooks.drain(..).for_each(let_go);
     }
 }
 

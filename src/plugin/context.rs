@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, select};
 
 use crate::ids::RequestId;
 use crate::model::{Call, Operation, Priority, Tags};
-use crate::sync::{State, threads};
+use crate::sync::{QuitSignal, State, threads};
 use crate::time::{Deadline, now};
 
 /// Something of a plugin's own for one request.
@@ -17,6 +17,7 @@ pub(super) type Slot = Option<Box<dyn Any + Send>>;
 /// A request as a plugin's hooks see it, and one value of the plugin's own that stays from `pre` to `post`.
 pub struct Context<'a> {
     call: &'a Call,
+    end: &'a QuitSignal,
     slot: &'a mut Slot,
     headers: Vec<(String, String)>,
     waited: Duration,
@@ -26,7 +27,7 @@ pub struct Context<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotYet {
-    /// The request was cancelled, or its caller has gone.
+    /// The request was cancelled, its caller has gone, or the gateway ends.
     Cancelled,
     /// The time is over.
     TimedOut,
@@ -35,8 +36,8 @@ pub enum NotYet {
 }
 
 impl<'a> Context<'a> {
-    pub(super) fn new(call: &'a Call, slot: &'a mut Slot) -> Self {
-        Self { call, slot, headers: Vec::new(), waited: Duration::ZERO }
+    pub(super) fn new(call: &'a Call, end: &'a QuitSignal, slot: &'a mut Slot) -> Self {
+        Self { call, end, slot, headers: Vec::new(), waited: Duration::ZERO }
     }
 
     /// The request as it came.
@@ -145,7 +146,7 @@ impl<'a> Context<'a> {
         self.slot.take()?.downcast().ok().map(|value| *value)
     }
 
-    /// Waits for something, as long as `longest`, the request's deadline and its caller allow. The time is not counted as the
+    /// Waits for something, as long as `longest`, the request's deadline, its caller and the gateway's end allow. The time is not counted as the
     /// plugin's own.
     ///
     /// # Errors
@@ -158,6 +159,7 @@ impl<'a> Context<'a> {
         let result = select! {
             recv(source) -> value => value.map_err(|_| NotYet::Disconnected),
             recv(self.call.cancel.channel()) -> _ => Err(NotYet::Cancelled),
+            recv(self.end.channel()) -> _ => Err(NotYet::Cancelled),
             default(left) => Err(NotYet::TimedOut),
         };
         self.waited += now().saturating_duration_since(begun);

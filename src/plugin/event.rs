@@ -121,6 +121,8 @@ impl<'a> Event<'a> {
 
 /// Puts an event into `out`, framed.
 pub(super) fn frame(name: &[u8], data: &[u8], out: &mut Vec<u8>) {
+    // A plugin may have given it: what follows a line's end would be a field, or an event, of its own.
+    let name = name.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
     if !name.is_empty() {
         out.extend_from_slice(b"event: ");
         out.extend_from_slice(name);

@@ -35,7 +35,7 @@ mod reply;
 mod request;
 
 pub use chain::SameName;
-pub(crate) use chain::{Chain, Ended, Pre, Run};
+pub(crate) use chain::{Chain, Ended, Pre, Run, let_go};
 pub use context::{Context, NotYet};
 pub use event::{Event, EventHook};
 pub use figures::PluginStats;

@@ -120,8 +120,9 @@ impl Reply {
             _ => return Err("an answer of this operation cannot be made a stream".into()),
         };
         let mut body: Value = serde_json::from_slice(&self.body)?;
-        body["object"] = object.into();
-        let choices = body.get_mut("choices").and_then(Value::as_array_mut).ok_or("an answer without choices")?;
+        let fields = body.as_object_mut().ok_or("an answer that is no object")?;
+        fields.insert("object".to_owned(), object.into());
+        let choices = fields.get_mut("choices").and_then(Value::as_array_mut).ok_or("an answer without choices")?;
         for choice in choices.iter_mut().filter_map(Value::as_object_mut) {
             if let Some(Value::Object(mut message)) = choice.remove("message") {
                 // In a delta the calls of tools are counted through.

@@ -50,7 +50,10 @@ impl<'a> Request<'a> {
         self.call.fields.stream
     }
 
-    /// The body parsed; `None` if it is no JSON, as that of what is forwarded may be.
+    /// The body parsed; `None` if it is no JSON, as that of what is forwarded may be, or none that can be read here: half a
+    /// surrogate pair and a number beyond all bounds pass for JSON with some readers. One of the latter goes past no plugin
+    /// that has looked and must not be left out ([`OnFailure::Refuse`](super::OnFailure)); the caller is told
+    /// `invalid_request`.
     #[must_use]
     pub fn json(&self) -> Option<&Value> {
         match &self.draft {
@@ -89,13 +92,20 @@ impl<'a> Request<'a> {
         if fields.stream != self.call.fields.stream {
             return Err("it changed whether a stream is asked for".into());
         }
-        if fields.fallbacks_span.is_none() && self.fields().fallbacks_span.is_none() {
-            // They came beside the body.
+        let before = self.parsed.get().and_then(Option::as_ref);
+        if draft.get("fallbacks") == before.and_then(|body| body.get("fallbacks")) {
+            // They may have come beside the body.
             fields.fallbacks.clone_from(&self.fields().fallbacks);
         }
         self.changed = Some((body, fields));
         self.parsed = OnceCell::from(Some(draft));
         Ok(())
+    }
+
+    /// Whether a hook has looked for JSON where there had to be some, and found none that it can read: what readers differ
+    /// about, such as half a surrogate pair, or a number beyond all bounds.
+    pub(super) fn is_unreadable(&self) -> bool {
+        matches!(self.parsed.get(), Some(None)) && !self.call.operation.is_forward()
     }
 
     /// Throws the draft away.

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
+use sluicegate::gateway::WeakGateway;
 use sluicegate::plugin::{
-    Context, Flow, HttpReply, HttpRequest, HttpResponse, OnFailure, Plugin, PluginError, Reply, Request,
+    Context, EventHook, Flow, HttpReply, HttpRequest, HttpResponse, OnFailure, Plugin, PluginError, Reply, Request,
 };
 
 use super::Station;
@@ -171,4 +172,95 @@ fn a_plugin_leads_nobody_past_what_its_key_may_name() {
         (Some("redirect"), Some("0"))
     );
     assert!(gate.is_empty());
+}
+
+/// Has a plugin of its name take its place before its own request is read.
+struct Leaver(WeakGateway, &'static str, Arc<Mutex<Vec<&'static str>>>);
+
+impl Plugin for Leaver {
+    fn name(&self) -> &str {
+        "leaver"
+    }
+
+    fn http_request(&self, _: &mut HttpRequest<'_>) -> Result<Option<HttpReply>, PluginError> {
+        let heir = Self(self.0.clone(), "new", Arc::clone(&self.2));
+        self.0.upgrade().ok_or("no gateway")?.set_plugins(vec![Arc::new(heir)])?;
+        Ok(None)
+    }
+
+    fn pre(&self, _: &mut Request<'_>, _: &mut Context<'_>) -> Result<Flow, PluginError> {
+        self.2.lock().expect("no panic under it").push(self.1);
+        Ok(Flow::Answer(Reply::chat("mine")))
+    }
+}
+
+#[test]
+fn a_request_has_the_same_plugins_from_its_head_to_its_end() {
+    let (station, _gate) = Station::gated(json!({}), json!({}));
+    let seen = Arc::default();
+    let leaver = Leaver(station.house.gateway().downgrade(), "old", Arc::clone(&seen));
+    with_plugins(&station, vec![Arc::new(leaver)]);
+    for who in ["old", "new"] {
+        assert_eq!(station.client().chat(&[], &chat("p/m", false)).answer().status, 200);
+        assert_eq!(std::mem::take(&mut *seen.lock().expect("no panic under it")), [who]);
+    }
+}
+
+/// Cannot say what looks at the events.
+struct Blind;
+
+impl Plugin for Blind {
+    fn name(&self) -> &str {
+        "blind"
+    }
+
+    fn events(&self, _: &mut Context<'_>) -> Option<Box<dyn EventHook>> {
+        panic!("on purpose");
+    }
+
+    fn on_failure(&self) -> OnFailure {
+        OnFailure::Refuse
+    }
+}
+
+#[test]
+fn a_stream_that_cannot_begin_is_answered_as_any_error() {
+    let (station, gate) = Station::gated(json!({}), json!({}));
+    with_plugins(&station, vec![Arc::new(Porter::default()), Arc::new(Blind)]);
+    let mut client = station.client();
+    client.chat(&["x-request-id: mine"], &chat("p/m", true));
+    feed(&gate.next().stream(), &word("a"));
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.code().as_str()), (500, "internal"));
+    assert!(answer.text().contains("blind"), "{}", answer.text());
+    assert_eq!((answer.header("x-request-id"), answer.header("x-porter")), (Some("mine"), Some("500")));
+    let stats = station.house.at_rest();
+    assert_eq!(number(&stats, "/requests/failed_total"), 1, "{stats:#}");
+}
+
+#[test]
+fn no_body_goes_with_an_answer_that_has_none_and_no_header_breaks_out() {
+    struct Odd;
+    impl Plugin for Odd {
+        fn name(&self) -> &str {
+            "odd"
+        }
+        fn http_request(&self, _: &mut HttpRequest<'_>) -> Result<Option<HttpReply>, PluginError> {
+            Ok(Some(HttpReply::new(204)?.with_body("none", "text/plain").with_header("x-a", "b\r\nx-c: d")))
+        }
+        fn http_response(&self, response: &mut HttpResponse<'_>) -> Result<(), PluginError> {
+            response.set_header("content-length", "99");
+            response.set_header("x-d", "e\r\n\r\nHTTP/1.1 200 OK");
+            response.set_header("x f\r\nx-g", "h");
+            Ok(())
+        }
+    }
+    let (station, _gate) = Station::gated(json!({}), json!({}));
+    with_plugins(&station, vec![Arc::new(Odd)]);
+    let mut client = station.client();
+    for _ in 0..2 {
+        let answer = client.chat(&[], &chat("p/m", false)).answer();
+        assert_eq!((answer.status, answer.text(), answer.header("content-length")), (204, "", None));
+        assert!(answer.header("x-c").is_none() && answer.header("x-g").is_none());
+    }
 }

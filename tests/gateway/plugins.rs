@@ -20,18 +20,18 @@ type Post = dyn Fn(&mut Outcome, &mut Context<'_>) -> Result<(), PluginError> + 
 type Each = dyn Fn(&mut Event<'_>) -> Result<(), PluginError> + Send + Sync;
 
 /// A plugin that notes what it is asked, and does what the test says.
-struct Spy {
+pub(super) struct Spy {
     name: &'static str,
     notes: Arc<Mutex<Vec<String>>>,
     pre: Box<Pre>,
     post: Box<Post>,
     each: Option<Arc<Each>>,
-    last: Option<Value>,
+    pub(super) last: Option<Value>,
     on_failure: OnFailure,
 }
 
 impl Spy {
-    fn new(name: &'static str, notes: &Arc<Mutex<Vec<String>>>) -> Self {
+    pub(super) fn new(name: &'static str, notes: &Arc<Mutex<Vec<String>>>) -> Self {
         Self {
             name,
             notes: Arc::clone(notes),
@@ -43,7 +43,7 @@ impl Spy {
         }
     }
 
-    fn pre(
+    pub(super) fn pre(
         mut self,
         pre: impl Fn(&mut Request<'_>, &mut Context<'_>) -> Result<Flow, PluginError> + Send + Sync + 'static,
     ) -> Self {
@@ -51,7 +51,7 @@ impl Spy {
         self
     }
 
-    fn post(
+    pub(super) fn post(
         mut self,
         post: impl Fn(&mut Outcome, &mut Context<'_>) -> Result<(), PluginError> + Send + Sync + 'static,
     ) -> Self {
@@ -59,12 +59,15 @@ impl Spy {
         self
     }
 
-    fn each(mut self, each: impl Fn(&mut Event<'_>) -> Result<(), PluginError> + Send + Sync + 'static) -> Self {
+    pub(super) fn each(
+        mut self,
+        each: impl Fn(&mut Event<'_>) -> Result<(), PluginError> + Send + Sync + 'static,
+    ) -> Self {
         self.each = Some(Arc::new(each));
         self
     }
 
-    fn refusing(mut self) -> Self {
+    pub(super) fn refusing(mut self) -> Self {
         self.on_failure = OnFailure::Refuse;
         self
     }
@@ -119,16 +122,16 @@ impl EventHook for Looker {
     }
 }
 
-fn notes() -> Arc<Mutex<Vec<String>>> {
+pub(super) fn notes() -> Arc<Mutex<Vec<String>>> {
     Arc::default()
 }
 
-fn taken(notes: &Mutex<Vec<String>>) -> Vec<String> {
+pub(super) fn taken(notes: &Mutex<Vec<String>>) -> Vec<String> {
     std::mem::take(&mut *notes.lock().expect("no panic under it"))
 }
 
 /// One provider behind a gate, and these plugins.
-fn house(plugins: impl IntoIterator<Item = Spy>) -> (House, Gate) {
+pub(super) fn house(plugins: impl IntoIterator<Item = Spy>) -> (House, Gate) {
     let (house, gate) = House::gated(provider(json!({})));
     house
         .gateway()
@@ -137,12 +140,12 @@ fn house(plugins: impl IntoIterator<Item = Spy>) -> (House, Gate) {
     (house, gate)
 }
 
-fn request() -> ChatRequest {
+pub(super) fn request() -> ChatRequest {
     ChatRequest::new("p/m", "Hello")
 }
 
 /// Asks while `play` plays the provider.
-fn asked<T>(house: &House, play: impl FnOnce() -> T) -> (Result<String, Error>, T) {
+pub(super) fn asked<T>(house: &House, play: impl FnOnce() -> T) -> (Result<String, Error>, T) {
     scope(|scope| {
         let asking = scope.spawn(|| house.gateway().chat(&request()).map(|reply| reply.text().to_owned()));
         let played = play();
@@ -151,7 +154,7 @@ fn asked<T>(house: &House, play: impl FnOnce() -> T) -> (Result<String, Error>, 
 }
 
 /// Reads a stream while `play` plays the provider: its text, or what it ended with.
-fn streamed<T>(house: &House, play: impl FnOnce() -> T) -> (Result<String, Error>, T) {
+pub(super) fn streamed<T>(house: &House, play: impl FnOnce() -> T) -> (Result<String, Error>, T) {
     scope(|scope| {
         let reading = scope.spawn(|| {
             let mut text = String::new();
@@ -165,7 +168,7 @@ fn streamed<T>(house: &House, play: impl FnOnce() -> T) -> (Result<String, Error
     })
 }
 
-fn plugin(house: &House, path: &str) -> u64 {
+pub(super) fn plugin(house: &House, path: &str) -> u64 {
     number(&house.stats(), &format!("/plugins/{path}"))
 }
 
