@@ -187,7 +187,7 @@ impl Gateway {
             Err(error) => {
                 log::error!("reload: nothing was changed: {error}");
                 events.push("reload", CONFIGURATION, format!("nothing was changed: {error}"));
-                if matches!(error, ReloadError::Config(_) | ReloadError::Start(_)) {
+                if matches!(error, ReloadError::Config(_) | ReloadError::Start(_) | ReloadError::Plugins(_)) {
                     let text = "the last one was refused, and what was in force before it stays; the events say why";
                     events.raise(REFUSED, CONFIGURATION, text);
                 }

@@ -51,6 +51,9 @@ use crate::error::Error;
 
 /// A hook's own failure, of whatever kind: what went wrong in the plugin, as opposed to an [`Error`] that it wants the caller
 /// to have.
+///
+/// The caller never sees its text. The events and the log do, the first thousand characters of it: no secret belongs there,
+/// and no words of a user's, which the errors of `serde_json` may quote.
 pub type PluginError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a plugin does with a request.
@@ -91,12 +94,16 @@ pub type PluginError = Box<dyn std::error::Error + Send + Sync>;
 /// ```
 ///
 /// A plugin that keeps a [`Gateway`](crate::Gateway) keeps it from ending: keep a
-/// [`WeakGateway`](crate::gateway::WeakGateway).
+/// [`WeakGateway`](crate::gateway::WeakGateway). It may ask the gateway for something from a hook; that is a request like
+/// any other, which goes through the same plugins: the one that asks has to know its own, or it asks for ever. From
+/// `events`, an [`EventHook`] and the `post` of a stream it would wait on a worker for one of that worker's pool, which may
+/// have no other.
 pub trait Plugin: Send + Sync + 'static {
     /// Its name in figures, events and logs; no two of a chain have the same.
     fn name(&self) -> &str;
 
-    /// Before the request goes to a provider: changes it, or ends it here.
+    /// Before the request goes to a provider: changes it, or ends it here. The request has been routed by then, and its key
+    /// judged: a model that leads nowhere is refused before any plugin could name another.
     ///
     /// # Errors
     /// Its own failure; see [`on_failure`](Self::on_failure). To refuse the request, return [`Flow::Refuse`].
@@ -106,8 +113,8 @@ pub trait Plugin: Send + Sync + 'static {
     }
 
     /// After the request has ended, well or not: changes the answer or the error, or makes one of the other. Called once for
-    /// each `pre` that ran, whatever became of the request. Of a stream that has begun it hears at the end, and changes
-    /// nothing more.
+    /// each `pre` that ran, also where that failed, and whatever became of the request. Of a stream that has begun it hears
+    /// at the end, and changes nothing more: to try is its failure.
     ///
     /// # Errors
     /// Its own failure; see [`on_failure`](Self::on_failure).
@@ -123,7 +130,7 @@ pub trait Plugin: Send + Sync + 'static {
     }
 
     /// A request of the data plane came over HTTP, and its key was let in: looks at its head, tags it, changes its body
-    /// before it is read, or answers it. Requests of library callers have none.
+    /// before it is read, or answers it. Requests of library callers have none, nor have probes and the lists of models.
     ///
     /// # Errors
     /// Its own failure; see [`on_failure`](Self::on_failure).
@@ -132,7 +139,9 @@ pub trait Plugin: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// The head of an answer of the data plane is about to be sent: adds, changes or takes away header lines.
+    /// The head of the answer to such a request is about to be sent: adds, changes or takes away header lines. Its failure
+    /// refuses nothing, since the answer has been given by then. What was turned away before, for its key or the load, is
+    /// not seen here.
     ///
     /// # Errors
     /// Its own failure; see [`on_failure`](Self::on_failure).
@@ -146,7 +155,8 @@ pub trait Plugin: Send + Sync + 'static {
         OnFailure::Continue
     }
 
-    /// Figures of its own: `plugins.NAME.own` in `/stats`. Asked once a second; should be small and quick.
+    /// Figures of its own: `plugins.NAME.own` in `/stats`. Asked once a second, and whenever somebody asks for the gateway's
+    /// figures, which it must not do itself; should be small and quick.
     fn stats(&self) -> Option<serde_json::Value> {
         None
     }

@@ -181,11 +181,16 @@ impl StreamReply {
         self
     }
 
-    /// Adds events that are framed already, each with its blank line; `[DONE]` is not among them.
+    /// Adds events that are framed already, each with its blank line. Where the last has none it gets one, and a `[DONE]`
+    /// at the end is left out: that is the gateway's to say.
     #[must_use]
     pub fn with_framed(mut self, events: &[u8]) -> Self {
-        debug_assert!(!events.ends_with(DONE), "the stream's end is told by the gateway");
+        let events = events.strip_suffix(DONE).unwrap_or(events);
         self.events.extend_from_slice(events);
+        let blank: [&[u8]; 3] = [b"\n\n", b"\r\n\r\n", b"\r\r"];
+        if !events.is_empty() && !blank.iter().any(|blank| events.ends_with(blank)) {
+            self.events.extend_from_slice(b"\n\n");
+        }
         self
     }
 

@@ -1,15 +1,21 @@
 //! Plugins on the data plane: requests and answers as HTTP, and whose key a request came with.
 
 use std::sync::{Arc, Mutex};
+use std::thread::scope;
 
 use serde_json::json;
-use sluicegate::gateway::WeakGateway;
+use sluicegate::CallOptions;
+use sluicegate::gateway::{Handled, WeakGateway};
 use sluicegate::plugin::{
-    Context, EventHook, Flow, HttpReply, HttpRequest, HttpResponse, OnFailure, Plugin, PluginError, Reply, Request,
+    Context, Event, EventHook, Flow, HttpReply, HttpRequest, HttpResponse, OnFailure, Outcome, Plugin, PluginError,
+    Reply, Request,
 };
+use sluicegate::time::now;
+use sluicegate::wire::openai::parse_chat;
 
 use super::Station;
-use crate::house::{DONE, STOP, chat, feed, number, word};
+use super::rescue::Heard;
+use crate::house::{DONE, Gate, House, STOP, chat, eventually, feed, ms, number, provider, word};
 
 /// Tags by a header, lets one path of words in alone, and puts its name on every answer.
 #[derive(Default)]
@@ -263,4 +269,96 @@ fn no_body_goes_with_an_answer_that_has_none_and_no_header_breaks_out() {
         assert_eq!((answer.status, answer.text(), answer.header("content-length")), (204, "", None));
         assert!(answer.header("x-c").is_none() && answer.header("x-g").is_none());
     }
+}
+
+/// Looks at each event, and turns every error into an answer.
+struct Soft;
+
+impl Plugin for Soft {
+    fn name(&self) -> &str {
+        "soft"
+    }
+
+    fn events(&self, _: &mut Context<'_>) -> Option<Box<dyn EventHook>> {
+        struct Look;
+        impl EventHook for Look {
+            fn event(&mut self, _: &mut Event<'_>) -> Result<(), PluginError> {
+                Ok(())
+            }
+        }
+        Some(Box::new(Look))
+    }
+
+    fn post(&self, outcome: &mut Outcome, _: &mut Context<'_>) -> Result<(), PluginError> {
+        if outcome.error().is_some() {
+            outcome.answer_with(Reply::chat("never mind"));
+        }
+        Ok(())
+    }
+}
+
+/// What a client hears whose stream is held, and whose first comment is due, while `play` plays the provider.
+fn held(plugin: impl Plugin, play: impl FnOnce(&Gate, &dyn Fn() -> usize)) -> (Vec<String>, serde_json::Value) {
+    let (station, gate) = Station::gated(json!({ "stream_recovery": "buffer", "early_keepalive": true }), json!({}));
+    with_plugins(&station, vec![Arc::new(plugin)]);
+    // Comments come every 15 seconds from the arrival.
+    let arrived = now().checked_sub(ms(14_800)).expect("the machine runs for a while");
+    let body = chat("p/m", true).into_bytes();
+    let fields = parse_chat(&body).expect("a request");
+    let call = Arc::new(CallOptions::new().call(body, fields, arrived).expect("good"));
+    let heard = Heard::default();
+    let ended = scope(|scope| {
+        let waits = scope.spawn(|| {
+            let gateway = station.house.gateway();
+            gateway.handle(&call, gateway.begin(arrived), Some(Box::new(heard.clone())))
+        });
+        play(&gate, &|| heard.all().len());
+        waits.join().expect("no panic")
+    });
+    assert!(matches!(ended, Handled::Streaming), "{ended:?}");
+    (heard.all(), station.house.at_rest())
+}
+
+#[test]
+fn behind_comments_comes_what_a_plugin_makes_of_the_error() {
+    let (heard, stats) = held(Soft, |gate, heard| {
+        let arrived = gate.next();
+        eventually("a comment is heard", || heard() == 2);
+        arrived.respond(400, &[], "{}");
+    });
+    assert_eq!((heard.len(), &*heard[1], &*heard[3]), (4, ": keep-alive\n\n", "complete"), "{heard:?}");
+    assert!(heard[2].contains("never mind"), "{heard:?}");
+    assert_eq!(number(&stats, "/requests/succeeded_total"), 1);
+}
+
+#[test]
+fn a_plugin_that_lets_no_comment_through_is_what_the_client_is_told_of() {
+    let (heard, stats) = held(Blind, |gate, _| gate.next().wait_over());
+    assert_eq!(heard, ["failed internal after 0"]);
+    assert_eq!((number(&stats, "/requests/failed_total"), &stats["errors"]), (1, &json!({ "internal": 1 })));
+}
+
+#[test]
+fn what_is_forwarded_goes_by_its_plugins_byte_for_byte() {
+    let gate = Gate::new();
+    let house = House::with(json!({ "providers": { "openai": provider(json!({})) } }), &[("openai", &gate)]);
+    let station = Station::on(house);
+    let porter = Arc::new(Porter::default());
+    with_plugins(&station, vec![Arc::clone(&porter) as Arc<dyn Plugin>, Arc::new(Soft)]);
+    let mut client = station.client();
+    client.ask("POST", "/openai/v1/files", &["x-team: search", "content-type: application/json"], r#"{ "a": 1.0 }"#);
+    let arrived = gate.next();
+    assert_eq!(arrived.body, br#"{ "a": 1.0 }"#);
+    arrived.respond(201, &[("content-type", "application/octet-stream")], "data: [DO");
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.text(), answer.header("x-porter")), (201, "data: [DO", Some("201")));
+    client.ask("GET", "/openai/v1/files/f", &[], "");
+    gate.next().respond(404, &[], "gone");
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.header("x-porter")), (200, Some("200")), "{}", answer.text());
+    assert!(answer.text().contains("never mind"));
+    let seen = std::mem::take(&mut *porter.seen.lock().expect("no panic under it"));
+    assert_eq!(seen[1], "key None team Some(\"search\")");
+    let stats = station.house.at_rest();
+    assert_eq!((number(&stats, "/requests/succeeded_total"), number(&stats, "/plugins/soft/errors_total")), (2, 0));
 }

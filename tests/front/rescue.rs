@@ -325,14 +325,14 @@ fn a_library_caller_gets_a_held_stream_whole_or_an_error() {
 
 /// What a sink was told.
 #[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Vec<String>>>);
+pub(super) struct Heard(Arc<Mutex<Vec<String>>>);
 
 impl Heard {
     fn note(&self, text: impl Into<String>) {
         self.0.lock().expect("no panic").push(text.into());
     }
 
-    fn all(&self) -> Vec<String> {
+    pub(super) fn all(&self) -> Vec<String> {
         self.0.lock().expect("no panic").clone()
     }
 }

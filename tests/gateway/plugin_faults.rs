@@ -6,7 +6,7 @@ use std::thread::scope;
 
 use crossbeam_channel::{bounded, never};
 use serde_json::{Value, json};
-use sluicegate::gateway::WeakGateway;
+use sluicegate::gateway::{Gateway, WeakGateway};
 use sluicegate::plugin::{Context, Event, EventHook, Flow, NotYet, Plugin, PluginError, Reply, Request, StreamReply};
 use sluicegate::{CallOptions, Code};
 
@@ -292,4 +292,80 @@ fn an_event_put_in_cannot_break_out_of_its_name() {
         feed(&gate.next().stream(), &format!("{}{STOP}{DONE}", word("a")));
     });
     assert_eq!(text.expect("it is whole"), "a");
+}
+
+#[test]
+fn a_plugin_that_keeps_the_last_handle_may_drop_it_on_a_worker() {
+    struct Keeper(Mutex<Option<Gateway>>);
+    struct Look(Option<Gateway>);
+    impl Plugin for Keeper {
+        fn name(&self) -> &str {
+            "keeper"
+        }
+        fn events(&self, _: &mut Context<'_>) -> Option<Box<dyn EventHook>> {
+            Some(Box::new(Look(self.0.lock().expect("no panic under it").take())))
+        }
+    }
+    impl EventHook for Look {
+        fn event(&mut self, event: &mut Event<'_>) -> Result<(), PluginError> {
+            if event.data() == word("last")[6..].trim_end().as_bytes() {
+                drop(self.0.take());
+            }
+            Ok(())
+        }
+    }
+    let (mut house, gate) = house([]);
+    let gateway = house.take();
+    gateway.set_plugins(vec![Arc::new(Keeper(Mutex::new(Some(gateway.clone()))))]).expect("names");
+    scope(|scope| {
+        let opening = scope.spawn(move || gateway.chat_stream(&request()).expect("it begins"));
+        let pieces = gate.next().stream();
+        feed(&pieces, &word("first"));
+        let mut stream = opening.join().expect("no panic");
+        feed(&pieces, &word("last"));
+        // It is cut by the gateway's end, which its plugin has brought about.
+        assert!(stream.any(|chunk| chunk.is_err()));
+    });
+    drop(house);
+}
+
+#[test]
+fn a_plugin_may_bring_in_another_configuration() {
+    let (house, gate) = house([]);
+    let weak = house.gateway().downgrade();
+    let reload = move |_: &mut Request<'_>, _: &mut Context<'_>| {
+        let gateway = weak.upgrade().ok_or("no gateway")?;
+        gateway.reload((*gateway.config()).clone())?;
+        Ok(Flow::Continue)
+    };
+    house.gateway().set_plugins(vec![Arc::new(Spy::new("reloads", &notes()).pre(reload))]).expect("names");
+    assert_eq!(asked(&house, || gate.next().answer()).0.expect("it is answered"), "well");
+    assert_eq!(plugin(&house, "reloads/errors_total"), 0);
+}
+
+#[test]
+fn a_reload_that_its_plugins_forbid_raises_the_alert() {
+    let (house, _gate) = house([Spy::new("accounting", &notes())]);
+    let config = json!({ "providers": { "sim": {} }, "plugins": [{ "name": "accounting" }] });
+    let config = sluicegate::Config::from_json(&config.to_string(), &|_: &str| None).expect("good");
+    house.gateway().reload(config).expect_err("two have one name");
+    let alerts = house.gateway().events().alerts();
+    assert!(alerts.iter().any(|alert| alert.kind == "reload_refused"), "{alerts:?}");
+}
+
+#[test]
+fn framed_events_end_where_they_should_and_say_nothing_of_the_end() {
+    for framed in [word("a"), word("a").trim_end().to_owned(), format!("{}{DONE}", word("a"))] {
+        let replay = framed.clone();
+        let replay = move |_: &mut Request<'_>, _: &mut Context<'_>| {
+            Ok(Flow::Stream(StreamReply::new().with_framed(replay.as_bytes()).with_framed(word("b").as_bytes())))
+        };
+        let looks = Spy::new("looks", &notes()).each(|event| match event.data() {
+            b"[DONE]" => Err("that is no event".into()),
+            _ => Ok(()),
+        });
+        let (house, _gate) = house([looks, Spy::new("replay", &notes()).pre(replay)]);
+        assert_eq!(streamed(&house, || ()).0.expect("it is whole"), "ab", "{framed:?}");
+        assert_eq!((plugin(&house, "looks/errors_total"), plugin(&house, "replay/errors_total")), (0, 0));
+    }
 }
