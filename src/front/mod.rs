@@ -122,6 +122,7 @@ struct Api {
 }
 
 /// What a request with a key turned out to ask for when its head was judged; it travels with the request until it is served.
+#[expect(clippy::large_enum_variant, reason = "it is boxed as soon as it is made")]
 enum Judged {
     /// A provider, with the name that a bare model means.
     Call(Operation, Option<&'static str>, Admitted),
@@ -250,6 +251,7 @@ impl Api {
     }
 
     /// A request for a provider, streamed or not.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of what was judged, taken apart by the one caller")]
     fn call(
         &self,
         head: &Head,
