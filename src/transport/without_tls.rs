@@ -11,7 +11,15 @@ use crate::time::Deadline;
 pub(super) enum Client {}
 
 impl Client {
-    /// Says what is missing.
+    /// Says what is missing:
+    ///
+    /// ```
+    /// let config = r#"{ "providers": { "openai": { "keys": [ { "value": "sk-1" } ] } } }"#;
+    /// let config = sluicegate::Config::from_json(config, &|_: &str| None)?;
+    /// let error = sluicegate::Gateway::builder().config(config).build().expect_err("there is no TLS").to_string();
+    /// assert!(error.contains("openai: base_url asks for https") && error.contains("cargo feature `tls`"), "{error}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// Always.
@@ -45,16 +53,5 @@ impl Tls {
 
     pub(super) fn try_read(&mut self, _buf: &mut [u8]) -> io::Result<usize> {
         match *self {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn https_is_refused_and_the_feature_named() {
-        let error = Client::new("api.example.com", None).expect_err("there is no TLS").to_string();
-        assert!(error.contains("base_url") && error.contains("`tls`"), "{error}");
     }
 }

@@ -16,26 +16,20 @@ impl LoadedTls {
 }
 
 impl Tls {
-    /// Says what is missing.
+    /// Says what is missing:
+    ///
+    /// ```
+    /// let config = r#"{ "server": { "tls": { "cert_file": "cert.pem", "key_file": "key.pem" } } }"#;
+    /// let error = sluicegate::Config::from_json(config, &|_: &str| None).expect_err("there is no TLS");
+    /// assert_eq!(error.problems.len(), 1, "{error}");
+    /// assert_eq!(error.problems[0].path, "server.tls");
+    /// assert!(error.problems[0].message.contains("cargo feature `tls`"), "{error}");
+    /// ```
     ///
     /// # Errors
     /// Always.
     pub fn load(&self) -> Result<LoadedTls, Vec<Problem>> {
         let message = "sluicegate was built without its cargo feature `tls`, and cannot serve https";
         Err(vec![Problem { path: "server.tls".to_owned(), message: message.to_owned() }])
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::config::Config;
-
-    #[test]
-    fn tls_on_the_data_plane_is_refused_and_the_feature_named() {
-        let text = r#"{ "server": { "tls": { "cert_file": "cert.pem", "key_file": "key.pem" } } }"#;
-        let error = Config::from_json(text, &|_: &str| None).expect_err("there is no TLS");
-        assert_eq!(error.problems.len(), 1, "{error}");
-        assert_eq!(error.problems[0].path, "server.tls");
-        assert!(error.problems[0].message.contains("`tls`"), "{error}");
     }
 }
