@@ -424,8 +424,8 @@
 //! change. The oldest Rust that compiles it stands in `Cargo.toml`; a newer one is asked for in a minor version, and never one
 //! that is younger than six months.
 //!
-//! Of other crates' types its interface names [`serde_json::Value`] and [`crossbeam_channel::Receiver`], and implements serde's
-//! `Serialize`: a new major version of one of these is one of this library.
+//! Of other crates its interface names [`serde_json::Value`] and [`crossbeam_channel::Receiver`], both of which it exports, and
+//! serde's `Serialize` and `Deserialize`: a new major version of one of these is one of this library.
 //!
 //! # How it is built
 //!

@@ -95,8 +95,8 @@ class Page(HTMLParser):
         plain = "".join(self.plain)
         self.into, self.plain = None, []
         if not what.startswith(("impl-", "reexport.", "associated", "declaration")):
-            variant = what.rsplit(".", 1)[-1] if what.startswith("variant.") else None
-            self.unshown |= {word for word in TYPE.findall(plain) if word != variant}
+            # A variant's own name is no type's.
+            self.unshown |= set(TYPE.findall(plain)[what.startswith("variant.") and ".field." not in what :])
         text = " ".join("".join(pieces).replace("ⓘ", " ").split())
         text = re.sub(r"\( ", "(", re.sub(r",? \)", ")", text))
         if what == "declaration":
@@ -128,7 +128,8 @@ def lines(link, name, page):
         return [f"{name}: {page.declaration}"]
     growing = ", non-exhaustive" if "#[non_exhaustive]" in page.declaration else ""
     own = re.compile(rf"impl (.*) for {name.rsplit('::', 1)[-1]}(?:<'_>)?")
-    traits = [(own.fullmatch(line) or [line, line])[1] for line in page.traits if "StructuralPartialEq" not in line]
+    traits = [(own.fullmatch(line) or [line, line])[1].rstrip(",") for line in page.traits]
+    traits = [line for line in traits if line not in ("Drop", "StructuralPartialEq") and "Drop for" not in line]
     traits = [f"is {', '.join(sorted(traits))}"] if traits else []
     return [f"{name} ({kind}{growing})"] + [f"    {line}" for line in sorted(page.members) + traits]
 
@@ -196,7 +197,7 @@ def check():
         "a::Door (struct, non-exhaustive)",
         "    open: bool",
         "    pub fn knock(&self, by: Agent) -> u8",
-        "    is Clone, Drop",
+        "    is Clone",
     ], lines("a/struct.Door.html", "a::Door", page)
     assert strangers("a::Door", page) == ["a::Door names ureq::Agent"], page.crates
     page = Page(

@@ -91,6 +91,7 @@ impl Config {
     ///
     /// # Errors
     /// What is wrong with the two put together: an admin plane that listens beyond loopback must keep a key.
+    #[doc(hidden)]
     pub fn following(mut self, running: &Self) -> Result<(Self, Changes), ConfigError> {
         let mut changes = Changes::default();
         self.keep(running, &mut changes);

@@ -62,7 +62,7 @@ pub use types::{
 };
 
 pub use crate::recycle::Limits as PoolLimits;
-pub use crate::secret::{Digest, Secret};
+pub use crate::secret::Secret;
 pub use crate::sync::LockTimes;
 pub use crate::time::Backoff;
 
@@ -184,7 +184,7 @@ impl Config {
     ///
     /// # Errors
     /// The places of those that it has not registered, and of those that it has and that are of another kind here.
-    pub fn check_custom(&self, registered: impl Fn(&str) -> bool) -> Result<(), ConfigError> {
+    pub(crate) fn check_custom(&self, registered: impl Fn(&str) -> bool) -> Result<(), ConfigError> {
         let wrong = self.providers.iter().filter_map(|provider| {
             let name = &provider.name;
             let message = match (provider.kind == Kind::Custom, registered(name)) {

@@ -86,6 +86,7 @@ impl Scope {
 
     /// Whether it names the alias `name`: whoever may use that may use what it stands for.
     #[must_use]
+    #[doc(hidden)]
     pub fn names_alias(&self, name: &str) -> bool {
         self.0.as_ref().is_none_or(|entries| {
             entries.iter().any(|entry| match entry {
@@ -115,6 +116,7 @@ impl Scope {
 
     /// Whether every model of `provider` is within it.
     #[must_use]
+    #[doc(hidden)]
     pub fn allows_all(&self, provider: &str) -> bool {
         // Of a nameless model nothing but the whole provider's line can say so.
         self.allows(provider, "")
@@ -122,12 +124,14 @@ impl Scope {
 
     /// Whether `name`, in the form `provider/model`, is within it: what a list of models shows.
     #[must_use]
+    #[doc(hidden)]
     pub fn lists(&self, name: &str) -> bool {
         self.is_any() || name.split_once('/').is_some_and(|(provider, model)| self.allows(provider, model))
     }
 
     /// The refusal of `name`, as the caller wrote it.
     #[must_use]
+    #[doc(hidden)]
     pub fn forbidden(&self, name: &str) -> Error {
         let shown: String = name.chars().take(SHOWN).collect();
         Error::new(Code::Forbidden, format!("this gateway key may not use the model {shown:?}")).with_param("model")

@@ -29,6 +29,7 @@ pub(super) struct Listens {
 impl Config {
     /// Whether there is a file or an environment that it came from.
     #[must_use]
+    #[doc(hidden)]
     pub fn can_be_reread(&self) -> bool {
         self.source != Source::Program
     }
@@ -37,6 +38,7 @@ impl Config {
     ///
     /// # Errors
     /// Everything that is wrong with what is there now, or that the program gave it and nothing can be read again.
+    #[doc(hidden)]
     pub fn reread(&self, env: &Env<'_>) -> Result<Self, ConfigError> {
         let mut config = match &self.source {
             Source::File(path) => Self::read_file(path, env)?,

@@ -64,6 +64,7 @@ pub struct GatewayKey {
     /// Names it in logs, and to plugins.
     pub name: Arc<str>,
     /// What the key that it sends must hash to.
+    #[doc(hidden)]
     pub digest: Digest,
     /// Which models it may use.
     pub scope: Scope,
@@ -110,6 +111,7 @@ pub struct Pools {
 impl Pools {
     /// The same `limits` for each of them.
     #[must_use]
+    #[doc(hidden)]
     pub fn alike(limits: recycle::Limits) -> Self {
         Self { reply_channel: limits, job: limits, response: limits, buffer: limits }
     }
@@ -460,6 +462,7 @@ impl Provider {
 
     /// Whether it has a key for `model`, if it asks for keys at all.
     #[must_use]
+    #[doc(hidden)]
     pub fn has_key_for(&self, model: &str) -> bool {
         self.keys.is_empty() || self.keys.iter().any(|key| key.models.has(model))
     }
@@ -467,6 +470,7 @@ impl Provider {
     /// The models that it can be asked for, as far as they are known: those of `built_in` and those that its keys name,
     /// without those that there is no key for.
     #[must_use]
+    #[doc(hidden)]
     pub fn known_models<'a>(&'a self, built_in: &'a [&'a str]) -> Vec<&'a str> {
         let named = self.keys.iter().flat_map(|key| key.models.named());
         let built_in = built_in.iter().copied().filter(|model| self.has_key_for(model));

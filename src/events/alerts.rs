@@ -29,6 +29,7 @@ pub struct Alert {
 
 impl Events {
     /// Says that something is wrong. Said again while it stands, only its words change.
+    #[doc(hidden)]
     pub fn raise(&self, kind: &'static str, subject: &str, message: impl Into<String>) {
         let message = message.into();
         let is_new = {
@@ -55,6 +56,7 @@ impl Events {
     }
 
     /// Says that it is over. Nothing happens if it was not said.
+    #[doc(hidden)]
     pub fn clear(&self, kind: &'static str, subject: &str) {
         let ended = self.0.standing.lock().remove(&(kind, subject.to_owned()));
         if ended.is_some() {
@@ -64,6 +66,7 @@ impl Events {
     }
 
     /// [`raise`](Self::raise)s with the words if there are any, else [`clear`](Self::clear)s.
+    #[doc(hidden)]
     pub fn set(&self, kind: &'static str, subject: &str, wrong: Option<String>) {
         match wrong {
             Some(message) => self.raise(kind, subject, message),

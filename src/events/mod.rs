@@ -15,11 +15,14 @@ use crate::sync::locks::{Leaf, classes};
 use crate::time::unix_ms;
 use alerts::Standing;
 
-pub use alerts::{Alert, MOST_ALERTS};
+pub use alerts::Alert;
+#[doc(hidden)]
+pub use alerts::MOST_ALERTS;
 #[doc(hidden)]
 pub use locks::LockWatch;
 
 /// How many are kept.
+#[doc(hidden)]
 pub const KEPT: usize = 512;
 
 /// One event.
@@ -62,12 +65,14 @@ struct Inner {
 impl Events {
     /// None yet.
     #[must_use]
+    #[doc(hidden)]
     pub fn new() -> Self {
         let log = Leaf::new(&classes::EVENTS, VecDeque::new());
         Self(Arc::new(Inner { log, standing: Leaf::new(&classes::ALERTS, Standing::default()) }))
     }
 
     /// Keeps one more, and lets the oldest go when there are [`KEPT`].
+    #[doc(hidden)]
     pub fn push(&self, kind: &'static str, subject: &str, message: impl Into<String>) {
         let event = Event { at_ms: unix_ms(), kind, subject: subject.to_owned(), message: message.into() };
         let mut events = self.0.log.lock();

@@ -68,7 +68,7 @@ pub use stream::{ChatStream, RawEvent, RawStream};
 pub use submit::Handle;
 
 pub use crate::provider::BreakerMode;
-pub use crate::sync::locks::{LockError, LockErrorKind};
+pub use crate::sync::locks::{Deadlock, LockError, LockErrorKind};
 pub use crate::sync::threads::SpawnError;
 
 use crate::config::{Config, Kind, Scope};

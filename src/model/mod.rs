@@ -192,6 +192,7 @@ impl std::ops::AddAssign for Timing {
 impl Timing {
     /// What the gateway itself took: total less queue, upstream and back-off.
     #[must_use]
+    #[doc(hidden)]
     pub fn overhead(&self, arrived: Instant, now: Instant) -> Duration {
         let elsewhere = self.queue + self.upstream + self.backoff;
         now.saturating_duration_since(arrived).saturating_sub(elsewhere)
@@ -199,6 +200,7 @@ impl Timing {
 
     /// The same as a failure tells it, for a request that ends at `now`.
     #[must_use]
+    #[doc(hidden)]
     pub fn spent(&self, arrived: Instant, now: Instant) -> Spent {
         Spent { queue: self.queue, upstream: self.upstream, overhead: self.overhead(arrived, now) }
     }

@@ -72,6 +72,7 @@ impl Body {
     ///
     /// # Errors
     /// As [`read_to_end`](Self::read_to_end), and whatever `room` refuses with; nothing more is to be read then.
+    #[doc(hidden)]
     pub fn read_in_pieces<E: From<TransportError>>(
         &mut self,
         limit: usize,

@@ -76,6 +76,7 @@ struct Entry {
 
 /// A deadlock that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Deadlock {
     /// Counts the deadlocks of this process, from 1.
     number: u64,
