@@ -158,7 +158,7 @@ impl Service for Api {
         exchange.also(self.cors(|cors| cors.lines(&head)));
         match hold.and_then(judged) {
             Some(Judged::Call(operation, prefix, admitted)) => {
-                self.call(&head, operation, prefix, body, admitted, peer, exchange)
+                self.call((&head, peer), (operation, prefix), body, admitted, exchange)
             }
             Some(Judged::Models(scope)) => {
                 let response = models::list(&self.gateway, &scope);
@@ -254,12 +254,10 @@ impl Api {
     #[expect(clippy::too_many_arguments, reason = "each is a part of what was judged, taken apart by the one caller")]
     fn call(
         &self,
-        head: &Head,
-        operation: Operation,
-        prefix: Option<&'static str>,
+        (head, peer): (&Head, SocketAddr),
+        (operation, prefix): (Operation, Option<&'static str>),
         body: Buffer,
         admitted: Admitted,
-        peer: SocketAddr,
         mut exchange: Exchange,
     ) -> Finished {
         let Parts { mut guard, scope, key, request_id, mut held } = admitted.open();
