@@ -13,14 +13,14 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{CallContext, ChunkIter, CustomProvider, EmbedRequest, ProviderError};
+use super::{CallContext, ChunkIter, CustomProvider, ProviderError};
 use crate::secret::Secret;
 use crate::sync::CancelToken;
 use crate::time::unix_ms;
 use crate::transport::{
     Body, ConnectionStats, Control, Incoming, Outgoing, Transport, TransportError, TransportErrorKind,
 };
-use crate::wire::openai::{ChatChunk, ChatRequest, Made, framed, stream_end};
+use crate::wire::openai::{ChatChunk, ChatRequest, EmbedRequest, Made, framed, stream_end};
 
 /// What its routes begin with: that of a provider without an address.
 const PREFIX: &str = "/v1";

@@ -1,20 +1,6 @@
-//! Embeddings of a custom provider: texts in, vectors out.
+//! What a custom provider gives for texts: their vectors.
 
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
-
-/// A request for the vectors of some texts, as a provider gets it.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[non_exhaustive]
-pub struct EmbedRequest {
-    /// The model's own name.
-    pub model: String,
-    /// The texts.
-    pub input: Vec<String>,
-    /// Every other field.
-    #[serde(flatten)]
-    pub extra: Map<String, Value>,
-}
+use serde_json::json;
 
 /// The vectors of some texts, one for each in their order.
 ///

@@ -15,6 +15,6 @@ mod provider;
 
 pub(crate) use adaptor::{Adaptor, models};
 pub use context::CallContext;
-pub use embed::{EmbedRequest, ProviderVectors};
+pub use embed::ProviderVectors;
 pub use error::ProviderError;
 pub use provider::{ChunkIter, CustomProvider};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{CallContext, EmbedRequest, ProviderError, ProviderVectors};
-use crate::wire::openai::{ChatChunk, ChatRequest, ProviderReply};
+use super::{CallContext, ProviderError, ProviderVectors};
+use crate::wire::openai::{ChatChunk, ChatRequest, EmbedRequest, ProviderReply};
 
 /// The events of a stream, pulled one by one on the worker's thread. Dropped before its end if nobody reads on.
 pub type ChunkIter = Box<dyn Iterator<Item = Result<ChatChunk, ProviderError>> + Send>;

@@ -7,15 +7,15 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::{Value, json};
 use sluicegate::config::{Config, process_env};
-use sluicegate::custom::{CallContext, ChunkIter, CustomProvider, EmbedRequest, ProviderError, ProviderVectors};
+use sluicegate::custom::{CallContext, ChunkIter, CustomProvider, ProviderError, ProviderVectors};
 use sluicegate::error::Retry;
 use sluicegate::front::Front;
 use sluicegate::gateway::Builder;
 use sluicegate::sync::CancelReason;
 use sluicegate::time::Deadline;
 use sluicegate::{
-    BreakerSetup, ChatChunk, ChatRequest, Code, Concurrency, Gateway, KeySetup, Policy, ProviderReply, ProviderSetup,
-    StartError,
+    BreakerSetup, ChatChunk, ChatRequest, Code, Concurrency, EmbedRequest, Gateway, KeySetup, Policy, ProviderReply,
+    ProviderSetup, StartError,
 };
 
 use crate::client::Client;
