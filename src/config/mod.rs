@@ -366,13 +366,16 @@ fn discovered(env: &Env<'_>, sources: &mut Vec<String>) -> Value {
     Value::Object(providers)
 }
 
+/// What the warning says.
+const NO_SUCH_ALIAS: &str = ", and there is no such alias";
+
 /// Says so where a client is kept to an alias that there is none of: the line lets nobody in.
 fn warn_of_strange_scopes(server: &Server, aliases: &[Alias], walk: &Walk<'_>) {
     let names = || aliases.iter().map(|alias| alias.name.as_str());
     for (index, key) in server.keys.iter().enumerate() {
         for named in key.scope.aliases().filter(|named| !names().any(|name| name == *named)) {
             let near = nearest(named, names()).map_or(String::new(), |near| format!("; the nearest is {near:?}"));
-            let message = format!("it names {named:?}, and there is no such alias{near}");
+            let message = format!("it names {named:?}{NO_SUCH_ALIAS}{near}");
             walk.warn(&format!("server.keys[{index}].models"), &message);
         }
     }

@@ -91,9 +91,10 @@ impl<'a> Walk<'a> {
         if let Some(path) = raw.as_str().and_then(named_file) {
             self.files.borrow_mut().push((path.to_owned(), Stamp::of(path)));
         }
-        let literal = literal(raw);
+        let literal = literal(raw).map(Value::from);
+        let raw = literal.as_ref().unwrap_or(raw);
         let value = match raw {
-            _ if literal.is_some() => literal.into(),
+            _ if literal.is_some() => raw.clone(),
             Value::String(text) => match expand(text, self.env)? {
                 Expanded::Literal => raw.clone(),
                 Expanded::Replaced(text) if K::TEXT => text.into(),

@@ -122,8 +122,6 @@ impl Builder {
 }
 
 setters! { Builder:
-    /// Where a front end listens: 127.0.0.1:8080 by default. The gateway itself opens no listener.
-    listen(std::net::SocketAddr) => "server"."listen";
     /// The most requests of a front end under way at once, 1 to 10⁶: by default what threads and memory allow.
     max_in_flight(usize) => "server"."max_in_flight";
     /// The most connections of a front end at once: 8192 by default, 1 to 10⁶.

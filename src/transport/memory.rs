@@ -8,7 +8,21 @@ use crate::time::Deadline;
 
 type Answer = dyn Fn(&Outgoing<'_>, &Control<'_>) -> Result<Incoming, TransportError> + Send + Sync;
 
-/// Answers each request by a closure.
+/// Answers each request by a closure: for tests that a [`Script`](crate::testing::Script) is too little for.
+///
+/// ```
+/// use std::sync::Arc;
+/// use sluicegate::transport::{Body, Incoming, MemoryTransport, TransportError, TransportErrorKind};
+/// use sluicegate::Gateway;
+///
+/// let transport = MemoryTransport::new(|request, _| match request.body.len() {
+///     0..100 => Ok(Incoming { status: 200, headers: Vec::new(), body: Body::from_bytes(r#"{"choices":[]}"#) }),
+///     _ => Err(TransportError::new(TransportErrorKind::Tls, "the certificate is another's")),
+/// });
+/// let gateway = Gateway::builder().transport("p", Arc::new(transport)).build()?;
+/// assert_eq!(gateway.ask("p/m", "short")?, "");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct MemoryTransport(Box<Answer>);
 
 impl MemoryTransport {

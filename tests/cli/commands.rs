@@ -36,6 +36,18 @@ fn a_command_that_is_not_built_yet_is_refused_by_name() {
 }
 
 #[test]
+fn a_provider_that_only_a_program_can_be_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("gateway.json");
+    std::fs::write(&file, r#"{ "providers": { "mine": { "kind": "custom" } } }"#).expect("written");
+    let file = file.to_str().expect("text");
+    for args in [&["check", file][..], &["serve", "--listen", "127.0.0.1:0", "--config", file]] {
+        let done = sluicegate(args).run().exits(2);
+        assert!(done.stderr.contains("providers.mine.kind: no program has registered"), "{}", done.stderr);
+    }
+}
+
+#[test]
 fn plan_prints_the_formulas_golden_rows() {
     let plan = |args: &[&str]| sluicegate(&[&["plan"], args].concat()).run();
     let rows = [

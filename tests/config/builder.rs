@@ -69,6 +69,7 @@ fn what_setters_say_is_what_a_file_would() {
                 .fallback("sim/json"),
         )
         .gateway_key(GatewayKeySetup::new("team", "gw-1").models(["smart", "sim/*"]))
+        .builtin_plugin("request_log", json!({}))
         .max_in_flight(50)
         .max_buffered_bytes(8 << 20)
         .max_body_bytes(1 << 20)
@@ -81,6 +82,7 @@ fn what_setters_say_is_what_a_file_would() {
         "server": { "keys": [{ "name": "team", "value": "gw-1", "models": ["smart", "sim/*"] }], "max_in_flight": 50,
                     "max_buffered_bytes": "8MiB", "max_body_bytes": "1MiB", "max_connections": 99, "write_timeout": "4s",
                     "shutdown_timeout": "7s" },
+        "plugins": [{ "name": "request_log", "config": {} }],
         "client": { "initial_pool_size": 10 },
         "threads": { "max": 500 },
         "providers": {
@@ -111,7 +113,7 @@ fn what_setters_say_is_what_a_file_would() {
     let written = config(written);
     assert_eq!(written.effective_json(), file.effective_json());
     assert_eq!(written.providers, file.providers);
-    assert_eq!(written.aliases, file.aliases);
+    assert_eq!((written.aliases, written.plugins.len()), (file.aliases, 1));
     assert_eq!(written.warnings, file.warnings);
     assert_eq!(written.providers[0].keys[0].models, KeyModels::Only(vec!["m".to_owned()]));
     assert!(matches!(written.providers[1].sizing, Sizing::Auto { .. }));
@@ -199,6 +201,28 @@ fn to_a_files_configuration_providers_and_aliases_are_added_and_nothing_else() {
         assert!(told.iter().any(|line| line.starts_with(place)), "{place} is not among {told:#?}");
     }
     assert_eq!(told.len(), 4, "{told:#?}");
+}
+
+#[test]
+fn a_client_that_is_kept_to_an_alias_that_the_program_adds_is_not_warned_of() {
+    let file =
+        taken(json!({ "server": { "keys": [{ "value": "k", "models": ["mine"] }] }, "providers": { "sim": {} } }));
+    let warned = |config: &Config| config.warnings.iter().any(|text| text.contains("there is no such alias"));
+    assert!(warned(&file));
+    let config = config(Gateway::builder().config(file).alias(AliasSetup::new("mine", "sim/echo")));
+    assert!(!warned(&config), "{:?}", config.warnings);
+}
+
+#[test]
+fn a_text_that_means_itself_is_shown_as_it_was_written() {
+    let error = Gateway::builder()
+        .provider(ProviderSetup::openai_compatible("p", "env.BASE"))
+        .alias(AliasSetup::new("a", "${gone}/m"))
+        .into_config()
+        .expect_err("neither is good");
+    let told = told(&error);
+    assert!(told[0].starts_with("providers.p.network_config.base_url: found \"env.BASE\"; write a URL"), "{told:?}");
+    assert!(told[1].contains("the provider that \"${gone}/m\" names"), "{told:?}");
 }
 
 #[test]

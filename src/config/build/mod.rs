@@ -12,7 +12,6 @@ mod parts;
 mod provider;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -27,7 +26,10 @@ use super::expand::{Env, refers};
 use super::provider::{STREAM_GARBAGE, STREAM_RECOVERIES, word_of};
 use super::section::{Section, Walk};
 use super::types::{Policy, StreamGarbage, StreamRecovery};
-use super::{Config, ConfigError, Strategy, aliases, provider as read_provider, providers, raw};
+use super::{
+    Config, ConfigError, NO_SUCH_ALIAS, Strategy, aliases, provider as read_provider, providers, raw,
+    warn_of_strange_scopes,
+};
 use crate::secret::Secret;
 use crate::time::format_duration;
 
@@ -192,9 +194,12 @@ impl Config {
         let ((more_providers, more_aliases), outcome) = Section::read(&walk, String::new(), Some(&additions), |s| {
             (providers(s, &around), aliases::aliases(s, names))
         });
-        let mut found = walk.into_findings();
         self.providers.extend(more_providers);
         self.aliases.extend(more_aliases);
+        // A client may have been kept to an alias that comes only now.
+        self.warnings.retain(|warning| !warning.contains(NO_SUCH_ALIAS));
+        warn_of_strange_scopes(&self.server, &self.aliases, &walk);
+        let mut found = walk.into_findings();
         // Of a provider that has problems of its own nothing more is told.
         let whole = found.problems.is_empty().then_some(&self);
         found.problems.splice(..0, more.problems(whole));
@@ -276,12 +281,6 @@ impl Said for Duration {
     /// A time below a microsecond is none.
     fn said(self) -> Value {
         format_duration(self).into()
-    }
-}
-
-impl Said for SocketAddr {
-    fn said(self) -> Value {
-        self.to_string().into()
     }
 }
 
