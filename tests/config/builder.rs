@@ -113,7 +113,7 @@ fn what_setters_say_is_what_a_file_would() {
     let written = config(written);
     assert_eq!(written.effective_json(), file.effective_json());
     assert_eq!(written.providers, file.providers);
-    assert_eq!((written.aliases, written.plugins.len()), (file.aliases, 1));
+    assert_eq!((&written.aliases, written.plugins.len()), (&file.aliases, 1));
     assert_eq!(written.warnings, file.warnings);
     assert_eq!(written.providers[0].keys[0].models, KeyModels::Only(vec!["m".to_owned()]));
     assert!(matches!(written.providers[1].sizing, Sizing::Auto { .. }));
