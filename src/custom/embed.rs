@@ -1,4 +1,4 @@
-//! What a custom provider gives for texts: their vectors.
+//! The vectors that a custom provider gives.
 
 use serde_json::json;
 

@@ -409,9 +409,11 @@ fn over_http_it_is_a_provider_like_any_other() {
     let counted = json!({ "model": "p/m", "messages": messages, "stream": true, "stream_options": options });
     assert!(post("/v1/chat/completions", counted).text().contains("\"completion_tokens\":2"));
 
-    let vectors = post("/v1/embeddings", json!({ "model": "p/m", "input": ["a", "abc"] })).text().to_owned();
-    let vectors: Value = serde_json::from_str(&vectors).expect("JSON");
-    assert_eq!(vectors["data"][1]["embedding"], json!([3.0, 0.5]));
+    let vectors = gateway.embed(&EmbedRequest::new("p/m", ["a", "abc"])).expect("vectors");
+    assert_eq!(
+        (&*vectors.vectors, vectors.usage.map(|usage| usage.input)),
+        (&[vec![1.0, 0.5], vec![3.0, 0.5]][..], Some(4))
+    );
     let single = post("/v1/embeddings", json!({ "model": "p/m", "input": "ab" }));
     assert!(single.status == 200 && single.text().contains("[2.0,0.5]"), "{single:?}");
     let short = post("/v1/embeddings", json!({ "model": "p/m", "input": ["a"], "short": true }));
