@@ -502,7 +502,6 @@ pub use gateway::{
     ShutdownReport, StartError,
 };
 pub use ids::RequestId;
-pub use secret::Secret;
 pub use sync::{CancelReason, CancelToken};
 pub use time::Deadline;
 pub use wire::openai::{

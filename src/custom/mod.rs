@@ -1,7 +1,7 @@
 //! Providers that the program itself is: a trait, and the adaptor that puts one behind a provider's pool of workers.
 //!
 //! A [`CustomProvider`] is asked on the workers of its own pool, like any provider's upstream: behind the queue, the policy,
-//! the limits, the breaker and the keys of its configuration, and before retries and fallbacks. The `Adaptor` is its
+//! the limits, the breaker and the keys of its configuration, and before retries and fallbacks. The adaptor is its
 //! transport: it reads a request's body once, asks, and writes the answer in OpenAI's shape, so that whatever stands above
 //! cannot tell it from another. It knows nothing of pools, and waits for nothing but what it asks.
 //!
