@@ -10,6 +10,7 @@ mod ending;
 mod figures;
 mod keys;
 mod limits;
+mod map;
 mod panics;
 mod passing;
 mod plugin_faults;
