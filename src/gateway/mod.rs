@@ -1,10 +1,11 @@
 //! The gateway itself: routes a request, runs its attempts, and ends in an orderly way.
 //!
 //! A [`Gateway`] is a handle: `Clone + Send + Sync`, cheap to copy, all copies are one gateway. Requests run on the thread
-//! that waits for them anyway; what runs on threads of the gateway's own are the providers' workers. It opens no listener:
+//! that waits for them anyway, or on a runner if they are handed over; the other threads of the gateway's own are the
+//! providers' workers and those that look after it. It opens no listener:
 //! the data plane is `front`, the admin plane `admin`, and both are put on top of a gateway by whoever wants them.
 //!
-//! Read `calls` for what may be asked of it, `call` for a request's way, `way` and `tracked` for its ends, `attempts` for its
+//! Read `calls` for what may be asked of it, `submit` and `map` for what is handed over, `call` for a request's way, `way` and `tracked` for its ends, `attempts` for its
 //! tries, `house` for where they go, `load` for whether it comes in at all, `requests` for how it is counted, `plugins` for
 //! who sees it on the way, `reload` for another configuration and `retired` for what it replaces, `shutdown`
 //! for the end.

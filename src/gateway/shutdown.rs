@@ -1,8 +1,10 @@
 //! The end of a gateway, by phases and not by sleeps.
 //!
 //! **Protocol.** Draining: nothing new is taken, what is under way goes on until it is done or the deadline passes.
-//! Stopping: what is left is cancelled, the pools answer what still waits and join their workers by name. The last clone's
-//! drop does the same, briefly, from whatever thread that is, a worker of the gateway's own included.
+//! Stopping: what is left is cancelled, the pools answer what still waits and join their workers by name, and the runners,
+//! which have nothing left to wait for then, are joined, too. The last clone's
+//! drop does the same, briefly, from whatever thread that is, a worker or a runner of the gateway's own included; a request that
+//! was handed over keeps the gateway until it is answered.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -106,7 +106,7 @@ fn batch_is_shed_first_and_each_spell_is_one_alert() {
         client
     };
     assert!(is_refusal(&announce("batch").answer()));
-    assert!(station.house.gateway().with(&batch()).raw(Operation::ChatCompletions, body.clone().into_bytes()).is_err());
+    assert!(station.house.gateway().with(batch()).raw(Operation::ChatCompletions, body.clone().into_bytes()).is_err());
     let mut fits = announce("interactive");
     gate.next().answer();
     assert!(!is_refusal(&fits.answer()));

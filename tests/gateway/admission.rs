@@ -132,7 +132,7 @@ fn batch_has_its_share_while_both_wait_and_the_rest_when_nobody_else_does() {
         calls.extend((0..16).map(|_| {
             scope.spawn(|| {
                 let body = json!({ "model": "p/batch", "messages": [] }).to_string();
-                house.gateway().with(&batch()).raw(Operation::ChatCompletions, body.into_bytes())
+                house.gateway().with(batch()).raw(Operation::ChatCompletions, body.into_bytes())
             })
         }));
         house.queued(32);

@@ -78,7 +78,7 @@ fn a_model_and_a_key_have_limits_of_their_own() {
     let mut settings = limited(&json!({ "requests_per_minute": 100, "models": { "m": { "requests_per_minute": 1 } } }));
     settings["keys"][0]["rate_limit"] = json!({ "requests_per_minute": 2 });
     let house = House::answered(settings, transport);
-    let other = || house.gateway().with(&hasty()).raw(Operation::ChatCompletions, chat("p/other", false).into_bytes());
+    let other = || house.gateway().with(hasty()).raw(Operation::ChatCompletions, chat("p/other", false).into_bytes());
     assert!(house.ask().is_ok());
     refused(&house.ask_with(&hasty()), "rate_limit.models.m.requests_per_minute is 1");
     assert!(other().is_ok(), "another model goes on");
@@ -94,7 +94,7 @@ fn tokens_are_counted_by_what_answers_took() {
         house.ask_with(&hasty()).expect("each took three tokens");
     }
     let long = json!({ "model": "p/m", "messages": [{ "role": "user", "content": "x".repeat(2400) }] });
-    let result = house.gateway().with(&hasty()).raw(Operation::ChatCompletions, long.to_string().into_bytes());
+    let result = house.gateway().with(hasty()).raw(Operation::ChatCompletions, long.to_string().into_bytes());
     refused(&result, "rate_limit.tokens_per_minute is 600");
     assert_eq!(asked.load(Ordering::SeqCst), 100);
 }
