@@ -1,7 +1,7 @@
 //! Equal requests under way: which of them goes to a provider, and who waits for it.
 //!
 //! **Protocol.** The first of several equal requests leads their flight, the others follow and wait, each on a channel of its
-//! own, for one [`Word`]: the leader's answer, its error, that each has to go alone, or that the leader's caller left and
+//! own, for one word: the leader's answer, its error, that each has to go alone, or that the leader's caller left and
 //! this follower leads now. Who was told to lead and has left already hands on what it was told when it gives up its seat;
 //! of each flight exactly one member leads, and the flight ends with its last member.
 //!
