@@ -1,5 +1,6 @@
 //! Configuration as a user meets it: a document in; values, warnings or every problem out.
 
+mod accounts;
 mod aliases;
 mod builder;
 mod keys;

@@ -1,5 +1,6 @@
 //! The data plane and the admin plane over std sockets: what a client sees, in every case, and what it leaves behind.
 
+mod accounts;
 mod admin;
 mod client;
 mod coding;

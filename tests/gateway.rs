@@ -1,5 +1,6 @@
 //! The gateway through its library face: admission, waiting, cancelling, streams, panics, the end, and that it all adds up.
 
+mod accounting;
 mod admission;
 mod attempts;
 mod breaker;
@@ -16,6 +17,7 @@ mod passing;
 mod plugin_faults;
 mod plugins;
 mod pooling;
+mod rate_limit;
 mod reload;
 mod response_cache;
 mod routes;

@@ -244,6 +244,11 @@ impl Gate {
         Self { transport: Arc::new(transport), arrivals, deaf }
     }
 
+    /// One at which nobody waits: `transport` answers by itself.
+    pub(crate) fn open(transport: MemoryTransport) -> Self {
+        Self { transport: Arc::new(transport), arrivals: crossbeam_channel::never(), deaf: Arc::default() }
+    }
+
     /// The next request that a worker brings.
     pub(crate) fn next(&self) -> Arrived {
         self.arrivals.recv_timeout(FUSE).expect("a worker brings a request")
@@ -296,8 +301,7 @@ impl House {
 
     /// One provider, `p`, that answers by itself.
     pub(crate) fn answered(settings: Value, transport: MemoryTransport) -> Self {
-        let gate = Gate { transport: Arc::new(transport), arrivals: crossbeam_channel::never(), deaf: Arc::default() };
-        Self::new(json!({ "p": settings }), &[("p", &gate)])
+        Self::new(json!({ "p": settings }), &[("p", &Gate::open(transport))])
     }
 
     /// A gateway of a whole configuration.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::config::kinds::{FilePath, Kind, Limits as _, Maybe, Number, Refusal, Span, Text, secs};
-use crate::config::section::Section;
+use crate::config::section::{Section, asks_nothing};
 
 /// Tokens and costs by a price table, with budgets.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,7 +92,12 @@ pub(super) fn read(s: &mut Section<'_>) -> Accounting {
 fn budgets(s: &mut Section<'_>, key: &'static str) -> Vec<(String, Budget)> {
     let read = |s: &mut Section<'_>| Budget { limit: s.get("limit", Dollars), period: s.get("period", Periods) };
     let budgets = s.each(key, read);
-    for (name, _) in budgets.iter().filter(|(_, budget)| budget.limit == 0) {
+    // One that is wrong in itself has been told of.
+    let is_wrong = |name: &String| {
+        let limit = s.object_at(key).and_then(|budgets| budgets.get(name)?.get("limit"));
+        limit.is_some_and(|limit| !asks_nothing(limit))
+    };
+    for (name, _) in budgets.iter().filter(|(name, budget)| budget.limit == 0 && !is_wrong(name)) {
         s.problem(
             key,
             format!("{name:?} needs a limit of more than 0 dollars: {{ \"limit\": 10, \"period\": \"month\" }}"),

@@ -29,15 +29,16 @@ use crate::sync::locks::{Leaf, classes};
 use crate::time::{format_duration, now};
 use book::{Book, End, Held, Left, Refusal, Room};
 
-/// How the lines begin that tell a client what is left of its limits, as OpenAI's do.
-const LINE: &str = "x-ratelimit-";
-
-/// How they begin on their way to the head, on which a provider may have put its own.
-const CARRIER: &str = "x-sluicegate-ratelimit-";
-
-/// What follows.
-const NAMES: [&str; 6] =
-    ["limit-requests", "remaining-requests", "reset-requests", "limit-tokens", "remaining-tokens", "reset-tokens"];
+/// The lines that tell a client what is left of its limits, as OpenAI's do, each behind the name under which it goes to the
+/// head: a provider may have put its own there.
+const LINES: [(&str, &str); 6] = [
+    ("x-sluicegate-ratelimit-limit-requests", "x-ratelimit-limit-requests"),
+    ("x-sluicegate-ratelimit-remaining-requests", "x-ratelimit-remaining-requests"),
+    ("x-sluicegate-ratelimit-reset-requests", "x-ratelimit-reset-requests"),
+    ("x-sluicegate-ratelimit-limit-tokens", "x-ratelimit-limit-tokens"),
+    ("x-sluicegate-ratelimit-remaining-tokens", "x-ratelimit-remaining-tokens"),
+    ("x-sluicegate-ratelimit-reset-tokens", "x-ratelimit-reset-tokens"),
+];
 
 /// Limits for each gateway key.
 #[derive(Debug)]
@@ -89,12 +90,12 @@ impl Plugin for RateLimit {
         let lines = lines(room);
         Ok(match taken {
             Ok(held) => {
-                lines.for_each(|(name, value)| context.add_header(&format!("{CARRIER}{name}"), &value));
+                lines.for_each(|((carrier, _), value)| context.add_header(carrier, &value));
                 context.set(Taken { book: Arc::clone(&self.book), held: Some(held) });
                 Flow::Continue
             }
             Err((who, refusal)) => {
-                let lines = lines.map(|(name, value)| (format!("{LINE}{name}"), value)).collect();
+                let lines = lines.map(|((_, name), value)| (name.to_owned(), value)).collect();
                 Flow::Refuse(refused(&who, refusal).with_upstream_headers(lines))
             }
         })
@@ -102,11 +103,10 @@ impl Plugin for RateLimit {
 
     /// What a provider said of its own limits is not the client's business, where the client has its own.
     fn http_response(&self, response: &mut HttpResponse<'_>) -> Result<(), PluginError> {
-        for name in NAMES {
-            let carrier = format!("{CARRIER}{name}");
-            if let Some(value) = response.header(&carrier).map(str::to_owned) {
-                response.set_header(&format!("{LINE}{name}"), &value);
-                response.remove_header(&carrier);
+        for (carrier, name) in LINES {
+            if let Some(value) = response.header(carrier).map(str::to_owned) {
+                response.set_header(name, &value);
+                response.remove_header(carrier);
             }
         }
         Ok(())
@@ -156,15 +156,15 @@ impl Drop for Taken {
     }
 }
 
-/// What is left of a client's limits, as header lines without their beginning.
-fn lines(room: Room) -> impl Iterator<Item = (&'static str, String)> {
+/// What is left of a client's limits, as header lines.
+fn lines(room: Room) -> impl Iterator<Item = ((&'static str, &'static str), String)> {
     let of = |left: Option<Left>| {
         left.map(|Left { limit, left, reset }| [limit.to_string(), left.to_string(), format_duration(up_to_ms(reset))])
     };
     let values = [of(room.requests), of(room.tokens)];
     values
         .into_iter()
-        .zip(NAMES.as_chunks::<3>().0)
+        .zip(LINES.as_chunks::<3>().0)
         .flat_map(|(values, names)| values.into_iter().flat_map(|values| names.iter().copied().zip(values)))
 }
 
