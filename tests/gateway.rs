@@ -20,6 +20,7 @@ mod pooling;
 mod rate_limit;
 mod reload;
 mod response_cache;
+mod request_log;
 mod routes;
 mod script;
 mod shedding;

@@ -18,7 +18,7 @@ use crate::secret::{Mask, Secret};
 use crate::sync::{Role, State, Threads, threads};
 
 /// What is logged if RUST_LOG does not say.
-const DEFAULT_FILTER: &str = "warn";
+const DEFAULT_FILTER: &str = "warn,sluicegate::requests=info";
 
 /// Starts the logger; a second start in one process is ignored.
 pub(super) fn start_logging(format: LogFormat) {

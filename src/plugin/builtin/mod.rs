@@ -20,7 +20,7 @@ use crate::events::Events;
 /// If what it needs is not to be had, as a file that cannot be opened.
 pub(crate) fn make(settings: &Settings, events: &Events) -> Result<Arc<dyn Plugin>, PluginError> {
     Ok(match settings {
-        Settings::RequestLog(settings) => Arc::new(request_log::RequestLog::new(settings)),
+        Settings::RequestLog(settings) => Arc::new(request_log::RequestLog::new(settings)?),
         Settings::ResponseCache(settings) => Arc::new(response_cache::ResponseCache::new(settings)),
         Settings::Redaction(settings) => Arc::new(redaction::Redaction::new(settings)),
         Settings::RateLimit(settings) => Arc::new(rate_limit::RateLimit::new(settings)),

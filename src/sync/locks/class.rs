@@ -145,6 +145,8 @@ pub mod classes {
         SIM = leaf("sim.figures");
         /// What a scripted provider is to answer, and what it was asked.
         SCRIPT = leaf("testing.script");
+        /// What a request's log hears of a stream.
+        REQUEST_LOG = leaf("plugin.request_log");
         /// For tests.
         TEST_LEAF = leaf("test.leaf");
         /// For tests.
