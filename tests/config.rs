@@ -3,6 +3,7 @@
 mod accounts;
 mod aliases;
 mod builder;
+mod guard;
 mod keys;
 mod limits;
 mod response_cache;

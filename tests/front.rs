@@ -6,6 +6,7 @@ mod client;
 mod coding;
 mod cors;
 mod doors;
+mod guard;
 mod honest;
 mod keys;
 mod leaving;

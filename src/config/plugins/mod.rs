@@ -8,7 +8,9 @@ mod response_cache;
 
 pub use accounting::{Accounting, Budget, Period, Price};
 pub use rate_limit::{KeyLimits, RateLimit};
-pub use redaction::Redaction;
+#[cfg(feature = "plugins")]
+pub(crate) use redaction::PATTERN_SIZE;
+pub use redaction::{Answers, Kinds, Pattern, Redaction, Unreadable};
 pub use request_log::RequestLog;
 pub use response_cache::{ModelPattern, ResponseCache};
 

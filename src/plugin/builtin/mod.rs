@@ -22,7 +22,7 @@ pub(crate) fn make(settings: &Settings, events: &Events) -> Result<Arc<dyn Plugi
     Ok(match settings {
         Settings::RequestLog(settings) => Arc::new(request_log::RequestLog::new(settings)?),
         Settings::ResponseCache(settings) => Arc::new(response_cache::ResponseCache::new(settings)),
-        Settings::Redaction(settings) => Arc::new(redaction::Redaction::new(settings)),
+        Settings::Redaction(settings) => Arc::new(redaction::Redaction::new(settings)?),
         Settings::RateLimit(settings) => Arc::new(rate_limit::RateLimit::new(settings)),
         Settings::Accounting(settings) => Arc::new(accounting::Accounting::new(settings, events)?),
     })

@@ -1,0 +1,185 @@
+//! Where in a body a person's or a model's words stand: in every string but names, roles, ids, addresses and data.
+//!
+//! What must be left as it is for the request to mean what it meant is listed; whatever else there is, fields that nobody
+//! has heard of among it, is looked at. A body is looked at as it is written, so that no key that stands twice hides one of
+//! its values, and it is built only where something has to be changed.
+//!
+//! Pure.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+
+use super::text::Flavour;
+
+/// Keys below which nothing is anybody's words: names and ids, addresses that a provider is to fetch, and what it is to send
+/// there, data in base64.
+const LEFT: [&str; 27] = [
+    "model",
+    "models",
+    "fallbacks",
+    "role",
+    "type",
+    "id",
+    "object",
+    "name",
+    "tool_choice",
+    "finish_reason",
+    "status",
+    "service_tier",
+    "system_fingerprint",
+    "url",
+    "image_url",
+    "file_url",
+    "server_url",
+    "headers",
+    "authorization",
+    "data",
+    "file_data",
+    "input_audio",
+    "b64_json",
+    "embedding",
+    "encrypted_content",
+    "signature",
+    "logprobs",
+];
+
+/// A place in a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Fields of the API, and words.
+    Api,
+    /// What a tool is given or gave, as an object: all of it is words, whatever its keys are called.
+    Free,
+    /// The arguments of a tool's call: a text that is JSON.
+    Arguments,
+    /// Words as a text, and items of the API as a list; as an object it is what a tool is given.
+    Input,
+    /// No words.
+    Left,
+}
+
+impl Place {
+    /// The place under a key of an object at this place.
+    pub(super) fn below(self, key: &str) -> Self {
+        match self {
+            Self::Left => Self::Left,
+            Self::Free | Self::Arguments | Self::Input => Self::Free,
+            Self::Api => match key {
+                _ if LEFT.contains(&key) || key.ends_with("_id") || key.ends_with("_ids") => Self::Left,
+                "arguments" => Self::Arguments,
+                "input" => Self::Input,
+                "metadata" | "variables" => Self::Free,
+                _ => Self::Api,
+            },
+        }
+    }
+
+    /// The place of a list's items.
+    fn item(self) -> Self {
+        match self {
+            Self::Input => Self::Api,
+            Self::Arguments => Self::Free,
+            other => other,
+        }
+    }
+
+    /// What a text at this place is; none if it is nobody's words.
+    fn flavour(self) -> Option<Flavour> {
+        match self {
+            Self::Left => None,
+            Self::Arguments => Some(Flavour::Json),
+            Self::Api | Self::Free | Self::Input => Some(Flavour::Plain),
+        }
+    }
+}
+
+/// Shows `look` each text of a body that holds words.
+///
+/// # Errors
+/// If the body is no JSON, or nested too deep.
+pub(super) fn look_at(body: &[u8], mut look: impl FnMut(&str, Flavour)) -> Result<(), serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    Looker { place: Place::Api, look: &mut look }.deserialize(&mut deserializer)?;
+    deserializer.end()
+}
+
+/// Changes each text in `value`, at `place`, that holds words, as `change` says; what gives none stays.
+pub(super) fn change(value: &mut Value, place: Place, f: &mut dyn FnMut(&str, Flavour) -> Option<String>) {
+    match value {
+        Value::String(text) => {
+            if let Some(changed) = place.flavour().and_then(|flavour| f(text, flavour)) {
+                *text = changed;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| change(item, place.item(), f)),
+        Value::Object(fields) => fields.iter_mut().for_each(|(key, value)| change(value, place.below(key), f)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+struct Looker<'a> {
+    place: Place,
+    look: &'a mut dyn FnMut(&str, Flavour),
+}
+
+impl<'de> DeserializeSeed<'de> for Looker<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Looker<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        if let Some(flavour) = self.place.flavour() {
+            (self.look)(text, flavour);
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while items.next_element_seed(Looker { place: self.place.item(), look: &mut *self.look })?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        while let Some(Key(key)) = fields.next_key()? {
+            fields.next_value_seed(Looker { place: self.place.below(&key), look: &mut *self.look })?;
+        }
+        Ok(())
+    }
+}
+
+/// A key, borrowed where it holds no escape.
+#[derive(serde::Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
