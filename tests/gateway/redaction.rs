@@ -97,8 +97,8 @@ fn arguments_of_a_tools_call_come_back_in_pieces_too_and_stay_json() {
         let calls = json!([{ "index": 0, "function": { "arguments": arguments } }]);
         format!("data: {}\n\n", json!({ "choices": [{ "index": 0, "delta": { "tool_calls": calls } }] }))
     };
-    let arguments = scope(|scope| {
-        let request = ChatRequest::new("p/m", "about <say \"hi\">");
+    let request = ChatRequest::new("p/m", "about <say \"hi\">");
+    let arguments: String = scope(|scope| {
         let reading = scope.spawn(|| {
             let stream = house.gateway().chat_stream(&request).expect("it begins");
             let piece = |chunk: Value| {
@@ -114,7 +114,6 @@ fn arguments_of_a_tools_call_come_back_in_pieces_too_and_stay_json() {
         feed(&pieces, DONE);
         reading.join().expect("no panic")
     });
-    let arguments: String = arguments;
     assert_eq!(arguments, r#"{"a":"<say \"hi\">","b":"<say \"hi\">"}["#);
 }
 
@@ -146,8 +145,8 @@ fn each_of_several_answers_and_each_of_many_requests_has_its_own() {
     let stop = |index: u64| {
         format!("data: {}\n\n", json!({ "choices": [{ "index": index, "delta": {}, "finish_reason": "stop" }] }))
     };
+    let request = ChatRequest::to("p/m").with_message(Message::user("a@x.org b@x.org")).with("n", 2);
     scope(|scope| {
-        let request = ChatRequest::to("p/m").with_message(Message::user("a@x.org b@x.org")).with("n", 2);
         let reading = scope.spawn(|| {
             let mut texts = [String::new(), String::new()];
             for chunk in house.gateway().chat_stream(&request).expect("it begins") {
