@@ -16,8 +16,8 @@ use crate::plugin::PluginError;
 const EMAIL: &str =
     r"[A-Za-z0-9\u{C0}-\u{24F}._%+'-]+@[A-Za-z0-9\u{C0}-\u{24F}-]+(?:\.[A-Za-z0-9\u{C0}-\u{24F}-]+)*\.[A-Za-z]{2,}";
 
-/// Keys that are told by how they begin, tokens in three parts or more, passwords in URLs, private keys in PEM with whatever
-/// of their body there is, its lines broken by themselves or by `\n`.
+/// Keys that are told by how they begin, tokens in three parts or more, private keys in PEM with whatever of their body there
+/// is, its lines broken by themselves or by `\n`.
 const KEYS: &str = r"(?x)
     (?-u:\b)(?:
         (?:AKIA|ASIA)[A-Z0-9]{16}(?-u:\b)
@@ -29,7 +29,6 @@ const KEYS: &str = r"(?x)
       | SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}
       | eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+){1,3}
     )
-  | [A-Za-z]://[^\s/:@\x00]+:([^\s/@\x00]{3,})@
   | -----BEGIN\ (?:[A-Z0-9]+\ )*PRIVATE\ KEY(?:\ BLOCK)?-----
     (?:(?:\s|\\[nr])*[A-Za-z-]+:[^\n\\\x00]*)*
     (?:(?:\s|\\[nr])+[A-Za-z0-9+/=]{16,})+
@@ -37,8 +36,13 @@ const KEYS: &str = r"(?x)
     (?:(?:\s|\\[nr])*-----END\ [A-Z0-9\ ]+-----)?";
 
 /// Keys that begin as words may: there must be a digit in them.
-const TOKENS: &str =
-    r"(?-u:\b)(?:(sk-[A-Za-z0-9_-]{20,})|(?i:bearer|x-api-key|api[_-]?key)\s*[:=]?\s*([A-Za-z0-9._~+/=-]{16,}))";
+const TOKENS: &str = r"(?-u:\b)sk-[A-Za-z0-9_-]{20,}";
+
+/// What stands behind a word that says that it is a key; there must be a digit in it, too.
+const NAMED: &str = r"(?-u:\b)(?i:bearer|x-api-key|api[_-]?key)(?:\s*[:=]\s*|\s+)[A-Za-z0-9._~+/=-]{16,}";
+
+/// The password in a URL, with what stands around it.
+const PASSWORDS: &str = r"[A-Za-z]://[^\s/:@\x00]+:[^\s/@\x00]{3,}@";
 
 /// Something that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,11 +54,33 @@ pub(super) struct Found {
 }
 
 enum Look {
-    /// A pattern, or its first group that took part.
-    Pattern(Regex),
-    /// The same with a digit in it.
-    WithDigit(Regex),
+    /// A pattern, and the part of what it matches that is taken out; none if it is no find after all. Not a group of the
+    /// pattern: looking for those takes ten times as long in a long text.
+    Pattern(Regex, fn(&str) -> Option<Range<usize>>),
     Number(fn(&[u8], usize) -> Option<usize>),
+}
+
+/// All of it.
+fn whole(text: &str) -> Option<Range<usize>> {
+    Some(0..text.len())
+}
+
+/// All of it, if there is a digit in it.
+fn with_digit(text: &str) -> Option<Range<usize>> {
+    text.contains(|c: char| c.is_ascii_digit()).then_some(0..text.len())
+}
+
+/// What stands behind a name and what parts it from it.
+fn named(text: &str) -> Option<Range<usize>> {
+    let value = text.trim_start_matches(|c: char| c.is_ascii_alphabetic() || c == '-' || c == '_');
+    let value = value.trim_start_matches(|c: char| c.is_whitespace() || c == ':' || c == '=');
+    with_digit(value).map(|_| text.len() - value.len()..text.len())
+}
+
+/// What stands between a user's name and the `@` at the end.
+fn password(text: &str) -> Option<Range<usize>> {
+    let host = text.find("://")? + 3;
+    Some(host + text[host..].find(':')? + 1..text.len() - 1)
 }
 
 /// Everything that is looked for.
@@ -74,8 +100,13 @@ impl Detector {
         let pattern = |text: &str| RegexBuilder::new(text).size_limit(PATTERN_SIZE).build();
         for (name, _) in settings.kinds.named().into_iter().filter(|(_, on)| *on) {
             let looks = match name {
-                "api_key" => vec![Look::Pattern(pattern(KEYS)?), Look::WithDigit(pattern(TOKENS)?)],
-                "email" => vec![Look::Pattern(pattern(EMAIL)?)],
+                "api_key" => vec![
+                    Look::Pattern(pattern(KEYS)?, whole),
+                    Look::Pattern(pattern(TOKENS)?, with_digit),
+                    Look::Pattern(pattern(NAMED)?, named),
+                    Look::Pattern(pattern(PASSWORDS)?, password),
+                ],
+                "email" => vec![Look::Pattern(pattern(EMAIL)?, whole)],
                 "phone" => vec![Look::Number(numbers::phone_at)],
                 "credit_card" => vec![Look::Number(numbers::card_at)],
                 "iban" => vec![Look::Number(numbers::iban_at)],
@@ -90,10 +121,10 @@ impl Detector {
             texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
             detector.longest = texts[0].len();
             let either = texts.into_iter().map(regex::escape).collect::<Vec<_>>().join("|");
-            detector.add("literal", vec![Look::Pattern(Regex::new(&either)?)]);
+            detector.add("literal", vec![Look::Pattern(Regex::new(&either)?, whole)]);
         }
         for own in &settings.patterns {
-            detector.add(&own.name, vec![Look::Pattern(pattern(&own.pattern)?)]);
+            detector.add(&own.name, vec![Look::Pattern(pattern(&own.pattern)?, whole)]);
         }
         if !(settings.literals.is_empty() && settings.patterns.is_empty()) {
             detector.shortest = 1;
@@ -132,10 +163,9 @@ impl Detector {
             };
             match look {
                 Look::Number(at) => numbers::scan(text, from, *at, note),
-                Look::Pattern(pattern) => each(pattern, text, from, note),
-                Look::WithDigit(pattern) => each(pattern, text, from, |place| {
-                    if text[place.clone()].contains(|c: char| c.is_ascii_digit()) {
-                        note(place);
+                Look::Pattern(pattern, part) => each(pattern, text, from, |place| {
+                    if let Some(part) = part(&text[place.clone()]) {
+                        note(place.start + part.start..place.start + part.end);
                     }
                 }),
             }
@@ -151,23 +181,19 @@ impl Detector {
     }
 }
 
-/// Each match of `pattern` from `from` on, or the group of it that stands for the whole.
+/// Each match of `pattern` from `from` on.
 fn each(pattern: &Regex, text: &str, from: usize, mut note: impl FnMut(Range<usize>)) {
     let mut next = from;
-    while let Some(whole) = pattern.find_at(text, next) {
-        let of_group = || {
-            let groups = pattern.captures_at(text, next)?;
-            groups.iter().skip(1).flatten().next().map(|group| group.range())
-        };
-        let place = if pattern.captures_len() > 1 { of_group().unwrap_or(whole.range()) } else { whole.range() };
-        // A pattern may match the empty text somewhere, though it does not do so everywhere.
-        let after = text[whole.end()..].chars().next().map_or(1, char::len_utf8);
-        next = if whole.is_empty() { whole.end() + after } else { whole.end() };
-        if !place.is_empty() {
-            note(place);
-        }
-        if next > text.len() {
-            return;
+    while let Some(found) = pattern.find_at(text, next) {
+        next = found.end();
+        if found.is_empty() {
+            // A pattern may match the empty text somewhere, though it does not do so everywhere.
+            match text[next..].chars().next() {
+                Some(c) => next += c.len_utf8(),
+                None => return,
+            }
+        } else {
+            note(found.range());
         }
     }
 }

@@ -200,6 +200,6 @@ mod tests {
         assert_eq!(beginning("naïve".as_bytes(), 4), "naï");
         assert_eq!(beginning("naïve".as_bytes(), 99), "naïve");
         assert_eq!(beginning(b"\xff\xfe", 1), "\u{fffd}");
-        assert_eq!(beginning(&[0x80; 4], 2), "", "no character begins within it");
+        assert_eq!(beginning(&[0x80; 4], 2), "\u{fffd}\u{fffd}", "no character begins within it");
     }
 }
