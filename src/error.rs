@@ -544,6 +544,10 @@ impl Error {
         if let Some(after) = self.retry_after() {
             return Retry::After(after);
         }
+        // A 502 towards a client, who has no part in it; but the next request meets the same keys.
+        if self.0.code == Code::CredentialsExhausted {
+            return Retry::No;
+        }
         match self.status() {
             408 | 500 | 502 | 503 | 504 | 529 => Retry::Now,
             429 => Retry::After(Duration::from_secs(RETRY_AFTER_SECS.0)),
@@ -580,6 +584,18 @@ mod tests {
             assert!((400..600).contains(&code.status()), "{code}");
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
         }
+    }
+
+    #[test]
+    fn what_only_another_request_or_another_key_mends_is_not_tried_again() {
+        let no = [Code::InvalidRequest, Code::ModelNotFound, Code::ClientClosed, Code::CredentialsExhausted];
+        for code in no {
+            assert_eq!(Error::new(code, "no").retry(), Retry::No, "{code}");
+        }
+        for code in [Code::UpstreamConnectError, Code::UpstreamTimeout, Code::StreamCut, Code::Internal] {
+            assert_eq!(Error::new(code, "yes").retry(), Retry::Now, "{code}");
+        }
+        assert_eq!(Error::new(Code::QueueFull, "later").retry(), Retry::After(Duration::from_secs(1)));
     }
 
     #[test]

@@ -19,15 +19,16 @@
 //! [configuration](#configuration) · [when there is too much](#when-there-is-too-much) · [plugins](#plugins) ·
 //! [providers of your own](#providers-of-your-own) · [testing your program](#testing-your-program) ·
 //! [serving HTTP](#serving-http) · [figures](#figures) · [the end](#the-end) · [your process](#your-process) ·
-//! [how it is built](#how-it-is-built)
+//! [features](#features) · [what is promised](#what-is-promised) · [how it is built](#how-it-is-built)
 //!
 //! # First steps
 //!
-//! The crate is not published: name the folder where you have cloned it.
+//! The crate is not published: name the folder where you have cloned it. Without its default [features](#features) it leaves the
+//! command line out; `tls` is what reaches providers by `https`.
 //!
 //! ```toml
 //! [dependencies]
-//! sluicegate = { path = "../sluicegate", default-features = false }
+//! sluicegate = { path = "../sluicegate", default-features = false, features = ["tls"] }
 //! ```
 //!
 //! Then a conversation, streamed to the terminal:
@@ -94,6 +95,7 @@
 //!
 //! [`Gateway::chat_stream`] waits until the stream begins and gives an iterator, whose items are chunks or, once at the end, an
 //! error: a short answer is never taken for a whole one. Drop the iterator, and the call ends at the provider, too.
+//! [`ChatStream::collect_reply`] waits for the rest and makes a whole answer of it.
 //!
 //! ```
 //! # use sluicegate::{ChatRequest, Code, Gateway};
@@ -191,13 +193,13 @@
 //! | [`retry`](Error::retry) | [`Code`]s | What to do |
 //! | --- | --- | --- |
 //! | `No` | `InvalidRequest`, `ModelNotFound`, `Unsupported`, `Unauthorized`, `Forbidden`; `UpstreamError` with most of 4xx | Mend the request: [`param`](Error::param) names the field, [`upstream_answer`](Error::upstream_answer) the provider's own words. |
+//! | `No` | `CredentialsExhausted` | The provider refuses every key: look at the configuration. |
 //! | `No` | `ClientClosed`, `ClientTooSlow` | Nothing: it was cancelled, or a stream was not read for too long. |
 //! | `After` | `QueueFull`, `RequestDropped`, `QueueTimeout`, `ResourceTimeout`, `Overloaded`, `RateLimited`; `UpstreamError` with 429 | There is too much at the moment. Come again after that time, or name a fallback. |
 //! | `After` | `CircuitOpen` | The provider has failed so often that it is left alone. The same. |
 //! | `After` | `ShuttingDown` | This gateway is ending; not with this one. |
 //! | `Now` | `UpstreamConnectError`, `UpstreamTimeout`, `FirstTokenTimeout`, `UpstreamBadResponse`; `UpstreamError` with 5xx | The provider is in trouble. Later, or elsewhere. |
 //! | `Now` | `StreamCut`, `StreamIdleTimeout`, `StreamTooLong` | A stream broke off after it began; what came is a part. |
-//! | `Now` | `CredentialsExhausted` | The provider refuses every key: look at the configuration. |
 //! | `Now` | `Internal` | A defect, of the gateway's or of a plugin; the log and the events have it under the [`request_id`](Error::request_id). |
 //!
 //! ```
@@ -286,7 +288,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! See the module [`plugin`] for the order of hooks, for streams event by event, and for what happens when one fails.
+//! See the module [`plugin`] for the order of hooks, for streams event by event, and for what happens when one fails. Built-in
+//! plugins are named under `plugins` in a configuration, or by [`Builder::builtin_plugin`](gateway::Builder::builtin_plugin).
 //!
 //! # Providers of your own
 //!

@@ -129,7 +129,7 @@ fn a_body_that_a_plugin_changed_counts_beside_the_one_that_came() {
     let body = chat("p/m", false);
     let came = body.len() as u64;
     scope(|scope| {
-        scope.spawn(|| house.gateway().chat_raw(body.into_bytes(), &CallOptions::default()).expect("it is answered"));
+        scope.spawn(|| house.gateway().raw(Operation::ChatCompletions, body).expect("it is answered"));
         let arrived = gate.next();
         assert!(number(&house.stats(), "/requests/buffered_bytes") >= 2 * came, "both are in memory");
         arrived.answer();
@@ -149,7 +149,7 @@ fn fallbacks_beside_a_body_outlive_its_change() {
         let body = format!(r#"{{"model":"p/m","messages":[{{"role":"user"}}],"fallbacks":{none}}}"#);
         let options = CallOptions::new().fallbacks(["q/m"]);
         scope(|scope| {
-            let asking = scope.spawn(|| house.gateway().chat_raw(body.into_bytes(), &options).map(drop));
+            let asking = scope.spawn(|| house.gateway().with(&options).raw(Operation::ChatCompletions, body).map(drop));
             p.next().respond(503, &[], "{}");
             eventually("it is over, or with the other", || asking.is_finished() || !q.is_empty());
             assert!(!q.is_empty(), "it had nowhere else to go, with {none}");
@@ -188,7 +188,7 @@ fn what_cannot_be_read_gets_past_no_plugin_that_must_not_be_left_out() {
         };
         let (house, gate) = house([Spy::new("guard", &notes()).refusing().pre(look)]);
         let options = CallOptions::new().deadline(FUSE);
-        let ask = || house.gateway().chat_raw(body.clone().into_bytes(), &options);
+        let ask = || house.gateway().with(&options).raw(Operation::ChatCompletions, body.clone());
         let error = scope(|scope| {
             let asking = scope.spawn(ask);
             eventually("it is over, or sent", || asking.is_finished() || !gate.is_empty());
