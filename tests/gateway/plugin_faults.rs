@@ -7,6 +7,7 @@ use std::thread::scope;
 use crossbeam_channel::{bounded, never};
 use serde_json::{Value, json};
 use sluicegate::gateway::{Gateway, WeakGateway};
+use sluicegate::model::Operation;
 use sluicegate::plugin::{Context, Event, EventHook, Flow, NotYet, Plugin, PluginError, Reply, Request, StreamReply};
 use sluicegate::{CallOptions, Code};
 
