@@ -251,7 +251,6 @@ impl Api {
     }
 
     /// A request for a provider, streamed or not.
-    #[expect(clippy::too_many_arguments, reason = "each is a part of what was judged, taken apart by the one caller")]
     fn call(
         &self,
         (head, peer): (&Head, SocketAddr),

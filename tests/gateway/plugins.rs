@@ -192,7 +192,8 @@ fn they_are_asked_in_order_and_told_in_reverse() {
 #[test]
 fn a_short_circuit_ends_it_there_and_tells_those_that_were_asked() {
     let notes = notes();
-    let flows: [(&str, fn() -> Flow); 3] = [
+    type Make = fn() -> Flow;
+    let flows: [(&str, Make); 3] = [
         ("answered", || Flow::Answer(Reply::chat("mine"))),
         ("rate_limited", || Flow::Refuse(Error::new(Code::RateLimited, "enough"))),
         ("internal", || Flow::Stream(StreamReply::new())),
