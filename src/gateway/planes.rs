@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Gateway;
+use super::{Gateway, RequestGuard};
 use crate::config::Config;
 use crate::plugin::Chain;
 
@@ -15,5 +15,12 @@ impl Gateway {
     /// The plugins in force, if there are any, for whoever has a request as HTTP. They go on with it in its guard.
     pub(crate) fn http_plugins(&self) -> Option<Arc<Chain>> {
         self.0.plugins.in_force()
+    }
+}
+
+impl RequestGuard {
+    /// Keeps the plugins that it has met as HTTP: others that come meanwhile change nothing for it.
+    pub(crate) fn keep_plugins(&mut self, plugins: Option<Arc<Chain>>) {
+        self.plugins = Some(plugins);
     }
 }

@@ -84,7 +84,7 @@ pub struct RequestGuard {
     /// What was in force when it arrived, until it is handled.
     house: Option<Arc<House>>,
     /// The plugins that it has met as HTTP, or that there were none, until it is handled.
-    plugins: Option<Option<Arc<Chain>>>,
+    pub(super) plugins: Option<Option<Arc<Chain>>>,
     _in_flight: CountGuard,
 }
 
@@ -105,11 +105,6 @@ impl RequestGuard {
     /// What was in force when it arrived, for whoever handles it.
     pub(super) fn take_house(&mut self) -> Option<Arc<House>> {
         self.house.take()
-    }
-
-    /// Keeps the plugins that it has met as HTTP: others that come meanwhile change nothing for it.
-    pub(crate) fn keep_plugins(&mut self, plugins: Option<Arc<Chain>>) {
-        self.plugins = Some(plugins);
     }
 
     /// The plugins that it has met, if it came over HTTP, for whoever handles it.
