@@ -18,10 +18,14 @@ impl Builder {
     ///
     /// let gateway = Gateway::builder()
     ///     .provider(ProviderSetup::sim("sim").concurrency(Concurrency::fixed(4)))
-    ///     .provider(ProviderSetup::known("groq").key(KeySetup::new("gsk-0000")).check_on_start(false))
+    ///     .provider(
+    ///         ProviderSetup::openai_compatible("local", "http://127.0.0.1:9000")
+    ///             .key(KeySetup::new("sk-0000"))
+    ///             .check_on_start(false),
+    ///     )
     ///     .max_in_flight(200)
     ///     .build()?;
-    /// assert_eq!(gateway.provider_names(), ["sim", "groq"]);
+    /// assert_eq!(gateway.provider_names(), ["sim", "local"]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
