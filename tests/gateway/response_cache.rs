@@ -221,6 +221,23 @@ fn followers_leave_by_their_own_deadline_or_cancel_and_the_leader_goes_on() {
 }
 
 #[test]
+fn the_gateways_end_ends_who_follows() {
+    let (house, gate) = cached(&json!({}));
+    scope(|scope| {
+        let leader = scope.spawn(|| house.ask());
+        let arrived = gate.next();
+        let followers = [(); 3].map(|()| scope.spawn(|| house.ask()));
+        eventually("they follow", || own(&house, "followers") == 3);
+        house.shutdown(ms(20));
+        arrived.wait_over();
+        for call in [leader].into_iter().chain(followers) {
+            assert_eq!(code(&joined(call)), Code::ShuttingDown);
+        }
+    });
+    at_rest(&house);
+}
+
+#[test]
 fn what_the_leader_fails_by_fails_its_followers_and_is_not_kept() {
     let (house, gate) = cached(&json!({}));
     let busy = r#"{"error":{"message":"slow down","type":"t","param":null,"code":"busy"}}"#;

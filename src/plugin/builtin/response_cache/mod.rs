@@ -187,8 +187,9 @@ impl Plugin for ResponseCache {
             Ok(Word::Answer(kept)) => answered(&kept, "joined", context),
             Ok(Word::Failed(error)) => Flow::Refuse(error.retold()),
             Ok(Word::Lead) => self.missed(key, Some(seat), context),
+            // Where nobody cancelled it, the gateway ends.
             Err(NotYet::Cancelled) => {
-                Flow::Refuse(cancelled(context.call().cancel.reason().unwrap_or(CancelReason::Caller)))
+                Flow::Refuse(cancelled(context.call().cancel.reason().unwrap_or(CancelReason::Shutdown)))
             }
             Err(NotYet::TimedOut) if context.deadline().is_some_and(crate::time::Deadline::passed) => {
                 Flow::Refuse(cancelled(CancelReason::Deadline))
