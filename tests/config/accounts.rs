@@ -67,8 +67,8 @@ fn prices_and_budgets_are_exact_and_every_wrong_one_is_told() {
     for (wrong, path) in [
         (json!({ "prices": { "gpt-4o": { "input": 1 } } }), "plugins[0].config.prices"),
         (json!({ "prices": { "a/*b": { "input": 1 } } }), "plugins[0].config.prices"),
-        (json!({ "prices": { "a/b": { "input": 0.000_000_1 } } }), "plugins[0].config.prices.a/b.input"),
-        (json!({ "prices": { "a/b": { "in": 1 } } }), "plugins[0].config.prices.a/b.in"),
+        (json!({ "prices": { "a/b": { "input": 0.000_000_1 } } }), r#"plugins[0].config.prices["a/b"].input"#),
+        (json!({ "prices": { "a/b": { "in": 1 } } }), r#"plugins[0].config.prices["a/b"].in"#),
         (json!({ "budgets": { "a": {} } }), "plugins[0].config.budgets"),
         (json!({ "budgets": { "a": { "limit": -1 } } }), "plugins[0].config.budgets.a.limit"),
         (json!({ "budgets": { "a": { "limit": 1, "period": "week" } } }), "plugins[0].config.budgets.a.period"),
