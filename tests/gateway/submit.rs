@@ -175,8 +175,9 @@ fn without_a_thread_it_is_refused_at_once() {
     assert_eq!(refused.code(), Code::Overloaded);
     assert!(refused.message().contains("32 threads"), "{refused}");
     assert!(!handles.is_empty() && runners(&house) as usize == handles.len());
+    let held = gate.next();
     drop(handles);
-    gate.next().wait_over();
+    held.wait_over();
     house.at_rest();
     eventually("there are threads again", || house.gateway().submit(&request()).is_ok());
 }
