@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::iter::FusedIterator;
 
-use crossbeam_channel::{Receiver, Sender, bounded, never, select};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use super::Gateway;
 use super::options::CallOptions;
@@ -119,16 +119,16 @@ impl<I> Flow<I> {
             return None;
         }
         let _waiting = threads::enter(State::WaitingChannel);
-        let stopped = match &self.stop {
-            Some(stop) if !stop.is_cancelled() => stop.channel().clone(),
-            _ => never(),
-        };
-        let done = select! {
-            recv(self.answers) -> done => done,
-            recv(stopped) -> _ => {
-                self.cancel();
-                self.answers.recv()
-            }
+        let done = match &self.stop {
+            None => self.answers.recv(),
+            // Chosen again and again once it is cancelled: what was just begun then ends, too.
+            Some(stop) => select! {
+                recv(self.answers) -> done => done,
+                recv(stop.channel()) -> _ => {
+                    self.cancel();
+                    self.answers.recv()
+                }
+            },
         };
         // There is a sender here, so that it cannot have closed.
         let done = done.ok()?;

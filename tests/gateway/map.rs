@@ -213,6 +213,21 @@ fn a_token_of_the_options_ends_all_of_it() {
     assert!(results.len() == 3 && results.iter().all(|r| r.is_ok() || code(r) == Code::ClientClosed), "{results:?}");
 }
 
+/// The token is cancelled between the look at it and the wait: by the source itself, whose request is begun all the same.
+#[test]
+fn a_token_that_is_cancelled_while_more_are_begun_ends_these_too() {
+    let (house, _gate) = gated();
+    let token = CancelToken::new();
+    let calls = house.gateway().with(CallOptions::new().cancel(token.clone()));
+    let requests = (0..).inspect(|number| {
+        if *number == 1 {
+            token.cancel(CancelReason::Caller);
+        }
+    });
+    let results: Vec<_> = calls.map_ordered(requests.map(|_| ("p/m", "hi")), 2).collect();
+    assert!(results.len() == 2 && results.iter().all(|result| code(result) == Code::ClientClosed), "{results:?}");
+}
+
 #[test]
 fn a_gateway_that_ends_meanwhile_answers_every_request() {
     let (house, gate) = gated();
