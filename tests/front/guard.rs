@@ -42,7 +42,7 @@ fn the_rest_of_a_responses_text_comes_before_the_event_that_ends_it() {
     );
     drop(pieces);
     let answer = client.answer();
-    let events: Vec<Value> = answer.events().iter().map(|data| serde_json::from_str(data).expect("JSON")).collect();
+    let events: Vec<Value> = answer.events().iter().filter_map(|data| serde_json::from_str(data).ok()).collect();
     let numbers: Vec<_> = events.iter().map(|data| data["sequence_number"].as_u64().expect("a number")).collect();
     assert_eq!(numbers, [0, 1, 2, 3, 4, 5], "{}", answer.text());
     assert_eq!(events[0]["response"]["instructions"], "I am bob@example.org");

@@ -231,7 +231,7 @@ fn time_grows_with_the_text_and_no_faster() {
         "bearer ",
         "://a:a",
     ] {
-        // What this thread itself took, the least of three times: others use the machine, too.
+        // What this thread itself took, the least of two times: others use the machine, too.
         let used = || {
             let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
             time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
@@ -243,9 +243,9 @@ fn time_grows_with_the_text_and_no_faster() {
                 let _ = rules.look_at(body.as_bytes());
                 used() - start
             };
-            (0..3).map(|_| once()).fold(f64::MAX, f64::min)
+            (0..2).map(|_| once()).fold(f64::MAX, f64::min)
         };
-        let (little, much) = (time(8 << 10), time(128 << 10));
+        let (little, much) = (time(4 << 10), time(64 << 10));
         assert!(much < little * 16.0 * 5.0, "{near:?}: 16 times the text took {:.0} times as long", much / little);
     }
 }
@@ -318,7 +318,7 @@ fn whole(rules: &Rules, originals: &Originals, flavour: Flavour, text: &str) -> 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
     fn no_secret_goes_upstream_and_all_of_them_come_back((text, secrets) in text(), system in text()) {
