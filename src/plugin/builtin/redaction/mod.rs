@@ -142,7 +142,6 @@ fn forget_tokens(value: &mut Value) {
 
 /// One text of an answer, as it comes: what the model says is looked at, and then what was taken out of the request is put
 /// back.
-#[derive(Debug)]
 struct Voice {
     window: Option<Window>,
     restorer: Restorer,

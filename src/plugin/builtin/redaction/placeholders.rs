@@ -101,7 +101,6 @@ impl Originals {
 }
 
 /// Puts originals back into a text as it comes. It holds back what could be the beginning of a placeholder, and nothing else.
-#[derive(Debug)]
 pub(super) struct Restorer {
     flavour: Flavour,
     held: String,

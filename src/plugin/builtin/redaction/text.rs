@@ -128,7 +128,6 @@ fn inside_after(raw: &str, inside: bool) -> bool {
 pub(super) type Rename<'a> = dyn FnMut(usize, &str) -> String + 'a;
 
 /// What has come of a text and is not yet said.
-#[derive(Debug)]
 pub(super) struct Window {
     flavour: Flavour,
     raw: String,
