@@ -260,7 +260,7 @@ fn stats(gateway: &Gateway, name: &str) -> Option<(u64, u64)> {
 
 impl Drop for Hung {
     fn drop(&mut self) {
-        self.cancel.cancel(CancelReason::Caller);
+        self.cancel.cancel();
         for caller in self.callers.drain(..) {
             let _ = caller.join();
         }

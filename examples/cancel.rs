@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use sluicegate::crossbeam_channel::select;
-use sluicegate::{CallOptions, CancelReason, CancelToken, ChatRequest, Code, Gateway};
+use sluicegate::{CallOptions, CancelToken, ChatRequest, Code, Gateway};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let gateway = Gateway::from_env()?;
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         while gateway.stats().requests.in_flight == 0 {
             thread::park_timeout(Duration::from_millis(1));
         }
-        token.cancel(CancelReason::Caller);
+        token.cancel();
         waiting.join().expect("no caller panics")
     });
     let cancelled = cancelled.expect_err("it was cancelled");

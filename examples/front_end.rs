@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
+use sluicegate::Gateway;
 use sluicegate::front::Front;
-use sluicegate::{Deadline, Gateway};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let gateway = Gateway::from_env()?;
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The end, in this order: no new connection, then the requests, then the connections that are left.
     front.stop_accepting();
     let report = gateway.shutdown(Duration::from_secs(5));
-    let stragglers = front.shutdown(Deadline::after(Duration::from_secs(5)));
+    let stragglers = front.shutdown(Duration::from_secs(5));
 
     assert_eq!(answer["choices"][0]["message"]["content"], "Hello over HTTP");
     assert_eq!(gateway.stats().requests.succeeded_total, 2);

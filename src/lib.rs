@@ -177,7 +177,7 @@
 //! let calls = gateway.with(CallOptions::new().cancel(token.clone()));
 //! thread::scope(|scope| {
 //!     let waiting = scope.spawn(|| calls.ask("sim/hang", "Hello"));
-//!     token.cancel(CancelReason::Caller);
+//!     token.cancel();
 //!     let error = waiting.join().expect("no panic").expect_err("it never answers");
 //!     assert_eq!(error.code(), Code::ClientClosed);
 //! });
@@ -345,7 +345,6 @@
 //! ```
 //! # #[cfg(feature = "front")] {
 //! use std::time::Duration;
-//! use sluicegate::Deadline;
 //! use sluicegate::front::Front;
 //! # use sluicegate::Gateway;
 //!
@@ -355,7 +354,7 @@
 //! // …
 //! front.stop_accepting();
 //! gateway.shutdown(Duration::from_secs(30));
-//! let stragglers = front.shutdown(Deadline::after(Duration::from_secs(5)));
+//! let stragglers = front.shutdown(Duration::from_secs(5));
 //! assert!(stragglers.is_empty());
 //! # }
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -76,6 +76,13 @@ fn clock_ns(clock: ClockId) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);
 
+impl From<Duration> for Deadline {
+    /// So long after now.
+    fn from(patience: Duration) -> Self {
+        Self::after(patience)
+    }
+}
+
 impl Deadline {
     /// A deadline at `instant`.
     #[must_use]

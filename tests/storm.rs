@@ -11,7 +11,7 @@ use sluicegate::Code;
 use sluicegate::gateway::{CallOptions, Gateway};
 use sluicegate::ids::RequestId;
 use sluicegate::model::{Operation, Priority};
-use sluicegate::sync::{CancelReason, CancelToken};
+use sluicegate::sync::CancelToken;
 use sluicegate::time::Deadline;
 use sluicegate::wire::openai::ChatRequest;
 
@@ -245,7 +245,7 @@ pub(crate) fn through_the_library(gateway: &Gateway, target: Target, caller: u64
             if let Some(patience) = plan.leaves {
                 scope.spawn(move || {
                     std::thread::park_timeout(patience);
-                    token.cancel(CancelReason::Caller);
+                    token.cancel();
                 });
             }
             gateway.with(&options).raw(Operation::ChatCompletions, plan.body(&mut random).into_bytes())

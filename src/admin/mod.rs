@@ -29,7 +29,7 @@ const MAX_BODY: usize = 64 << 10;
 /// ```
 /// use std::sync::Arc;
 /// use std::time::Duration;
-/// use sluicegate::{Deadline, Gateway};
+/// use sluicegate::Gateway;
 /// use sluicegate::admin::Admin;
 /// use sluicegate::stats::Stats;
 ///
@@ -39,7 +39,7 @@ const MAX_BODY: usize = 64 << 10;
 /// println!("http://{}/stats", admin.addr());
 ///
 /// gateway.shutdown(Duration::from_secs(30));
-/// assert!(admin.shutdown(Deadline::after(Duration::from_secs(5))).is_empty());
+/// assert!(admin.shutdown(Duration::from_secs(5)).is_empty());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -76,7 +76,8 @@ impl Admin {
     }
 
     /// Ends it; names the threads that did not end in time.
-    pub fn shutdown(self, deadline: Deadline) -> Vec<String> {
+    pub fn shutdown(self, deadline: impl Into<Deadline>) -> Vec<String> {
+        let deadline = deadline.into();
         let mut stragglers = self.server.shutdown(deadline);
         stragglers.extend(self.pages.shutdown(deadline));
         stragglers

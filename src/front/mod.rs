@@ -44,7 +44,7 @@ use sink::ClientSink;
 ///
 /// ```
 /// use std::time::Duration;
-/// use sluicegate::{Deadline, Gateway};
+/// use sluicegate::Gateway;
 /// use sluicegate::front::Front;
 ///
 /// let gateway = Gateway::from_env()?;
@@ -54,7 +54,7 @@ use sink::ClientSink;
 ///
 /// front.stop_accepting();
 /// gateway.shutdown(Duration::from_secs(30));
-/// assert!(front.shutdown(Deadline::after(Duration::from_secs(5))).is_empty());
+/// assert!(front.shutdown(Duration::from_secs(5)).is_empty());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -109,8 +109,8 @@ impl Front {
     }
 
     /// Ends it: waits for what is under way until `deadline`, then cuts. Names the threads that did not end.
-    pub fn shutdown(self, deadline: Deadline) -> Vec<String> {
-        self.server.shutdown(deadline)
+    pub fn shutdown(self, deadline: impl Into<Deadline>) -> Vec<String> {
+        self.server.shutdown(deadline.into())
     }
 }
 

@@ -145,8 +145,8 @@ impl<'a> Calls<'a> {
     /// ```
     /// let gateway = sluicegate::Gateway::from_env()?;
     /// let prompts = ["one", "two", "three"].map(|prompt| ("sim/echo", prompt));
-    /// let answers: Result<Vec<_>, _> = gateway.map_ordered(prompts, 2).map(|reply| Ok(reply?.text().to_owned())).collect();
-    /// assert_eq!(answers.map_err(|error: sluicegate::Error| error)?, ["one", "two", "three"]);
+    /// let answers = gateway.map_ordered(prompts, 2).map(|reply| reply.map(|reply| reply.text().to_owned()));
+    /// assert_eq!(answers.collect::<Result<Vec<_>, _>>()?, ["one", "two", "three"]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn map_ordered<I>(&self, requests: I, concurrency: usize) -> MapOrdered<I::IntoIter>

@@ -20,7 +20,7 @@ use super::options::CallOptions;
 use super::submit::{self, NotBegun};
 use crate::error::{Code, Error, Result};
 use crate::sync::threads;
-use crate::sync::{CancelReason, CancelToken, State};
+use crate::sync::{CancelToken, State};
 use crate::wire::openai::{ChatReply, ChatRequest};
 
 /// The answer to a request, and which one it was of those that the source gave, from 0.
@@ -138,7 +138,7 @@ impl<I> Flow<I> {
 
     fn cancel(&self) {
         self.running.values().for_each(|token| {
-            token.cancel(CancelReason::Caller);
+            token.cancel();
         });
     }
 }

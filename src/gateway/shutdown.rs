@@ -61,13 +61,13 @@ impl Gateway {
 
     /// Waits until nothing is under way; `false` if the deadline came first.
     #[must_use]
-    pub fn wait_idle(&self, deadline: Deadline) -> bool {
-        self.0.wait_idle(deadline)
+    pub fn wait_idle(&self, deadline: impl Into<Deadline>) -> bool {
+        self.0.wait_idle(deadline.into())
     }
 
     /// Drains for at most `patience`, cuts what is left, and ends every thread of the pools.
-    pub fn shutdown(&self, patience: Duration) -> ShutdownReport {
-        self.0.shutdown(Deadline::after(patience))
+    pub fn shutdown(&self, patience: impl Into<Deadline>) -> ShutdownReport {
+        self.0.shutdown(patience.into())
     }
 }
 

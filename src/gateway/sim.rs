@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn a_request_waits_for_the_start_under_its_own_deadline_and_cancel_token() {
         let cancelled = CancelToken::new();
-        cancelled.cancel(CancelReason::ClientGone);
+        cancelled.cancel_for(CancelReason::ClientGone);
         assert_eq!(meanwhile(&cancelled, FUSE), TransportErrorKind::Cancelled(CancelReason::ClientGone));
         assert_eq!(meanwhile(&CancelToken::new(), Duration::from_millis(20)), TransportErrorKind::Timeout);
     }

@@ -171,7 +171,7 @@ impl RawStream {
 
     /// Ends the request upstream. What has come already can still be read.
     pub fn cancel(&self) {
-        self.cancel.cancel(CancelReason::Caller);
+        self.cancel.cancel();
     }
 
     /// The next event of what has been taken: one at a time, since a stream that was held came as a whole.
@@ -241,7 +241,7 @@ impl Iterator for RawStream {
 impl Drop for RawStream {
     fn drop(&mut self) {
         if !self.over {
-            self.cancel.cancel(CancelReason::Caller);
+            self.cancel.cancel();
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::ids::RequestId;
 use crate::model::{Call, Operation, Timing};
 use crate::sync::locks::classes;
 use crate::sync::threads;
-use crate::sync::{CancelReason, CancelToken, Crew, Role, Seat, State, Threads};
+use crate::sync::{CancelToken, Crew, Role, Seat, State, Threads};
 use crate::time::now;
 use crate::wire::openai::{ChatReply, ChatRequest};
 
@@ -245,7 +245,7 @@ impl<T> Handle<T> {
 
     /// Ends the request, up to the provider. It is answered with [`Code::ClientClosed`], unless it was faster.
     pub fn cancel(&self) {
-        self.cancel.cancel(CancelReason::Caller);
+        self.cancel.cancel();
     }
 
     /// The channel on which the answer comes, once: to be named in a `select!` beside others. It is this request's alone.

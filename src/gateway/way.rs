@@ -216,6 +216,6 @@ fn gone(error: SinkError, call: &Call) -> Error {
         SinkError::Gone => CancelReason::ClientGone,
         SinkError::TooSlow => CancelReason::ClientSlow,
     };
-    call.cancel.cancel(reason);
+    call.cancel.cancel_for(reason);
     cancelled(call.cancel.reason().unwrap_or(reason))
 }

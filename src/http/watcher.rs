@@ -280,7 +280,7 @@ impl Inner {
             if gone {
                 let token = watched.token.clone();
                 drop(running);
-                token.cancel(CancelReason::ClientGone);
+                token.cancel_for(CancelReason::ClientGone);
             } else {
                 // Armed by a parking that was overtaken: bytes that came used up the one shot.
                 let _ = self.arm(&watched.socket, id, GONE, true);

@@ -92,7 +92,7 @@ impl Face {
         // The token is taken out first: cancelling takes its own lock, and this one is a leaf.
         let token = self.current.lock().as_ref().map(|current| current.cancel.clone());
         if let Some(token) = token {
-            token.cancel(reason);
+            token.cancel_for(reason);
         }
     }
 

@@ -186,7 +186,7 @@ impl Health {
     pub(crate) fn cancel(&self) {
         let under_way = self.book.lock().under_way.clone();
         if let Some((token, _)) = under_way {
-            token.cancel(CancelReason::Shutdown);
+            token.cancel_for(CancelReason::Shutdown);
         }
     }
 }

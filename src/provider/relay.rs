@@ -168,7 +168,7 @@ pub(super) fn refused(error: SinkError, cancel: &CancelToken) -> Error {
         SinkError::Gone => CancelReason::ClientGone,
         SinkError::TooSlow => CancelReason::ClientSlow,
     };
-    cancel.cancel(reason);
+    cancel.cancel_for(reason);
     cancelled(reason)
 }
 

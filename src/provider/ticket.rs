@@ -113,7 +113,7 @@ impl Ticket {
             }
             let shared = Arc::clone(&self.shared);
             return self.leave(has_sink, || {
-                cancel.cancel(CancelReason::Deadline);
+                cancel.cancel_for(CancelReason::Deadline);
                 if held {
                     return Error::new(
                         Code::StreamTooLong,

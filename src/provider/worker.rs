@@ -120,7 +120,7 @@ fn serve(shared: &Shared, face: &Face, job: Joint<Job>, mut payload: Payload, sc
     if shared.phase() == PoolPhase::Stopped {
         // Whoever stops the pool sets the phase and then cancels what the faces show. This job may not have been shown yet
         // when its face was looked at; then the phase was set before, which is seen here.
-        call.cancel.cancel(CancelReason::Shutdown);
+        call.cancel.cancel_for(CancelReason::Shutdown);
     }
     let served = catch_unwind(AssertUnwindSafe(|| attempt::run(shared, face, job, payload, taken, scratch)));
     drop(busy);

@@ -256,7 +256,7 @@ mod tests {
         let _held = budget.try_take(8).expect("room");
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| budget.take(3, Deadline::after(FUSE), &token));
-            token.cancel(CancelReason::ClientGone);
+            token.cancel_for(CancelReason::ClientGone);
             let error = waiter.join().expect("no panic").err();
             assert_eq!(error, Some(TakeError::Cancelled(CancelReason::ClientGone)));
         });

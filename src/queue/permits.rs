@@ -330,7 +330,7 @@ mod tests {
         assert!(permits.0.line.lock().waiting.is_empty(), "who left is not kept");
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| permits.take(Deadline::after(FUSE), &token));
-            token.cancel(CancelReason::ClientGone);
+            token.cancel_for(CancelReason::ClientGone);
             let error = waiter.join().expect("no panic").err();
             assert_eq!(error, Some(TakeError::Cancelled(CancelReason::ClientGone)));
         });

@@ -36,14 +36,14 @@ pub type Enrich = Box<dyn Fn(&mut Snapshot) + Send>;
 /// ```
 /// use std::time::Duration;
 /// use sluicegate::stats::Stats;
-/// use sluicegate::{Deadline, Gateway};
+/// use sluicegate::Gateway;
 ///
 /// let gateway = Gateway::from_env()?;
 /// let stats = Stats::start(&gateway, Box::new(|_| {}))?;
 /// gateway.ask("sim/echo", "Hello")?;
-/// let json: serde_json::Value = serde_json::from_slice(&stats.fresh(Deadline::after(Duration::from_secs(5))))?;
+/// let json: serde_json::Value = serde_json::from_slice(&stats.fresh(Duration::from_secs(5)))?;
 /// assert_eq!(json["requests"]["received_total"], 1);
-/// stats.stop(Deadline::after(Duration::from_secs(5)));
+/// stats.stop(Duration::from_secs(5));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -78,7 +78,8 @@ impl Stats {
 
     /// A snapshot taken now; the last one if the stats thread does not answer until `deadline`.
     #[must_use]
-    pub fn fresh(&self, deadline: Deadline) -> Json {
+    pub fn fresh(&self, deadline: impl Into<Deadline>) -> Json {
+        let deadline = deadline.into();
         let (answer, answered) = bounded(1);
         let _waiting = threads::enter(State::WaitingChannel);
         if self.ask.try_send(answer).is_ok()
@@ -90,7 +91,8 @@ impl Stats {
     }
 
     /// Ends the thread.
-    pub fn stop(mut self, deadline: Deadline) {
+    pub fn stop(mut self, deadline: impl Into<Deadline>) {
+        let deadline = deadline.into();
         self.quit.signal();
         if let Some(Err(thread)) = self.thread.take().map(|thread| thread.join(deadline)) {
             log::warn!("{} did not end in time", thread.name());

@@ -82,8 +82,15 @@ impl CancelToken {
         Self(Arc::new(Inner { reason: AtomicU8::new(0), hooks: Leaf::new(&classes::CANCEL, hooks), signal }))
     }
 
-    /// Cancels: calls every attached abort and closes the channel. `true` for the first caller, whose reason stays.
-    pub fn cancel(&self, reason: CancelReason) -> bool {
+    /// Cancels what it was given to, wherever that is: in a queue, between two attempts, with its provider. `true` for the first
+    /// who does.
+    pub fn cancel(&self) -> bool {
+        self.cancel_for(CancelReason::Caller)
+    }
+
+    /// Cancels for a reason: calls every attached abort and closes the channel. `true` for the first caller, whose reason stays.
+    #[doc(hidden)]
+    pub fn cancel_for(&self, reason: CancelReason) -> bool {
         let mut hooks = self.0.hooks.lock();
         let Some(open) = hooks.open.take() else { return false };
         self.0.reason.store(reason as u8, Ordering::Release);
@@ -191,8 +198,8 @@ mod tests {
         let (stays, left) = (Arc::new(Calls::default()), Arc::new(Calls::default()));
         let _kept = token.attach(stays.clone()).expect("not cancelled");
         drop(token.attach(left.clone()).expect("not cancelled"));
-        assert!(token.cancel(CancelReason::ClientGone));
-        assert!(!token.cancel(CancelReason::Deadline), "only the first reason counts");
+        assert!(token.cancel_for(CancelReason::ClientGone));
+        assert!(!token.cancel_for(CancelReason::Deadline), "only the first reason counts");
         assert_eq!(token.reason(), Some(CancelReason::ClientGone));
         assert_eq!((stays.0.load(Ordering::SeqCst), left.0.load(Ordering::SeqCst)), (1, 0));
         assert!(token.channel().recv().is_err(), "the channel is closed");
@@ -201,7 +208,7 @@ mod tests {
     #[test]
     fn attaching_too_late_aborts_at_once() {
         let token = CancelToken::new();
-        token.cancel(CancelReason::Deadline);
+        token.cancel_for(CancelReason::Deadline);
         let late = Arc::new(Calls::default());
         assert_eq!(token.attach(late.clone()).err(), Some(CancelReason::Deadline));
         assert_eq!(late.0.load(Ordering::SeqCst), 1);
@@ -213,7 +220,7 @@ mod tests {
             let token = CancelToken::new();
             let calls = Arc::new(Calls::default());
             std::thread::scope(|scope| {
-                scope.spawn(|| token.cancel(CancelReason::Caller));
+                scope.spawn(|| token.cancel());
                 scope.spawn(|| {
                     // Held until the cancel has come: then the abort must have been called.
                     let _attached = token.attach(calls.clone());

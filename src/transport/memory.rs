@@ -135,7 +135,7 @@ mod tests {
     fn a_cancelled_request_is_not_answered() {
         let transport = MemoryTransport::new(|_, _| panic!("never asked"));
         let cancel = CancelToken::new();
-        cancel.cancel(CancelReason::ClientGone);
+        cancel.cancel_for(CancelReason::ClientGone);
         let error = get(&transport, &cancel).expect_err("it is cancelled");
         assert_eq!(error.kind, TransportErrorKind::Cancelled(CancelReason::ClientGone));
     }

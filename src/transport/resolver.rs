@@ -415,7 +415,7 @@ mod tests {
         let cancel = CancelToken::new();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| resolver.resolve("provider.example", &cancel, Deadline::after(FUSE)));
-            cancel.cancel(CancelReason::Caller);
+            cancel.cancel();
             let error = waiting.join().expect("no panic").expect_err("it is cancelled");
             assert_eq!(error.kind, Kind::Cancelled(CancelReason::Caller));
         });

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluicegate::config::Config;
-use sluicegate::sync::CancelReason;
 use sluicegate::transport::{Body, Incoming, MemoryTransport};
 use sluicegate::wire::openai::ChatRequest;
 use sluicegate::{CallOptions, Code, Error, Gateway, Result};
@@ -149,13 +148,13 @@ fn who_leaves_while_its_provider_works_pays_the_estimate_and_who_leaves_the_queu
     scope(|scope| {
         let asked = scope.spawn(|| house.ask_with(&options));
         let held = gate.next();
-        cancel.cancel(CancelReason::Caller);
+        cancel.cancel();
         assert_eq!(code(&asked.join().expect("no panic")), Code::ClientClosed);
         held.wait_over();
     });
     assert_eq!(cost(&house), 256.0, "as long as answers are taken to be at first");
     let done = cancellable();
-    done.1.cancel(CancelReason::Caller);
+    done.1.cancel();
     assert_eq!(code(&house.ask_with(&done.0)), Code::ClientClosed);
     assert_eq!(cost(&house), 256.0);
 }

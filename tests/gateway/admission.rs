@@ -102,7 +102,7 @@ fn those_who_left_the_queue_hold_no_place() {
             house.queued(3);
             assert_eq!(code(&house.ask()), Code::QueueFull);
             for (call, token) in leaving {
-                token.cancel(sluicegate::sync::CancelReason::Caller);
+                token.cancel();
                 assert_eq!(code(&call.join().expect("no panic")), Code::ClientClosed);
             }
             assert_eq!(house.p("queue/depth"), 0);

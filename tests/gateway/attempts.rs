@@ -125,7 +125,7 @@ fn a_pause_holds_no_worker_and_ends_with_the_request() {
         // There is one worker, and it serves another meanwhile.
         ask(&house, &CallOptions::default(), || gate.next().answer()).expect("the worker is free");
         eventually("worker and place are free", || (house.p("workers/busy"), house.p("queue/places_taken")) == (0, 0));
-        cancel.cancel(CancelReason::Caller);
+        cancel.cancel();
     });
     let error = error.expect_err("it was cancelled");
     assert_eq!((error.code(), error.attempts().len()), (Code::ClientClosed, 1));
@@ -227,7 +227,7 @@ fn each_provider_has_a_budget_and_a_pause_of_its_own() {
             other.next().answer();
             call.join().expect("no panic").expect("it is answered");
         });
-        cancel.cancel(CancelReason::Caller);
+        cancel.cancel();
     });
 }
 
@@ -242,7 +242,7 @@ fn a_caller_who_leaves_as_the_attempt_fails_is_counted_as_one_who_left() {
         let pieces = std::iter::from_fn(move || {
             let piece = body.take();
             if piece.is_none() {
-                token.cancel(CancelReason::ClientGone);
+                token.cancel_for(CancelReason::ClientGone);
             }
             piece.map(Ok)
         });

@@ -123,7 +123,7 @@ fn neither_a_clients_fault_nor_its_leaving_nor_a_429_counts() {
     scope(|scope| {
         scope.spawn(|| house.ask_with(&options));
         let held = gate.next();
-        token.cancel(sluicegate::sync::CancelReason::ClientGone);
+        token.cancel_for(sluicegate::sync::CancelReason::ClientGone);
         held.wait_over();
     });
     let mut late = 0;
@@ -155,7 +155,7 @@ fn a_probe_whose_caller_leaves_gives_its_place_to_the_next() {
         scope(|scope| {
             let call = scope.spawn(|| house.ask_with(&options));
             let held = gate.next();
-            token.cancel(sluicegate::sync::CancelReason::ClientGone);
+            token.cancel_for(sluicegate::sync::CancelReason::ClientGone);
             assert_eq!(code(&call.join().expect("no panic")), Code::ClientClosed);
             held.wait_over();
         });

@@ -98,7 +98,7 @@ fn whoever_leaves_or_fails_in_the_middle_of_an_answer_gives_its_bytes_back() {
         let pieces = gate.next().stream();
         feed(&pieces, &long(400_000)[..350_000]);
         eventually("it holds a part", || held(&house) > 300_000);
-        token.cancel(CancelReason::ClientGone);
+        token.cancel_for(CancelReason::ClientGone);
         assert_eq!(code(&leaves.join().expect("no panic")), Code::ClientClosed);
         eventually("all came back", || held(&house) == 0);
 

@@ -4,7 +4,7 @@ use std::thread::scope;
 
 use serde_json::{Value, json};
 use sluicegate::model::Operation;
-use sluicegate::sync::{CancelReason, CancelToken};
+use sluicegate::sync::CancelToken;
 use sluicegate::{CallOptions, ChatReply, ChatRequest, Code, EmbedRequest, Message, Tool};
 
 use crate::house::{House, chat, code, ms, number, provider, reply, sim};
@@ -74,7 +74,7 @@ fn a_token_cancels_the_call_that_it_goes_with() {
     let error = scope(|scope| {
         let call = scope.spawn(|| house.gateway().with(CallOptions::new().cancel(token.clone())).ask("p/m", "hi"));
         let held = gate.next();
-        token.cancel(CancelReason::Caller);
+        token.cancel();
         held.wait_over();
         call.join().expect("no panic").expect_err("it was cancelled")
     });

@@ -10,7 +10,6 @@ use serde_json::json;
 use sluicegate::Code;
 use sluicegate::gateway::{CallOptions, Gateway, Handled, Phase};
 use sluicegate::model::{Operation, Sink, SinkError, StreamEnd, StreamHead};
-use sluicegate::sync::CancelReason;
 use sluicegate::time::now;
 use sluicegate::wire::openai::parse_chat;
 
@@ -172,7 +171,7 @@ fn nobody_is_stranded_by_a_shutdown_at_any_moment() {
                         loop {
                             let (mut options, token) = cancellable();
                             if number == 0 {
-                                token.cancel(CancelReason::Caller);
+                                token.cancel();
                             } else if number < 4 {
                                 let limit = Duration::from_micros(random.u64(100..3000));
                                 options = options.deadline(limit);

@@ -121,7 +121,7 @@ fn who_leaves_while_it_waits_leaves_its_share_to_the_next() {
     scope(|scope| {
         let waiting = scope.spawn(|| house.ask_with(&options));
         eventually("it waits", || refused(&house.ask_with(&hasty()), "is 2") > ms(30_000));
-        cancel.cancel(CancelReason::ClientGone);
+        cancel.cancel_for(CancelReason::ClientGone);
         assert_eq!(code(&waiting.join().expect("no panic")), Code::ClientClosed);
     });
     let after = refused(&house.ask_with(&hasty()), "is 2");
@@ -140,7 +140,7 @@ fn an_attempt_that_was_never_sent_leaves_its_share_to_the_next() {
         house.queued(1);
         refused(&house.ask_with(&hasty()), "is 2");
         let waiting = scope.spawn(|| house.ask());
-        cancel.cancel(CancelReason::ClientGone);
+        cancel.cancel_for(CancelReason::ClientGone);
         assert_eq!(code(&queued.join().expect("no panic")), Code::ClientClosed);
         // Half a minute early.
         house.queued(1);

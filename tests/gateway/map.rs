@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::thread::scope;
 
 use serde_json::{Value, json};
-use sluicegate::sync::{CancelReason, CancelToken};
+use sluicegate::sync::CancelToken;
 use sluicegate::{CallOptions, ChatRequest, Code, Error};
 
 use crate::house::{Gate, House, code, eventually, ms, number, provider, sim};
@@ -205,7 +205,7 @@ fn a_token_of_the_options_ends_all_of_it() {
         let asking = scope.spawn(move || calls.map_ordered(requests, 2).collect::<Vec<_>>());
         gate.next().answer();
         let held = [gate.next(), gate.next()];
-        token.cancel(CancelReason::Caller);
+        token.cancel();
         held.iter().for_each(|held| held.wait_over());
         asking.join().expect("no panic")
     });
@@ -221,7 +221,7 @@ fn a_token_that_is_cancelled_while_more_are_begun_ends_these_too() {
     let calls = house.gateway().with(CallOptions::new().cancel(token.clone()));
     let requests = (0..).inspect(|number| {
         if *number == 1 {
-            token.cancel(CancelReason::Caller);
+            token.cancel();
         }
     });
     let results: Vec<_> = calls.map_ordered(requests.map(|_| ("p/m", "hi")), 2).collect();

@@ -13,7 +13,6 @@ use sluicegate::events::Events;
 use sluicegate::model::Operation;
 use sluicegate::provider::Stock;
 use sluicegate::recycle::FEWEST;
-use sluicegate::sync::CancelReason;
 use sluicegate::time::now;
 use sluicegate::transport::{Body, Incoming, MemoryTransport};
 use sluicegate::wire::openai::ChatReply;
@@ -76,7 +75,7 @@ fn a_late_reply_never_reaches_another_request_and_nobody_sees_anothers_bytes() {
                             let patience = Duration::from_micros(random.u64(..3000));
                             inner.spawn(move || {
                                 std::thread::park_timeout(patience);
-                                token.cancel(CancelReason::Caller);
+                                token.cancel();
                             });
                         }
                         gateway.with(&options).raw(Operation::ChatCompletions, body.into_bytes())

@@ -10,7 +10,7 @@ use sluicegate::config::Config;
 use sluicegate::gateway::{CallOptions, ChatStream};
 use sluicegate::model::{Answer, Operation};
 use sluicegate::plugin::{Context, Flow, OnFailure, Outcome, Plugin, PluginError, Reply, Request};
-use sluicegate::sync::{CancelReason, CancelToken};
+use sluicegate::sync::CancelToken;
 use sluicegate::time::now;
 use sluicegate::transport::TransportErrorKind;
 use sluicegate::wire::openai::{ChatChunk, ChatRequest};
@@ -171,7 +171,7 @@ fn when_a_leaders_caller_leaves_the_next_takes_over_and_no_other() {
             let arrived = gate.next();
             assert!(gate.is_empty(), "one at a time");
             assert_eq!(own(&house, "followers"), 4 - at as u64);
-            token.cancel(CancelReason::Caller);
+            token.cancel();
             arrived.wait_over();
             assert_eq!(code(&joined(call)), Code::ClientClosed);
         }
@@ -210,7 +210,7 @@ fn followers_leave_by_their_own_deadline_or_cancel_and_the_leader_goes_on() {
         let cancelled = scope.spawn(move || house.ask_with(&options));
         assert_eq!(code(&joined(late)), Code::UpstreamTimeout);
         eventually("it follows", || own(house, "followers") == 1);
-        token.cancel(CancelReason::Caller);
+        token.cancel();
         assert_eq!(code(&joined(cancelled)), Code::ClientClosed);
         assert_eq!(figures(house, ["flights", "followers"]), [1, 0]);
         arrived.answer();
@@ -545,7 +545,7 @@ fn crowd(house: &House, threads: u64, each: u64, leave: bool) {
                     let topic = if n < 48 { n % 3 } else { n };
                     let token = CancelToken::new();
                     if leave && n % 5 == 0 {
-                        token.cancel(CancelReason::Caller);
+                        token.cancel();
                     }
                     let options = match n % 7 {
                         0 if leave => within(ms(n % 4)),

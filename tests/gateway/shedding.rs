@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde_json::json;
 use sluicegate::Code;
 use sluicegate::model::{Operation, Priority};
-use sluicegate::sync::CancelReason;
 use sluicegate::time::Deadline;
 use sluicegate::wire::openai::ChatRequest;
 
@@ -98,7 +97,7 @@ fn who_has_left_is_not_shed_and_its_place_is_free() {
         house.queued(1);
         let stays = scope.spawn(|| house.ask());
         house.queued(2);
-        token.cancel(CancelReason::Caller);
+        token.cancel();
         assert_eq!(code(&left.join().expect("no panic")), Code::ClientClosed);
         let newcomer = scope.spawn(|| house.ask());
         house.queued(2);
@@ -148,7 +147,7 @@ fn in_a_crowd_every_call_ends_once_and_no_place_is_lost() {
                                 options = options.deadline(Duration::from_micros(random.u64(..2000)));
                             }
                             if random.u8(..8) == 0 {
-                                token.cancel(CancelReason::Caller);
+                                token.cancel();
                             }
                             let model = if random.bool() { "p/echo" } else { "p/echo+slow-1ms" };
                             let body = chat(model, false).into_bytes();
@@ -186,7 +185,7 @@ fn in_a_crowd_every_call_ends_once_and_no_place_is_lost() {
             })
             .collect();
         eventually("the house is full", || house.p("queue/places_taken") == 5 && house.p("queue/depth") == 3);
-        calls.iter().for_each(|(_, token)| assert!(token.cancel(CancelReason::Caller)));
+        calls.iter().for_each(|(_, token)| assert!(token.cancel()));
         calls.into_iter().for_each(|(call, _)| assert_eq!(code(&call.join().expect("no panic")), Code::ClientClosed));
     });
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Select, bounded};
 use serde_json::{Value, json};
 use sluicegate::gateway::{Gateway, Phase};
-use sluicegate::sync::{CancelReason, CancelToken};
+use sluicegate::sync::CancelToken;
 use sluicegate::time::now;
 use sluicegate::transport::{Body, Incoming, MemoryTransport};
 use sluicegate::{CallOptions, ChatRequest, Code};
@@ -98,7 +98,7 @@ fn a_token_of_the_options_cancels_and_an_answered_handle_leaves_it_alone() {
     let calls = |token: &CancelToken| house.gateway().with(CallOptions::new().cancel(token.clone())).submit(&request());
     let handle = calls(&one).expect("it begins");
     let held = gate.next();
-    one.cancel(CancelReason::Caller);
+    one.cancel();
     held.wait_over();
     assert_eq!(code(&handle.wait()), Code::ClientClosed);
     let handle = calls(&other).expect("it begins");

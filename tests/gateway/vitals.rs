@@ -12,7 +12,7 @@ use sluicegate::ids::RequestId;
 use sluicegate::provider::{AttemptSettings, PoolSettings, Progress, Provider, Stock};
 use sluicegate::queue::ByteBudget;
 use sluicegate::recycle::Limits;
-use sluicegate::sync::{CancelReason, CancelToken, Threads};
+use sluicegate::sync::{CancelToken, Threads};
 use sluicegate::time::{Deadline, now};
 use sluicegate::transport::{Body, Incoming, MemoryTransport};
 use sluicegate::wire::openai;
@@ -79,7 +79,7 @@ fn the_queues_head_and_what_runs_are_told_with_their_ages() {
         assert!(job.age >= ms(3000));
 
         // Who has left leaves a shell; past the time that anybody waits it counts no more, but for who stays.
-        leaves.cancel(CancelReason::Caller);
+        leaves.cancel();
         assert!(first.join().expect("no panic").result.is_err());
         let late = signs(6000).queue_head.expect("one waits still");
         assert!(late <= ms(6000) + before.elapsed(), "{late:?} is the age of a shell");

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde_json::json;
 use sluicegate::model::Operation;
-use sluicegate::sync::CancelReason;
 use sluicegate::time::now;
 use sluicegate::{Code, Result};
 
@@ -151,7 +150,7 @@ fn a_caller_who_leaves_is_answered_at_once_in_every_stage() {
         eventually("one waits for a place", || house.p("queue/blocked_total") == 1);
         for (call, token) in [(outside, outside_token), (queued, queued_token), (running, running_token)] {
             let (result, took) = timed(|| {
-                token.cancel(CancelReason::Caller);
+                token.cancel();
                 call.join().expect("no panic")
             });
             assert_eq!(code(&result), Code::ClientClosed);
@@ -173,7 +172,7 @@ fn a_caller_who_left_before_it_began_is_never_sent() {
     let (house, gate) = House::gated(waits(1, 4, "10s"));
     for _ in 0..20 {
         let (options, token) = cancellable();
-        token.cancel(CancelReason::Caller);
+        token.cancel();
         assert_eq!(code(&house.ask_with(&options)), Code::ClientClosed);
     }
     house.at_rest();
@@ -215,7 +214,7 @@ fn leaving_at_any_moment_loses_nothing() {
                             let result = std::thread::scope(|scope| {
                                 scope.spawn(|| {
                                     std::thread::park_timeout(patience);
-                                    token.cancel(CancelReason::Caller);
+                                    token.cancel();
                                 });
                                 let body = crate::house::chat("sim/echo", false).into_bytes();
                                 house.gateway().with(&options).raw(Operation::ChatCompletions, body)

@@ -22,7 +22,7 @@ fn cancelled_once(ready: &Receiver<()>, call: &Call, run: impl FnOnce() -> Kind 
         let running = scope.spawn(run);
         ready.recv_timeout(FUSE).expect("the stage is reached");
         let start = now();
-        call.cancel.cancel(CancelReason::ClientGone);
+        call.cancel.cancel_for(CancelReason::ClientGone);
         assert_eq!(running.join().expect("no panic"), GONE);
         start.elapsed()
     })
@@ -131,7 +131,7 @@ fn while_connecting_at_whatever_moment() {
             let (_never, delay) = bounded::<()>(0);
             let _ = delay.recv_timeout(Duration::from_micros(delay_us));
             let start = now();
-            call.cancel.cancel(CancelReason::ClientGone);
+            call.cancel.cancel_for(CancelReason::ClientGone);
             assert_eq!(running.join().expect("no panic"), GONE);
             assert!(start.elapsed() < PROMPT, "{:?}", start.elapsed());
         });
@@ -163,7 +163,7 @@ fn before_it_is_sent() {
     let peer = peer(|number, mut caller| caller.answer_all(number));
     let (transport, call) = (to(peer.address), Call::new());
     ask(&transport);
-    call.cancel.cancel(CancelReason::ClientGone);
+    call.cancel.cancel_for(CancelReason::ClientGone);
     assert_eq!(call.failure(&transport), GONE);
     assert_eq!(transport.connections().idle, 1, "no connection was taken for it");
 }
@@ -179,7 +179,7 @@ fn a_body_until_close_that_was_cancelled_is_no_clean_end() {
     let (transport, call) = (to(peer.address), Call::new());
     let mut answer = call.send(&transport).expect("it is answered");
     assert_eq!(answer.body.read(&mut [0; 64], fuse()).expect("its beginning"), 5);
-    call.cancel.cancel(CancelReason::ClientGone);
+    call.cancel.cancel_for(CancelReason::ClientGone);
     assert_eq!(answer.body.read(&mut [0; 64], fuse()).expect_err("no clean end").kind, GONE);
     drop(go);
 }
@@ -189,7 +189,7 @@ fn a_whole_answer_cancelled_before_its_end_was_read_is_whole_but_its_connection_
     let peer = peer(|number, mut caller| caller.answer_all(number));
     let (transport, call) = (to(peer.address), Call::new());
     let answer = call.send(&transport).expect("it is answered");
-    call.cancel.cancel(CancelReason::ClientGone);
+    call.cancel.cancel_for(CancelReason::ClientGone);
     assert_eq!(whole(answer).expect("it had come"), "0");
     assert_eq!(transport.connections().open, 0);
     assert_eq!(ask(&transport), "1");

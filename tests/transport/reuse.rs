@@ -197,7 +197,7 @@ fn a_cancel_that_comes_late_never_hits_the_next_request() {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 together.wait();
-                first.cancel.cancel(CancelReason::ClientGone);
+                first.cancel.cancel_for(CancelReason::ClientGone);
             });
             together.wait();
             match first.text(&transport) {

@@ -173,7 +173,7 @@ fn a_cancel_ends_a_stream_over_tls_and_not_the_next() {
     std::thread::scope(|scope| {
         let running = scope.spawn(|| call.failure(&transport));
         ready.recv_timeout(FUSE).expect("the stage is reached");
-        call.cancel.cancel(CancelReason::Caller);
+        call.cancel.cancel();
         assert_eq!(running.join().expect("no panic"), Kind::Cancelled(CancelReason::Caller));
     });
     // Resumed or not: the session's tickets may have been on their way when the cancel came.

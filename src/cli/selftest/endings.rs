@@ -14,7 +14,7 @@ use super::rig::{
 use crate::error::Code;
 use crate::gateway::{CallOptions, Gateway, Phase};
 use crate::model::Operation;
-use crate::sync::{CancelReason, CancelToken, Role};
+use crate::sync::{CancelToken, Role};
 use crate::transport::{Body, Incoming, MemoryTransport};
 use crate::wire::openai::ChatRequest;
 
@@ -63,7 +63,7 @@ fn cancel_a_call(gateway: &Gateway) -> Result<Duration, Miss> {
         let caller = scope.spawn(|| gateway.with(&options).raw(Operation::ChatCompletions, body));
         let arrived = until("the request arrives", || sim_count(gateway, "in_flight") == 1);
         let (took, freed) = timed(|| {
-            token.cancel(CancelReason::Caller);
+            token.cancel();
             until_free(gateway)
         });
         let outcome = join(caller)?;

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::rig::{Miss, Verdict, ensure, figures, instant, one, pool, simulated, until};
 use crate::gateway::{CallOptions, Gateway};
 use crate::model::Operation;
-use crate::sync::{CancelReason, CancelToken};
+use crate::sync::CancelToken;
 use crate::wire::openai::ChatRequest;
 
 /// Callers at once, each of which goes through the list of models once.
@@ -80,7 +80,7 @@ fn cancelled(gateway: &Gateway) {
         let (_never, silence) = crossbeam_channel::bounded::<()>(0);
         // Long enough to be under way, shorter than the provider's limit.
         let _ = silence.recv_timeout(Duration::from_millis(20));
-        token.cancel(CancelReason::Caller);
+        token.cancel();
     });
 }
 

@@ -178,7 +178,7 @@ pub(super) fn cancelled() -> Verdict {
         let waiter = scope.spawn(|| lock.lock(Wait::from(FUSE).or_cancelled(&token)).err());
         until("the wait begins", || locks::stats().waiting > waiting)?;
         let (took, error) = timed(|| {
-            token.cancel(CancelReason::Caller);
+            token.cancel();
             join(waiter)
         });
         Ok::<_, Miss>((took, error?))

@@ -15,7 +15,7 @@ use crate::error::Code;
 use crate::gateway::CallOptions;
 use crate::model::Operation;
 use crate::recycle::{Buffers, KEPT, Limits};
-use crate::sync::{CancelReason, CancelToken};
+use crate::sync::CancelToken;
 use crate::time::now;
 use crate::transport::{MemoryTransport, Outgoing};
 use crate::wire::openai::{ChatReply, ChatRequest};
@@ -124,7 +124,7 @@ fn one_late_result() -> Result<u64, Miss> {
         let mut gate = gate;
         let caller = scope.spawn(|| gateway.with(&options).raw(Operation::ChatCompletions, body));
         gate.arrived(1)?;
-        token.cancel(CancelReason::Caller);
+        token.cancel();
         let outcome = join(caller)?;
         ensure(refused(&outcome) == Some(Code::ClientClosed), || format!("the caller got {outcome:?}"))?;
         gate.open();
@@ -161,7 +161,7 @@ fn many_late_results() -> Result<(u64, u64), Miss> {
             if leaves {
                 scope.spawn(|| {
                     let _ = silence.recv_timeout(Duration::from_millis(1));
-                    token.cancel(CancelReason::Caller);
+                    token.cancel();
                 });
             }
             gateway.with(&options).raw(Operation::ChatCompletions, body)

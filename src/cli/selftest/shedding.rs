@@ -15,7 +15,7 @@ use super::rig::{
 use crate::error::Code;
 use crate::gateway::CallOptions;
 use crate::model::{Operation, Priority};
-use crate::sync::{CancelReason, CancelToken};
+use crate::sync::CancelToken;
 use crate::time::micros_of;
 use crate::transport::{Body, Control, Incoming, MemoryTransport, Outgoing, Transport};
 use crate::wire::openai::ChatRequest;
@@ -103,7 +103,7 @@ pub(super) fn places_come_back() -> Verdict {
                 })
                 .collect();
             until_figures(&gateway, "three wait", |figures| figures.queue.depth == 3)?;
-            token.cancel(CancelReason::Caller);
+            token.cancel();
             for caller in leaving {
                 let outcome = join(caller)?;
                 ensure(refused(&outcome) == Some(Code::ClientClosed), || format!("round {round}: {outcome:?}"))?;

@@ -14,7 +14,7 @@ use crate::model::Operation;
 #[cfg(not(debug_assertions))]
 use crate::sync::Quit;
 use crate::sync::threads::{Threads, count_job};
-use crate::sync::{CancelReason, CancelToken, Role, State, limits, threads};
+use crate::sync::{CancelToken, Role, State, limits, threads};
 use crate::time::{micros_of, now};
 
 /// How many ended threads are remembered.
@@ -202,7 +202,7 @@ pub(super) fn nothing_leaks() -> Verdict {
             let body = crate::ChatRequest::new("p/x", "hi").to_body(false);
             let caller = scope.spawn(|| gateway.with(&options).raw(Operation::ChatCompletions, body).is_err());
             gate.arrived(1)?;
-            token.cancel(CancelReason::Caller);
+            token.cancel();
             ensure(super::rig::join(caller)?, || "a cancelled request was answered".to_owned())
         })?;
         // Past its deadline.

@@ -13,7 +13,7 @@ use super::rig::{
 use crate::events::Alert;
 use crate::gateway::{Blocked, CallOptions, Gateway};
 use crate::model::Operation;
-use crate::sync::{CancelReason, CancelToken, Role, State};
+use crate::sync::{CancelToken, Role, State};
 use crate::time::Deadline;
 use crate::transport::{MemoryTransport, TransportError, TransportErrorKind};
 use crate::wire::openai::ChatRequest;
@@ -93,7 +93,7 @@ fn held_up(gateway: &Gateway) -> Result<Blocked, Miss> {
             seen = blocked();
             seen.io > 0 && seen.oldest_ms >= 20
         });
-        token.cancel(CancelReason::Caller);
+        token.cancel();
         join(caller)?.err().ok_or_else(|| Miss::new("a cancelled request was answered"))?;
         waits.map(|()| seen)
     })?;

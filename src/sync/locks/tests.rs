@@ -181,7 +181,7 @@ fn a_cancel_ends_the_wait_for_either_kind_of_lock() {
         let on_ranked = scope.spawn(|| end(ranked.lock(wait())));
         let on_channel = scope.spawn(|| end(channel.lock(wait())));
         eventually("both wait", || stats().waiting >= 2);
-        token.cancel(CancelReason::ClientGone);
+        token.cancel_for(CancelReason::ClientGone);
         let cancelled = Err(LockErrorKind::Cancelled(CancelReason::ClientGone));
         assert_eq!(on_ranked.join().expect("no panic"), cancelled);
         assert_eq!(on_channel.join().expect("no panic"), cancelled);
@@ -247,7 +247,7 @@ fn if_one_of_several_is_not_had_none_is_kept_and_the_error_says_which() {
         let in_time = scope.spawn(|| lock_all([&inner, &outer], SHORT).map(drop)).join().expect("no panic");
         assert_eq!(in_time.expect_err("one is held").lock, "test.inner");
         assert!(scope.spawn(|| end(outer.lock(FUSE))).join().expect("no panic").is_ok(), "the other was given back");
-        token.cancel(CancelReason::Shutdown);
+        token.cancel_for(CancelReason::Shutdown);
         let cancelled = scope.spawn(|| end(lock_all([&inner, &outer], Wait::DEFAULT.or_cancelled(&token))));
         assert_eq!(cancelled.join().expect("no panic"), Err(LockErrorKind::Cancelled(CancelReason::Shutdown)));
     });

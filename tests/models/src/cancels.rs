@@ -32,7 +32,7 @@ impl Abort for Socket {
 fn attached() {
     let (token, socket) = (CancelToken::new(), Arc::new(Socket::default()));
     let theirs = token.clone();
-    let canceller = thread::spawn(move || theirs.cancel(CancelReason::Caller));
+    let canceller = thread::spawn(move || theirs.cancel());
     match token.attach(socket.clone()) {
         Ok(attached) => {
             let heard = token.is_cancelled();
@@ -54,7 +54,7 @@ fn first() {
     let threads = reasons.map(|reason| {
         let token = token.clone();
         thread::spawn(move || {
-            let first = token.cancel(reason);
+            let first = token.cancel_for(reason);
             assert!(token.is_cancelled(), "whoever cancelled, it is");
             first.then_some(reason)
         })
@@ -76,7 +76,7 @@ fn waits() {
             }
         })
     });
-    token.cancel(CancelReason::Shutdown);
+    token.cancel_for(CancelReason::Shutdown);
     waiting.into_iter().for_each(|thread| thread.join().expect("no panic"));
 }
 

@@ -43,7 +43,7 @@ fn giving_up() {
     };
     let (hasty, cancelled, patient) =
         (take(SHORT, &CancelToken::new()), take(LONG, &token), take(LONG, &CancelToken::new()));
-    token.cancel(CancelReason::ClientGone);
+    token.cancel_for(CancelReason::ClientGone);
     drop(held);
     assert!(matches!(hasty.join().expect("no panic"), Ok(()) | Err(TakeError::TimedOut)));
     assert!(matches!(

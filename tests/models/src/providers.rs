@@ -117,7 +117,7 @@ impl House {
         });
         if cancelled {
             let token = call.cancel.clone();
-            thread::spawn(move || token.cancel(CancelReason::Caller));
+            thread::spawn(move || token.cancel());
         }
         thread::spawn(move || {
             let outcome = provider.attempt(&call, &Arc::from("m"), &Progress::default(), sink);
