@@ -281,7 +281,8 @@ impl<T> Handle<T> {
 
     /// What came of looking for the answer; `true` stands for one that may still come.
     fn received(&self, received: std::result::Result<Result<T>, bool>) -> Option<Result<T>> {
-        if let Err(true) = received {
+        // Whoever has had it need not wait until the runner has let go of the channel to hear so.
+        if received.as_ref().is_err_and(|pending| *pending) && !self.over.load(Ordering::Relaxed) {
             return None;
         }
         self.over.store(true, Ordering::Relaxed);
