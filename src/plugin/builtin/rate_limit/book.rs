@@ -65,7 +65,10 @@ pub(super) struct Left {
 impl Left {
     fn of(bucket: &Bucket, now: Instant) -> Self {
         let (limit, reset) = (bucket.limit(), bucket.wait_for(bucket.limit(), now));
-        let room = MINUTE.saturating_sub(reset).as_nanos() * u128::from(limit) / MINUTE.as_nanos();
+        // Each that was taken is rounded up by less than a nanosecond; together that must not hide the last one left.
+        let (minute, count) = (MINUTE.as_nanos(), u128::from(limit));
+        let rounded = count.min(minute / count / 2);
+        let room = (MINUTE.saturating_sub(reset).as_nanos() + rounded) * count / minute;
         Self { limit, left: u64::try_from(room).unwrap_or(limit), reset }
     }
 }
