@@ -13,7 +13,7 @@ use serde::Serialize;
 const RETRY_AFTER_SECS: (u64, u64) = (1, 60);
 
 /// A result of the gateway.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What happened.
 ///
@@ -54,7 +54,7 @@ pub enum Code {
     QueueFull,
     /// No place at the provider under the policy `drop`, or its place was taken under `drop_oldest`.
     RequestDropped,
-    /// No worker took it within `wait_timeout`; [`Error::phase`] says which wait it was in.
+    /// No worker took it within `wait_timeout`, or before the request's own limit; [`Error::phase`] says which wait it was in.
     QueueTimeout,
     /// A key, a permit or a buffer was not to be had in time.
     ResourceTimeout,
@@ -68,7 +68,7 @@ pub enum Code {
     UpstreamConnectError,
     /// No whole answer in time: the provider's limit or the request's own.
     UpstreamTimeout,
-    /// No first event of a stream in time.
+    /// No first event of a stream in time: the provider's limit or the request's own.
     FirstTokenTimeout,
     /// The provider's answer is not what its protocol says.
     UpstreamBadResponse,
@@ -76,7 +76,7 @@ pub enum Code {
     StreamCut,
     /// The stream was silent for too long.
     StreamIdleTimeout,
-    /// The stream took longer than `stream_max_duration`.
+    /// The stream took longer than `stream_max_duration`, or than the request's own limit.
     StreamTooLong,
     /// The provider refuses every key.
     CredentialsExhausted,
@@ -234,7 +234,7 @@ pub enum Retry {
     No,
     /// It may succeed, not before the given time.
     After(Duration),
-    /// It may succeed at once.
+    /// It may succeed, later or elsewhere; nothing says how long to wait. The gateway has tried again itself as far as it may.
     Now,
 }
 

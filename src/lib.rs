@@ -67,7 +67,8 @@
 //! - A provider has as many **places** as workers and queue together. Who finds none waits, or is refused, as its
 //!   [policy](#when-there-is-too-much) says.
 //! - A request has a **plan**: the model that was asked for, or the targets of an alias, then its **fallbacks**. Each target gets
-//!   an **attempt** and, where that can help, retries; then the next one has its turn.
+//!   an **attempt** and, where that can help, retries; then the next one has its turn. It can help after 5xx, 408, 429 and 529, a
+//!   refused key, a broken connection and a time-out; any other 4xx is the request's own fault and ends it at once.
 //! - The only thread of yours that waits is the one that calls, and **every wait has a limit**.
 //!
 //! # Asking
@@ -88,14 +89,36 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A model that calls functions of yours gets [`Tool`]s with the request, and its [`ToolCall`]s are answered by messages:
-//! `examples/tools.rs` has the whole round.
+//! A model that calls functions of yours gets [`Tool`]s with the request, and its [`ToolCall`]s are answered by messages, until
+//! it answers in words. The same goes for a stream: [`ChatStream::collect_reply`] has the calls put together.
+//!
+//! ```
+//! use sluicegate::serde_json::json;
+//! use sluicegate::{ChatRequest, Gateway, Message, Tool};
+//!
+//! let gateway = Gateway::from_env()?;
+//! let time = Tool::function("time", "The time in a city", json!({ "type": "object", "properties": { "city": { "type": "string" } } }));
+//! let mut request = ChatRequest::new("sim/tool", "What time is it in Oslo?").with_tool(time);
+//! let answer = loop {
+//!     let reply = gateway.chat(&request)?;
+//!     if reply.tool_calls().is_empty() {
+//!         break reply.text().to_owned();
+//!     }
+//!     request.messages.extend(reply.message());
+//!     for call in reply.tool_calls() {
+//!         request.messages.push(Message::tool(call.id, "12:30"));
+//!     }
+//! };
+//! assert_eq!(answer, "12:30");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! # Streams
 //!
 //! [`Gateway::chat_stream`] waits until the stream begins and gives an iterator, whose items are chunks or, once at the end, an
 //! error: a short answer is never taken for a whole one. Drop the iterator, and the call ends at the provider, too.
-//! [`ChatStream::collect_reply`] waits for the rest and makes a whole answer of it.
+//! [`ChatStream::collect_reply`] makes a whole answer of it, what was taken before included; [`ChatStream::served`] says who
+//! gives it and whether that was a fallback.
 //!
 //! ```
 //! # use sluicegate::{ChatRequest, Code, Gateway};
@@ -137,7 +160,7 @@
 //! A deadline bounds the call whole: waits, attempts, pauses, fallbacks, and a stream to its end. Without one its stages are
 //! bounded, each by a limit of the provider's: `wait_timeout` (5 s) for a worker, `default_request_timeout_in_seconds` (120 s)
 //! for an attempt, `first_token_timeout` and `stream_idle_timeout_in_seconds` (60 s each) for a stream. Work that nobody waits
-//! for goes with [`Priority::Batch`](model::Priority): it leaves the workers to the rest.
+//! for goes with [`Priority::Batch`]: it leaves the workers to the rest.
 //!
 //! # Many at once
 //!
@@ -162,11 +185,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! For a batch take `map_unordered` and put the answers in order by their numbers, as above: a request that is tried again holds
+//! `map_ordered` up, whose window then fills. [`CallOptions::until`] bounds the whole of it. A model that fails five times in a
+//! row, retries counted, is left alone for ten seconds, and its requests go to their fallbacks meanwhile ([`BreakerSetup`]).
+//!
 //! # Cancelling
 //!
 //! Dropping a stream, a handle or a map ends what it stands for, up to the provider, which hears of it by its connection. A
 //! blocking call is cancelled from another thread by its [`CancelToken`], and then fails with
-//! [`Code::ClientClosed`]. A token is for one call: make a new one for the next.
+//! [`Code::ClientClosed`]. A token stays cancelled; until then it may go with one call after the other.
 //!
 //! ```
 //! use std::thread;
@@ -188,7 +215,8 @@
 //!
 //! There is one [`Error`]. Decide by its [`code`](Error::code), its [`origin`](Error::origin) and its [`retry`](Error::retry),
 //! never by its words. When you see it, the gateway has tried again and elsewhere as far as that could help;
-//! [`attempts`](Error::attempts) lists what it tried.
+//! [`attempts`](Error::attempts) lists what it tried, refusals of a circuit breaker among it. Where several targets failed, it is
+//! the first target's: the last error that its provider gave, or else its own.
 //!
 //! | [`retry`](Error::retry) | [`Code`]s | What to do |
 //! | --- | --- | --- |
@@ -212,7 +240,7 @@
 //! match error.retry() {
 //!     Retry::No => println!("no use: {error}"),
 //!     Retry::After(time) => println!("in {time:?}: {error}"),
-//!     Retry::Now => println!("once more: {error}"),
+//!     Retry::Now => println!("later, or elsewhere: {error}"),
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -426,7 +454,7 @@
 //! change. The oldest Rust that compiles it stands in `Cargo.toml`; a newer one is asked for in a minor version, and never one
 //! that is younger than six months.
 //!
-//! Of other crates its interface names [`serde_json::Value`] and [`crossbeam_channel::Receiver`], both of which it exports, and
+//! Of other crates its interface names [`serde_json::Value`] and `crossbeam_channel::Receiver`, both of which it exports, and
 //! serde's `Serialize` and `Deserialize`: a new major version of one of these is one of this library.
 //!
 //! # How it is built
@@ -498,12 +526,13 @@ pub use config::{
     ScalingSetup, Strategy, StreamGarbage, StreamRecovery,
 };
 pub use custom::CustomProvider;
-pub use error::{Code, Error, Result};
+pub use error::{Code, Error, Origin, Result, Retry};
 pub use gateway::{
     CallOptions, Calls, ChatStream, Gateway, Handle, MapOrdered, MapUnordered, RawEvent, RawStream, ReloadError,
     ShutdownReport, StartError,
 };
 pub use ids::RequestId;
+pub use model::{Priority, Served, Usage};
 pub use sync::{CancelReason, CancelToken};
 pub use time::Deadline;
 pub use wire::openai::{

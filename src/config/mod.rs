@@ -6,7 +6,7 @@
 //! environment becomes such a document first, so that there is one way through.
 //!
 //! A part that is not built yet is refused by name; a value that asks for nothing of it is always taken. This module
-//! opens no socket and starts no thread. Read `section` next: it is what lets the others read as tables.
+//! opens no socket and starts no thread.
 
 mod aliases;
 mod base_url;

@@ -13,7 +13,7 @@ use crate::transport::Control;
 ///
 /// ```
 /// use std::time::Duration;
-/// use crossbeam_channel::{Receiver, select};
+/// use sluicegate::crossbeam_channel::{Receiver, select};
 /// use sluicegate::custom::{CallContext, ProviderError};
 ///
 /// /// Waits for what another thread sends, as long as somebody waits for the answer.

@@ -4,8 +4,8 @@
 //! the limits, the breaker and the keys of its configuration, and before retries and fallbacks. The adaptor is its
 //! transport: it reads a request's body once, asks, and writes the answer in OpenAI's shape, so that whatever stands above
 //! cannot tell it from another. It knows nothing of pools, and waits for nothing but what it asks.
-//!
-//! Read `provider` for the trait, `context` for what goes with a request, `error` for how one fails, `adaptor` for the way.
+
+// Read `provider` for the trait, `context` for what goes with a request, `error` for how one fails, `adaptor` for the way.
 
 mod adaptor;
 mod context;

@@ -1,9 +1,16 @@
 //! The data plane: API routes on the HTTP server.
 //!
 //! [`Front`] judges a request by its head (route, key, load), parses its body, and has the gateway handle it; it writes
-//! answers and errors in the shape of the route. It knows nothing of framing, pools or providers. Read `admission` for what
-//! is refused before a body is read, `keys` and `cors` for whom the gateway answers, `coding` for compressed bodies, `sink` for
-//! how a stream reaches its client.
+//! answers and errors in the shape of the route. It knows nothing of framing, pools or providers.
+//!
+//! Served are `POST /v1/chat/completions`, `/v1/completions`, `/v1/embeddings` and `/v1/responses`, `GET /v1/models` and
+//! `/v1/models/{id}`, whatever else OpenAI has under `/openai/v1/`, and `GET /livez`, `/readyz` and `/health`. A client sends its
+//! gateway key as `Authorization: Bearer KEY`, or as `x-api-key`. Requests may bear `x-request-id`, `x-sluicegate-timeout`,
+//! `x-sluicegate-priority` and `x-sluicegate-stream-recovery`; answers say `x-request-id` and, in `x-sluicegate-*`, who answered
+//! and where the time went.
+
+// Read `admission` for what is refused before a body is read, `keys` and `cors` for whom the gateway answers, `coding` for
+// compressed bodies, `sink` for how a stream reaches its client.
 
 mod admission;
 mod answer;

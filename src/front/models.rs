@@ -14,12 +14,12 @@ const OURS: &str = "sluicegate";
 
 /// The aliases that a caller may use, and the models, of those that are known.
 pub(super) fn list(gateway: &Gateway, scope: &Scope) -> Response {
-    let all = gateway.aliases(&Scope::default());
+    let all = gateway.aliases();
     let models = gateway.models();
     let models = models.iter().filter(|model| may_use(scope, model)).map(|model| (model.to_string(), &*model.provider));
     // A model that an alias has taken the name of cannot be asked for by it.
     let models = models.filter(|(name, _)| !all.contains(name));
-    let aliases = gateway.aliases(scope).into_iter().map(|alias| (alias, OURS));
+    let aliases = gateway.aliases_in(scope).into_iter().map(|alias| (alias, OURS));
     let data: Vec<_> = aliases.chain(models).map(|(name, owner)| object(&name, owner)).collect();
     answer::json(&json!({ "object": "list", "data": data }))
 }
@@ -29,7 +29,7 @@ pub(super) fn list(gateway: &Gateway, scope: &Scope) -> Response {
 /// # Errors
 /// [`Code::ModelNotFound`], for one that the caller may not use too: what is there is not told to everybody.
 pub(super) fn one(gateway: &Gateway, id: Option<&str>, scope: &Scope) -> Result<Response, Error> {
-    let has = |scope: &Scope| gateway.aliases(scope).iter().any(|alias| id == Some(alias));
+    let has = |scope: &Scope| gateway.aliases_in(scope).iter().any(|alias| id == Some(alias));
     let found = if has(&Scope::default()) {
         id.filter(|_| has(scope)).map(|alias| object(alias, OURS))
     } else {

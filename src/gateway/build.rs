@@ -202,7 +202,9 @@ impl Builder {
         self
     }
 
-    /// Adds a plugin behind those of the configuration and those added before. An `Arc` of one is one, too.
+    /// Adds a plugin behind those added before: behind the built-in ones or before them, as its
+    /// [`place`](Plugin::place) says, whatever the order of the calls. An `Arc` of one is one, too.
+    /// [`Gateway::set_plugins`] swaps them while the gateway runs.
     #[must_use]
     pub fn plugin(mut self, plugin: impl Plugin) -> Self {
         self.plugins.push(Arc::new(plugin));

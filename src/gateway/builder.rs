@@ -50,7 +50,28 @@ impl Builder {
         self
     }
 
-    /// Adds a built-in plugin, by its name in a configuration file and what stands there as its `config`.
+    /// Adds a built-in plugin, by its name in a configuration file and what stands there as its `config`. They stand in the
+    /// order of these calls; [`Plugin::place`](crate::plugin::Plugin::place) says where a plugin of your own stands.
+    ///
+    /// | name | keys of its `config`, with their defaults | what it does |
+    /// | --- | --- | --- |
+    /// | `request_log` | `path: null` (the `log` crate), `bodies: false`, `max_body_bytes: 4096` | a line of JSON for each request, at its end |
+    /// | `redaction` | `kinds: {api_key, email, phone, credit_card, iban: true, ip_address, us_ssn: false}`, `literals: []`, `patterns: [{name, pattern}]`, `restore: true`, `answers: "off"`, `unreadable: "refuse"` | takes secrets and personal data out of requests, and puts them back into answers |
+    /// | `response_cache` | `ttl: "5m"`, `max_bytes: "64MiB"`, `max_entry_bytes: "1MiB"`, `models: ["*"]`, `only_deterministic: false`, `join: true` | answers equal requests again, streams too, for each gateway key apart; adds `x-sluicegate-cache` |
+    /// | `rate_limit` | `default: {}`, `keys: {NAME: {requests_per_minute, requests_per_day, tokens_per_minute, concurrent}}`, `by_tag: null` | refuses what is beyond a gateway key's limits |
+    /// | `accounting` | `prices: {MODEL: {input, output}}`, `budgets: {NAME: {limit, period}}`, `tag_budgets: {}`, `by_tag: null`, `warn_at: 0.8`, `state_file: null` | counts tokens and costs, and refuses who has spent a budget |
+    ///
+    /// ```
+    /// use sluicegate::Gateway;
+    /// use sluicegate::serde_json::json;
+    ///
+    /// # #[cfg(feature = "plugins")] {
+    /// let gateway = Gateway::builder().builtin_plugin("response_cache", json!({ "ttl": "10m" })).build()?;
+    /// assert_eq!(gateway.ask("sim/echo", "Hello")?, gateway.ask("sim/echo", "Hello")?);
+    /// assert_eq!(gateway.stats().plugins["response_cache"].short_circuits_total, 1);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn builtin_plugin(mut self, name: &str, config: Value) -> Self {
         self.draft.push(&["plugins"], json!({ "name": name, "config": config }));

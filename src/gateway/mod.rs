@@ -4,11 +4,11 @@
 //! that waits for them anyway, or on a runner if they are handed over; the other threads of the gateway's own are the
 //! providers' workers and those that look after it. It opens no listener:
 //! the data plane is `front`, the admin plane `admin`, and both are put on top of a gateway by whoever wants them.
-//!
-//! Read `calls` for what may be asked of it, `submit` and `map` for what is handed over, `call` for a request's way, `way` and `tracked` for its ends, `attempts` for its
-//! tries, `house` for where they go, `load` for whether it comes in at all, `requests` for how it is counted, `plugins` for
-//! who sees it on the way, `reload` for another configuration and `retired` for what it replaces, `shutdown`
-//! for the end.
+
+// Read `calls` for what may be asked of it, `submit` and `map` for what is handed over, `call` for a request's way, `way` and `tracked` for its ends, `attempts` for its
+// tries, `house` for where they go, `load` for whether it comes in at all, `requests` for how it is counted, `plugins` for
+// who sees it on the way, `reload` for another configuration and `retired` for what it replaces, `shutdown`
+// for the end.
 
 mod attempts;
 mod build;
@@ -322,13 +322,13 @@ impl Gateway {
         names
     }
 
-    /// The aliases that `scope` has, in the order of the configuration.
+    /// The aliases, in the order of the configuration: names of your own for models.
     #[must_use]
-    pub fn aliases(&self, scope: &Scope) -> Vec<String> {
-        self.house().routes.aliases(scope).map(str::to_owned).collect()
+    pub fn aliases(&self) -> Vec<String> {
+        self.house().routes.aliases(&Scope::default()).map(str::to_owned).collect()
     }
 
-    /// The model of this name, if it is known that there is one.
+    /// The model `provider/model` of this name, if it is known beforehand that there is one. An alias is not found here.
     #[must_use]
     pub fn model(&self, name: &str) -> Option<ModelName> {
         let found = self.models().into_iter().find(|model| model.is(name));

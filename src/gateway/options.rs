@@ -29,6 +29,7 @@ pub struct CallOptions {
     pub(crate) request_id: Option<RequestId>,
     pub(crate) priority: Priority,
     pub(crate) deadline: Option<Duration>,
+    pub(crate) until: Option<Deadline>,
     pub(crate) stream_recovery: Option<StreamRecovery>,
     pub(crate) fallbacks: Vec<String>,
     pub(crate) tags: Tags,
@@ -43,6 +44,7 @@ impl CallOptions {
             request_id: None,
             priority: Priority::Interactive,
             deadline: None,
+            until: None,
             stream_recovery: None,
             fallbacks: Vec::new(),
             tags: Tags::none(),
@@ -66,9 +68,34 @@ impl CallOptions {
     }
 
     /// Bounds each request whole, a stream whole too, so long after it was sent; by default only its stages are bounded.
+    ///
+    /// A request that it ends fails with the code of the stage that it was in: [`QueueTimeout`](crate::Code::QueueTimeout)
+    /// before a worker took it, [`UpstreamTimeout`](crate::Code::UpstreamTimeout) while its answer was waited for,
+    /// [`FirstTokenTimeout`](crate::Code::FirstTokenTimeout) before a stream's first event and
+    /// [`StreamTooLong`](crate::Code::StreamTooLong) after it.
     #[must_use]
     pub fn deadline(mut self, after: Duration) -> Self {
         self.deadline = Some(after);
+        self
+    }
+
+    /// Bounds whatever these options go with by one moment, as [`deadline`](Self::deadline) does each request by itself: for a
+    /// batch, or a turn of several requests. What is sent after it fails at once.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use sluicegate::{CallOptions, Gateway};
+    ///
+    /// let gateway = Gateway::from_env()?;
+    /// let options = CallOptions::new().until(Duration::from_millis(300));
+    /// let slow = (0..100).map(|_| ("sim/echo+slow-100ms", "Hello"));
+    /// let answered = gateway.with(options).map_unordered(slow, 4).filter(|(_, reply)| reply.is_ok()).count();
+    /// assert!(answered < 100);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn until(mut self, moment: impl Into<Deadline>) -> Self {
+        self.until = Some(moment.into());
         self
     }
 
@@ -94,8 +121,9 @@ impl CallOptions {
         self
     }
 
-    /// Cancels the request when `token` is cancelled. A token serves one request: once cancelled, by whomever, it cancels
-    /// whatever it is used for next. By default each request has one of its own.
+    /// Cancels the request when `token` is cancelled. A token may go with any number of requests,
+    /// one after the other or at once: cancelling it ends them all, and whatever it goes with afterwards, for it stays
+    /// cancelled. The end of a request does not cancel it. By default each request has one of its own.
     #[must_use]
     pub fn cancel(mut self, token: CancelToken) -> Self {
         self.cancel = Some(token);
@@ -108,6 +136,12 @@ impl CallOptions {
     pub fn stream_recovery(mut self, recovery: StreamRecovery) -> Self {
         self.stream_recovery = Some(recovery);
         self
+    }
+
+    /// When a request that arrived then ends, if it is bounded.
+    pub(crate) fn bounds(&self, arrived: Instant) -> Option<Deadline> {
+        let own = self.deadline.map(|after| Deadline::from(arrived, after));
+        own.into_iter().chain(self.until).min_by_key(|deadline| deadline.instant())
     }
 
     /// The chat call for `body`, whose fields were parsed already: with no header lines of a client's, and free to name any
@@ -132,7 +166,7 @@ impl CallOptions {
             key: None,
             priority: self.priority,
             arrived,
-            deadline: self.deadline.map(|after| Deadline::from(arrived, after)),
+            deadline: self.bounds(arrived),
             stream_recovery: self.stream_recovery,
             tags: self.tags.clone(),
             cancel: self.cancel.clone().unwrap_or_default(),

@@ -3,13 +3,18 @@
 use std::sync::Arc;
 
 use super::{Gateway, RequestGuard};
-use crate::config::Config;
+use crate::config::{Config, Scope};
 use crate::plugin::Chain;
 
 impl Gateway {
     /// Looks at the configuration in force, without taking a share of it.
     pub(crate) fn with_config<T>(&self, look: impl FnOnce(&Config) -> T) -> T {
         look(&self.0.house.load().config)
+    }
+
+    /// The aliases that a key of this scope may use, in the order of the configuration.
+    pub(crate) fn aliases_in(&self, scope: &Scope) -> Vec<String> {
+        self.house().routes.aliases(scope).map(str::to_owned).collect()
     }
 
     /// The plugins in force, if there are any, for whoever has a request as HTTP. They go on with it in its guard.

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use super::build::StartError;
 use crate::config::plugins::Plugin as Settings;
 use crate::events::Events;
-use crate::plugin::{Chain, Plugin, PluginStats, builtin, let_go};
+use crate::plugin::{Chain, Place, Plugin, PluginStats, builtin, let_go};
 use crate::sync::QuitSignal;
 
 /// The plugins in force.
@@ -89,7 +89,8 @@ impl Set {
             Ok((settings.clone(), same.map_or_else(made, |(_, plugin)| Ok(Arc::clone(plugin)))?))
         };
         let configured = configured.iter().map(known).collect::<Result<Vec<_>, StartError>>()?;
-        let all = configured.iter().map(|(_, plugin)| plugin).chain(&own).cloned();
+        let (before, behind): (Vec<_>, Vec<_>) = own.iter().partition(|plugin| plugin.place() == Place::Before);
+        let all = before.into_iter().chain(configured.iter().map(|(_, plugin)| plugin)).chain(behind).cloned();
         let chain = Arc::new(self.chain.followed_by(all)?);
         Ok(Self { chain, configured, own })
     }

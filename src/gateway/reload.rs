@@ -144,7 +144,8 @@ impl Gateway {
     }
 
     /// Puts these in the place of the program's own plugins, all at once: each request has either the old ones or the new.
-    /// One that stays counts on, and those of the configuration go before them as they do.
+    /// The built-in ones stay where they are. One of the name of one before goes on counting where that stood; one that is not
+    /// among these is gone.
     ///
     /// # Errors
     /// Why nothing was changed.

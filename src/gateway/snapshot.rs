@@ -18,8 +18,8 @@ use crate::time::now;
 ///
 /// Names that end in `_total` only grow; `_us` and `_ns` are whole microseconds and nanoseconds, and a
 /// [`Dist`](crate::metrics::Dist) is how such times are spread. `None`, in JSON `null`, is a value that is not known. At rest
-/// the sums hold: `received = succeeded + failed + cancelled`, and for a provider `submitted = completed + dropped + rejected
-/// + timed_out + abandoned`.
+/// the sums hold: `received = succeeded + failed + cancelled`, and for a provider
+/// `submitted = completed + dropped + rejected + timed_out + abandoned`.
 ///
 /// ```
 /// let gateway = sluicegate::Gateway::from_env()?;
@@ -56,7 +56,7 @@ pub struct Snapshot {
     pub locks: LockStats,
     /// Threads that are held up now.
     pub blocked: Blocked,
-    /// The data plane's connections; filled in by whoever runs one.
+    /// The data plane's connections, in `GET /stats` of the binary; a program that runs a front end of its own asks that.
     pub connections: Option<ConnectionStats>,
     /// This process, as the operating system sees it.
     pub process: Process,

@@ -254,44 +254,60 @@ impl fmt::Debug for RawStream {
 
 /// The chunks of a streamed answer, as they come. Ends after the last one, or after an error. Dropping it cancels the
 /// request upstream.
+///
+/// It remembers what went by, so that a program can show an answer as it comes and have it whole in the end:
+///
+/// ```
+/// use sluicegate::{ChatRequest, Gateway};
+///
+/// let gateway = Gateway::from_env()?;
+/// let mut request = ChatRequest::new("sim/echo", "one two");
+/// let mut stream = gateway.chat_stream(&request)?;
+/// for chunk in stream.by_ref() {
+///     print!("{}", chunk?.text());
+/// }
+/// let reply = stream.collect_reply()?;
+/// assert_eq!(reply.text(), "one two");
+/// // What was said goes with the next turn.
+/// request.messages.extend(reply.message());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
-pub struct ChatStream(RawStream);
+pub struct ChatStream {
+    raw: RawStream,
+    seen: Assembly,
+    failed: Option<Error>,
+}
 
 impl ChatStream {
-    pub(super) fn new(stream: RawStream) -> Self {
-        Self(stream)
+    pub(super) fn new(raw: RawStream) -> Self {
+        Self { raw, seen: Assembly::default(), failed: None }
     }
 
     /// Who answers, and where the time went until the first event; known once a first chunk was taken.
     #[must_use]
     pub fn served(&self) -> Option<&Served> {
-        self.0.served()
+        self.raw.served()
     }
 
     /// Ends the request upstream. What has come already can still be read.
     pub fn cancel(&self) {
-        self.0.cancel();
+        self.raw.cancel();
     }
 
-    /// Waits for the chunks that are left and puts them together into a whole answer, tool calls among it.
-    ///
-    /// ```
-    /// use sluicegate::{ChatRequest, Gateway};
-    ///
-    /// let gateway = Gateway::from_env()?;
-    /// let stream = gateway.chat_stream(&ChatRequest::new("sim/echo", "one two"))?;
-    /// assert_eq!(stream.collect_reply()?.text(), "one two");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Waits for the chunks that are left and makes a whole answer of all of them, those taken before included, with the
+    /// calls of tools put together.
     ///
     /// # Errors
-    /// What the stream failed with.
+    /// What the stream failed with, also if that was seen before.
     pub fn collect_reply(mut self) -> Result<ChatReply> {
-        let mut assembly = Assembly::default();
-        self.by_ref().try_for_each(|chunk| chunk.map(|chunk| assembly.push(chunk)))?;
-        let served = self.served().cloned();
+        self.by_ref().try_for_each(|chunk| chunk.map(drop))?;
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let served = self.raw.served().cloned();
         let served = served.ok_or_else(|| Error::new(Code::Internal, "the stream ended before it began"))?;
-        Ok(assembly.finish(served))
+        Ok(self.seen.finish(served))
     }
 }
 
@@ -300,6 +316,11 @@ impl Iterator for ChatStream {
 
     /// The next chunk; waits for it, as long as the request's limits allow.
     fn next(&mut self) -> Option<Self::Item> {
-        self.0.advance(|event| ChatChunk::from_data(event.data))
+        let next = self.raw.advance(|event| ChatChunk::from_data(event.data))?;
+        match &next {
+            Ok(chunk) => self.seen.push(chunk),
+            Err(error) => self.failed = Some(error.retold()),
+        }
+        Some(next)
     }
 }

@@ -251,7 +251,7 @@ impl<T> Handle<T> {
     /// The channel on which the answer comes, once: to be named in a `select!` beside others. It is this request's alone.
     ///
     /// ```
-    /// use crossbeam_channel::select;
+    /// use sluicegate::crossbeam_channel::select;
     /// use sluicegate::{ChatRequest, Gateway};
     ///
     /// let gateway = Gateway::from_env()?;

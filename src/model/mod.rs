@@ -57,7 +57,7 @@ pub struct Forward {
     pub accept: Option<String>,
 }
 
-/// Shows no query: it may hold a key (I10).
+/// Shows no query: it may hold a key.
 impl fmt::Debug for Forward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.split('?').next().unwrap_or_default();
@@ -303,7 +303,7 @@ impl std::error::Error for SinkError {}
 ///
 /// `begin` is called once, then `event`, which brings comments that keep a connection alive as well, then `finish` once. Only
 /// where nothing but such comments has been sent may `begin` be called again, by the next attempt, and changes nothing. A
-/// sink that is dropped without `finish` ends as [`StreamEnd::Failed`] with an internal error (I1).
+/// sink that is dropped without `finish` ends as [`StreamEnd::Failed`] with an internal error.
 #[doc(hidden)]
 pub trait Sink: Send {
     /// The stream begins: status and headers can go out, with the first event at the latest.

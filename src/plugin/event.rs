@@ -140,7 +140,7 @@ pub(super) enum Change {
     Data(Vec<u8>),
 }
 
-/// Shows no data: it holds a user's words (I10).
+/// Shows no data: it holds a user's words.
 impl fmt::Debug for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Event").field("bytes", &self.data.len()).finish_non_exhaustive()

@@ -13,7 +13,7 @@
 //! relays it. A chain is taken once a request, so that one that is swapped meanwhile changes nothing for it.
 //!
 //! **Isolation.** What a hook changes is a draft that is taken when it returns `Ok`. If it fails or panics, nothing of it is
-//! left, it is counted, and the request goes on without it or is refused, as the plugin's [`OnFailure`] says (I8). A hook
+//! left, it is counted, and the request goes on without it or is refused, as the plugin's [`OnFailure`] says. A hook
 //! cannot be interrupted: one that takes long is told of in the events, and one that hangs is a stuck thread in the alerts;
 //! [`Context::wait`] is how to wait for something without that.
 //!
@@ -151,8 +151,15 @@ pub trait Plugin: Send + Sync + 'static {
     }
 
     /// What a request comes to in which a hook of it fails or panics. Asked once, when it is put into a chain.
+    ///
+    /// By default [`OnFailure::Continue`].
     fn on_failure(&self) -> OnFailure {
         OnFailure::Continue
+    }
+
+    /// Where it stands beside the built-in plugins. Asked once, when it is put into a chain.
+    fn place(&self) -> Place {
+        Place::Behind
     }
 
     /// Figures of its own: `plugins.NAME.own` in `/stats`. Asked once a second, and whenever somebody asks for the gateway's
@@ -191,6 +198,10 @@ impl<P: Plugin + ?Sized> Plugin for Arc<P> {
         (**self).on_failure()
     }
 
+    fn place(&self) -> Place {
+        (**self).place()
+    }
+
     fn stats(&self) -> Option<serde_json::Value> {
         (**self).stats()
     }
@@ -200,6 +211,16 @@ impl std::fmt::Debug for dyn Plugin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Plugin({})", self.name())
     }
+}
+
+/// Where a program's own plugins stand beside the built-in ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// Behind them: what one of those answers, as `response_cache` does, it does not see. The default.
+    #[default]
+    Behind,
+    /// Before them: it sees every request and what each comes to, so for one that counts or forbids.
+    Before,
 }
 
 /// What a request comes to in which a plugin's hook fails or panics.
@@ -220,10 +241,11 @@ pub enum Flow {
     /// To the next plugin, and on to a provider.
     Continue,
     /// It is answered with this, and goes no further. Who asked for a stream gets it as one where that is possible: chat and
-    /// text completions.
+    /// text completions. Every `post` then hears of a whole answer, and no `events` is asked.
     Answer(Reply),
-    /// It is answered with this stream; only who asked for one can be.
+    /// It is answered with this stream; only who asked for one can be. It goes through the `events` of every plugin that was
+    /// asked, this one among them.
     Stream(StreamReply),
-    /// It ends with this error.
+    /// It ends with this error: `Error::invalid("messages", "…")`, or `Error::new(Code::Forbidden, "…")`.
     Refuse(Error),
 }

@@ -149,7 +149,7 @@ impl From<Answer> for Reply {
     }
 }
 
-/// Shows no body: it holds a user's words (I10).
+/// Shows no body: it holds a user's words.
 impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reply").field("status", &self.status).field("bytes", &self.body.len()).finish_non_exhaustive()
@@ -231,7 +231,7 @@ impl StreamReply {
     }
 }
 
-/// Shows no events: they hold a user's words (I10).
+/// Shows no events: they hold a user's words.
 impl fmt::Debug for StreamReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StreamReply").field("bytes", &self.events.len()).finish_non_exhaustive()

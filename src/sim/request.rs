@@ -160,10 +160,20 @@ impl<'a> Asked<'a> {
             Say::Echo => Said::Text(self.last_words().into_owned()),
             Say::Lorem(n) => Said::Lorem(n),
             Say::Json => Said::Text(content::json_object(&self.last_words())),
-            Say::Tool => {
-                self.first_tool().ok_or_else(|| (Some("tools"), "the word 'tool' needs a tool to call".to_owned()))?
-            }
+            // Whoever brings what a tool came to gets words: a program's round of tools comes to an end.
+            Say::Tool => match self.tool_result() {
+                Some(result) => return Ok(Said::Text(result.into_owned())),
+                None => self
+                    .first_tool()
+                    .ok_or_else(|| (Some("tools"), "the word 'tool' needs a tool to call".to_owned()))?,
+            },
         })
+    }
+
+    /// What a tool came to, if that is the last message.
+    fn tool_result(&self) -> Option<Cow<'a, str>> {
+        let last = self.messages.as_ref()?.last().filter(|turn| turn.role == "tool")?;
+        Some(last.content.map_or(Cow::Borrowed(""), text_of))
     }
 
     fn first_tool(&self) -> Option<Said> {

@@ -13,7 +13,7 @@ use crate::wire::openai::{ChatChunk, Made, ProviderReply, error_object, stream_e
 ///
 /// ```
 /// use std::time::Duration;
-/// use serde_json::json;
+/// use sluicegate::serde_json::json;
 /// use sluicegate::ProviderReply;
 /// use sluicegate::testing::Canned;
 ///

@@ -19,12 +19,16 @@ const PLAIN: [&str; 3] = ["accept", "accept-encoding", "content-type"];
 /// A provider that answers by a script. Clones are one script, so that a test keeps one to look at.
 ///
 /// A request that a rule fits is answered by the first such rule, each time; any other takes the next of the answers in
-/// order. One that there is no answer for fails with a message that says so and names the request. Looks whether the
-/// provider is there are answered by themselves, and remembered nowhere.
+/// order, which is that of their arrival: for callers at once, write rules. One that there is no answer for fails with a
+/// message that says so and names the request. Looks whether the provider is there (`GET …/models`) are answered by themselves;
+/// no rule sees them, and they are remembered nowhere.
+///
+/// Retries pause as long as the provider's settings say, by default up to half a second and more. A test that is to be quick
+/// gives the provider settings of its own beside the transport, under the same name:
+/// `ProviderSetup::openai_compatible("p", "http://unused.invalid").max_retries(0)`.
 ///
 /// ```
 /// use std::sync::Arc;
-/// use serde_json::json;
 /// use sluicegate::testing::{Canned, Script};
 /// use sluicegate::{ChatRequest, Gateway};
 ///
@@ -136,11 +140,11 @@ impl Transport for Script {
             return Err(TransportError::cancelled(reason));
         }
         let seen = Seen::of(request);
-        let rules = self.0.lock().rules.clone();
-        let ruled = rules.iter().find(|rule| (rule.fits)(&seen)).map(|rule| rule.answer.clone());
-        if ruled.is_none() && seen.method == "GET" && seen.path.ends_with("/models") {
+        if seen.method == "GET" && seen.path.ends_with("/models") {
             return Canned::json(200, json!({ "object": "list", "data": [] })).play("", false, control);
         }
+        let rules = self.0.lock().rules.clone();
+        let ruled = rules.iter().find(|rule| (rule.fits)(&seen)).map(|rule| rule.answer.clone());
         let (answer, number) = {
             let mut state = self.0.lock();
             let answer = ruled.or_else(|| state.answers.pop_front());

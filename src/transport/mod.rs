@@ -1,14 +1,14 @@
 //! Connections to providers: one blocking request and its answer, every stage bounded in time and cancellable.
 //!
 //! [`Transport`] is all that a provider's worker sees: it sends an [`Outgoing`] under a [`Control`] and reads the
-//! [`Incoming`] answer. [`UreqTransport`] speaks HTTP/1.1 over TCP and TLS; [`MemoryTransport`] answers from a closure, for
+//! [`Incoming`] answer. `UreqTransport` speaks HTTP/1.1 over TCP and TLS; [`MemoryTransport`] answers from a closure, for
 //! tests. This module knows nothing of models, keys or retries over providers, and never follows a redirect.
 //!
 //! **Protocol.** A request takes the connection that came back last from its provider's stack, or a fresh one (`dial`:
 //! look-up, the gate on destinations, connect, TLS). The connection (`link`) is attached to the request's cancel token from
 //! before it connects until after the answer's end; it goes back to the stack only after a clean end of the body by framing
 //! and after the token has let go of it (I3, I9). One that turns out stale, closed by the provider while idle, is replaced
-//! by a fresh one once. Read `ureq` for how the HTTP library is kept to this, and `resolver` for names.
+//! by a fresh one once.
 //!
 //! **Invariants.** I3: what was read of one answer never reaches another, because a connection whose answer has not ended
 //! cleanly is closed. I5: connecting, sending, waiting for the head and each read of the body have a deadline. I9: a cancel
@@ -98,7 +98,7 @@ pub struct Outgoing<'a> {
 
 impl fmt::Debug for Outgoing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Neither values nor body: a key stands in the one, a user's words in the other (I10).
+        // Neither values nor body: a key stands in the one, a user's words in the other.
         let names: Vec<_> = self.headers.iter().map(|(name, _)| *name).collect();
         f.debug_struct("Outgoing")
             .field("method", &self.method)

@@ -54,7 +54,21 @@ impl ProviderSetup {
         provider
     }
 
-    /// The provider that is simulated in this process, for trying things out.
+    /// The provider that is simulated in this process, for trying things out. The name of its model is what it does: words,
+    /// joined with `+`, as in `sim/lorem-100+gap-10ms`. `D` stands for a time as `250ms` or `2s`, `N` for a number.
+    ///
+    /// | words | what it does |
+    /// | --- | --- |
+    /// | `echo`, `lorem-N`, `json` | repeats the last user message; says `N` tokens; says a JSON object |
+    /// | `tool` | calls the first tool offered; a tool's result it repeats as text |
+    /// | `slow-D`, `ttft-D`, `gap-D` | waits before the first byte; between the head and the first token; between tokens |
+    /// | `fail-STATUS`, `fail-STATUS-once` | answers with this status; to the first call under this name alone |
+    /// | `fail-429-after-D` | the same once, with `Retry-After` |
+    /// | `flaky-P` | `P` percent of the calls end with 503, chosen by the body |
+    /// | `hang`, `reset`, `reset-once` | never answers; resets the connection |
+    /// | `cut-N`, `stall-N` | the connection dies after `N` tokens; falls silent after them |
+    /// | `garbage-N`, `no-done` | the `N`th event is no JSON; a stream without `[DONE]` |
+    /// | `error-in-200`, `down-D` | an error in a good answer; 503 for so long from the name's first use |
     #[must_use]
     pub fn sim(name: impl Into<String>) -> Self {
         Self::of(name, Kind::Sim)

@@ -10,7 +10,7 @@ use super::types::ChatChunk;
 /// A whole answer to a chat, as a provider gives it.
 ///
 /// ```
-/// use serde_json::json;
+/// use sluicegate::serde_json::json;
 /// use sluicegate::ProviderReply;
 ///
 /// let told = ProviderReply::text("It rains.").with_usage(12, 3);

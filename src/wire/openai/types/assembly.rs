@@ -27,15 +27,16 @@ struct Parts {
 }
 
 impl Assembly {
-    /// Takes the next chunk.
-    pub(crate) fn push(&mut self, chunk: ChatChunk) {
-        let Value::Object(raw) = chunk.raw else { return };
-        for (key, value) in raw {
+    /// Takes what the next chunk brings.
+    pub(crate) fn push(&mut self, chunk: &ChatChunk) {
+        for (key, value) in chunk.raw.as_object().into_iter().flatten() {
             match (key.as_str(), value) {
-                ("choices", Value::Array(choices)) => choices.into_iter().for_each(|choice| self.choice(choice)),
+                ("choices", Value::Array(choices)) => choices.iter().for_each(|choice| self.choice(choice.clone())),
                 (_, Value::Null) => {}
+                // What every chunk repeats is kept once.
+                (_, value) if self.head.get(key) == Some(value) => {}
                 (_, value) => {
-                    self.head.insert(key, value);
+                    self.head.insert(key.clone(), value.clone());
                 }
             }
         }
@@ -131,7 +132,7 @@ mod tests {
         };
         let mut assembly = Assembly::default();
         for chunk in chunks {
-            assembly.push(ChatChunk::from_data(chunk.to_string().as_bytes()).expect("JSON"));
+            assembly.push(&ChatChunk::from_data(chunk.to_string().as_bytes()).expect("JSON"));
         }
         assembly.finish(served).raw
     }

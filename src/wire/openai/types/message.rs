@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::ToolCall;
 use crate::wire::base64;
 
 /// One message of a conversation.
@@ -60,6 +61,17 @@ impl Message {
     #[must_use]
     pub fn assistant(text: impl Into<String>) -> Self {
         Self::new("assistant", text)
+    }
+
+    /// Puts calls of tools on an assistant's message, as [`ChatReply::message`](super::ChatReply::message) has them.
+    #[must_use]
+    pub fn with_tool_calls(mut self, calls: &[ToolCall]) -> Self {
+        let call = |call: &ToolCall| {
+            let ToolCall { id, name, arguments } = call;
+            json!({ "id": id, "type": "function", "function": { "name": name, "arguments": arguments } })
+        };
+        self.extra.insert("tool_calls".to_owned(), calls.iter().map(call).collect());
+        self
     }
 
     /// What a tool came to that the model has called: `id` is its [`ToolCall::id`](super::ToolCall::id).
