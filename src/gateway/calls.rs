@@ -129,8 +129,8 @@ impl<'a> Calls<'a> {
         submit::submit(self.gateway, &self.options, request)
     }
 
-    /// The answers to many requests in the requests' order, at most `concurrency` of them (at least one) at a time. What
-    /// fails fails alone: its error is the item in its place.
+    /// The answers to many requests in the requests' order, at most `concurrency` of them (at least one) at a time, and never
+    /// more than the gateway lets run at all. What fails fails alone: its error is the item in its place.
     ///
     /// Requests are sent while the iterator is asked for answers, and not before: each time it takes as many from the source
     /// as there is room for, which may be endless, and sends them. One that is slow holds back the answers behind it, of

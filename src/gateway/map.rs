@@ -5,7 +5,7 @@
 //! answers on one channel, whose room is as many as may run, so that no answer ever waits for its reader.
 //!
 //! **Invariants.** I1: each request that is taken from the source gives one item. I4: of `n` at a time, at most `2 n` have
-//! been taken from the source and not been given yet, those that run among them.
+//! been taken from the source and not been given yet, those that run among them; `n` is at most what the gateway lets run.
 //!
 //! **Shutdown.** Dropping an iterator cancels what runs. It keeps its gateway; what runs keeps it, too, until it ends.
 
@@ -20,7 +20,7 @@ use super::options::CallOptions;
 use super::submit::{self, NotBegun};
 use crate::error::{Code, Error, Result};
 use crate::sync::threads;
-use crate::sync::{CancelToken, State};
+use crate::sync::{CancelToken, Role, State};
 use crate::wire::openai::{ChatReply, ChatRequest};
 
 /// The answer to a request, and which one it was of those that the source gave, from 0.
@@ -49,7 +49,9 @@ where
     I::Item: Into<ChatRequest>,
 {
     fn new(gateway: &Gateway, options: &CallOptions, source: I, most: usize) -> Self {
-        let most = most.max(1);
+        // Room is made for as many answers at once: more than the gateway lets run need none.
+        let room = gateway.0.load.most().min(gateway.0.threads.share_of(Role::Runner));
+        let most = most.min(usize::try_from(room).unwrap_or(usize::MAX)).max(1);
         let (answer, answers) = bounded(most);
         let mut options = options.clone();
         let stop = options.cancel.take();

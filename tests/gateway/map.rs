@@ -172,13 +172,16 @@ fn dropping_it_ends_what_is_under_way() {
 
 #[test]
 fn where_the_gateway_has_no_room_the_next_waits_for_one_of_its_own() {
-    let house = simulated(json!({ "server": { "max_in_flight": 3 } }));
+    let house = simulated(json!({ "server": { "max_in_flight": 4 } }));
+    let other = house.gateway().submit(&ChatRequest::new("sim/hang", "hi")).expect("a place");
     let all = house.gateway().map_ordered(echoes(0..60), 20).collect::<Result<Vec<_>, _>>().expect("all are answered");
     assert_eq!((all.len(), all[59].text()), (60, "59"));
     let unordered = house.gateway().map_unordered(echoes(0..60), 20);
     assert!(unordered.map(|(_, reply)| reply).all(|reply| reply.is_ok()));
+    drop(other);
     let stats = house.at_rest();
-    assert_eq!((number(&stats, "/requests/received_total"), &stats["errors"]), (120, &json!({})));
+    let errors = json!({ "client_closed": 1 });
+    assert_eq!((number(&stats, "/requests/received_total"), &stats["errors"]), (121, &errors));
 }
 
 #[test]
@@ -277,5 +280,16 @@ fn maps_dropped_at_any_moment_leave_the_sums_in_order() {
             });
         }
     });
+    house.at_rest();
+}
+
+#[test]
+fn as_many_at_a_time_as_can_be_take_no_more_room_than_the_gateway_lets_run() {
+    let house = simulated(json!({}));
+    let gateway = house.gateway();
+    for most in [usize::MAX, usize::MAX / 2, 1 << 40] {
+        assert_eq!(gateway.map_ordered(echoes(0..3), most).filter(|reply| reply.is_ok()).count(), 3, "{most}");
+        assert_eq!(gateway.map_unordered(echoes(0..3), most).filter(|(_, reply)| reply.is_ok()).count(), 3, "{most}");
+    }
     house.at_rest();
 }
