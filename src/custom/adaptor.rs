@@ -1,7 +1,7 @@
 //! A custom provider as a transport: what a worker sends reaches the trait, and what the trait gives reads like an upstream's.
 //!
 //! **Panics.** One of the provider's goes on to the worker, whose end it is as with any job, and fails that request alone; one
-//! where models are listed is caught here.
+//! where models are listed is caught here, and one of its own drop or of a stream's where it is dropped (`own`).
 //!
 //! **Invariants.** I5: nothing here waits but the provider itself, which no deadline can interrupt; what it gives after the
 //! deadline or a cancel is thrown away, so that its limits are kept towards the caller. I9: a cancel is looked at between two
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{CallContext, ChunkIter, CustomProvider, ProviderError};
+use super::{CallContext, ChunkIter, CustomProvider, Own, ProviderError};
 use crate::secret::Secret;
 use crate::sync::CancelToken;
 use crate::time::unix_ms;
@@ -31,10 +31,10 @@ const JSON: &str = "application/json";
 const OF_STREAMS: [&str; 2] = ["stream", "stream_options"];
 
 /// The way to a custom provider.
-pub(crate) struct Adaptor(Arc<dyn CustomProvider>);
+pub(crate) struct Adaptor(Own<Arc<dyn CustomProvider>>);
 
 impl Adaptor {
-    pub(crate) fn new(provider: Arc<dyn CustomProvider>) -> Self {
+    pub(crate) fn new(provider: Own<Arc<dyn CustomProvider>>) -> Self {
         Self(provider)
     }
 
@@ -54,11 +54,11 @@ impl Adaptor {
                 if streamed != Some(Value::Bool(true)) {
                     return Ok(whole(200, self.0.chat(&chat, &context)?.into_body(&made)));
                 }
-                let mut chunks = self.0.chat_stream(&chat, &context)?;
+                let mut chunks = Own::new(self.0.chat_stream(&chat, &context)?);
                 // What it fails by before its first event still has a status of its own.
                 let first = chunks.next().transpose()?.map(with_role);
                 let events = Events {
-                    first,
+                    first: Some(first),
                     chunks: Some(chunks),
                     finished: false,
                     model: chat.model.clone(),
@@ -134,9 +134,10 @@ pub(crate) fn models(name: &str, provider: &dyn CustomProvider) -> Vec<String> {
 
 /// The events of a stream as an upstream sends them.
 struct Events {
-    first: Option<ChatChunk>,
+    /// What was asked for before the status; within it none if the stream has no event.
+    first: Option<Option<ChatChunk>>,
     /// None once it has ended.
-    chunks: Option<ChunkIter>,
+    chunks: Option<Own<ChunkIter>>,
     /// Whether an event has said why the answer finished.
     finished: bool,
     model: String,
@@ -154,7 +155,7 @@ impl Iterator for Events {
             self.chunks = None;
             return Some(Err(TransportError::cancelled(reason)));
         }
-        let next = self.first.take().map(Ok).or_else(|| chunks.next());
+        let next = self.first.take().map_or_else(|| chunks.next(), |first| first.map(Ok));
         let made = Made { model: &self.model, id: &self.id, created: self.created };
         Some(Ok(match next {
             Some(Ok(chunk)) => {

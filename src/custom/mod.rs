@@ -11,10 +11,12 @@ mod adaptor;
 mod context;
 mod embed;
 mod error;
+mod own;
 mod provider;
 
 pub(crate) use adaptor::{Adaptor, models};
 pub use context::CallContext;
 pub use embed::ProviderVectors;
 pub use error::ProviderError;
+pub(crate) use own::Own;
 pub use provider::{ChunkIter, CustomProvider};

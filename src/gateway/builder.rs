@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Builder;
 use crate::config::{self, AliasSetup, Config, ConfigError, GatewayKeySetup, ProviderSetup, setters};
-use crate::custom::{self, CustomProvider};
+use crate::custom::{self, CustomProvider, Own};
 use crate::transport::Transport;
 
 impl Builder {
@@ -83,7 +83,7 @@ impl Builder {
     /// registered for every later configuration that has such a provider.
     #[must_use]
     pub fn custom_provider(mut self, name: impl Into<String>, provider: impl CustomProvider) -> Self {
-        self.customs.0.push((name.into(), Arc::new(provider)));
+        self.customs.0.push((name.into(), Own::new(Arc::new(provider))));
         self
     }
 
@@ -167,11 +167,11 @@ setters! { Builder:
 
 /// The custom providers that a program has registered, by name.
 #[derive(Default)]
-pub(super) struct Customs(Vec<(String, Arc<dyn CustomProvider>)>);
+pub(super) struct Customs(Vec<(String, Own<Arc<dyn CustomProvider>>)>);
 
 impl Customs {
     /// Whoever registers twice means the later one.
-    fn find(&self, name: &str) -> Option<&Arc<dyn CustomProvider>> {
+    fn find(&self, name: &str) -> Option<&Own<Arc<dyn CustomProvider>>> {
         self.0.iter().rev().find(|(known, _)| known == name).map(|(_, provider)| provider)
     }
 
@@ -182,12 +182,12 @@ impl Customs {
 
     /// The way to one, if it is one.
     pub(super) fn transport(&self, name: &str) -> Option<Arc<dyn Transport>> {
-        Some(Arc::new(custom::Adaptor::new(Arc::clone(self.find(name)?))))
+        Some(Arc::new(custom::Adaptor::new(self.find(name)?.clone())))
     }
 
     /// The models that one says it has.
     pub(super) fn models(&self, name: &str) -> Vec<String> {
-        self.find(name).map_or_else(Vec::new, |provider| custom::models(name, &**provider))
+        self.find(name).map_or_else(Vec::new, |provider| custom::models(name, &***provider))
     }
 }
 

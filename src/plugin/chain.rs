@@ -27,7 +27,7 @@ use crate::error::{Code, Error};
 use crate::events::Events;
 use crate::model::{BodyFields, Call};
 use crate::sync::QuitSignal;
-use crate::sync::threads::{self, count_panic, panic_text};
+use crate::sync::threads::{self, brief, count_panic, panic_text};
 use crate::time::{Stamp, now};
 use crate::wire::sse;
 
@@ -42,9 +42,6 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// The largest event taken apart, in bytes; the worker lets none through that is larger.
 const MAX_EVENT: usize = 4 << 20;
-
-/// The most characters that are told of a failure or a panic: a plugin's text may hold a whole body.
-const LONGEST_TEXT: usize = 1000;
 
 /// The event that tells of a plugin.
 const EVENT: &str = "plugin";
@@ -144,14 +141,7 @@ impl Drop for Chain {
 
 /// Drops what is a plugin's own, and whatever a panic of that carries.
 pub(crate) fn let_go<T>(own: T) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(own))) {
-        count_panic(format!("dropping what is a plugin's: {}", brief(panic_text(&*panic))));
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
-    }
-}
-
-fn brief(text: &str) -> &str {
-    text.char_indices().nth(LONGEST_TEXT).map_or(text, |(at, _)| &text[..at])
+    threads::let_go("a plugin's", own);
 }
 
 impl fmt::Debug for Chain {

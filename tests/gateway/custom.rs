@@ -439,3 +439,60 @@ fn over_http_it_is_a_provider_like_any_other() {
     assert!(none.status == 400 && none.text().contains("\"code\":\"unsupported\""), "{none:?}");
     assert!(front.shutdown(Deadline::after(FUSE)).is_empty());
 }
+
+/// Panics when it is dropped.
+struct Brittle;
+
+impl Drop for Brittle {
+    fn drop(&mut self) {
+        panic!("as the test wants, at the drop");
+    }
+}
+
+#[test]
+fn a_stream_that_panics_when_it_is_dropped_too_costs_its_request_alone() {
+    let stream = |request: &ChatRequest, _: &CallContext<'_>| {
+        let (brittle, bad) = (Brittle, request.model == "panic");
+        let words = (0..2).map(move |n| {
+            let _kept = &brittle;
+            assert!(!bad, "as the test wants");
+            Ok(ChatChunk::from_text(format!("{n} ")))
+        });
+        Ok(Box::new(words) as ChunkIter)
+    };
+    let gateway = gateway(p(), Played::streaming(stream));
+    assert_eq!(gateway.chat_stream(&ChatRequest::new("p/panic", "x")).expect_err("it panics").code(), Code::Internal);
+    assert_eq!(text(&gateway, &ChatRequest::new("p/m", "x")).expect("a stream"), "0 1 ");
+    drop(gateway.chat_stream(&ChatRequest::new("p/m", "x")).expect("it begins"));
+    let stats = at_rest(&gateway);
+    assert_eq!(number(&stats, "/requests/received_total"), 3);
+}
+
+#[test]
+fn providers_that_panic_when_they_are_dropped_do_not_keep_the_gateway_from_its_end() {
+    struct Frail(Brittle);
+    impl CustomProvider for Frail {
+        fn chat(&self, _: &ChatRequest, _: &CallContext<'_>) -> Result<ProviderReply, ProviderError> {
+            let Self(Brittle) = self;
+            Ok(ProviderReply::text("fine"))
+        }
+    }
+    let builder = builder(p(), Frail(Brittle)).provider(ProviderSetup::custom("q").check_on_start(false));
+    let gateway = builder.custom_provider("q", Frail(Brittle)).build().expect("good");
+    assert_eq!(gateway.ask("p/m", "x").expect("an answer"), "fine");
+    drop(gateway);
+}
+
+#[test]
+fn a_stream_that_has_ended_is_not_asked_again() {
+    let stream = |_: &ChatRequest, _: &CallContext<'_>| {
+        let mut asked = 0;
+        let none = std::iter::from_fn(move || {
+            asked += 1;
+            (asked > 1).then(|| Ok(ChatChunk::from_text("more")))
+        });
+        Ok(Box::new(none.take(5)) as ChunkIter)
+    };
+    let gateway = gateway(p(), Played::streaming(stream));
+    assert_eq!(text(&gateway, &ChatRequest::new("p/m", "x")).expect("an empty stream"), "");
+}

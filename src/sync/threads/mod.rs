@@ -31,6 +31,7 @@ use crossbeam_channel::{Sender, bounded};
 
 pub use handle::Thread;
 pub use panics::{PanicNote, count_panic, note_panic, panic_text};
+pub(crate) use panics::{brief, let_go};
 pub use role::Role;
 pub use state::{Due, GRACE, ROUND, Rest, State, StateGuard, count_job, due, enter, rest, round};
 pub use stats::{Ended, RoleRow, ThreadRow, ThreadStats};

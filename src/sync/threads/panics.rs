@@ -9,6 +9,7 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,9 @@ use crate::time::now;
 
 /// How many are remembered.
 const KEPT: usize = 64;
+
+/// The most characters that are told of what a program's own code says: that may hold a whole body.
+const LONGEST_TEXT: usize = 1000;
 
 /// One panic.
 #[derive(Clone, Debug)]
@@ -115,6 +119,19 @@ pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("(no message)")
+}
+
+/// The beginning of `text`, as much as is told of it.
+pub(crate) fn brief(text: &str) -> &str {
+    text.char_indices().nth(LONGEST_TEXT).map_or(text, |(at, _)| &text[..at])
+}
+
+/// Drops what is a program's own, and whatever a panic of that carries; `whose` says what it is.
+pub(crate) fn let_go<T>(whose: &str, own: T) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(own))) {
+        count_panic(format!("dropping what is {whose}: {}", brief(panic_text(&*panic))));
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+    }
 }
 
 /// Panics if a test has asked for a panic of a thread of this role.
