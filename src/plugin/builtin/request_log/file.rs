@@ -4,12 +4,14 @@
 //! processes, do not mix. Once a second the first line looks whether the path still names the file that is open; if not, as
 //! after logrotate's `rename`, the path is opened anew, and lines that are being written meanwhile still go to the old
 //! file. No signal and no reload is needed for it, and no line is lost by it.
+//!
+//! **A full disk** may take the beginning of a line. It is ended before the next one, which is whole again.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -24,6 +26,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct LogFile {
     path: PathBuf,
     open: ArcSwap<Open>,
+    /// Whether the last line was cut, and has no end.
+    cut: AtomicBool,
     /// When it was last looked whether the path still names it, in microseconds.
     looked: AtomicU64,
 }
@@ -39,18 +43,28 @@ impl LogFile {
     /// Opens the file, which is made if it is not there, for its owner alone.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let open = ArcSwap::from_pointee(open(path)?);
-        Ok(Self { path: path.to_owned(), open, looked: AtomicU64::new(Stamp::now().micros()) })
+        let (cut, looked) = (AtomicBool::new(false), AtomicU64::new(Stamp::now().micros()));
+        Ok(Self { path: path.to_owned(), open, cut, looked })
     }
 
     /// Appends a whole line.
     pub(super) fn append(&self, line: &[u8]) -> io::Result<()> {
         let followed = self.follow(Stamp::now());
-        let open = self.open.load();
-        let written = (&open.file).write(line)?;
+        self.put(&mut &self.open.load().file, line)?;
+        followed
+    }
+
+    /// Writes a line at once, behind the end of one that was cut.
+    fn put(&self, file: &mut impl io::Write, line: &[u8]) -> io::Result<()> {
+        if self.cut.swap(false, Ordering::Relaxed) {
+            file.write(b"\n").inspect_err(|_| self.cut.store(true, Ordering::Relaxed))?;
+        }
+        let written = file.write(line)?;
         if written < line.len() {
+            self.cut.store(true, Ordering::Relaxed);
             return Err(io::Error::new(io::ErrorKind::WriteZero, "a line was cut"));
         }
-        followed
+        Ok(())
     }
 
     /// Opens the path anew if it names another file than the one that is open, or none.
@@ -104,6 +118,34 @@ mod tests {
         log.follow(Stamp::at(crate::time::now() + 2 * LOOK_EVERY)).expect("it opens");
         log.append(b"three\n").expect("it is written");
         assert_eq!((&*read(&old), &*read(&path)), ("one\ntwo\n", "three\n"));
+    }
+
+    #[test]
+    fn a_line_that_was_cut_takes_no_other_with_it() {
+        /// Has room for so many bytes.
+        struct Disk(Vec<u8>, usize);
+
+        impl io::Write for Disk {
+            fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+                let room = line.len().min(self.1 - self.0.len());
+                self.0.extend(&line[..room]);
+                if room == 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(room) }
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let dir = tempfile::tempdir().expect("a directory");
+        let log = LogFile::open(&dir.path().join("requests.log")).expect("it opens");
+        let mut disk = Disk(Vec::new(), 7);
+        log.put(&mut disk, b"one\n").expect("there is room");
+        assert!(log.put(&mut disk, b"two two\n").is_err() && log.put(&mut disk, b"lost\n").is_err());
+        disk.1 = 99;
+        log.put(&mut disk, b"three\n").expect("there is room again");
+        log.put(&mut disk, b"four\n").expect("there is room again");
+        assert_eq!(String::from_utf8_lossy(&disk.0), "one\ntwo\nthree\nfour\n");
     }
 
     #[test]
