@@ -11,8 +11,9 @@
 //! **Lock order.** The ledger and the table of files are leaves; no file is touched under either.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -208,7 +209,8 @@ fn replace(path: &Path, carried: &BTreeMap<Who, Carried>) -> io::Result<()> {
     let contents = Contents { format: FORMAT.to_owned(), spent: carried.iter().map(Row::of).collect() };
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
-    let mut file = File::create(&beside)?;
+    // For its owner alone, as the request log is: it has keys' names, and tags' values of whoever calls.
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     file.write_all(&serde_json::to_vec(&contents)?)?;
     // Else the name may outlive a power failure, and what it names not.
     file.sync_all()?;
@@ -218,6 +220,8 @@ fn replace(path: &Path, carried: &BTreeMap<Who, Carried>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn spent() -> BTreeMap<Who, Carried> {
@@ -236,6 +240,8 @@ mod tests {
             replace(&path, &carried).expect("it can be written");
             assert_eq!(read(&path).expect("its own"), carried);
         }
+        let mode = fs::metadata(&path).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "for its owner alone");
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
     }
 
