@@ -163,6 +163,32 @@ fn arguments_stay_json_whatever_stood_in_them() {
 }
 
 #[test]
+fn half_a_surrogate_pair_before_any_character_is_no_harm() {
+    let rules = all();
+    for after in ["", "\u{20ac}", "\u{e9}", "\u{1f600}", "\\", "\\u", "\\u{e9}", "x\u{20ac}"] {
+        for end in ["", "\""] {
+            let text = format!("{{\"a\":\"\\ud83d{after}{end}");
+            assert_eq!(in_pieces(&rules, &Originals::default(), Flavour::Json, &text, &[1]), text);
+            assert_eq!(whole(&rules, &Originals::default(), Flavour::Json, &text), text);
+        }
+    }
+}
+
+#[test]
+fn a_private_key_whose_headers_are_long_is_seen_letter_by_letter() {
+    let rules = all();
+    for (kind, headers) in [
+        ("PGP PRIVATE KEY BLOCK", "Version: GnuPG v2.0.22 (GNU/Linux)\nComment: made for nobody at all\n"),
+        ("RSA PRIVATE KEY", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,0123456789ABCDEF0123456789ABCDEF\n"),
+    ] {
+        let body = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIB0123456789abcdef\n".repeat(6);
+        let text = format!("here: -----BEGIN {kind}-----\n{headers}\n{body}-----END {kind}-----, and more words");
+        let out = in_pieces(&rules, &Originals::default(), Flavour::Plain, &text, &[1]);
+        assert_eq!(out, "here: [API_KEY], and more words");
+    }
+}
+
+#[test]
 fn only_what_could_begin_a_placeholder_is_held_back() {
     let mut given = Given::default();
     let name = given.give(0, "email", "a@x.org");

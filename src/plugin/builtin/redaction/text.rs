@@ -20,6 +20,10 @@ const WORD: usize = 2 << 10;
 /// The most that is held back of what was found, in bytes: a private key of 8192 bits has 6.4 KB.
 const MOST: usize = 8 << 10;
 
+/// How long a private key is waited for that has begun, and of which nothing but headers has come, in bytes: they are longer
+/// than [`TAIL`].
+const HEADERS: usize = 512;
+
 /// What a text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flavour {
@@ -90,10 +94,13 @@ fn escape(text: &str) -> Option<(char, usize)> {
         b'u' => {
             let first = unit(2);
             let is_high = first.is_some_and(|first| (0xD800..0xDC00).contains(&first));
-            if is_high && text.len() < 12 && "\\u".starts_with(&text[6..text.len().min(8)]) {
+            // By bytes: whatever stands behind it need not end where an escape would.
+            let next = text.as_bytes().get(6..).unwrap_or_default();
+            if is_high && text.len() < 12 && b"\\u".starts_with(&next[..next.len().min(2)]) {
                 return None;
             }
-            let second = unit(8).filter(|second| is_high && &text[6..8] == "\\u" && (0xDC00..0xE000).contains(second));
+            let second =
+                unit(8).filter(|second| is_high && next.starts_with(b"\\u") && (0xDC00..0xE000).contains(second));
             match (first, second) {
                 (Some(first), Some(second)) => {
                     let code = 0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00);
@@ -155,6 +162,10 @@ impl Window {
         let view = View::of(&self.context, &self.raw, self.flavour, self.inside);
         let (hay, found) = (&view.hay, detector.find(&view.hay, view.context));
         let mut cut = if last { hay.len() } else { safe(hay, view.context, TAIL.max(detector.longest())) };
+        let begun = private_key(hay, view.context).filter(|at| found.iter().all(|found| found.place.start != *at));
+        if let (Some(begun), false) = (begun, last) {
+            cut = cut.min(begun);
+        }
         let mut done = view.context;
         for Found { place, kind } in found {
             if place.end > cut && !last {
@@ -192,6 +203,13 @@ fn safe(hay: &str, from: usize, tail: usize) -> usize {
     let word =
         hay.char_indices().rev().find(|(_, c)| !is_of_word(*c)).map_or(from, |(at, c)| at + c.len_utf8()).max(from);
     if hay.len() - word <= WORD { far.min(word) } else { far }
+}
+
+/// Where, not long ago, a private key may have begun.
+fn private_key(hay: &str, from: usize) -> Option<usize> {
+    let at = from + hay[from..].rfind("-----BEGIN ")?;
+    let line = hay[at..].lines().next().unwrap_or_default();
+    (hay.len() - at <= HEADERS && line.contains("PRIVATE KEY")).then_some(at)
 }
 
 /// Whether a character may stand in a key, a token or an address. Where words have no blanks between them, as in Chinese,
