@@ -1,7 +1,8 @@
 //! What is looked for: the built-in kinds, and the user's own texts and patterns.
 //!
 //! Pure. A text is looked through once for each kind, by patterns of the crate `regex`, which knows no backtracking, and by
-//! the bounded looks of `numbers`. Of what overlaps, the first is taken, and the longest where several begin.
+//! the bounded looks of `numbers`. What overlaps is taken out together, as the kind that begins first, and is the longest
+//! where several begin.
 
 use std::fmt;
 use std::ops::Range;
@@ -154,12 +155,35 @@ impl Detector {
         if text.len() - from < self.shortest {
             return all;
         }
+        // Each string of JSON is looked through by itself: a pattern may match anything else that stands between two of them.
+        let mut begin = 0;
+        for string in text.split('\0') {
+            if begin + string.len() >= from + self.shortest {
+                self.find_in(string, from.saturating_sub(begin), begin, &mut all);
+            }
+            begin += string.len() + 1;
+        }
+        all.sort_by_key(|found| (found.place.start, std::cmp::Reverse(found.place.end)));
+        let mut apart: Vec<Found> = Vec::with_capacity(all.len());
+        for found in all {
+            match apart.last_mut() {
+                Some(last) if found.place.start < last.place.end => {
+                    last.place.end = last.place.end.max(found.place.end);
+                }
+                _ => apart.push(found),
+            }
+        }
+        apart
+    }
+
+    /// Puts into `all` what each look finds in `text` from `from` on, which itself begins at `begin`.
+    fn find_in(&self, text: &str, from: usize, begin: usize, all: &mut Vec<Found>) {
+        if text.len() - from < self.shortest {
+            return;
+        }
         for (kind, look) in &self.looks {
             let mut note = |place: Range<usize>| {
-                // What does not stand in a string of JSON is none of it.
-                if !text[place.clone()].contains('\0') {
-                    all.push(Found { place, kind: *kind });
-                }
+                all.push(Found { place: begin + place.start..begin + place.end, kind: *kind });
             };
             match look {
                 Look::Number(at) => numbers::scan(text, from, *at, note),
@@ -170,14 +194,6 @@ impl Detector {
                 }),
             }
         }
-        all.sort_by_key(|found| (found.place.start, std::cmp::Reverse(found.place.end)));
-        let mut done = from;
-        all.retain(|found| {
-            let is_free = found.place.start >= done;
-            done = if is_free { found.place.end } else { done };
-            is_free
-        });
-        all
     }
 }
 

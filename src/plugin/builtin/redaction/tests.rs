@@ -163,6 +163,16 @@ fn arguments_stay_json_whatever_stood_in_them() {
 }
 
 #[test]
+fn a_pattern_ends_where_a_string_of_arguments_does() {
+    let rules = rules(
+        json!({ "patterns": [{ "name": "password", "pattern": r"password=\S+" }, { "name": "note", "pattern": "secret: .*" }] }),
+    );
+    let arguments = r#"{"cmd":"login password=hunter2","note":"secret: the plan","n":1}"#;
+    let (sent, _) = sent(&rules, &json!({ "arguments": arguments }));
+    assert_eq!(sent["arguments"], r#"{"cmd":"login [PASSWORD_1]","note":"[NOTE_1]","n":1}"#);
+}
+
+#[test]
 fn half_a_surrogate_pair_before_any_character_is_no_harm() {
     let rules = all();
     for after in ["", "\u{20ac}", "\u{e9}", "\u{1f600}", "\\", "\\u", "\\u{e9}", "x\u{20ac}"] {
@@ -172,6 +182,13 @@ fn half_a_surrogate_pair_before_any_character_is_no_harm() {
             assert_eq!(whole(&rules, &Originals::default(), Flavour::Json, &text), text);
         }
     }
+}
+
+#[test]
+fn of_two_that_overlap_no_end_is_left() {
+    let rules = rules(json!({ "literals": ["abcdefghijklmnop1$the-rest-of-it"] }));
+    let text = "Bearer x-abcdefghijklmnop1$the-rest-of-it, then";
+    assert_eq!(redacted(&rules, text), "Bearer [API_KEY_1], then");
 }
 
 #[test]
