@@ -173,6 +173,24 @@ fn a_pattern_ends_where_a_string_of_arguments_does() {
 }
 
 #[test]
+fn arguments_that_are_no_json_are_looked_at_as_words() {
+    let rules = rules(json!({}));
+    for (arguments, wanted) in [
+        ("a@x.org", "[EMAIL_1]"),
+        ("{'to': ['a', a@x.org]}", "{'to': ['a', [EMAIL_1]]}"),
+        (r#"{"to": "a@x.org"#, r#"{"to": "[EMAIL_1]"#),
+        (r#"{} a@x.org"#, "{} [EMAIL_1]"),
+    ] {
+        let before = json!({ "arguments": arguments });
+        let (sent, originals) = sent(&rules, &before);
+        assert_eq!(sent["arguments"], wanted);
+        let mut back = sent;
+        rules.give_back(&mut back, Place::Api, &originals);
+        assert_eq!(back, before);
+    }
+}
+
+#[test]
 fn half_a_surrogate_pair_before_any_character_is_no_harm() {
     let rules = all();
     for after in ["", "\u{20ac}", "\u{e9}", "\u{1f600}", "\\", "\\u", "\\u{e9}", "x\u{20ac}"] {
@@ -182,6 +200,23 @@ fn half_a_surrogate_pair_before_any_character_is_no_harm() {
             assert_eq!(whole(&rules, &Originals::default(), Flavour::Json, &text), text);
         }
     }
+}
+
+#[test]
+fn what_a_schema_calls_a_property_hides_no_words() {
+    let rules = rules(json!({}));
+    let body = |mail: &str| {
+        let properties = json!({
+            "name": { "type": "string", "description": mail, "default": mail },
+            "user_id": { "description": mail },
+            "properties": { "type": "object", "properties": { "url": { "description": mail } } },
+        });
+        json!({ "tools": [
+            { "function": { "name": "f", "parameters": { "type": "object", "properties": properties, "$defs": { "data": { "description": mail } } } } },
+            { "name": "g", "input_schema": { "properties": properties } },
+        ] })
+    };
+    assert_eq!(sent(&rules, &body("a@x.org")).0, body("[EMAIL_1]"));
 }
 
 #[test]

@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::text::Flavour;
@@ -57,6 +57,8 @@ pub(super) enum Place {
     Arguments,
     /// Words as a text, and items of the API as a list; as an object it is what a tool is given.
     Input,
+    /// What a schema says of properties, by names of the caller's own.
+    Schemas,
     /// No words.
     Left,
 }
@@ -67,11 +69,13 @@ impl Place {
         match self {
             Self::Left => Self::Left,
             Self::Free | Self::Arguments | Self::Input => Self::Free,
+            Self::Schemas => Self::Api,
             Self::Api => match key {
                 _ if LEFT.contains(&key) || key.ends_with("_id") || key.ends_with("_ids") => Self::Left,
                 "arguments" => Self::Arguments,
                 "input" => Self::Input,
                 "metadata" | "variables" => Self::Free,
+                "properties" | "patternProperties" | "dependentSchemas" | "$defs" | "definitions" => Self::Schemas,
                 _ => Self::Api,
             },
         }
@@ -86,12 +90,13 @@ impl Place {
         }
     }
 
-    /// What a text at this place is; none if it is nobody's words.
-    fn flavour(self) -> Option<Flavour> {
+    /// What a text at this place is; none if it is nobody's words. What a model wrote as arguments may be no JSON, and is
+    /// words then.
+    fn flavour(self, text: &str) -> Option<Flavour> {
         match self {
             Self::Left => None,
-            Self::Arguments => Some(Flavour::Json),
-            Self::Api | Self::Free | Self::Input => Some(Flavour::Plain),
+            Self::Arguments if serde_json::from_str::<IgnoredAny>(text).is_ok() => Some(Flavour::Json),
+            Self::Api | Self::Free | Self::Input | Self::Schemas | Self::Arguments => Some(Flavour::Plain),
         }
     }
 }
@@ -110,7 +115,7 @@ pub(super) fn look_at(body: &[u8], mut look: impl FnMut(&str, Flavour)) -> Resul
 pub(super) fn change(value: &mut Value, place: Place, f: &mut dyn FnMut(&str, Flavour) -> Option<String>) {
     match value {
         Value::String(text) => {
-            if let Some(changed) = place.flavour().and_then(|flavour| f(text, flavour)) {
+            if let Some(changed) = place.flavour(text).and_then(|flavour| f(text, flavour)) {
                 *text = changed;
             }
         }
@@ -141,7 +146,7 @@ impl<'de> Visitor<'de> for Looker<'_> {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        if let Some(flavour) = self.place.flavour() {
+        if let Some(flavour) = self.place.flavour(text) {
             (self.look)(text, flavour);
         }
         Ok(())
