@@ -69,14 +69,21 @@ impl Hook {
 
     /// A chunk of a chat or a completion.
     fn choices(&mut self, data: &mut Value) {
+        for (key, value) in data.as_object_mut().into_iter().flatten().filter(|(key, _)| *key != "choices") {
+            self.rules.give_back(value, Place::Api.below(key), &self.originals);
+        }
         let choices = data.get_mut("choices").and_then(Value::as_array_mut);
         for choice in choices.into_iter().flatten().filter_map(Value::as_object_mut) {
             let index = choice.get("index").and_then(Value::as_u64).unwrap_or_default();
-            if let Some(text) = choice.get_mut("text") {
-                self.hear((index, Way::Text), Flavour::Plain, text);
-            }
-            for (key, value) in choice.get_mut("delta").and_then(Value::as_object_mut).into_iter().flatten() {
-                self.delta(index, key, value);
+            for (key, value) in choice.iter_mut() {
+                match (key.as_str(), value) {
+                    ("text", text) => self.hear((index, Way::Text), Flavour::Plain, text),
+                    ("delta", Value::Object(fields)) => {
+                        fields.iter_mut().for_each(|(key, value)| self.delta(index, key, value));
+                    }
+                    // Some providers say with each piece all that came before, too.
+                    (key, value) => self.rules.give_back(value, Place::Api.below(key), &self.originals),
+                }
             }
             if choice.get("finish_reason").is_some_and(|reason| !reason.is_null()) {
                 for ((_, way), rest) in self.rests(|(of, _)| *of == index) {

@@ -227,6 +227,23 @@ fn of_two_that_overlap_no_end_is_left() {
 }
 
 #[test]
+fn what_comes_whole_in_a_chunk_is_changed_as_in_a_whole_answer() {
+    let rules = all();
+    let mut given = Given::default();
+    given.give(1, "email", "me@x.org");
+    let mut hook = stream::Hook::new(Arc::clone(&rules), Arc::new(given.into_originals()));
+    let chunk = |said: &str, source: &str| {
+        let choice =
+            json!({ "index": 0, "delta": { "content": "" }, "message": { "role": "assistant", "content": said } });
+        json!({ "id": "eve@x.org", "choices": [choice], "sources": [{ "title": source }] })
+    };
+    let data = chunk("[EMAIL_1] or eve@x.org", "by [EMAIL_1]").to_string();
+    let mut event = crate::plugin::Event::new(b"", data.as_bytes(), None);
+    hook.event(&mut event).expect("it is JSON");
+    assert_eq!(event.json(), Some(&chunk("me@x.org or [EMAIL]", "by me@x.org")));
+}
+
+#[test]
 fn a_private_key_whose_headers_are_long_is_seen_letter_by_letter() {
     let rules = all();
     for (kind, headers) in [
