@@ -3,9 +3,11 @@
 use std::thread::scope;
 
 use serde_json::{Value, json};
+use sluicegate::CallOptions;
+use sluicegate::model::Operation;
 use sluicegate::wire::openai::{ChatRequest, Message};
 
-use crate::house::{Arrived, DONE, Gate, House, STOP, feed, number, provider, reply, word};
+use crate::house::{Arrived, DONE, FUSE, Gate, House, STOP, eventually, feed, number, provider, reply, word};
 
 fn house(config: Value) -> (House, Gate) {
     let gate = Gate::new();
@@ -168,4 +170,20 @@ fn each_of_several_answers_and_each_of_many_requests_has_its_own() {
     });
     let answer = asked(&house, &gate, "c@x.org", |arrived| arrived.respond(200, &[], reply("[EMAIL_1] [EMAIL_2]")));
     assert_eq!(answer, "c@x.org [EMAIL_2]", "nothing of another request's");
+}
+
+#[test]
+fn what_cannot_be_read_may_pass_only_where_nothing_reads_it() {
+    let (house, gate) = house(json!({ "unreadable": "pass" }));
+    for unread in [r#""\ud800""#, "1e999"] {
+        let body = format!(r#"{{"model":"p/m","messages":[{{"role":"user","content":"a@x.org"}}],"user":{unread}}}"#);
+        let options = CallOptions::new().deadline(FUSE);
+        let error = scope(|scope| {
+            let asking = scope.spawn(|| house.gateway().with(&options).raw(Operation::ChatCompletions, body));
+            eventually("it is over, or sent", || asking.is_finished() || !gate.is_empty());
+            assert!(gate.is_empty(), "{unread}: it went upstream");
+            asking.join().expect("no panic").expect_err("it is refused")
+        });
+        assert!(error.message().contains("no JSON"), "{error}");
+    }
 }

@@ -188,7 +188,8 @@ impl Plugin for Redaction {
             }
             Look::Unreadable => {
                 rules.unread.inc();
-                if rules.unreadable == Unreadable::Refuse {
+                // What was taken for JSON before is words, though it cannot be read here: half a surrogate pair, say.
+                if rules.unreadable == Unreadable::Refuse || !request.operation().is_forward() {
                     let text = "the body is no JSON, so that nothing can be taken out of it (redaction.unreadable)";
                     return Ok(Flow::Refuse(Error::new(Code::Unsupported, text)));
                 }
