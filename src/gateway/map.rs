@@ -61,11 +61,16 @@ where
 
     /// Begins what there is room for, up to number `until`; gives one that could not be begun.
     fn fill(&mut self, until: usize) -> Option<Done> {
-        while self.running.len() < self.most && self.begun < until {
+        loop {
             if self.stop.as_ref().is_some_and(CancelToken::is_cancelled) {
+                // Here as well as in the wait, which is not come to as long as answers lie there.
+                self.cancel();
                 self.source = None;
                 self.waiting.take()?;
                 return Some(self.failed(Error::new(Code::ClientClosed, "the caller cancelled the request")));
+            }
+            if self.running.len() >= self.most || self.begun >= until {
+                return None;
             }
             let request = self.pull()?;
             let (number, answer) = (self.begun, self.answer.clone());
@@ -85,7 +90,6 @@ where
                 Err(NotBegun::Failed(error)) => return Some(self.failed(error)),
             }
         }
-        None
     }
 
     /// The next request; none if the source has no more.

@@ -293,3 +293,26 @@ fn as_many_at_a_time_as_can_be_take_no_more_room_than_the_gateway_lets_run() {
     }
     house.at_rest();
 }
+
+/// Whoever finds answers lying there waits for nothing; what runs ends all the same.
+#[test]
+fn a_token_that_is_cancelled_while_answers_lie_there_ends_what_runs() {
+    let (house, gate) = gated();
+    let token = CancelToken::new();
+    let calls = house.gateway().with(CallOptions::new().cancel(token.clone()));
+    let mut map = calls.map_unordered((0..).map(|_| ("p/m", "hi")), 3);
+    let first = scope(|scope| {
+        let asking = scope.spawn(|| map.next());
+        let held = [gate.next(), gate.next(), gate.next()];
+        held.into_iter().for_each(|held| held.answer());
+        asking.join().expect("no panic")
+    });
+    eventually("all are answered", || number(&house.stats(), "/requests/in_flight") == 0);
+    let second = map.next();
+    let held = [gate.next(), gate.next(), gate.next()];
+    token.cancel();
+    let third = map.next();
+    held.iter().for_each(|held| held.wait_over());
+    assert!([first, second, third].into_iter().all(|item| item.is_some_and(|(_, reply)| reply.is_ok())));
+    assert!(map.all(|(_, reply)| code(&reply) == Code::ClientClosed));
+}

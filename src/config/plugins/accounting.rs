@@ -152,8 +152,8 @@ impl Kind for Periods {
         if let Some((_, period)) = WORDS.iter().find(|(word, _)| value == word) {
             return Ok(*period);
         }
-        let time = Span(secs(0)).hard(secs(1), secs(366 * 86_400)).read(key, value);
-        time.map(Period::Every).map_err(|_| "\"day\", \"month\", \"total\" or a time from \"1s\" to \"8784h\"".into())
+        let time = Span(secs(0)).hard(secs(1), secs(365 * 86_400)).read(key, value);
+        time.map(Period::Every).map_err(|_| "\"day\", \"month\", \"total\" or a time from \"1s\" to \"8760h\"".into())
     }
 
     fn fallback(&self) -> Period {
@@ -202,7 +202,14 @@ mod tests {
             let shown = Periods.show("period", &period);
             assert_eq!(Periods.read("period", &shown), Ok(period), "{shown}");
         }
-        for wrong in [json!("week"), json!("0s"), json!(true), json!("500ms")] {
+        // The longest, either way that it can be written.
+        for longest in [json!("8760h"), json!(365 * 86_400_000u64)] {
+            let shown = Periods.show("period", &Periods.read("period", &longest).expect("a year"));
+            assert_eq!(shown, "8760h", "{longest}");
+        }
+        for wrong in
+            [json!("week"), json!("0s"), json!(true), json!("500ms"), json!("8761h"), json!(366 * 86_400_000u64)]
+        {
             assert!(Periods.read("period", &wrong).is_err(), "{wrong}");
         }
     }
