@@ -98,13 +98,13 @@
 //!
 //! let gateway = Gateway::from_env()?;
 //! let time = Tool::function("time", "The time in a city", json!({ "type": "object", "properties": { "city": { "type": "string" } } }));
-//! let mut request = ChatRequest::new("sim/tool", "What time is it in Oslo?").with_tool(time);
+//! let mut request = ChatRequest::new("sim/tool", "What time is it in Oslo?").with_tools([time]);
 //! let answer = loop {
 //!     let reply = gateway.chat(&request)?;
 //!     if reply.tool_calls().is_empty() {
 //!         break reply.text().to_owned();
 //!     }
-//!     request.messages.extend(reply.message());
+//!     request.messages.push(reply.message());
 //!     for call in reply.tool_calls() {
 //!         request.messages.push(Message::tool(call.id, "12:30"));
 //!     }

@@ -269,7 +269,7 @@ impl fmt::Debug for RawStream {
 /// let reply = stream.collect_reply()?;
 /// assert_eq!(reply.text(), "one two");
 /// // What was said goes with the next turn.
-/// request.messages.extend(reply.message());
+/// request.messages.push(reply.message());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
