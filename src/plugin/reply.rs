@@ -51,27 +51,6 @@ impl Reply {
         }))
     }
 
-    /// Says which provider and model it once came from; else it bears the plugin's name.
-    #[must_use]
-    pub fn with_origin(mut self, provider: &str, model: &str) -> Self {
-        self.origin = Some((provider.to_owned(), model.to_owned()));
-        self
-    }
-
-    /// Adds a header line, its name in lower case.
-    #[must_use]
-    pub fn with_header(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    /// Says how many tokens it stands for.
-    #[must_use]
-    pub fn with_usage(mut self, usage: Usage) -> Self {
-        self.usage = Some(usage);
-        self
-    }
-
     /// The HTTP status, below 400.
     #[must_use]
     pub fn status(&self) -> u16 {
@@ -193,28 +172,37 @@ impl StreamReply {
         }
         self
     }
-
-    /// Says which provider and model it once came from; else it bears the plugin's name.
-    #[must_use]
-    pub fn with_origin(mut self, provider: &str, model: &str) -> Self {
-        self.origin = Some((provider.to_owned(), model.to_owned()));
-        self
-    }
-
-    /// Adds a header line, its name in lower case.
-    #[must_use]
-    pub fn with_header(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    /// Says how many tokens it stands for.
-    #[must_use]
-    pub fn with_usage(mut self, usage: Usage) -> Self {
-        self.usage = Some(usage);
-        self
-    }
 }
+
+/// What goes with an answer beside its bytes is said of a whole one and of a stream alike.
+macro_rules! told_beside {
+    ($($reply:ty),+) => {$(
+        impl $reply {
+            /// Says which provider and model it once came from; else it bears the plugin's name.
+            #[must_use]
+            pub fn with_origin(mut self, provider: &str, model: &str) -> Self {
+                self.origin = Some((provider.to_owned(), model.to_owned()));
+                self
+            }
+
+            /// Adds a header line, its name in lower case.
+            #[must_use]
+            pub fn with_header(mut self, name: &str, value: &str) -> Self {
+                self.headers.push((name.to_owned(), value.to_owned()));
+                self
+            }
+
+            /// Says how many tokens it stands for.
+            #[must_use]
+            pub fn with_usage(mut self, usage: Usage) -> Self {
+                self.usage = Some(usage);
+                self
+            }
+        }
+    )+};
+}
+
+told_beside!(Reply, StreamReply);
 
 /// The same, taken apart by the one who sends it.
 pub(crate) struct StreamParts {

@@ -1,21 +1,17 @@
 //! Plugins on the data plane: requests and answers as HTTP, and whose key a request came with.
 
 use std::sync::{Arc, Mutex};
-use std::thread::scope;
 
 use serde_json::json;
-use sluicegate::CallOptions;
-use sluicegate::gateway::{Handled, WeakGateway};
+use sluicegate::gateway::WeakGateway;
 use sluicegate::plugin::{
     Context, Event, EventHook, Flow, HttpReply, HttpRequest, HttpResponse, OnFailure, Outcome, Plugin, PluginError,
     Reply, Request,
 };
-use sluicegate::time::now;
-use sluicegate::wire::openai::parse_chat;
 
 use super::Station;
-use super::rescue::Heard;
-use crate::house::{DONE, Gate, House, STOP, chat, eventually, feed, ms, number, provider, word};
+use super::rescue::overdue;
+use crate::house::{DONE, Gate, House, STOP, chat, eventually, feed, number, provider, word};
 
 /// Tags by a header, lets one path of words in alone, and puts its name on every answer.
 #[derive(Default)]
@@ -301,22 +297,8 @@ impl Plugin for Soft {
 fn held(plugin: impl Plugin, play: impl FnOnce(&Gate, &dyn Fn() -> usize)) -> (Vec<String>, serde_json::Value) {
     let (station, gate) = Station::gated(json!({ "stream_recovery": "buffer", "early_keepalive": true }), json!({}));
     with_plugins(&station, vec![Arc::new(plugin)]);
-    // Comments come every 15 seconds from the arrival.
-    let arrived = now().checked_sub(ms(14_800)).expect("the machine runs for a while");
-    let body = chat("p/m", true).into_bytes();
-    let fields = parse_chat(&body).expect("a request");
-    let call = Arc::new(CallOptions::new().call(body, fields, arrived).expect("good"));
-    let heard = Heard::default();
-    let ended = scope(|scope| {
-        let waits = scope.spawn(|| {
-            let gateway = station.house.gateway();
-            gateway.handle(&call, gateway.begin(arrived), Some(Box::new(heard.clone())))
-        });
-        play(&gate, &|| heard.all().len());
-        waits.join().expect("no panic")
-    });
-    assert!(matches!(ended, Handled::Streaming), "{ended:?}");
-    (heard.all(), station.house.at_rest())
+    let heard = overdue(&station, |heard| play(&gate, &|| heard.all().len()));
+    (heard, station.house.at_rest())
 }
 
 #[test]

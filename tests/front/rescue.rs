@@ -360,23 +360,33 @@ impl Sink for Heard {
     }
 }
 
+/// What a client hears of a stream whose first comment is due as soon as it is asked for, while `play` plays the provider.
+pub(super) fn overdue(station: &Station, play: impl FnOnce(&Heard)) -> Vec<String> {
+    // Comments come every 15 seconds from the arrival.
+    let arrived = now().checked_sub(Duration::from_millis(14_800)).expect("the machine runs for a while");
+    let body = chat("p/m", true).into_bytes();
+    let fields = parse_chat(&body).expect("a request");
+    let call = Arc::new(CallOptions::new().call(body, fields, arrived).expect("good"));
+    let heard = Heard::default();
+    let ended = scope(|scope| {
+        let waits = scope.spawn(|| {
+            let gateway = station.house.gateway();
+            gateway.handle(&call, gateway.begin(arrived), Some(Box::new(heard.clone())))
+        });
+        play(&heard);
+        waits.join().expect("no panic")
+    });
+    assert!(matches!(ended, Handled::Streaming), "{ended:?}");
+    heard.all()
+}
+
 /// A request that has waited for a while hears comments, which commit the status and nothing else: trying again stays
 /// possible, and what fails in the end is an error event.
 #[test]
 fn with_early_keepalive_comments_are_heard_and_trying_again_stays_possible() {
     let (station, gate) = holding(json!({ "early_keepalive": true }));
     for recovers in [true, false] {
-        // Comments come every 15 seconds from the arrival.
-        let arrived = now().checked_sub(Duration::from_millis(14_800)).expect("the machine runs for a while");
-        let body = chat("p/m", true).into_bytes();
-        let fields = parse_chat(&body).expect("a request");
-        let call = Arc::new(CallOptions::new().call(body, fields, arrived).expect("good"));
-        let heard = Heard::default();
-        let ended = scope(|scope| {
-            let waits = scope.spawn(|| {
-                let gateway = station.house.gateway();
-                gateway.handle(&call, gateway.begin(arrived), Some(Box::new(heard.clone())))
-            });
+        let heard = overdue(&station, |heard| {
             let pieces = gate.next().stream();
             feed(&pieces, &word("half"));
             eventually("a comment is heard", || heard.all().len() == 2);
@@ -385,16 +395,14 @@ fn with_early_keepalive_comments_are_heard_and_trying_again_stays_possible() {
                 true => play(&gate, &[&word("whole"), STOP]),
                 false => (0..2).for_each(|_| play(&gate, &[&word("half")])),
             }
-            waits.join().expect("no panic")
         });
-        assert!(matches!(ended, Handled::Streaming));
         let comment = ": keep-alive\n\n".to_owned();
         let mut wanted = vec!["head 1".to_owned(), comment];
         match recovers {
             true => wanted.extend([[&word("whole"), STOP].concat(), "complete".to_owned()]),
             false => wanted.push("failed stream_cut after 3".to_owned()),
         }
-        assert_eq!(heard.all(), wanted);
+        assert_eq!(heard, wanted);
     }
     let stats = station.house.at_rest();
     assert_eq!((number(&stats, "/requests/succeeded_total"), &stats["errors"]), (1, &json!({ "stream_cut": 1 })));
