@@ -169,7 +169,8 @@ impl CallOptions {
             deadline: self.bounds(arrived),
             stream_recovery: self.stream_recovery,
             tags: self.tags.clone(),
-            cancel: self.cancel.clone().unwrap_or_default(),
+            // One of its own: what becomes of this request must not reach the others that the caller's goes with.
+            cancel: self.cancel.as_ref().map_or_else(CancelToken::new, CancelToken::follower),
         })
     }
 }

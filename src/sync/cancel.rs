@@ -5,13 +5,17 @@
 //! a `select!` can name. Detaching takes the same lock under which aborts are called, so once [`Attached`] has dropped, no
 //! late cancel can reach the connection, which may serve another request by then.
 //!
+//! A token that a caller gives away with several requests is none of theirs: each has one of its own that follows it. A
+//! cancel is handed down to followers when the lock is free again, and never up. I4: of those that have gone, at most as many
+//! are remembered as are there.
+//!
 //! **Lock order.** The token's lock is a leaf. An abort runs under it and must neither block nor take a lock; shutting a
 //! socket down does neither.
 
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering, fence};
+use std::sync::{Arc, Weak};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -70,7 +74,13 @@ struct Hooks {
     open: Option<Sender<Infallible>>,
     next: u64,
     aborts: Vec<(u64, Arc<dyn Abort>)>,
+    followers: Vec<Weak<Inner>>,
+    /// How many followers there may be until those that have gone are looked for.
+    crowded: usize,
 }
+
+/// Followers among whom those that have gone are not looked for.
+const FEW: usize = 16;
 
 impl CancelToken {
     /// A token not cancelled yet.
@@ -78,7 +88,7 @@ impl CancelToken {
     pub fn new() -> Self {
         // Of capacity 1 although nothing is sent: a `select!` on a channel of capacity 0 allocates each time it waits.
         let (open, signal) = bounded(1);
-        let hooks = Hooks { open: Some(open), next: 0, aborts: Vec::new() };
+        let hooks = Hooks { open: Some(open), next: 0, aborts: Vec::new(), followers: Vec::new(), crowded: FEW };
         Self(Arc::new(Inner { reason: AtomicU8::new(0), hooks: Leaf::new(&classes::CANCEL, hooks), signal }))
     }
 
@@ -97,9 +107,32 @@ impl CancelToken {
         for (_, abort) in &hooks.aborts {
             abort.abort();
         }
+        let followers = std::mem::take(&mut hooks.followers);
         drop(hooks);
         drop(open);
+        for follower in followers.iter().filter_map(Weak::upgrade) {
+            Self(follower).cancel_for(reason);
+        }
         true
+    }
+
+    /// A token for one of those that this one goes with: cancelled when this one is, and by itself without it.
+    #[must_use]
+    pub(crate) fn follower(&self) -> Self {
+        let follower = Self::new();
+        let mut hooks = self.0.hooks.lock();
+        if hooks.open.is_none() {
+            drop(hooks);
+            follower.cancel_for(self.reason().unwrap_or(CancelReason::Caller));
+            return follower;
+        }
+        if hooks.followers.len() >= hooks.crowded {
+            hooks.followers.retain(|follower| follower.strong_count() > 0);
+            hooks.crowded = FEW.max(2 * hooks.followers.len());
+        }
+        hooks.followers.push(Arc::downgrade(&follower.0));
+        drop(hooks);
+        follower
     }
 
     /// Why it was cancelled, if it was.
@@ -212,6 +245,38 @@ mod tests {
         let late = Arc::new(Calls::default());
         assert_eq!(token.attach(late.clone()).err(), Some(CancelReason::Deadline));
         assert_eq!(late.0.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_cancel_goes_down_to_followers_and_never_up() {
+        let token = CancelToken::new();
+        let (ends, stays) = (token.follower(), token.follower());
+        assert!(ends.cancel_for(CancelReason::Deadline));
+        assert!(!token.is_cancelled() && !stays.is_cancelled());
+        assert!(token.cancel());
+        assert_eq!((ends.reason(), stays.reason()), (Some(CancelReason::Deadline), Some(CancelReason::Caller)));
+        assert!(stays.channel().recv().is_err(), "its channel is closed");
+        assert_eq!(token.follower().reason(), Some(CancelReason::Caller), "whoever comes too late");
+    }
+
+    #[test]
+    fn followers_that_have_gone_are_forgotten() {
+        let token = CancelToken::new();
+        let stay: Vec<_> = (0..FEW / 2).map(|_| token.follower()).collect();
+        (0..100 * FEW).for_each(|_| drop(token.follower()));
+        assert!(token.0.hooks.lock().followers.len() <= 2 * FEW);
+        assert!(token.cancel() && stay.iter().all(CancelToken::is_cancelled));
+    }
+
+    #[test]
+    fn following_and_cancelling_racing_never_miss_a_cancel() {
+        for _ in 0..if cfg!(miri) { 5 } else { 500 } {
+            let token = CancelToken::new();
+            std::thread::scope(|scope| {
+                scope.spawn(|| token.cancel());
+                scope.spawn(|| assert!(token.follower().channel().recv().is_err()));
+            });
+        }
     }
 
     #[test]

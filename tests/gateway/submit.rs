@@ -14,7 +14,7 @@ use sluicegate::transport::{Body, Incoming, MemoryTransport};
 use sluicegate::{CallOptions, ChatRequest, Code};
 
 use crate::house::{
-    FUSE, Gate, House, Piece, STOP, batch, code, eventually, feed, ms, number, provider, reply, sim, word,
+    FUSE, Gate, House, Piece, STOP, batch, cancellable, code, eventually, feed, ms, number, provider, reply, sim, word,
 };
 
 /// A provider of so many workers behind a gate.
@@ -106,6 +106,39 @@ fn a_token_of_the_options_cancels_and_an_answered_handle_leaves_it_alone() {
     assert!(handle.wait_timeout(FUSE).expect("in time").is_ok());
     drop(handle);
     assert!(!other.is_cancelled());
+}
+
+/// A token goes with any number of requests, and the end of one of them is none of the others' business.
+#[test]
+fn whoever_lets_go_of_a_request_leaves_those_that_share_its_token_alone() {
+    let (house, gate) = House::gated(roomy(3));
+    let (options, token) = cancellable();
+    let calls = house.gateway().with(&options);
+    let stays = calls.submit(&request()).expect("it begins");
+    let held = gate.next();
+    let dropped = calls.submit(&request()).expect("it begins");
+    let left = gate.next();
+    drop(dropped);
+    left.wait_over();
+    let (stream, pieces) = scope(|scope| {
+        let opening = scope.spawn(|| calls.chat_stream(&request()));
+        let pieces = gate.next().stream();
+        feed(&pieces, &word("first"));
+        (opening.join().expect("no panic").expect("it begins"), pieces)
+    });
+    drop(stream);
+    eventually("nobody reads on", || house.p("workers/busy") == 1);
+    drop(pieces);
+    assert!(!token.is_cancelled());
+    held.answer();
+    assert!(stays.wait_timeout(FUSE).expect("in time").is_ok());
+    let last = calls.submit(&request()).expect("it begins");
+    let held = gate.next();
+    token.cancel();
+    held.wait_over();
+    assert_eq!(code(&last.wait()), Code::ClientClosed);
+    let stats = house.at_rest();
+    assert_eq!((number(&stats, "/requests/succeeded_total"), number(&stats, "/requests/cancelled_total")), (1, 3));
 }
 
 #[test]
