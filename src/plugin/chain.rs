@@ -343,7 +343,7 @@ impl Run {
             if let Err(refusal) = result {
                 outcome.forget();
                 if let Some(error) = refusal.filter(|_| outcome.stream().is_none()) {
-                    outcome = Outcome::failed(error);
+                    outcome.refuse(error);
                 }
             }
         }

@@ -25,6 +25,9 @@ pub struct StreamSummary {
 #[derive(Debug)]
 pub struct Outcome {
     result: Result<Option<Reply>, Error>,
+    /// What it was before a plugin put something else in its place.
+    #[cfg(feature = "plugins")]
+    came: Option<Result<Option<Reply>, Error>>,
     stream: Option<StreamSummary>,
     parsed: OnceCell<Option<Value>>,
     draft: Option<Draft>,
@@ -56,7 +59,14 @@ impl Outcome {
     }
 
     fn of(result: Result<Option<Reply>, Error>, stream: Option<StreamSummary>) -> Self {
-        Self { result, stream, parsed: OnceCell::new(), draft: None }
+        Self {
+            result,
+            #[cfg(feature = "plugins")]
+            came: None,
+            stream,
+            parsed: OnceCell::new(),
+            draft: None,
+        }
     }
 
     /// The whole answer, if there is one.
@@ -154,11 +164,11 @@ impl Outcome {
             Ok::<_, PluginError>(())
         };
         match draft {
-            Draft::Reply(reply) => self.result = Ok(Some(reply)),
-            Draft::Error(error) => self.result = Err(error),
+            Draft::Reply(reply) => self.put(Ok(Some(reply))),
+            Draft::Error(error) => self.put(Err(error)),
             Draft::Both(mut reply, body) => {
                 write(&mut reply, body)?;
-                self.result = Ok(Some(reply));
+                self.put(Ok(Some(reply)));
             }
             Draft::Body(body) => {
                 if let Ok(Some(reply)) = &mut self.result {
@@ -168,6 +178,26 @@ impl Outcome {
         }
         self.parsed = parsed;
         Ok(())
+    }
+
+    /// What it was before any plugin put something else in its place: what was tried and paid for stays so.
+    #[cfg(feature = "plugins")]
+    pub(super) fn came(&self) -> Result<Option<&Reply>, &Error> {
+        self.came.as_ref().unwrap_or(&self.result).as_ref().map(Option::as_ref)
+    }
+
+    fn put(&mut self, result: Result<Option<Reply>, Error>) {
+        let before = std::mem::replace(&mut self.result, result);
+        #[cfg(feature = "plugins")]
+        self.came.get_or_insert(before);
+        #[cfg(not(feature = "plugins"))]
+        drop(before);
+    }
+
+    /// Makes it end with this error, whatever a plugin wanted.
+    pub(super) fn refuse(&mut self, error: Error) {
+        self.forget();
+        self.put(Err(error));
     }
 
     /// Throws the draft away.

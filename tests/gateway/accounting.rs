@@ -1,10 +1,12 @@
 //! What requests cost, whom, and what a budget lets in.
 
+use std::sync::Arc;
 use std::thread::scope;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluicegate::config::Config;
+use sluicegate::plugin::{Context, OnFailure, Outcome, Plugin, PluginError, Reply};
 use sluicegate::transport::{Body, Incoming, MemoryTransport};
 use sluicegate::wire::openai::ChatRequest;
 use sluicegate::{CallOptions, Code, Error, Gateway, Result};
@@ -190,6 +192,42 @@ fn what_a_provider_refuses_costs_nothing() {
         assert_eq!(code(&asked.join().expect("no panic")), Code::UpstreamError);
     });
     assert_eq!((cost(&house), &own(&house)["requests_total"]), (0.0, &json!(1)));
+}
+
+/// Makes an error of each answer, or another answer, or fails at that.
+struct Censor(&'static str);
+
+impl Plugin for Censor {
+    fn name(&self) -> &str {
+        "censor"
+    }
+
+    fn post(&self, outcome: &mut Outcome, _: &mut Context<'_>) -> std::result::Result<(), PluginError> {
+        match self.0 {
+            "error" => outcome.fail_with(Error::new(Code::Forbidden, "not for you")),
+            "answer" => outcome.answer_with(Reply::chat("something else")),
+            _ => return Err("out of order".into()),
+        }
+        Ok(())
+    }
+
+    fn on_failure(&self) -> OnFailure {
+        OnFailure::Refuse
+    }
+}
+
+/// The program's own plugins stand behind the built-in ones: they have had the answer in their hands before.
+#[test]
+fn what_a_plugin_makes_of_an_answer_changes_nothing_of_what_it_cost() {
+    for makes in ["error", "answer", "failure"] {
+        let house = house(budget(0.000_004));
+        house.gateway().set_plugins(vec![Arc::new(Censor(makes))]).expect("names");
+        for _ in 0..2 {
+            assert_eq!(house.ask().is_ok(), makes == "answer");
+        }
+        assert_eq!((cost(&house), &own(&house)["requests_total"]), (4.0, &json!(2)), "{makes}");
+        assert!(refused(&house.ask()).message().contains("is spent"));
+    }
 }
 
 #[test]

@@ -109,17 +109,16 @@ pub(super) enum Came {
 impl<'a> Used<'a> {
     /// What is known of a request that has ended so.
     pub(super) fn of(outcome: &'a Outcome) -> Self {
-        let (served, came) = match (outcome.stream(), outcome.reply()) {
-            (Some(stream), _) => (Some(&stream.served), Came::Streamed(stream.bytes)),
-            (None, Some(reply)) => (reply.served(), Came::Whole(reply.body().len() as u64)),
-            (None, None) => return outcome.error().map_or(Self::Unsent, Self::of_error),
+        let (served, counted, came) = match (outcome.stream(), outcome.came()) {
+            (Some(stream), _) => (Some(&stream.served), stream.usage, Came::Streamed(stream.bytes)),
+            (None, Ok(Some(reply))) => (reply.served(), reply.usage(), Came::Whole(reply.body().len() as u64)),
+            (None, Ok(None)) => return Self::Unsent,
+            (None, Err(error)) => return Self::of_error(error),
         };
         match served.filter(|served| served.attempts > 0) {
             // What a plugin answers with has no provider, or none that was asked now.
             None => Self::Unsent,
-            Some(served) => {
-                Self::Sent(Sent { provider: &served.provider, model: &served.model, counted: outcome.usage(), came })
-            }
+            Some(served) => Self::Sent(Sent { provider: &served.provider, model: &served.model, counted, came }),
         }
     }
 
