@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{ScopedJoinHandle, scope};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use serde_json::{Value, json};
 use sluicegate::config::Config;
 use sluicegate::gateway::{CallOptions, ChatStream};
@@ -14,7 +14,7 @@ use sluicegate::sync::CancelToken;
 use sluicegate::time::now;
 use sluicegate::transport::TransportErrorKind;
 use sluicegate::wire::openai::{ChatChunk, ChatRequest};
-use sluicegate::{Code, Result};
+use sluicegate::{Code, Error, Result};
 
 use crate::house::{
     Arrived, DONE, FUSE, Gate, House, Piece, STOP, USAGE, batch, cancellable, chat, code, eventually, feed, ms, number,
@@ -334,6 +334,44 @@ fn what_a_plugin_behind_it_answers_or_fails_by_is_not_kept_and_what_it_changes_i
     }
 }
 
+/// Lets nobody through who bears the tag, and says so only when it is let.
+struct Turnstile(Receiver<()>);
+
+impl Plugin for Turnstile {
+    fn name(&self) -> &str {
+        "turnstile"
+    }
+
+    fn pre(&self, _: &mut Request<'_>, context: &mut Context<'_>) -> std::result::Result<Flow, PluginError> {
+        if context.tags().get("team") != Some("spent") {
+            return Ok(Flow::Continue);
+        }
+        let _ = context.wait(&self.0, FUSE);
+        Ok(Flow::Refuse(Error::new(Code::RateLimited, "the budget of the tag \"spent\" is spent")))
+    }
+}
+
+/// Tags make no difference to what is the same, and may make one to who is let through: as `by_tag` of the built-in ones.
+#[test]
+fn whom_a_plugin_behind_it_turns_away_hands_on_the_lead() {
+    let (house, gate) = cached(&json!({}));
+    let (go, wait) = bounded(1);
+    house.gateway().set_plugins(vec![Arc::new(Turnstile(wait))]).expect("names");
+    scope(|scope| {
+        let leader = scope.spawn(|| house.ask_with(&CallOptions::new().tag("team", "spent")));
+        eventually("it leads", || own(&house, "flights") == 1);
+        let next = [(); 2].map(|()| scope.spawn(|| house.ask()));
+        eventually("they follow", || own(&house, "followers") == 2);
+        go.send(()).expect("it waits");
+        assert_eq!(code(&joined(leader)), Code::RateLimited);
+        gate.next().answer();
+        next.into_iter().for_each(|call| assert!(joined(call).is_ok(), "the refusal was another's"));
+    });
+    assert!(gate.is_empty());
+    assert_eq!(figures(&house, ["misses_total", "joined_total", "entries"]), [2, 1, 1]);
+    at_rest(&house);
+}
+
 #[test]
 fn a_request_can_go_past_the_cache_or_make_it_new() {
     let (house, gate) = cached(&json!({}));
@@ -558,7 +596,7 @@ fn crowd(house: &House, threads: u64, each: u64, leave: bool) {
                     };
                     if n % 2 == 0 {
                         let answer = house.gateway().with(&options).raw(Operation::ChatCompletions, body(false));
-                        let why = answer.as_ref().err().map(sluicegate::Error::code);
+                        let why = answer.as_ref().err().map(Error::code);
                         assert!(why.is_none_or(|code| leave && code != Code::Internal), "{answer:?}");
                     } else {
                         let mut stream = match house.gateway().with(&options).chat_stream(&typed(&body(true))) {

@@ -15,7 +15,8 @@
 //!
 //! **Protocol.** `pre` answers from the store, or has the request lead a flight, or waits for the leader's word (`shared`).
 //! What it leads with stays in the context from `pre` to `post`, which ends the flight: with the answer, with the error if
-//! it is the provider's or the gateway's, or by handing on the lead if this one's own caller left. A stream is recorded on its
+//! it is the provider's or the gateway's, or by handing on the lead if this one's own caller left or a plugin behind turned it
+//! away. A stream is recorded on its
 //! way (`kept`) and given to followers whole, at its end. What is too long to be kept is given to nobody: then each goes
 //! alone.
 //!
@@ -106,9 +107,12 @@ fn answered(kept: &Kept, how: &str, context: &mut Context<'_>) -> Flow {
     if context.is_stream() { Flow::Stream(kept.stream()) } else { Flow::Answer(kept.reply()) }
 }
 
-/// Whether a request ended for a reason of its own caller's, which says nothing about another's.
-fn is_its_own(error: &Error, context: &Context<'_>) -> bool {
-    context.is_cancelled()
+/// Whether a request ended for a reason of its own, which says nothing about another's: its caller's, or one of a plugin
+/// behind, which may judge by tags and whatever else makes no difference here. Where nothing was tried there is nothing that
+/// would be asked for twice either.
+fn is_its_own(error: &Error, outcome: &Outcome, context: &Context<'_>) -> bool {
+    outcome.came().is_err_and(|came| came.attempts().is_empty())
+        || context.is_cancelled()
         || context.deadline().is_some_and(crate::time::Deadline::passed)
         || matches!(error.code(), Code::ClientClosed | Code::ClientTooSlow)
 }
@@ -210,7 +214,7 @@ impl Plugin for ResponseCache {
         let recording = tape.and_then(|tape| tape.lock().take());
         if let Some(error) = outcome.error() {
             if let Some(seat) = seat
-                && !is_its_own(error, context)
+                && !is_its_own(error, outcome, context)
             {
                 seat.land(&Word::Failed(Arc::new(error.retold())));
             }
