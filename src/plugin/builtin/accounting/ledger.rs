@@ -9,7 +9,8 @@
 //!
 //! **Rules**, which are prices and budgets, are handed in: a reload may have two of them at the same books for a while.
 //!
-//! **Bounds** (I4). Keys are as many as the configuration has had; at most [`MOST_TAGS`] values of the tag are told apart, and
+//! **Bounds** (I4). Keys are as many as the configuration has had; at most [`MOST_TAGS`] values of the tag are told apart, with
+//! those beyond that the configuration has a budget for, and
 //! at most [`MOST_MODELS`] models of an account: the rest share one line. Names whose price was learned, and models of
 //! which it was told that they have none, are at most [`MOST_NAMES`] each.
 
@@ -156,6 +157,11 @@ impl Rules {
         let of = |name: &str| budgets.iter().find(|(own, _)| own == name).map(|(_, budget)| *budget);
         of(name).or_else(|| of("*"))
     }
+
+    /// Whether a value of the tag has a budget of its own, which no stranger's may take from it.
+    fn names_tag(&self, value: &str) -> bool {
+        self.tag_budgets.iter().any(|(own, _)| own == value)
+    }
 }
 
 impl Ledger {
@@ -276,7 +282,10 @@ impl Ledger {
 
     /// The account of one, made if need be, with the budget that the rules give it.
     fn open(&mut self, rules: &Rules, who: Who, now_ms: u64) -> Who {
-        let has_place = !matches!(who, Who::Tag(_)) || self.tags < MOST_TAGS || self.accounts.contains_key(&who);
+        let has_place = match &who {
+            Who::Tag(value) => self.tags < MOST_TAGS || self.accounts.contains_key(&who) || rules.names_tag(value),
+            _ => true,
+        };
         let who = if has_place { who } else { Who::Others };
         if !self.accounts.contains_key(&who) {
             self.tags += usize::from(matches!(who, Who::Tag(_)));

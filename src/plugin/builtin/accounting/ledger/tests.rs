@@ -192,6 +192,23 @@ fn tags_and_models_are_told_apart_up_to_a_bound_and_nothing_is_lost_beyond() {
     assert_eq!(account.models.values().map(|sums| sums.requests).sum::<u64>(), account.sums.requests);
 }
 
+/// Who calls chooses the tags: strangers' names must not take from one the budget that was written for it.
+#[test]
+fn a_tag_with_a_budget_of_its_own_keeps_it_however_many_others_came_before() {
+    let mut ledger = ledger();
+    let own = ("vip".to_owned(), Budget { limit: 10, period: Period::Total });
+    let rules = Rules { tag_budgets: vec![own], ..rules(&[]) };
+    let mut spend = |tag: &str| {
+        let whos = vec![Who::Unkeyed, Who::Tag(tag.to_owned())];
+        let reserved = ledger.take(&rules, whos, "p/m", Guess::sized(1, 0), 0)?;
+        Ok::<_, Refusal>(drop(ledger.settle(&rules, reserved, counted("p/m", 10, 0), 0)))
+    };
+    (0..MOST_TAGS * 2).for_each(|n| spend(&n.to_string()).expect("no budget"));
+    spend("vip").expect("nothing is spent");
+    assert_eq!(spend("vip").map_err(|refusal| refusal.who), Err(Who::Tag("vip".to_owned())));
+    assert_eq!(ledger.accounts().len(), MOST_TAGS + 3);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 256 }))]
     /// Whatever comes and ends in whatever order: models add up to their account and tags to their keys, exactly; at rest
