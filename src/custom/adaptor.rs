@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::{CallContext, ChunkIter, CustomProvider, Own, ProviderError};
 use crate::secret::Secret;
 use crate::sync::CancelToken;
+use crate::sync::threads::let_go;
 use crate::time::unix_ms;
 use crate::transport::{
     Body, ConnectionStats, Control, Incoming, Outgoing, Transport, TransportError, TransportErrorKind,
@@ -125,8 +126,10 @@ pub(crate) fn models(name: &str, provider: &dyn CustomProvider) -> Vec<String> {
             log::warn!("provider {name}: its models are not known: {error}");
             Vec::new()
         }
-        Err(_) => {
+        Err(panic) => {
             log::error!("provider {name}: it panicked when it was asked for its models");
+            // What a panic carries is the provider's, and so is its drop.
+            let_go("a custom provider's", panic);
             Vec::new()
         }
     }

@@ -26,9 +26,12 @@ use crate::metrics::CountGuard;
 use crate::model::Timing;
 use crate::queue::{Shift, Taken};
 use crate::recycle::Joint;
-use crate::sync::threads::{count_panic, panic_text};
+use crate::sync::threads::{count_panic, let_go, panic_text};
 use crate::sync::{CancelReason, QuitSignal, State, threads};
 use crate::time::{Deadline, now};
+
+/// Whose it is what a panic of an attempt carries: its drop may panic as well, and the worker has still to end in order.
+const OWN: &str = "a provider's";
 
 /// How long a worker waits before it looks around: nothing depends on it but a heartbeat.
 const TICK: Duration = Duration::from_secs(5);
@@ -94,6 +97,7 @@ fn look(shared: &Shared, face: &Face, job: Joint<Job>, check: Check) -> bool {
     if let Err(panic) = looked {
         shared.figures.note_panic();
         count_panic(format!("at a check of {}: {}", shared.settings.name, panic_text(&*panic)));
+        let_go(OWN, panic);
         return false;
     }
     true
@@ -130,6 +134,7 @@ fn serve(shared: &Shared, face: &Face, job: Joint<Job>, mut payload: Payload, sc
         let text = panic_text(&*panic);
         count_panic(format!("at request {id}: {text}"));
         shared.events.push("panic", name, format!("a worker panicked at request {id}: {text}"));
+        let_go(OWN, panic);
         return false;
     }
     true

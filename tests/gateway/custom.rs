@@ -468,6 +468,29 @@ fn a_stream_that_panics_when_it_is_dropped_too_costs_its_request_alone() {
     assert_eq!(number(&stats, "/requests/received_total"), 3);
 }
 
+/// What a panic carries is the provider's own, too.
+#[test]
+fn a_panic_that_panics_when_it_is_dropped_costs_its_request_alone() {
+    let chat = |request: &ChatRequest, _: &CallContext<'_>| {
+        if request.model == "panic" {
+            std::panic::panic_any(Brittle);
+        }
+        Ok(ProviderReply::text("fine"))
+    };
+    let mut played = Played::new(chat);
+    played.models = Box::new(|| std::panic::panic_any(Brittle));
+    let gateway = gateway(p(), played);
+    for round in 1..=3 {
+        assert_eq!(code(&gateway.ask("p/panic", "x")), Code::Internal);
+        assert_eq!(gateway.ask("p/m", "x").expect("an answer"), "fine");
+        let stats = at_rest(&gateway);
+        assert_eq!(number(&stats, "/providers/p/workers/panics_total"), round);
+        let told = gateway.events().list().into_iter().filter(|event| event.kind == "panic").count();
+        assert_eq!(told as u64, round, "its worker has ended in order each time");
+    }
+    assert!(gateway.models().is_empty());
+}
+
 #[test]
 fn providers_that_panic_when_they_are_dropped_do_not_keep_the_gateway_from_its_end() {
     struct Frail(Brittle);
