@@ -131,6 +131,60 @@ fn a_stream_that_is_cut_gives_no_whole_answer() {
 }
 
 #[test]
+fn what_was_read_of_a_stream_before_is_in_the_whole_answer() {
+    let house = simulated();
+    let request = ChatRequest::new("sim/lorem-20", "hi");
+    let whole = house.gateway().chat(&request).expect("an answer");
+    for read in [0, 1, 7, usize::MAX] {
+        let mut stream = house.gateway().chat_stream(&request).expect("it begins");
+        let seen: String = stream.by_ref().take(read).map(|chunk| chunk.expect("good").text().to_owned()).collect();
+        let made = stream.collect_reply().expect("a whole");
+        assert!(made.text().starts_with(&seen), "{seen}");
+        assert_eq!((made.text(), made.finish_reason()), (whole.text(), Some("stop")), "{read}");
+    }
+    assert_eq!(number(&house.at_rest(), "/requests/succeeded_total"), 5);
+}
+
+#[test]
+fn an_error_that_a_stream_ended_by_is_told_again_to_who_wants_it_whole() {
+    let house = simulated();
+    let mut stream = house.gateway().chat_stream(&ChatRequest::new("sim/lorem-20+cut-3", "hi")).expect("it begins");
+    let seen = stream.by_ref().last().expect("a last word").expect_err("it was cut");
+    assert!(stream.next().is_none());
+    let told = stream.collect_reply().expect_err("it was cut");
+    assert_eq!((told.code(), told.message(), told.provider()), (Code::StreamCut, seen.message(), seen.provider()));
+    let mut cancelled =
+        house.gateway().chat_stream(&ChatRequest::new("sim/lorem-20+stall-3", "hi")).expect("it begins");
+    cancelled.next().expect("a chunk").expect("good");
+    cancelled.cancel();
+    assert_eq!(code(&cancelled.collect_reply()), Code::ClientClosed);
+    let stats = house.at_rest();
+    assert_eq!((number(&stats, "/requests/failed_total"), number(&stats, "/requests/cancelled_total")), (1, 1));
+}
+
+#[test]
+fn a_round_of_tools_ends_with_what_the_tool_came_to() {
+    let house = simulated();
+    let schema = json!({ "type": "object", "properties": { "city": { "type": "string" } } });
+    let mut request = ChatRequest::new("sim/tool", "What is the weather?").with_tools([Tool::function(
+        "weather",
+        "Tells it.",
+        schema,
+    )]);
+    let called = house.gateway().chat(&request).expect("an answer");
+    let calls = called.tool_calls();
+    assert_eq!((calls.len(), called.finish_reason()), (1, Some("tool_calls")));
+    request.messages.extend([called.message(), Message::tool(&calls[0].id, "rain, \"heavy\"")]);
+    let said = house.gateway().chat(&request).expect("an answer");
+    assert_eq!((said.text(), said.tool_calls().len(), said.finish_reason()), ("rain, \"heavy\"", 0, Some("stop")));
+    let streamed = house.gateway().chat_stream(&request).expect("it begins").collect_reply().expect("a whole");
+    assert_eq!((streamed.text(), streamed.tool_calls().len()), ("rain, \"heavy\"", 0));
+    // Whoever asks something else after it begins another round.
+    request.messages.extend([said.message(), Message::user("And tomorrow?")]);
+    assert_eq!(house.gateway().chat(&request).expect("an answer").tool_calls().len(), 1);
+}
+
+#[test]
 fn a_stream_of_another_shape_comes_event_by_event() {
     let house = simulated();
     let body = json!({ "model": "sim/echo", "stream": true, "input": "one two" }).to_string();

@@ -6,9 +6,10 @@ use std::thread::scope;
 
 use serde_json::{Value, json};
 use sluicegate::sync::CancelToken;
+use sluicegate::time::now;
 use sluicegate::{CallOptions, ChatRequest, Code, Error};
 
-use crate::house::{Gate, House, code, eventually, ms, number, provider, sim};
+use crate::house::{FUSE, Gate, House, SLACK, code, eventually, ms, number, provider, sim};
 
 /// A provider of enough workers behind a gate.
 fn gated() -> (House, Gate) {
@@ -196,6 +197,34 @@ fn where_others_leave_no_room_at_all_a_request_fails() {
     held.answer();
     assert!(other.wait().is_ok());
     assert_eq!(house.at_rest()["errors"], json!({ "overloaded": 2 }));
+}
+
+#[test]
+fn one_moment_ends_all_of_it() {
+    let (house, gate) = gated();
+    let began = now();
+    let calls = house.gateway().with(CallOptions::new().until(ms(200)));
+    let results: Vec<_> = scope(|scope| {
+        let asking = scope.spawn(|| calls.map_ordered((0..30).map(|_| ("p/m", "hi")), 2).collect());
+        gate.next().answer();
+        let held = [gate.next(), gate.next()];
+        held.iter().for_each(|held| held.wait_over());
+        asking.join().expect("no panic")
+    });
+    let took = now() - began;
+    assert!(took >= ms(200) && took < ms(200) * SLACK, "{took:?}");
+    let codes: Vec<_> = results.iter().map(|result| result.as_ref().err().map(Error::code)).collect();
+    let count = |wanted| codes.iter().filter(|code| **code == wanted).count();
+    let (answered, under_way, late) =
+        (count(None), count(Some(Code::UpstreamTimeout)), count(Some(Code::QueueTimeout)));
+    // Those under way, and two that may have been sent in the last moment; what comes after it is not sent.
+    assert!((2..=4).contains(&under_way), "{codes:?}");
+    assert_eq!((answered, under_way + late), (1, 29), "{codes:?}");
+    let stats = house.at_rest();
+    assert_eq!((number(&stats, "/requests/received_total"), number(&stats, "/requests/failed_total")), (30, 29));
+    assert_eq!(code(&calls.ask("p/m", "hi")), Code::QueueTimeout);
+    let sooner = house.gateway().with(CallOptions::new().until(FUSE).deadline(ms(0)));
+    assert_eq!(code(&sooner.ask("p/m", "hi")), Code::QueueTimeout, "of two limits the one that comes first counts");
 }
 
 #[test]

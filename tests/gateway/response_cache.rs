@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sluicegate::config::Config;
 use sluicegate::gateway::{CallOptions, ChatStream};
 use sluicegate::model::{Answer, Operation};
-use sluicegate::plugin::{Context, Flow, OnFailure, Outcome, Plugin, PluginError, Reply, Request};
+use sluicegate::plugin::{Context, Flow, OnFailure, Outcome, Place, Plugin, PluginError, Reply, Request};
 use sluicegate::sync::CancelToken;
 use sluicegate::time::now;
 use sluicegate::transport::TransportErrorKind;
@@ -369,6 +369,52 @@ fn whom_a_plugin_behind_it_turns_away_hands_on_the_lead() {
     });
     assert!(gate.is_empty());
     assert_eq!(figures(&house, ["misses_total", "joined_total", "entries"]), [2, 1, 1]);
+    at_rest(&house);
+}
+
+/// Counts the requests that it sees, and the answers.
+struct Counts(&'static str, Place, Arc<[AtomicU64; 2]>);
+
+impl Plugin for Counts {
+    fn name(&self) -> &str {
+        self.0
+    }
+
+    fn place(&self) -> Place {
+        self.1
+    }
+
+    fn pre(&self, _: &mut Request<'_>, _: &mut Context<'_>) -> std::result::Result<Flow, PluginError> {
+        self.2[0].fetch_add(1, Ordering::SeqCst);
+        Ok(Flow::Continue)
+    }
+
+    fn post(&self, outcome: &mut Outcome, _: &mut Context<'_>) -> std::result::Result<(), PluginError> {
+        self.2[1].fetch_add(u64::from(outcome.error().is_none()), Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_plugin_before_it_sees_what_it_answers_and_one_behind_it_does_not() {
+    let (house, gate) = cached(&json!({}));
+    let (before, behind) = <(Arc<[AtomicU64; 2]>, Arc<[AtomicU64; 2]>)>::default();
+    let plugins: [Arc<dyn Plugin>; 2] = [
+        Arc::new(Counts("behind", Place::Behind, Arc::clone(&behind))),
+        Arc::new(Counts("before", Place::Before, Arc::clone(&before))),
+    ];
+    house.gateway().set_plugins(plugins.into()).expect("names");
+    through(&house, &gate, &CallOptions::new());
+    assert_eq!(how(&house.ask().expect("it is kept")), Some("hit"));
+    scope(|scope| {
+        let read = scope.spawn(|| open(&house).expect("it began").count());
+        play(&gate.next().stream(), &["one"]);
+        joined(read);
+    });
+    assert!(open(&house).expect("it is kept").all(|chunk| chunk.is_ok()));
+    let seen = |counts: &[AtomicU64; 2]| [0, 1].map(|at| counts[at].load(Ordering::SeqCst));
+    eventually("all are over", || seen(&before)[1] == 4);
+    assert_eq!((seen(&before), seen(&behind)), ([4, 4], [2, 2]));
     at_rest(&house);
 }
 

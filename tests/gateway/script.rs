@@ -1,6 +1,7 @@
 //! A script in a provider's place: what it plays is what a gateway does with such a provider, without network or key.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
@@ -9,7 +10,7 @@ use sluicegate::testing::{Canned, Script};
 use sluicegate::time::{Deadline, now};
 use sluicegate::{ChatRequest, Code, Gateway, KeySetup, ProviderReply, ProviderSetup};
 
-use crate::house::{FUSE, SLACK, code, ms};
+use crate::house::{FUSE, SLACK, code, eventually, ms};
 
 /// A gateway on `script` under the name `p`.
 fn on(script: &Script, setup: ProviderSetup) -> Gateway {
@@ -51,6 +52,26 @@ fn answers_come_in_order_and_rules_go_before_them() {
     assert_eq!(dry.message(), "the script has no answer left for request 5, POST /v1/chat/completions for \"m\"");
     let _ = script.clone().then(Canned::text("more"));
     assert_eq!(gateway.ask("p/m", "x").expect("an answer"), "more");
+}
+
+#[test]
+fn looks_whether_the_provider_is_there_meet_no_rule_and_are_not_remembered() {
+    let ruled = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&ruled);
+    let script = Script::new().whenever(
+        move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            true
+        },
+        Canned::error(400, "ruled"),
+    );
+    let gateway = on(&script, p().check_on_start(true).health_interval(ms(5)));
+    let health = || serde_json::to_value(gateway.stats()).expect("JSON")["providers"]["p"]["health"].clone();
+    eventually("it was looked at", || health()["state"] == "healthy");
+    assert_eq!((ruled.load(Ordering::SeqCst), script.requests().len()), (0, 0));
+    assert_eq!(gateway.ask("p/m", "x").expect_err("it is ruled").message(), "ruled");
+    assert_eq!((ruled.load(Ordering::SeqCst), script.requests().len()), (1, 1));
+    assert_eq!(health()["failures_total"], 0);
 }
 
 #[test]
