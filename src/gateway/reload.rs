@@ -20,7 +20,7 @@ use super::build::StartError;
 use super::house::House;
 use super::{Gateway, Phase};
 use crate::config::{self, Changes, Config, ConfigError};
-use crate::plugin::{Plugin, SameName};
+use crate::plugin::{Plugin, SameName, let_go};
 use crate::provider::{CHECK_TIMEOUT, Provider};
 use crate::sync::locks::LockError;
 use crate::time::Deadline;
@@ -150,6 +150,14 @@ impl Gateway {
     /// # Errors
     /// Why nothing was changed.
     pub fn set_plugins(&self, plugins: Vec<Arc<dyn Plugin>>) -> Result<(), ReloadError> {
+        let given = plugins.clone();
+        let outcome = self.swap_plugins(plugins);
+        // Those that were refused go like those that were replaced.
+        given.into_iter().for_each(let_go);
+        outcome
+    }
+
+    fn swap_plugins(&self, plugins: Vec<Arc<dyn Plugin>>) -> Result<(), ReloadError> {
         self.check_running()?;
         // Dropped behind the lock: a plugin's own drop may come back here.
         let _before;

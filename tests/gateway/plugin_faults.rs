@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::thread::scope;
 
-use crossbeam_channel::{bounded, never};
+use crossbeam_channel::{Sender, bounded, never};
 use serde_json::{Value, json};
 use sluicegate::gateway::{Gateway, WeakGateway};
 use sluicegate::model::Operation;
 use sluicegate::plugin::{Context, Event, EventHook, Flow, NotYet, Plugin, PluginError, Reply, Request, StreamReply};
+use sluicegate::time::now;
 use sluicegate::{CallOptions, Code};
 
 use super::plugins::{Spy, asked, house, notes, plugin, request, streamed, taken};
@@ -258,6 +259,35 @@ fn a_plugin_may_change_the_plugins_when_it_is_let_go_and_in_its_hooks() {
     house.gateway().set_plugins(last()).expect("names");
     asked(&house, || gate.next().answer()).0.expect("it is answered");
     count(3);
+}
+
+/// Comes back to its gateway when it is let go, and panics then.
+struct Returns(WeakGateway, Sender<bool>);
+
+impl Plugin for Returns {
+    fn name(&self) -> &str {
+        "same"
+    }
+}
+
+impl Drop for Returns {
+    fn drop(&mut self) {
+        let done = self.0.upgrade().is_some_and(|gateway| gateway.set_plugins(Vec::new()).is_ok());
+        let _ = self.1.send(done);
+        panic!("dropped, on purpose");
+    }
+}
+
+#[test]
+fn plugins_that_are_refused_are_let_go_like_any_other() {
+    let (house, _gate) = house([]);
+    let (told, tells) = bounded(2);
+    let one = || Arc::new(Returns(house.gateway().downgrade(), told.clone())) as Arc<dyn Plugin>;
+    let begun = now();
+    let error = house.gateway().set_plugins(vec![one(), one()]).expect_err("two of one name");
+    assert!(error.to_string().contains("\"same\""), "{error}");
+    assert_eq!(tells.try_iter().collect::<Vec<_>>(), [true, true], "each could come back");
+    assert!(now() - begun < FUSE / 4, "and waited for nobody");
 }
 
 #[test]
