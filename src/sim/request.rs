@@ -59,6 +59,11 @@ struct Turn<'a> {
     role: Cow<'a, str>,
     #[serde(borrow, default)]
     content: Option<&'a RawValue>,
+    /// What an item of OpenAI's responses is, if it is no message.
+    #[serde(borrow, default, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    output: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -71,6 +76,15 @@ struct StreamOptions {
 struct Part<'a> {
     #[serde(borrow, default)]
     text: Option<Cow<'a, str>>,
+}
+
+/// What a tool came to, as Anthropic's messages say it: among the parts of the user's next one.
+#[derive(Deserialize)]
+struct ResultPart<'a> {
+    #[serde(borrow, default, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    content: Option<&'a RawValue>,
 }
 
 /// The most choices of one answer.
@@ -172,8 +186,16 @@ impl<'a> Asked<'a> {
 
     /// What a tool came to, if that is the last message.
     fn tool_result(&self) -> Option<Cow<'a, str>> {
-        let last = self.messages.as_ref()?.last().filter(|turn| turn.role == "tool")?;
-        Some(last.content.map_or(Cow::Borrowed(""), text_of))
+        let last = self.messages.as_ref()?.last()?;
+        let result = match (&*last.role, &*last.kind) {
+            ("tool", _) => last.content,
+            (_, "function_call_output") => last.output,
+            _ => {
+                let parts: Vec<ResultPart<'a>> = serde_json::from_str(last.content?.get()).ok()?;
+                parts.into_iter().find(|part| part.kind == "tool_result")?.content
+            }
+        };
+        Some(result.map_or(Cow::Borrowed(""), text_of))
     }
 
     fn first_tool(&self) -> Option<Said> {
@@ -262,6 +284,30 @@ mod tests {
         let anthropic = format!(r#"{{"model":"tool","messages":[],"tools":[{{"name":"f","input_schema":{schema}}}]}}"#);
         assert_eq!(said(&openai, Shape::Chat, Say::Tool), Ok(wanted.clone()));
         assert_eq!(said(&anthropic, Shape::Messages, Say::Tool), Ok(wanted));
+    }
+
+    #[test]
+    fn what_a_tool_came_to_is_said_in_every_shape_and_ends_its_round() {
+        let tools = r#""tools":[{"name":"f","input_schema":{}}]"#;
+        for (last, shape) in [
+            (r#"{"role":"tool","tool_call_id":"c","content":"rain \"x\""}"#, Shape::Chat),
+            (r#"{"role":"tool","tool_call_id":"c","content":[{"type":"text","text":"rain \"x\""}]}"#, Shape::Chat),
+            (
+                r#"{"role":"user","content":[{"type":"tool_result","tool_use_id":"c","content":"rain \"x\""}]}"#,
+                Shape::Messages,
+            ),
+            (
+                r#"{"role":"user","content":[{"type":"tool_result","content":[{"type":"text","text":"rain \"x\""}]},{"type":"text","text":"so?"}]}"#,
+                Shape::Messages,
+            ),
+            (r#"{"type":"function_call_output","call_id":"c","output":"rain \"x\""}"#, Shape::Responses),
+        ] {
+            let field = if shape == Shape::Responses { "input" } else { "messages" };
+            let asked = |turns: &str| format!(r#"{{"model":"tool",{tools},"{field}":[{turns}]}}"#);
+            assert_eq!(said(&asked(last), shape, Say::Tool), text("rain \"x\""), "{last}");
+            let more = asked(&format!(r#"{last},{{"role":"user","content":"again"}}"#));
+            assert!(matches!(said(&more, shape, Say::Tool), Ok(Said::Tool { .. })), "{last}");
+        }
     }
 
     #[test]
