@@ -50,7 +50,8 @@ pub(super) struct Rules {
 pub(super) struct Ledger {
     accounts: BTreeMap<Who, Account>,
     tags: usize,
-    /// What was spent before the program's last end, by those of whom nothing was heard since.
+    /// What was spent before the program's last end by those of whom nothing was heard since, and by those who have no
+    /// budget now.
     carried: BTreeMap<Who, Carried>,
     /// What was paid last under a name that has no price of its own, as an alias.
     learned: BTreeMap<String, Price>,
@@ -291,16 +292,21 @@ impl Ledger {
             self.tags += usize::from(matches!(who, Who::Tag(_)));
             self.accounts.insert(who.clone(), Account::default());
         }
-        let (budget, carried) = (rules.budget(&who), self.carried.remove(&who));
         if let Some(account) = self.accounts.get_mut(&who) {
-            match (&mut account.budget, budget) {
+            match (&mut account.budget, rules.budget(&who)) {
                 (Some(purse), Some(budget)) if purse.budget == budget => purse.roll(now_ms),
                 (before, Some(budget)) => {
                     let reserved = before.as_ref().map_or(0, |purse| purse.reserved);
+                    let carried = self.carried.remove(&who);
                     let before = before.as_ref().map(Purse::carried).or(carried);
                     account.budget = Some(Purse { reserved, ..Purse::new(budget, before, now_ms) });
                 }
-                (before, None) => *before = None,
+                (before, None) => {
+                    // Its budget may come again within the period.
+                    if let Some(purse) = before.take() {
+                        self.carried.insert(who.clone(), purse.carried());
+                    }
+                }
             }
         }
         who

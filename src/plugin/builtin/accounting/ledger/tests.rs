@@ -162,6 +162,20 @@ fn other_rules_go_on_with_what_was_spent_in_the_same_period() {
     assert_eq!(spent(&ledger, "a").0, 10 * MICRO);
 }
 
+/// Whoever takes a budget out of the configuration, and puts it in again, has not paid for what was spent.
+#[test]
+fn what_was_spent_is_remembered_while_there_is_no_budget_for_it() {
+    let (none, some) = (rules(&[]), rules(&[("a", 100, Period::Month)]));
+    let carried = Carried { period: Period::Month, number: 1970 * 12, spent: 60 * MICRO };
+    let mut ledger = Ledger::new(BTreeMap::from([(key("a"), carried)]));
+    for spent_by_now in [60, 70] {
+        one(&mut ledger, &none, "p/m", Guess::sized(0, 0), counted("p/m", 1, 0)).expect("no budget");
+        assert_eq!(ledger.carry().0[&key("a")].spent, spent_by_now * MICRO, "it outlives the program");
+        one(&mut ledger, &some, "p/m", Guess::sized(0, 0), counted("p/m", 10, 0)).expect("it is let in");
+        assert_eq!(spent(&ledger, "a").0, (spent_by_now + 10) * MICRO);
+    }
+}
+
 #[test]
 fn what_was_spent_before_a_restart_counts_in_its_period_alone() {
     let rules = rules(&[("a", 100, Period::Month)]);
@@ -201,7 +215,8 @@ fn a_tag_with_a_budget_of_its_own_keeps_it_however_many_others_came_before() {
     let mut spend = |tag: &str| {
         let whos = vec![Who::Unkeyed, Who::Tag(tag.to_owned())];
         let reserved = ledger.take(&rules, whos, "p/m", Guess::sized(1, 0), 0)?;
-        Ok::<_, Refusal>(drop(ledger.settle(&rules, reserved, counted("p/m", 10, 0), 0)))
+        drop(ledger.settle(&rules, reserved, counted("p/m", 10, 0), 0));
+        Ok::<_, Refusal>(())
     };
     (0..MOST_TAGS * 2).for_each(|n| spend(&n.to_string()).expect("no budget"));
     spend("vip").expect("nothing is spent");
