@@ -221,6 +221,20 @@ fn followers_leave_by_their_own_deadline_or_cancel_and_the_leader_goes_on() {
 }
 
 #[test]
+fn who_follows_a_stream_too_long_hears_that_no_first_event_came() {
+    let (house, gate) = cached(&json!({}));
+    scope(|scope| {
+        let leader = scope.spawn(|| open(&house).expect("it began").count());
+        let pieces = gate.next().stream();
+        let late = house.gateway().with(within(ms(30))).chat_stream(&ChatRequest::new("p/m", "hi"));
+        assert_eq!(code(&late.map(drop)), Code::FirstTokenTimeout);
+        play(&pieces, &["one"]);
+        assert_eq!(joined(leader), 2);
+    });
+    at_rest(&house);
+}
+
+#[test]
 fn the_gateways_end_ends_who_follows() {
     let (house, gate) = cached(&json!({}));
     scope(|scope| {

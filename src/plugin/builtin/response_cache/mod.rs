@@ -196,7 +196,8 @@ impl Plugin for ResponseCache {
                 Flow::Refuse(cancelled(context.call().cancel.reason().unwrap_or(CancelReason::Shutdown)))
             }
             Err(NotYet::TimedOut) if context.deadline().is_some_and(crate::time::Deadline::passed) => {
-                Flow::Refuse(cancelled(CancelReason::Deadline))
+                let code = if context.is_stream() { Code::FirstTokenTimeout } else { Code::UpstreamTimeout };
+                Flow::Refuse(Error::new(code, "the request's own time limit passed"))
             }
             Ok(Word::Alone) | Err(NotYet::TimedOut | NotYet::Disconnected) => self.missed(key, None, context),
         })
