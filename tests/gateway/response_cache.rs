@@ -146,7 +146,9 @@ fn without_join_each_goes_by_itself() {
         arrived.into_iter().for_each(Arrived::answer);
         calls.into_iter().for_each(|call| assert_eq!(how(&joined(call).expect("an answer")), Some("miss")));
     });
-    assert_eq!(figures(&house, ["misses_total", "stored_total", "entries"]), [3, 3, 1]);
+    let [misses, stored, entries] = figures(&house, ["misses_total", "stored_total", "entries"]);
+    // One that was asked for before what is there came too late to be kept.
+    assert!((misses, entries) == (3, 1) && (1..=3).contains(&stored), "{misses} {stored} {entries}");
 }
 
 #[test]
@@ -450,6 +452,23 @@ fn a_request_can_go_past_the_cache_or_make_it_new() {
     let refused = house.ask_with(&tagged("never")).expect_err("it is refused");
     assert_eq!((refused.code(), refused.status()), (Code::InvalidRequest, 400));
     assert_eq!(own(&house, "entries"), 1);
+}
+
+#[test]
+fn what_was_asked_for_before_does_not_take_the_place_of_what_was_made_new() {
+    let (house, gate) = cached(&json!({}));
+    scope(|scope| {
+        let slow = scope.spawn(|| house.ask());
+        let before = gate.next();
+        let renewed = scope.spawn(|| house.ask_with(&CallOptions::new().tag("cache", "refresh")));
+        gate.next().respond(200, &[], reply("new"));
+        assert!(joined(renewed).is_ok());
+        before.respond(200, &[], reply("old"));
+        assert!(joined(slow).expect("an answer").body == reply("old").as_bytes(), "its own");
+    });
+    let kept = house.ask().expect("it is kept");
+    assert_eq!((how(&kept), kept.body == reply("new").as_bytes()), (Some("hit"), true));
+    at_rest(&house);
 }
 
 #[test]

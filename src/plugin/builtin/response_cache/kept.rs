@@ -7,6 +7,7 @@
 //! **Invariants.** I4: what is recorded is reserved in the store first, in steps that double.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::shared::Shared;
 use crate::model::{Served, Usage};
@@ -27,6 +28,8 @@ pub(super) struct Kept {
     usage: Option<Usage>,
     provider: Arc<str>,
     model: Box<str>,
+    /// When it was asked for, if that is known.
+    asked: Option<Instant>,
 }
 
 impl Kept {
@@ -45,7 +48,18 @@ impl Kept {
 
     fn empty(served: &Served, usage: Option<Usage>) -> Self {
         let (provider, model) = (Arc::clone(&served.provider), served.model.as_str().into());
-        Self { bytes: Box::default(), content_type: None, usage, provider, model }
+        Self { bytes: Box::default(), content_type: None, usage, provider, model, asked: None }
+    }
+
+    /// Says when it was asked for.
+    pub(super) fn asked_at(mut self, asked: Instant) -> Self {
+        self.asked = Some(asked);
+        self
+    }
+
+    /// Whether it was asked for after `other` was.
+    pub(super) fn is_newer_than(&self, other: &Self) -> bool {
+        self.asked > other.asked
     }
 
     /// What it takes, in bytes; the provider's name is the gateway's own.

@@ -29,7 +29,7 @@ mod shared;
 mod store;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::plugins::{ModelPattern, ResponseCache as Settings};
 use crate::error::{Code, Error};
@@ -40,6 +40,7 @@ use crate::plugin::{
 use crate::provider::cancelled;
 use crate::sync::CancelReason;
 use crate::sync::locks::{Leaf, classes};
+use crate::time::now;
 use kept::{Kept, Recorder, Recording, Tape};
 use key::{Asked, Key};
 use shared::{Found, Seat, Shared, Word};
@@ -70,6 +71,8 @@ pub(crate) struct ResponseCache {
 /// What a request that went on to a provider is to be kept under, and who waits for it.
 struct Leading {
     key: Key,
+    /// When it went on.
+    asked: Instant,
     seat: Option<Seat>,
     tape: Option<Tape>,
 }
@@ -96,7 +99,7 @@ impl ResponseCache {
     fn missed(&self, key: Key, seat: Option<Seat>, context: &mut Context<'_>) -> Flow {
         self.shared.figures.misses.inc();
         context.add_header(HEADER, "miss");
-        context.set(Leading { key, seat, tape: None });
+        context.set(Leading { key, asked: now(), seat, tape: None });
         Flow::Continue
     }
 }
@@ -211,7 +214,7 @@ impl Plugin for ResponseCache {
     }
 
     fn post(&self, outcome: &mut Outcome, context: &mut Context<'_>) -> Result<(), PluginError> {
-        let Some(Leading { key, seat, tape }) = context.take::<Leading>() else { return Ok(()) };
+        let Some(Leading { key, asked, seat, tape }) = context.take::<Leading>() else { return Ok(()) };
         let recording = tape.and_then(|tape| tape.lock().take());
         if let Some(error) = outcome.error() {
             if let Some(seat) = seat
@@ -227,8 +230,8 @@ impl Plugin for ResponseCache {
             whole(outcome, context.operation(), self.shared.max_entry_bytes()).map(|kept| (kept, None))
         };
         match (kept, seat) {
-            (Some((kept, recording)), Some(seat)) => seat.land_with(&Arc::new(kept), recording),
-            (Some((kept, recording)), None) => self.shared.keep(key, Arc::new(kept), recording),
+            (Some((kept, recording)), Some(seat)) => seat.land_with(&Arc::new(kept.asked_at(asked)), recording),
+            (Some((kept, recording)), None) => self.shared.keep(key, Arc::new(kept.asked_at(asked)), recording),
             (None, Some(seat)) => seat.land(&Word::Alone),
             (None, None) => {}
         }

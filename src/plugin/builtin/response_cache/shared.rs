@@ -135,7 +135,9 @@ impl Shared {
         let (now, mut gone, cost, mut recording) = (now(), Vec::new(), kept.cost(), recording);
         let mut state = self.state.lock();
         state.store.release(recording.as_mut().map_or(0, Recording::take_reserved));
-        let is_stored = state.store.insert(key, kept, cost, now, &mut gone);
+        // What is there may have been made new while this one was waited for.
+        let is_late = state.store.peek(&key).is_some_and(|there| there.is_newer_than(&kept));
+        let is_stored = !is_late && state.store.insert(key, kept, cost, now, &mut gone);
         let followers = land(&mut state.flights);
         drop(state);
         if is_stored {

@@ -96,6 +96,11 @@ impl<V> Store<V> {
         true
     }
 
+    /// The value under `key`, however old it is, which counts as no use of it.
+    pub(super) fn peek(&self, key: &Key) -> Option<&V> {
+        self.entries.get(key).map(|entry| &entry.value)
+    }
+
     /// Sets `bytes` aside for a recording, unless there is no room for them; what has to go for that goes into `gone`.
     pub(super) fn reserve(&mut self, bytes: usize, now: Instant, gone: &mut Vec<V>) -> bool {
         self.expire(now, gone);
