@@ -303,14 +303,14 @@ impl Breaker {
         }
         self.told.store(true, Ordering::SeqCst);
         let subject = self.subject(model.as_deref());
-        let (state, why) = (turn.to.as_str(), &turn.why);
+        let (state, why) = (turn.to, &turn.why);
         let level = if turn.to == BreakerState::Closed { log::Level::Info } else { log::Level::Warn };
         log::log!(level, "breaker of {subject}: {state}: {why}");
         self.events.push(EVENT, &subject, format!("{state}: {why}"));
         loop {
             let stands = |board: LeafGuard<'_, Board>| (board.state_of(model.as_deref()), board.changed());
             let (state, changed) = stands(self.board.lock());
-            let wrong = (state != BreakerState::Closed).then(|| format!("the breaker is {}: {why}", state.as_str()));
+            let wrong = (state != BreakerState::Closed).then(|| format!("the breaker is {state}: {why}"));
             self.events.set(ALERT, &subject, wrong);
             if stands(self.board.lock()).1 == changed {
                 break;

@@ -12,6 +12,7 @@
 //!
 //! **Invariants.** I2: a [`Check`] that is dropped has ended. I5.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -67,6 +68,13 @@ pub enum HealthState {
     Healthy,
     /// It was not.
     Unhealthy,
+}
+
+impl fmt::Display for HealthState {
+    /// The word that `/stats` has for it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// `health` in `/stats`.

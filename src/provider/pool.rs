@@ -9,6 +9,7 @@
 //! **Shutdown.** See `ending`. A submitter that pushed into a lane looks at the phase again, so a job that slipped in behind
 //! the sweep is taken back by the one who brought it.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -64,6 +65,13 @@ pub enum PoolPhase {
     Draining,
     /// It takes nothing.
     Stopped,
+}
+
+impl fmt::Display for PoolPhase {
+    /// The word that `/stats` has for it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 impl PoolPhase {

@@ -11,6 +11,7 @@
 //! so that whoever waited does not come down on a provider that has just stood up; and as soon as more of them have failed
 //! than gone well, it opens again without waiting for the usual thresholds. A ramp is over after [`RAMP`] whatever came.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -40,14 +41,10 @@ pub enum BreakerState {
     HalfOpen,
 }
 
-impl BreakerState {
-    /// The state as `/stats` says it.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half_open",
-        }
+impl fmt::Display for BreakerState {
+    /// The word that `/stats` has for it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 
