@@ -91,6 +91,17 @@ pub enum Code {
 }
 
 /// Who caused an error.
+///
+/// ```
+/// use sluicegate::Gateway;
+/// use sluicegate::error::Origin;
+///
+/// let gateway = Gateway::from_env()?;
+/// let whose = |model: &str| gateway.ask(model, "Hello").err().map(|error| error.origin());
+/// assert_eq!(whose("nobody/model"), Some(Origin::Client));
+/// assert_eq!(whose("sim/fail-400"), Some(Origin::Provider));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
@@ -228,6 +239,22 @@ impl fmt::Display for Code {
 }
 
 /// Whether trying again can help.
+///
+/// ```
+/// use std::time::Duration;
+/// use sluicegate::Gateway;
+/// use sluicegate::error::Retry;
+///
+/// let gateway = Gateway::from_env()?;
+/// let error = gateway.ask("sim/fail-429-after-20s", "Hello").expect_err("it is told to wait for longer than a call does");
+/// let pause = match error.retry() {
+///     Retry::No => None,
+///     Retry::After(time) => Some(time),
+///     Retry::Now => Some(Duration::ZERO),
+/// };
+/// assert_eq!(pause, Some(Duration::from_secs(20)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
     /// The same request fails again.
@@ -239,6 +266,17 @@ pub enum Retry {
 }
 
 /// One attempt at one target, as listed in an error.
+///
+/// ```
+/// use sluicegate::{CallOptions, Gateway, ProviderSetup};
+///
+/// let gateway = Gateway::builder().provider(ProviderSetup::sim("sim").max_retries(0)).build()?;
+/// let calls = gateway.with(CallOptions::new().fallbacks(["sim/fail-500"]));
+/// let error = calls.ask("sim/fail-503", "Hello").expect_err("both fail");
+/// let tried: Vec<_> = error.attempts().iter().map(|tried| (tried.model.as_str(), tried.status)).collect();
+/// assert_eq!(tried, [("fail-503", Some(503)), ("fail-500", Some(500))]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Attempt {
@@ -269,6 +307,21 @@ impl Attempt {
 }
 
 /// An answer of status 400 or more as the provider gave it.
+///
+/// ```
+/// use std::sync::Arc;
+/// use sluicegate::Gateway;
+/// use sluicegate::serde_json::json;
+/// use sluicegate::testing::{Canned, Script};
+///
+/// let words = json!({ "error": { "message": "8193 tokens are too many", "code": "context_length_exceeded" } });
+/// let script = Script::new().then(Canned::json(400, words));
+/// let gateway = Gateway::builder().transport("model", Arc::new(script)).build()?;
+/// let error = gateway.ask("model/any", "…").expect_err("it is too long");
+/// let said = error.upstream_answer().ok_or("the gateway's own error")?;
+/// assert_eq!((said.status, said.code.as_deref()), (400, Some("context_length_exceeded")));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamAnswer {
     /// Its HTTP status.
@@ -284,6 +337,18 @@ pub struct UpstreamAnswer {
 }
 
 /// Where the time of a request that failed went, summed over its attempts.
+///
+/// ```
+/// use std::time::Duration;
+/// use sluicegate::Gateway;
+///
+/// let gateway = Gateway::from_env()?;
+/// let error = gateway.ask("sim/fail-400+slow-20ms", "Hello").expect_err("it always fails");
+/// let spent = error.spent().ok_or("it never came to an attempt")?;
+/// println!("{:?} in the queue, {:?} with the provider", spent.queue, spent.upstream);
+/// assert!(spent.upstream >= Duration::from_millis(20));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Spent {

@@ -7,6 +7,18 @@ use std::sync::Arc;
 pub const MAX_REQUEST_ID: usize = 128;
 
 /// Names one request in logs, errors and the `x-request-id` header. Cheap to clone.
+///
+/// ```
+/// use sluicegate::{CallOptions, Gateway, RequestId};
+///
+/// let gateway = Gateway::from_env()?;
+/// let id = RequestId::from_client("job-17").ok_or("not one that a header can carry")?;
+/// let calls = gateway.with(CallOptions::new().request_id(id.clone()));
+/// let error = calls.ask("sim/fail-400", "Hello").expect_err("it always fails");
+/// assert_eq!(error.request_id(), Some(&id));
+/// assert!(RequestId::from_client("two words").is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RequestId(Arc<str>);
 

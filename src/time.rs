@@ -73,6 +73,20 @@ fn clock_ns(clock: ClockId) -> u64 {
 }
 
 /// The moment at which a wait ends. Every wait in the gateway has one (I5).
+///
+/// ```
+/// use std::time::Duration;
+/// use sluicegate::Deadline;
+///
+/// // A whole batch has a minute, and each of its requests five seconds of what is left.
+/// let batch = Deadline::after(Duration::from_secs(60));
+/// let request = batch.earlier(Deadline::after(Duration::from_secs(5)));
+/// assert!(!request.passed() && request.remaining() <= Duration::from_secs(5));
+///
+/// // Pure code is handed the time.
+/// let late = request.instant() + Duration::from_millis(1);
+/// assert_eq!(request.remaining_at(late), Duration::ZERO);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);
 
@@ -136,6 +150,16 @@ impl Deadline {
 /// Full-jitter exponential back-off: a uniform draw from zero to `min(max, initial · 2^attempt)`.
 ///
 /// Source: "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
+///
+/// ```
+/// use std::time::Duration;
+/// use sluicegate::config::Backoff;
+///
+/// let backoff = Backoff { initial: Duration::from_millis(500), max: Duration::from_secs(5) };
+/// let longest: Vec<_> = (0..5).map(|attempt| backoff.delay(attempt, 1.0).as_millis()).collect();
+/// assert_eq!(longest, [500, 1000, 2000, 4000, 5000]);
+/// assert_eq!(backoff.delay(3, 0.25), Duration::from_secs(1));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     /// The ceiling of the first wait.

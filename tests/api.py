@@ -6,7 +6,8 @@
 It reads what `cargo doc --no-deps` wrote to target/doc: each item that is not hidden, with its fields, variants, methods and
 trait implementations. A line that is gone or another one may break a program that uses the library, and one that is new is
 promised from then on: `--take` writes the list anew. It also fails if an item's signature names a crate that is not to be
-seen from outside. `--check` tries this program itself.
+seen from outside, and if an item that does something, by methods of its own, as a trait or as a function, shows no compiled
+example. `--check` tries this program itself.
 """
 
 import re
@@ -35,12 +36,14 @@ FIELD = re.compile(r"(structfield\.|variant\.\w+\.field\.)")
 
 
 class Page(HTMLParser):
-    """An item's page: its declaration, its members, its traits, and each crate that they name."""
+    """An item's page: its declaration, its members, its traits, each crate that they name, and whether there is an example."""
 
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
         self.declaration, self.members, self.traits, self.reexports = "", [], [], []
         self.crates, self.unshown = {}, set()
+        self.methods, self.example = False, False
+        self.compiled = True  # Whether the example that is being read is.
         self.region = "own"
         self.takes = None  # What the next `code` or heading is taken for.
         self.into = None  # What is being read, with its tag and how deep in it we are.
@@ -65,6 +68,11 @@ class Page(HTMLParser):
                 self.into[3].append(" ")
                 self.plain.append(" ")
             return
+        if self.region == "own":
+            # What stands with a trait's implementation, or is shown of a type that this one derefs to, is another's.
+            self.methods |= name.startswith(("method.", "tymethod."))
+            self.compiled = self.compiled if "example-wrap" not in style else "ignore" not in style
+            self.example |= "rust-example-rendered" in style and self.compiled
         if tag == "pre" and "item-decl" in style:
             self.into = ["declaration", tag, 1, []]
         elif self.region == "own" and (MEMBER.match(name) or FIELD.match(name)):
@@ -145,14 +153,22 @@ def strangers(name, page):
     return others + [f"{name} names {word}, which is not shown" for word in sorted(page.unshown - UNLINKED)]
 
 
+def bare(link, name, page):
+    """The item, if it does something and no example on its page shows what."""
+    kind = link.rsplit("/", 1)[-1].split(".")[0]
+    return [name] if (page.methods or kind in ("fn", "trait")) and not page.example else []
+
+
 def rendered():
-    """The whole list, what is wrong with it, and whether any other crate was recognised."""
-    listed, wrong, seen = [], [], set()
+    """The whole list, what it names that is not to be seen, what is without an example, and whether any other crate was
+    recognised."""
+    listed, wrong, without, seen = [], [], [], set()
     all_items = items((RENDERED / "all.html").read_text())
     for link, name in all_items:
         page = Page((RENDERED / link).read_text())
         listed.append(lines(link, name, page))
         wrong += strangers(name, page)
+        without += bare(link, name, page)
         seen |= page.crates.keys()
     modules = sorted({link.rsplit("/", 1)[0] if "/" in link else "" for link, _ in all_items} | {""})
     for module in modules:
@@ -160,7 +176,7 @@ def rendered():
         path = "::".join(["sluicegate", *module.split("/")]).rstrip(":")
         listed.append([f"in {path}: {line.removesuffix(';')}" for line in sorted(page.reexports)])
     text = "".join(f"{line}\n" for entry in sorted(entry for entry in listed if entry) for line in entry)
-    return text, wrong, "serde_json" in seen
+    return text, wrong, without, "serde_json" in seen
 
 
 def diff(old, new):
@@ -215,6 +231,23 @@ def check():
     assert lines("fn.f.html", "f", page) == ["f: pub fn f() -> u8"]
     page = Page('<dt id="reexport.Error"><code>pub use error::<a title="struct sluicegate::error::Error">Error</a>;</code></dt>')
     assert page.reexports == ["pub use error::Error;"]
+    example = '<div class="example-wrap{}"><pre class="rust rust-example-rendered"><code>f();</code></pre></div>'
+    method = '<section id="method.f"><h4 class="code-header">pub fn f(&amp;self)</h4></section>{}'
+    others = '<span id="deref-methods-str"></span>{}<div id="trait-implementations-list">{}</div>'
+    diagram = '<div class="example-wrap"><pre class="language-text"><code>a ─▶ b</code></pre></div>'
+    shown, ignored = example.format(""), example.format(" ignore")
+    for text, expected in [
+        (shown + method.format(""), []),
+        (method.format(shown), []),
+        (method.format(""), ["A"]),
+        (diagram + method.format("") + others.format(shown, shown), ["A"]),
+        (ignored + method.format(""), ["A"]),
+        (ignored + shown + method.format(""), []),
+        (others.format(method, method), []),
+    ]:
+        assert bare("struct.A.html", "A", Page(text)) == expected, text
+    assert bare("a/fn.f.html", "a::f", Page("")) == ["a::f"] and bare("trait.T.html", "T", Page("")) == ["T"]
+    assert bare("fn.f.html", "f", Page(shown)) == []
     assert diff("A\n    x\n    y\n", "A\n    x\n    z\n") == ["- A: y", "+ A: z"]
     assert diff("A\n    x\nB\n", "A\nB\n    x\n") == ["- A: x", "+ B: x"]
 
@@ -222,11 +255,14 @@ def check():
 def main():
     if sys.argv[1:] == ["--check"]:
         return check()
-    text, wrong, recognised = rendered()
+    text, wrong, without, recognised = rendered()
     if not recognised:
         wrong.append("no link to serde_json was found: this rustdoc renders otherwise, and other crates' types are not seen")
     if wrong:
         sys.exit("\n".join(["Public signatures name what is not to be seen from outside:", *wrong]))
+    if without:
+        hint = "Write a short doctest on the item, or on one of its methods, that asserts what its user wants of it."
+        sys.exit("\n".join(["Public items show no compiled example:", *without, hint]))
     if sys.argv[1:] == ["--take"]:
         LIST.write_text(text)
         return

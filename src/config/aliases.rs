@@ -63,6 +63,19 @@ impl fmt::Display for ModelRef {
 }
 
 /// In which order an alias's targets are tried.
+///
+/// ```
+/// use sluicegate::{AliasSetup, ChatRequest, Gateway, ProviderSetup, Strategy};
+///
+/// let gateway = Gateway::builder()
+///     .provider(ProviderSetup::sim("one"))
+///     .provider(ProviderSetup::sim("two"))
+///     .alias(AliasSetup::new("any", "one/echo").target("two/echo").strategy(Strategy::Order))
+///     .build()?;
+/// let reply = gateway.chat(&ChatRequest::new("any", "Hello"))?;
+/// assert_eq!(&*reply.served().provider, "one");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Strategy {

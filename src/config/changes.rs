@@ -20,6 +20,21 @@ const SERVER: [&str; 5] = ["admin_key", "keys", "shutdown_timeout", "trusted_pro
 const FIXED: [&str; 3] = ["threads", "pools", "locks"];
 
 /// What a new configuration changes.
+///
+/// ```
+/// use sluicegate::{Gateway, ProviderSetup};
+///
+/// let gateway = Gateway::builder().provider(ProviderSetup::sim("sim")).build()?;
+/// let sims = [ProviderSetup::sim("sim").buffer_size(50), ProviderSetup::sim("spare")];
+/// let other = sims.into_iter().fold(Gateway::builder(), |builder, sim| builder.provider(sim)).into_config()?;
+///
+/// let changes = gateway.reload(other)?;
+/// println!("{changes}");
+/// assert!(!changes.is_empty() && changes.warnings.is_empty());
+/// assert_eq!(changes.providers.added, ["spare"]);
+/// assert_eq!(changes.providers.changed[0].settings, ["concurrency_and_buffer_size"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Changes {

@@ -7,6 +7,49 @@
 //!
 //! A part that is not built yet is refused by name; a value that asks for nothing of it is always taken. This module
 //! opens no socket and starts no thread.
+//!
+//! What a program finds in a configuration:
+//!
+//! ```
+//! use std::time::Duration;
+//! use sluicegate::config::{Config, Kind, Policy, StreamRecovery, process_env};
+//!
+//! let text = r#"{
+//!     "server": { "keys": [{ "name": "search", "value": "gk-0123456789", "models": ["fast"] }] },
+//!     "providers": {
+//!         "sim": {
+//!             "concurrency_and_buffer_size": { "concurrency": 4, "buffer_size": 20 },
+//!             "queue": { "policy": "error", "wait_timeout": "2s" },
+//!             "rate_limit": { "requests_per_minute": 600 },
+//!             "stream_recovery": "buffer"
+//!         }
+//!     },
+//!     "aliases": { "fast": "sim/echo" }
+//! }"#;
+//! let config = Config::from_json(text, &process_env)?;
+//!
+//! let sim = &config.providers[0];
+//! assert_eq!((sim.kind, sim.concurrency, sim.buffer_size), (Kind::Sim, 4, 20));
+//! assert_eq!((sim.queue.policy, sim.queue.wait_timeout), (Policy::Error, Duration::from_secs(2)));
+//! assert_eq!(sim.rate_limit.all.requests_per_minute, Some(600));
+//! assert_eq!(sim.stream_recovery, StreamRecovery::Buffer);
+//!
+//! // What is not written has a value, too.
+//! assert_eq!((sim.network.retries.most, sim.network.request_timeout), (2, Duration::from_secs(120)));
+//! assert_eq!((sim.breaker.consecutive_failures, sim.breaker.open_for), (5, Duration::from_secs(10)));
+//! assert_eq!((sim.scaling.enabled, sim.health.interval), (true, Duration::from_secs(30)));
+//!
+//! let (fast, search) = (&config.aliases[0], &config.server.keys[0]);
+//! assert_eq!((fast.name.as_str(), fast.targets[0].model.to_string().as_str()), ("fast", "sim/echo"));
+//! assert_eq!((&*search.name, config.server.max_connections), ("search", 8192));
+//! assert!(config.plugins.is_empty() && config.threads.max.is_none());
+//!
+//! // What is wrong is told with its place.
+//! let wrong = r#"{ "providers": { "sim": { "queue": { "policy": "wait" } } } }"#;
+//! let error = Config::from_json(wrong, &process_env).expect_err("there is no such policy");
+//! assert_eq!(error.problems[0].path, "providers.sim.queue.policy");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod aliases;
 mod base_url;
@@ -76,6 +119,19 @@ pub const DEFAULT_FILE: &str = "sluicegate.json";
 const FILE_LIMIT: u64 = 16 << 20;
 
 /// A configuration, resolved.
+///
+/// ```
+/// use sluicegate::Gateway;
+/// use sluicegate::config::{Config, process_env};
+///
+/// let config = Config::from_json(r#"{ "providers": { "sim": { "queue": { "policy": "drop" } } } }"#, &process_env)?;
+/// assert_eq!(config.provider("sim").map(|sim| sim.queue.policy.as_str()), Some("drop"));
+/// assert_eq!(config.effective_json()["providers"]["sim"]["queue"]["wait_timeout"], "5s");
+///
+/// let gateway = Gateway::builder().config(config).build()?;
+/// assert_eq!(gateway.ask("sim/echo", "Hello")?, "Hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The gateway's listeners and their limits.
@@ -109,6 +165,16 @@ pub struct Config {
 }
 
 /// Looks a variable of this process up. One that is no UTF-8 counts as not set.
+///
+/// ```
+/// use sluicegate::config::{Config, process_env};
+///
+/// // The variables of this process, and one beside them that a vault gives.
+/// let env = |name: &str| if name == "TEAM_KEY" { Some("sk-0000".to_owned()) } else { process_env(name) };
+/// let config = Config::from_json(r#"{ "server": { "admin_key": "env.TEAM_KEY" } }"#, &env)?;
+/// assert_eq!(config.server.admin_key.as_ref().map(|key| key.expose()), Some("sk-0000"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use]
 pub fn process_env(name: &str) -> Option<String> {
     std::env::var(name).ok()
@@ -262,6 +328,14 @@ impl Config {
 }
 
 /// The JSON schema of the document.
+///
+/// ```
+/// // Written to a file, it lets an editor check and complete a configuration that names it in `$schema`.
+/// let schema = sluicegate::config::schema();
+/// let server = &schema["properties"]["server"]["properties"];
+/// assert_eq!(server["shutdown_timeout"]["default"], "30s");
+/// assert_eq!(server["max_connections"]["maximum"], 1_000_000);
+/// ```
 #[must_use]
 pub fn schema() -> Value {
     let no_env = |_: &str| None;

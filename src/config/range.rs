@@ -4,6 +4,17 @@ use std::fmt;
 use std::net::IpAddr;
 
 /// A range of addresses. Prints as it is written.
+///
+/// ```
+/// use sluicegate::config::{Config, process_env};
+///
+/// let config = Config::from_json(r#"{ "server": { "trusted_proxies": ["10.0.0.0/8"] } }"#, &process_env)?;
+/// let range = config.server.trusted_proxies[0];
+/// assert!(range.contains("10.1.2.3".parse()?) && range.contains("::ffff:10.1.2.3".parse()?));
+/// assert!(!range.contains("192.0.2.1".parse()?));
+/// assert_eq!(range.to_string(), "10.0.0.0/8");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressRange {
     base: IpAddr,

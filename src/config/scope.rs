@@ -13,6 +13,18 @@ const SHOWN: usize = 120;
 ///
 /// The judgement stands on what a name was resolved to, so that no spelling of it and no route with a provider of its own
 /// leads past it.
+///
+/// ```
+/// use sluicegate::config::GatewayKeySetup;
+/// use sluicegate::{Gateway, ProviderSetup};
+///
+/// let search = GatewayKeySetup::new("search", "gk-0123456789").models(["sim/echo"]);
+/// let config = Gateway::builder().provider(ProviderSetup::sim("sim")).gateway_key(search).into_config()?;
+/// let scope = &config.server.keys[0].scope;
+/// assert!(scope.allows("sim", "echo") && !scope.allows("sim", "hang"));
+/// assert!(!scope.is_any());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Scope(Option<Arc<[Entry]>>);
 

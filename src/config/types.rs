@@ -128,6 +128,16 @@ pub struct Locks {
 }
 
 /// How a provider is spoken to.
+///
+/// ```
+/// use sluicegate::Gateway;
+/// use sluicegate::config::Kind;
+///
+/// let gateway = Gateway::builder().provider(sluicegate::ProviderSetup::sim("try")).build()?;
+/// let leaves = gateway.config().providers.iter().any(|provider| provider.kind == Kind::OpenAi);
+/// assert!(!leaves, "nothing leaves this machine");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
@@ -140,6 +150,16 @@ pub enum Kind {
 }
 
 /// What becomes of a job that finds no place.
+///
+/// ```
+/// use sluicegate::{Gateway, Policy, ProviderSetup};
+///
+/// let gateway = Gateway::builder().provider(ProviderSetup::sim("sim").policy(Policy::DropOldest)).build()?;
+/// assert_eq!(gateway.ask("sim/echo", "Hello")?, "Hello");
+/// let queue = &gateway.stats().providers["sim"].queue;
+/// assert_eq!((queue.policy, queue.dropped_total), (Policy::DropOldest.as_str(), 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Policy {
@@ -167,6 +187,17 @@ impl Policy {
 }
 
 /// What becomes of a stream that fails before its end.
+///
+/// ```
+/// use sluicegate::{CallOptions, ChatRequest, Gateway, ProviderSetup, StreamRecovery};
+///
+/// let gateway = Gateway::builder().provider(ProviderSetup::sim("sim").max_retries(0)).build()?;
+/// let options = CallOptions::new().fallbacks(["sim/echo"]).stream_recovery(StreamRecovery::Buffer);
+/// // The connection breaks after two tokens, of which the caller sees none.
+/// let stream = gateway.with(options).chat_stream(&ChatRequest::new("sim/lorem-100+cut-2", "Hello"))?;
+/// assert_eq!(stream.collect_reply()?.text(), "Hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StreamRecovery {
@@ -187,6 +218,20 @@ pub enum StreamGarbage {
 }
 
 /// One provider.
+///
+/// ```
+/// use sluicegate::{Gateway, KeySetup, ProviderSetup};
+///
+/// let local = ProviderSetup::openai_compatible("local", "http://127.0.0.1:9000").key(KeySetup::new("sk-0000"));
+/// let config = Gateway::builder().provider(local).into_config()?;
+/// let provider = &config.providers[0];
+/// assert_eq!((provider.network.base_url.as_str(), provider.buffer_size), ("http://127.0.0.1:9000", 500));
+///
+/// // What a log of the program's own must not show.
+/// let hide = |line: &str| provider.secrets().fold(line.to_owned(), |line, secret| line.replace(secret.expose(), "…"));
+/// assert_eq!(hide("sent with sk-0000"), "sent with …");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Provider {
@@ -370,6 +415,17 @@ impl Default for Retries {
 }
 
 /// What may be asked for in a minute; none stands for no limit.
+///
+/// ```
+/// use sluicegate::config::RateLimit;
+/// use sluicegate::{Gateway, ProviderSetup, RateLimitSetup};
+///
+/// let sim = ProviderSetup::sim("sim").rate_limit(RateLimitSetup::default().requests_per_minute(600));
+/// let limits = Gateway::builder().provider(sim).into_config()?.providers[0].rate_limit.clone();
+/// assert_eq!(limits.all, RateLimit { requests_per_minute: Some(600), tokens_per_minute: None });
+/// assert!(!limits.all.is_none() && RateLimit::default().is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateLimit {
     /// Attempts.
@@ -413,6 +469,18 @@ pub struct Key {
 }
 
 /// Which models a provider's key is for.
+///
+/// ```
+/// use sluicegate::{Gateway, KeySetup, ProviderSetup};
+///
+/// let key = KeySetup::new("sk-0000").models(["gpt-4o", "gpt-4o-mini"]);
+/// let local = ProviderSetup::openai_compatible("local", "http://127.0.0.1:9000").key(key);
+/// let config = Gateway::builder().provider(local).into_config()?;
+/// let models = &config.providers[0].keys[0].models;
+/// assert!(models.has("gpt-4o") && !models.has("o3"));
+/// assert_eq!(models.named(), ["gpt-4o", "gpt-4o-mini"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyModels {

@@ -14,6 +14,16 @@ pub const MOST_ALERTS: usize = 256;
 pub(super) type Standing = BTreeMap<(&'static str, String), Alert>;
 
 /// Something that is wrong now.
+///
+/// ```
+/// let gateway = sluicegate::Gateway::from_env()?;
+/// gateway.pause("sim");
+/// let alerts = gateway.events().alerts();
+/// assert_eq!((alerts[0].kind, alerts[0].subject.as_str()), ("provider_paused", "sim"));
+/// gateway.resume("sim");
+/// assert!(gateway.events().alerts().is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Alert {

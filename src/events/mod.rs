@@ -25,6 +25,19 @@ pub use locks::LockWatch;
 pub const KEPT: usize = 512;
 
 /// One event.
+///
+/// ```
+/// use sluicegate::{Gateway, ProviderSetup};
+///
+/// let gateway = Gateway::builder().provider(ProviderSetup::sim("sim")).build()?;
+/// gateway.reload(Gateway::builder().provider(ProviderSetup::sim("other")).into_config()?)?;
+/// let events = gateway.events().list();
+/// for event in &events {
+///     println!("{} {} ({}): {}", event.at_ms, event.kind, event.subject, event.message);
+/// }
+/// assert!(events.iter().any(|event| event.kind == "reloaded"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Event {

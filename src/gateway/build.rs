@@ -37,6 +37,21 @@ use crate::transport::{BuildError, ConnectionCounts, Resolver, Settings, Transpo
 const DEBUG_STACK: usize = 2 << 20;
 
 /// Why a gateway was not started.
+///
+/// ```
+/// use sluicegate::gateway::StartError;
+/// use sluicegate::{Gateway, ProviderSetup};
+///
+/// match Gateway::builder().provider(ProviderSetup::sim("sim").batch_share(2.0)).build() {
+///     Err(StartError::Config(error)) => {
+///         for problem in &error.problems {
+///             println!("{}: {}", problem.path, problem.message);
+///         }
+///         assert_eq!(error.problems[0].path, "providers.sim.queue.batch_share");
+///     }
+///     other => panic!("that is no share: {other:?}"),
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {

@@ -156,6 +156,17 @@ impl<I> Drop for Flow<I> {
 }
 
 /// The answers to many requests, in the requests' order. [`Calls::map_ordered`](super::Calls::map_ordered) gives it.
+///
+/// ```
+/// use sluicegate::Gateway;
+///
+/// let gateway = Gateway::from_env()?;
+/// let prompts = ["one", "two", "three"].map(|prompt| ("sim/echo", prompt));
+/// let mut answers = gateway.map_ordered(prompts, 2);
+/// assert_eq!(answers.next().transpose()?.map(|reply| reply.text().to_owned()).as_deref(), Some("one"));
+/// assert_eq!(answers.filter(Result::is_ok).count(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "nothing is sent before an answer is asked for"]
 pub struct MapOrdered<I> {
     flow: Flow<I>,
@@ -201,6 +212,22 @@ where
 
 /// The answers to many requests as they come, each with which request it is of, from 0.
 /// [`Calls::map_unordered`](super::Calls::map_unordered) gives it.
+///
+/// ```
+/// use sluicegate::Gateway;
+///
+/// let gateway = Gateway::from_env()?;
+/// let requests = [("sim/echo", "one"), ("sim/fail-400", "two"), ("sim/echo", "three")];
+/// let mut failed = Vec::new();
+/// for (number, reply) in gateway.map_unordered(requests, 2) {
+///     match reply {
+///         Ok(reply) => println!("{}", reply.text()),
+///         Err(error) => failed.push((number, error.status())),
+///     }
+/// }
+/// assert_eq!(failed, [(1, 400)]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "nothing is sent before an answer is asked for"]
 pub struct MapUnordered<I> {
     flow: Flow<I>,

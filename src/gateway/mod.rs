@@ -94,6 +94,20 @@ use submit::Runners;
 use watchdog::Watchdog;
 
 /// The life of a gateway.
+///
+/// ```
+/// use std::time::Duration;
+/// use sluicegate::Gateway;
+/// use sluicegate::gateway::Phase;
+///
+/// let gateway = Gateway::from_env()?;
+/// assert_eq!(gateway.phase(), Phase::Running);
+/// gateway.drain();
+/// assert_eq!(gateway.phase(), Phase::Draining);
+/// gateway.shutdown(Duration::from_secs(5));
+/// assert_eq!(gateway.phase(), Phase::Stopped);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
@@ -150,6 +164,14 @@ struct Inner {
 }
 
 /// A model that a provider has.
+///
+/// ```
+/// let gateway = sluicegate::Gateway::from_env()?;
+/// let echo = gateway.model("sim/echo").ok_or("there is no such model")?;
+/// assert_eq!((echo.provider.as_str(), echo.model.as_str()), ("sim", "echo"));
+/// assert_eq!(gateway.ask(&echo.to_string(), "Hello")?, "Hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ModelName {
@@ -172,6 +194,17 @@ impl fmt::Display for ModelName {
 }
 
 /// A handle that keeps no gateway alive: for threads that serve one.
+///
+/// ```
+/// let gateway = sluicegate::Gateway::from_env()?;
+/// let weak = gateway.downgrade();
+/// let answer = weak.upgrade().map(|gateway| gateway.ask("sim/echo", "Hello")).transpose()?;
+/// assert_eq!(answer.as_deref(), Some("Hello"));
+///
+/// drop(gateway);
+/// assert!(weak.upgrade().is_none(), "it has ended, since nobody else kept it");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct WeakGateway(Weak<Inner>);
 

@@ -38,6 +38,21 @@ const REFUSED: &str = "reload_refused";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a reload changed nothing.
+///
+/// ```
+/// use sluicegate::gateway::{Phase, ReloadError};
+/// use sluicegate::{Gateway, ProviderSetup};
+/// use std::time::Duration;
+///
+/// let gateway = Gateway::from_env()?;
+/// gateway.shutdown(Duration::from_secs(5));
+/// let other = Gateway::builder().provider(ProviderSetup::sim("other")).into_config()?;
+/// match gateway.reload(other) {
+///     Err(ReloadError::NotRunning(phase)) => assert_eq!(phase, Phase::Stopped),
+///     other => panic!("it has ended: {other:?}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ReloadError {

@@ -168,6 +168,17 @@ impl Drop for RequestGuard {
 }
 
 /// `requests` in `/stats`.
+///
+/// ```
+/// let gateway = sluicegate::Gateway::from_env()?;
+/// let _ = (gateway.ask("sim/echo", "Hello"), gateway.ask("sim/fail-400", "Hello"));
+/// let requests = gateway.stats().requests;
+/// assert_eq!((requests.succeeded_total, requests.failed_total), (1, 1));
+/// // At rest each has ended in one of three ways.
+/// let ended = requests.succeeded_total + requests.failed_total + requests.cancelled_total;
+/// assert_eq!((requests.received_total, requests.in_flight), (ended, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct RequestStats {

@@ -116,6 +116,25 @@ impl Sink for ChannelSink {
 }
 
 /// One event of a stream, as the provider sent it.
+///
+/// ```
+/// use sluicegate::Gateway;
+/// use sluicegate::model::Operation;
+/// use sluicegate::serde_json::{self, Value};
+///
+/// let gateway = Gateway::from_env()?;
+/// let body = r#"{"model":"sim/echo","stream":true,"input":"Hello"}"#;
+/// let mut text = String::new();
+/// for event in gateway.raw_stream(Operation::Responses, body)? {
+///     let event = event?;
+///     if event.name == "response.output_text.delta" {
+///         let data: Value = serde_json::from_slice(&event.data)?;
+///         text.push_str(data["delta"].as_str().unwrap_or_default());
+///     }
+/// }
+/// assert_eq!(text, "Hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RawEvent {
@@ -127,6 +146,19 @@ pub struct RawEvent {
 
 /// The events of a streamed answer, as they come. Ends after the last one, or after an error; `[DONE]` is none of them.
 /// Dropping it cancels the request upstream.
+///
+/// ```
+/// use sluicegate::Gateway;
+/// use sluicegate::model::Operation;
+///
+/// let gateway = Gateway::from_env()?;
+/// let body = r#"{"model":"sim/lorem-3","stream":true,"messages":[{"role":"user","content":"Hello"}]}"#;
+/// let mut stream = gateway.raw_stream(Operation::ChatCompletions, body)?;
+/// let events = stream.by_ref().collect::<Result<Vec<_>, _>>()?;
+/// assert!(events.iter().all(|event| event.data.starts_with(b"{")), "[DONE] is none of them");
+/// assert_eq!(stream.served().map(|served| served.model.as_str()), Some("lorem-3"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct RawStream {
     receiver: Receiver<Piece>,
     held: Arc<AtomicUsize>,

@@ -121,6 +121,15 @@ impl Serialize for Histogram {
 }
 
 /// A distribution as `/stats` shows it: cumulative, in the unit of its key.
+///
+/// ```
+/// let gateway = sluicegate::Gateway::from_env()?;
+/// gateway.ask("sim/slow-20ms", "Hello")?;
+/// let took = gateway.stats().requests.total_us;
+/// println!("half within {} µs, 99 of 100 within {} µs, none over {} µs", took.p50, took.p99, took.max);
+/// assert!(took.count == 1 && took.max >= 20_000);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Dist {
     /// Values counted.

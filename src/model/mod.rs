@@ -21,6 +21,19 @@ use crate::sync::CancelToken;
 use crate::time::Deadline;
 
 /// What a request asks a provider to do: which route it goes to, and in which shape body, answer and stream are.
+///
+/// ```
+/// use sluicegate::Gateway;
+/// use sluicegate::model::Operation;
+/// use sluicegate::serde_json::{self, Value};
+///
+/// let gateway = Gateway::from_env()?;
+/// let answer = gateway.raw(Operation::Responses, r#"{"model":"sim/echo","input":"Hello"}"#)?;
+/// let body: Value = serde_json::from_slice(&answer.body)?;
+/// assert_eq!(body["object"], "response");
+/// assert!(!Operation::Responses.is_forward(), "its body names a model, by which it is routed");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Operation {
@@ -66,6 +79,16 @@ impl fmt::Debug for Forward {
 }
 
 /// Which lane a job waits in.
+///
+/// ```
+/// use sluicegate::{CallOptions, Gateway, Priority};
+///
+/// let gateway = Gateway::from_env()?;
+/// let nightly = gateway.with(CallOptions::new().priority(Priority::Batch));
+/// let answered = nightly.map_unordered((0..20).map(|_| ("sim/echo", "Hello")), 4).filter(|(_, reply)| reply.is_ok());
+/// assert_eq!(answered.count(), 20);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Priority {
@@ -161,6 +184,19 @@ pub struct BodyFields {
 }
 
 /// Tokens, as a provider counts them.
+///
+/// ```
+/// use sluicegate::{ChatRequest, Gateway, Usage};
+///
+/// let gateway = Gateway::from_env()?;
+/// let mut spent = Usage::default();
+/// for _ in 0..2 {
+///     let usage = gateway.chat(&ChatRequest::new("sim/lorem-12", "Hello"))?.usage.unwrap_or_default();
+///     spent = Usage { input: spent.input + usage.input, output: spent.output + usage.output };
+/// }
+/// assert_eq!(spent.output, 24);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Tokens of the request.
@@ -207,6 +243,18 @@ impl Timing {
 }
 
 /// What is told about an answer beside its bytes: the `x-sluicegate-*` headers.
+///
+/// ```
+/// use sluicegate::{ChatRequest, Gateway, ProviderSetup};
+///
+/// let gateway = Gateway::builder().provider(ProviderSetup::sim("sim").max_retries(0)).build()?;
+/// let reply = gateway.chat(&ChatRequest::new("sim/fail-503", "Hello").with_fallback("sim/echo"))?;
+/// let served = reply.served();
+/// assert_eq!((&*served.provider, served.model.as_str()), ("sim", "echo"));
+/// assert_eq!((served.attempts, served.fallbacks), (2, 1));
+/// println!("{:?} in the queue, {:?} with providers", served.timing.queue, served.timing.upstream);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Served {
@@ -225,6 +273,18 @@ pub struct Served {
 }
 
 /// A complete answer.
+///
+/// ```
+/// use sluicegate::Gateway;
+/// use sluicegate::model::Operation;
+///
+/// let gateway = Gateway::from_env()?;
+/// let answer = gateway.raw(Operation::Embeddings, r#"{"model":"sim/echo","input":"Hello"}"#)?;
+/// assert_eq!((answer.status, answer.served.model.as_str()), (200, "echo"));
+/// assert!(answer.headers.contains(&("content-type".to_owned(), "application/json".to_owned())));
+/// assert!(answer.body.starts_with(b"{"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Answer {

@@ -15,6 +15,40 @@ use crate::time::{Deadline, now};
 pub(super) type Slot = Option<Box<dyn Any + Send>>;
 
 /// A request as a plugin's hooks see it, and one value of the plugin's own that stays from `pre` to `post`.
+///
+/// ```
+/// use sluicegate::plugin::{Context, Flow, Outcome, Plugin, PluginError, Request};
+/// use sluicegate::{CallOptions, Error, Gateway};
+///
+/// /// Lets nobody in who does not say for which team, and tells what each came to.
+/// struct Teams;
+///
+/// impl Plugin for Teams {
+///     fn name(&self) -> &str {
+///         "teams"
+///     }
+///
+///     fn pre(&self, _: &mut Request<'_>, context: &mut Context<'_>) -> Result<Flow, PluginError> {
+///         let Some(team) = context.tags().get("team").map(str::to_owned) else {
+///             return Ok(Flow::Refuse(Error::invalid("tags", "say which team it is for")));
+///         };
+///         context.set(team);
+///         Ok(Flow::Continue)
+///     }
+///
+///     fn post(&self, outcome: &mut Outcome, context: &mut Context<'_>) -> Result<(), PluginError> {
+///         let team: Option<String> = context.take();
+///         println!("{} for {team:?}: {:?} tokens", context.request_id(), outcome.usage());
+///         Ok(())
+///     }
+/// }
+///
+/// let gateway = Gateway::builder().plugin(Teams).build()?;
+/// assert_eq!(gateway.ask("sim/echo", "Hello").expect_err("no team").param(), Some("tags"));
+/// let search = gateway.with(CallOptions::new().tag("team", "search"));
+/// assert_eq!(search.ask("sim/echo", "Hello")?, "Hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Context<'a> {
     call: &'a Call,
     end: &'a QuitSignal,
@@ -24,6 +58,36 @@ pub struct Context<'a> {
 }
 
 /// Why a plugin waited in vain.
+///
+/// ```
+/// use std::time::Duration;
+/// use sluicegate::Gateway;
+/// use sluicegate::crossbeam_channel::{Receiver, Sender, bounded};
+/// use sluicegate::plugin::{Context, Flow, NotYet, Plugin, PluginError, Request};
+///
+/// /// Waits for a permission, and goes on without it when that takes long.
+/// struct Permission(Receiver<()>, Sender<NotYet>);
+///
+/// impl Plugin for Permission {
+///     fn name(&self) -> &str {
+///         "permission"
+///     }
+///
+///     fn pre(&self, _: &mut Request<'_>, context: &mut Context<'_>) -> Result<Flow, PluginError> {
+///         if let Err(why) = context.wait(&self.0, Duration::from_millis(10)) {
+///             self.1.try_send(why)?;
+///         }
+///         Ok(Flow::Continue)
+///     }
+/// }
+///
+/// let ((permit, permits), (tell, told)) = (bounded(1), bounded(1));
+/// let gateway = Gateway::builder().plugin(Permission(permits, tell)).build()?;
+/// assert_eq!(gateway.ask("sim/echo", "Hello")?, "Hello");
+/// assert_eq!(told.try_recv()?, NotYet::TimedOut);
+/// # drop(permit);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotYet {

@@ -9,6 +9,40 @@ use serde_json::Value;
 use super::PluginError;
 
 /// What looks at the events of one stream. It belongs to that stream alone and may keep what it needs.
+///
+/// ```
+/// use sluicegate::plugin::{Context, Event, EventHook, Plugin, PluginError};
+/// use sluicegate::serde_json::Value;
+/// use sluicegate::{ChatRequest, Gateway};
+///
+/// /// Makes every streamed word loud.
+/// struct Loud;
+///
+/// impl EventHook for Loud {
+///     fn event(&mut self, event: &mut Event<'_>) -> Result<(), PluginError> {
+///         let text = event.json_mut().and_then(|data| data.pointer_mut("/choices/0/delta/content"));
+///         if let Some(Value::String(text)) = text {
+///             *text = text.to_uppercase();
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// impl Plugin for Loud {
+///     fn name(&self) -> &str {
+///         "loud"
+///     }
+///
+///     fn events(&self, _: &mut Context<'_>) -> Option<Box<dyn EventHook>> {
+///         Some(Box::new(Self))
+///     }
+/// }
+///
+/// let gateway = Gateway::builder().plugin(Loud).build()?;
+/// let stream = gateway.chat_stream(&ChatRequest::new("sim/echo", "What is a sluice gate?"))?;
+/// assert_eq!(stream.collect_reply()?.text(), "WHAT IS A SLUICE GATE?");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait EventHook: Send {
     /// An event is on its way to the caller: changes it, or takes it away.
     ///
@@ -28,6 +62,41 @@ pub trait EventHook: Send {
 }
 
 /// One event of a stream; comments are not among them, nor is `[DONE]`.
+///
+/// ```
+/// use std::sync::Arc;
+/// use sluicegate::plugin::{Context, Event, EventHook, Plugin, PluginError};
+/// use sluicegate::testing::{Canned, Script};
+/// use sluicegate::{ChatRequest, Gateway};
+///
+/// /// Leaves out what is marked as a thought.
+/// struct Thoughts;
+///
+/// impl EventHook for Thoughts {
+///     fn event(&mut self, event: &mut Event<'_>) -> Result<(), PluginError> {
+///         let text = event.json().and_then(|data| data.pointer("/choices/0/delta/content")?.as_str());
+///         if text.is_some_and(|text| text.starts_with('~')) {
+///             event.remove();
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # impl Plugin for Thoughts {
+/// #     fn name(&self) -> &str {
+/// #         "thoughts"
+/// #     }
+/// #     fn events(&self, _: &mut Context<'_>) -> Option<Box<dyn EventHook>> {
+/// #         Some(Box::new(Self))
+/// #     }
+/// # }
+/// // … as in the example of `EventHook` …
+/// let script = Script::new().then(Canned::stream(["~they greet, so do I", "Good ", "evening."]));
+/// let gateway = Gateway::builder().plugin(Thoughts).transport("p", Arc::new(script)).build()?;
+/// let stream = gateway.chat_stream(&ChatRequest::new("p/m", "Good evening."))?;
+/// assert_eq!(stream.collect_reply()?.text(), "Good evening.");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Event<'a> {
     name: &'a [u8],
     data: &'a [u8],

@@ -41,6 +41,31 @@ impl Figures {
 }
 
 /// `plugins.<name>` in `/stats`.
+///
+/// ```
+/// use sluicegate::Gateway;
+/// use sluicegate::plugin::Plugin;
+/// use sluicegate::serde_json::{Value, json};
+///
+/// struct Words;
+///
+/// impl Plugin for Words {
+///     fn name(&self) -> &str {
+///         "words"
+///     }
+///
+///     fn stats(&self) -> Option<Value> {
+///         Some(json!({ "words_total": 0 }))
+///     }
+/// }
+///
+/// let gateway = Gateway::builder().plugin(Words).build()?;
+/// gateway.ask("sim/echo", "Hello")?;
+/// let words = &gateway.stats().plugins["words"];
+/// assert_eq!((words.calls_total, words.errors_total, words.panics_total), (1, 0, 0));
+/// assert_eq!(words.own, Some(json!({ "words_total": 0 })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct PluginStats {

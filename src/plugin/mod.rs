@@ -214,6 +214,33 @@ impl std::fmt::Debug for dyn Plugin {
 }
 
 /// Where a program's own plugins stand beside the built-in ones.
+///
+/// ```
+/// use sluicegate::Gateway;
+/// use sluicegate::plugin::{Place, Plugin};
+/// use sluicegate::serde_json::json;
+///
+/// struct Counts(Place);
+///
+/// impl Plugin for Counts {
+///     fn name(&self) -> &str {
+///         "counts"
+///     }
+///
+///     fn place(&self) -> Place {
+///         self.0
+///     }
+/// }
+///
+/// # #[cfg(feature = "plugins")]
+/// for (place, seen) in [(Place::Before, 2), (Place::Behind, 1)] {
+///     let cached = Gateway::builder().builtin_plugin("response_cache", json!({}));
+///     let gateway = cached.plugin(Counts(place)).build()?;
+///     let _ = (gateway.ask("sim/echo", "Hello")?, gateway.ask("sim/echo", "Hello")?);
+///     assert_eq!(gateway.stats().plugins["counts"].calls_total, seen, "the cache answers the second");
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Place {
     /// Behind them: what one of those answers, as `response_cache` does, it does not see. The default.
@@ -224,6 +251,34 @@ pub enum Place {
 }
 
 /// What a request comes to in which a plugin's hook fails or panics.
+///
+/// ```
+/// use sluicegate::plugin::{Context, Flow, OnFailure, Plugin, PluginError, Request};
+/// use sluicegate::{Code, Gateway};
+///
+/// /// Should take names away, and cannot.
+/// struct Names(OnFailure);
+///
+/// impl Plugin for Names {
+///     fn name(&self) -> &str {
+///         "names"
+///     }
+///
+///     fn pre(&self, _: &mut Request<'_>, _: &mut Context<'_>) -> Result<Flow, PluginError> {
+///         Err("the list of names is not there".into())
+///     }
+///
+///     fn on_failure(&self) -> OnFailure {
+///         self.0
+///     }
+/// }
+///
+/// let lax = Gateway::builder().plugin(Names(OnFailure::Continue)).build()?;
+/// assert_eq!(lax.ask("sim/echo", "Hello")?, "Hello");
+/// let strict = Gateway::builder().plugin(Names(OnFailure::Refuse)).build()?;
+/// assert_eq!(strict.ask("sim/echo", "Hello").expect_err("it goes nowhere").code(), Code::Internal);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnFailure {
@@ -235,6 +290,33 @@ pub enum OnFailure {
 }
 
 /// How a request goes on after a `pre`.
+///
+/// ```
+/// use sluicegate::plugin::{Context, Flow, Plugin, PluginError, Reply, Request};
+/// use sluicegate::{Code, Error, Gateway};
+///
+/// /// Answers one model by itself, and forbids another.
+/// struct Doorman;
+///
+/// impl Plugin for Doorman {
+///     fn name(&self) -> &str {
+///         "doorman"
+///     }
+///
+///     fn pre(&self, request: &mut Request<'_>, _: &mut Context<'_>) -> Result<Flow, PluginError> {
+///         Ok(match request.model() {
+///             "sim/echo" => Flow::Answer(Reply::chat("Nobody is at home.")),
+///             "sim/hang" => Flow::Refuse(Error::new(Code::Forbidden, "that would take for ever")),
+///             _ => Flow::Continue,
+///         })
+///     }
+/// }
+///
+/// let gateway = Gateway::builder().plugin(Doorman).build()?;
+/// assert_eq!(gateway.ask("sim/echo", "Hello")?, "Nobody is at home.");
+/// assert_eq!(gateway.ask("sim/hang", "Hello").expect_err("refused").code(), Code::Forbidden);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Flow {

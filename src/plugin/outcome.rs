@@ -10,6 +10,37 @@ use crate::error::Error;
 use crate::model::{Call, Served, Usage};
 
 /// What is known of a stream at its end.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use sluicegate::plugin::{Context, Outcome, Plugin, PluginError};
+/// use sluicegate::{ChatRequest, Gateway};
+///
+/// /// Counts the bytes that were streamed.
+/// #[derive(Default)]
+/// struct Bytes(AtomicU64);
+///
+/// impl Plugin for Bytes {
+///     fn name(&self) -> &str {
+///         "bytes"
+///     }
+///
+///     fn post(&self, outcome: &mut Outcome, _: &mut Context<'_>) -> Result<(), PluginError> {
+///         self.0.fetch_add(outcome.stream().map_or(0, |stream| stream.bytes), Ordering::Relaxed);
+///         Ok(())
+///     }
+/// }
+///
+/// let bytes = Arc::new(Bytes::default());
+/// let gateway = Gateway::builder().plugin(Arc::clone(&bytes)).build()?;
+/// gateway.ask("sim/echo", "Hello")?;
+/// assert_eq!(bytes.0.load(Ordering::Relaxed), 0, "that was no stream");
+/// gateway.chat_stream(&ChatRequest::new("sim/echo", "Hello"))?.collect_reply()?;
+/// # gateway.shutdown(std::time::Duration::from_secs(5));
+/// assert!(bytes.0.load(Ordering::Relaxed) > 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StreamSummary {
@@ -22,6 +53,35 @@ pub struct StreamSummary {
 }
 
 /// How a request ended.
+///
+/// ```
+/// use sluicegate::Gateway;
+/// use sluicegate::plugin::{Context, Outcome, Plugin, PluginError, Reply};
+///
+/// /// Says something kind in the place of an error, and signs what a model says.
+/// struct Kind;
+///
+/// impl Plugin for Kind {
+///     fn name(&self) -> &str {
+///         "kind"
+///     }
+///
+///     fn post(&self, outcome: &mut Outcome, _: &mut Context<'_>) -> Result<(), PluginError> {
+///         if outcome.error().is_some() {
+///             outcome.answer_with(Reply::chat("Please come again later."));
+///         } else if let Some(body) = outcome.json_mut() {
+///             let text = &mut body["choices"][0]["message"]["content"];
+///             *text = format!("{} (a machine)", text.as_str().unwrap_or_default()).into();
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let gateway = Gateway::builder().plugin(Kind).build()?;
+/// assert_eq!(gateway.ask("sim/fail-400", "Hello")?, "Please come again later.");
+/// assert_eq!(gateway.ask("sim/echo", "Hello")?, "Hello (a machine)");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Outcome {
     result: Result<Option<Reply>, Error>,

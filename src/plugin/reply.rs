@@ -10,6 +10,30 @@ use crate::recycle::Buffer;
 use crate::wire::openai::DONE;
 
 /// A whole answer: a provider's, or one of a plugin's own.
+///
+/// ```
+/// use sluicegate::plugin::{Context, Flow, Plugin, PluginError, Reply, Request};
+/// use sluicegate::{ChatRequest, Gateway, Usage};
+///
+/// /// Knows the answer.
+/// struct Table;
+///
+/// impl Plugin for Table {
+///     fn name(&self) -> &str {
+///         "table"
+///     }
+///
+///     fn pre(&self, _: &mut Request<'_>, _: &mut Context<'_>) -> Result<Flow, PluginError> {
+///         let reply = Reply::chat("42").with_usage(Usage { input: 3, output: 1 }).with_header("x-table", "1");
+///         Ok(Flow::Answer(reply))
+///     }
+/// }
+///
+/// let gateway = Gateway::builder().plugin(Table).build()?;
+/// let reply = gateway.chat(&ChatRequest::new("sim/hang", "What is it?"))?;
+/// assert_eq!((reply.text(), &*reply.served().provider), ("42", "table"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Reply {
     pub(super) status: u16,
@@ -136,6 +160,35 @@ impl fmt::Debug for Reply {
 }
 
 /// A stream that a plugin answers with; it is complete, and goes out at once.
+///
+/// ```
+/// use sluicegate::plugin::{Context, Flow, Plugin, PluginError, Request, StreamReply};
+/// use sluicegate::serde_json::json;
+/// use sluicegate::{ChatRequest, Gateway};
+///
+/// /// Streams what it knows, to who asks for a stream.
+/// struct Tale;
+///
+/// impl Plugin for Tale {
+///     fn name(&self) -> &str {
+///         "tale"
+///     }
+///
+///     fn pre(&self, request: &mut Request<'_>, _: &mut Context<'_>) -> Result<Flow, PluginError> {
+///         if !request.is_stream() {
+///             return Ok(Flow::Continue);
+///         }
+///         let event = |text: &str| json!({ "choices": [{ "index": 0, "delta": { "content": text } }] });
+///         Ok(Flow::Stream(StreamReply::new().with_event(&event("Once upon ")).with_event(&event("a time"))))
+///     }
+/// }
+///
+/// let gateway = Gateway::builder().plugin(Tale).build()?;
+/// let request = ChatRequest::new("sim/echo", "Tell me a tale");
+/// assert_eq!(gateway.chat_stream(&request)?.collect_reply()?.text(), "Once upon a time");
+/// assert_eq!(gateway.chat(&request)?.text(), "Tell me a tale");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct StreamReply {
     pub(super) events: Vec<u8>,

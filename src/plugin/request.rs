@@ -10,6 +10,36 @@ use crate::model::{BodyFields, Call, Operation};
 use crate::wire::openai;
 
 /// A request on its way to a provider.
+///
+/// ```
+/// use std::sync::Arc;
+/// use sluicegate::Gateway;
+/// use sluicegate::plugin::{Context, Flow, Plugin, PluginError, Request};
+/// use sluicegate::testing::{Canned, Script};
+///
+/// /// Keeps every answer short.
+/// struct Short(u64);
+///
+/// impl Plugin for Short {
+///     fn name(&self) -> &str {
+///         "short"
+///     }
+///
+///     fn pre(&self, request: &mut Request<'_>, _: &mut Context<'_>) -> Result<Flow, PluginError> {
+///         if let Some(body) = request.json_mut() {
+///             let most = body["max_tokens"].as_u64().unwrap_or(self.0).min(self.0);
+///             body["max_tokens"] = most.into();
+///         }
+///         Ok(Flow::Continue)
+///     }
+/// }
+///
+/// let script = Script::new().then(Canned::text("fine"));
+/// let gateway = Gateway::builder().plugin(Short(50)).transport("p", Arc::new(script.clone())).build()?;
+/// gateway.ask("p/m", "How are you?")?;
+/// assert_eq!(script.requests()[0].body["max_tokens"], 50);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Request<'a> {
     call: &'a Call,
     /// What the plugins before have made of it.

@@ -12,6 +12,19 @@ use crate::sync::{CancelReason, CancelToken};
 use crate::time::micros_of;
 
 /// What a worker is doing: the states of the reference page's diagram.
+///
+/// ```
+/// use sluicegate::{ChatRequest, Gateway};
+///
+/// let gateway = Gateway::from_env()?;
+/// let stream = gateway.chat_stream(&ChatRequest::new("sim/lorem-100+gap-100ms", "Hello"))?;
+/// let workers = gateway.stats().providers["sim"].per_worker.clone();
+/// let busy: Vec<_> = workers.iter().filter(|worker| worker.state.is_busy()).collect();
+/// assert_eq!(busy.len(), 1, "the one that relays the stream");
+/// println!("it has been at {:?} for {:?} ms", busy[0].request_id, busy[0].current_ms);
+/// # drop(stream);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]

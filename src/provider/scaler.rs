@@ -90,6 +90,19 @@ pub enum Direction {
 }
 
 /// Why workers were added or removed.
+///
+/// ```
+/// use sluicegate::stats::Reason;
+/// use sluicegate::{Concurrency, Gateway, ProviderSetup};
+///
+/// let sim = ProviderSetup::sim("sim").concurrency(Concurrency::between(1, 4));
+/// let gateway = Gateway::builder().provider(sim).build()?;
+/// gateway.map_unordered((0..4).map(|_| ("sim/slow-50ms", "Hello")), 4).for_each(drop);
+/// let last = gateway.stats().providers["sim"].scaling.last.ok_or("the workers there were had time for all")?;
+/// println!("{} workers in place of {}: {}", last.change.to, last.change.from, last.change.reason.as_str());
+/// assert_eq!(last.change.reason, Reason::Demand);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

@@ -17,6 +17,16 @@ use crate::time::{micros_of, now};
 use crate::transport::ConnectionStats;
 
 /// What `/stats` says of one provider.
+///
+/// ```
+/// let gateway = sluicegate::Gateway::from_env()?;
+/// gateway.ask("sim/echo", "Hello")?;
+/// let sim = &gateway.stats().providers["sim"];
+/// println!("{}: {} of {} workers busy, {} wait", sim.phase, sim.workers.busy, sim.workers.active, sim.queue.depth);
+/// assert_eq!((sim.queue.submitted_total, sim.jobs.succeeded_total, sim.jobs.retries_total), (1, 1, 0));
+/// assert_eq!(sim.breaker.state.to_string(), "closed");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct ProviderStats {

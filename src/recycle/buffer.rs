@@ -62,6 +62,18 @@ impl Buffers {
 
 /// Bytes with one owner. If their memory is a pool's, it goes back there when they are dropped, but for a drop in the
 /// middle of a panic, which discards it.
+///
+/// ```
+/// use sluicegate::Gateway;
+/// use sluicegate::model::Operation;
+///
+/// let gateway = Gateway::from_env()?;
+/// let body = gateway.raw(Operation::Embeddings, r#"{"model":"sim/echo","input":"Hello"}"#)?.body;
+/// assert!(body.starts_with(b"{"), "it is read like any slice");
+/// let kept: Vec<u8> = body.into_vec();
+/// assert!(kept.ends_with(b"}"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Default)]
 pub struct Buffer(Held);
 

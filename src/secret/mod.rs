@@ -19,6 +19,14 @@ use zeroize::Zeroizing;
 pub const REDACTED: &str = "[redacted]";
 
 /// A key or password. `Debug`, `Display` and serialisation show [`REDACTED`]; only [`Secret::expose`] gives the text.
+///
+/// ```
+/// use sluicegate::config::Secret;
+///
+/// let key = Secret::from("sk-0000");
+/// assert_eq!(format!("{key} {key:?}"), "[redacted] [redacted]");
+/// assert_eq!(format!("Bearer {}", key.expose()), "Bearer sk-0000");
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 

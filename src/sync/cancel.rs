@@ -22,6 +22,18 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::locks::{Leaf, classes};
 
 /// Why a request was cancelled.
+///
+/// ```
+/// use sluicegate::{CancelReason, CancelToken};
+///
+/// let token = CancelToken::new();
+/// assert_eq!(token.reason(), None);
+/// token.cancel();
+/// match token.reason() {
+///     Some(CancelReason::Caller) => {}
+///     other => panic!("nobody but this program had it: {other:?}"),
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 #[non_exhaustive]
@@ -60,6 +72,21 @@ impl Abort for std::net::TcpStream {
 }
 
 /// The right to cancel one request, and to hear of it. Cheap to clone; all clones are one token.
+///
+/// ```
+/// use std::thread;
+/// use sluicegate::{CallOptions, CancelToken, Code, Gateway};
+///
+/// let gateway = Gateway::from_env()?;
+/// let token = CancelToken::new();
+/// let calls = gateway.with(CallOptions::new().cancel(token.clone()));
+/// thread::scope(|scope| {
+///     scope.spawn(|| token.cancel());
+///     assert_eq!(calls.ask("sim/hang", "Hello").expect_err("it never answers").code(), Code::ClientClosed);
+/// });
+/// assert!(token.is_cancelled() && !token.cancel(), "the first cancel is the one that counts");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct CancelToken(Arc<Inner>);
 

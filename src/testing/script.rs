@@ -60,6 +60,21 @@ struct Rule {
 }
 
 /// A request that a scripted provider was sent: each attempt is one.
+///
+/// ```
+/// use std::sync::Arc;
+/// use sluicegate::testing::{Canned, Script};
+/// use sluicegate::{ChatRequest, Gateway};
+///
+/// let script = Script::new().then(Canned::text("fine"));
+/// let gateway = Gateway::builder().transport("p", Arc::new(script.clone())).build()?;
+/// gateway.chat(&ChatRequest::new("p/large", "How are you?").with_max_tokens(50))?;
+///
+/// let seen = &script.requests()[0];
+/// assert_eq!((seen.method, seen.path.as_str(), seen.model()), ("POST", "/v1/chat/completions", "large"));
+/// assert_eq!(seen.body["max_tokens"], 50);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Seen {

@@ -15,6 +15,21 @@ pub(super) trait Source: Send {
 }
 
 /// The body of an answer. Dropping it before its end closes the connection.
+///
+/// ```
+/// use std::time::Duration;
+/// use sluicegate::Deadline;
+/// use sluicegate::transport::{Body, TransportErrorKind};
+///
+/// let mut body = Body::from_pieces(["Hel", "lo"].into_iter().map(|piece| Ok(piece.into())));
+/// let (mut read, deadline) = (Vec::new(), Deadline::after(Duration::from_secs(1)));
+/// body.read_to_end(1024, deadline, &mut read)?;
+/// assert_eq!(read, b"Hello");
+///
+/// let error = Body::from_bytes("Hello").read_to_end(4, deadline, &mut read).expect_err("it is longer");
+/// assert_eq!(error.kind, TransportErrorKind::TooLarge);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Body {
     state: State,
     content_length: Option<u64>,

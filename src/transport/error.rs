@@ -6,6 +6,23 @@ use std::fmt;
 use crate::sync::CancelReason;
 
 /// In which stage, and how, a request failed.
+///
+/// ```
+/// use std::sync::Arc;
+/// use sluicegate::transport::{MemoryTransport, TransportError, TransportErrorKind};
+/// use sluicegate::{Code, Gateway, ProviderSetup};
+///
+/// // How the stages of a failure come to the caller.
+/// let code = |kind: TransportErrorKind| {
+///     let broken = MemoryTransport::new(move |_, _| Err(TransportError::new(kind, "it broke")));
+///     let once = ProviderSetup::openai_compatible("p", "http://unused.invalid").max_retries(0).check_on_start(false);
+///     let gateway = Gateway::builder().provider(once).transport("p", Arc::new(broken)).build()?;
+///     Ok::<_, sluicegate::StartError>(gateway.ask("p/m", "Hello").err().map(|error| error.code()))
+/// };
+/// assert_eq!(code(TransportErrorKind::Connect)?, Some(Code::UpstreamConnectError));
+/// assert_eq!(code(TransportErrorKind::Timeout)?, Some(Code::UpstreamTimeout));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TransportErrorKind {
@@ -36,6 +53,18 @@ pub enum TransportErrorKind {
 }
 
 /// Why a request failed.
+///
+/// ```
+/// use sluicegate::transport::{Body, TransportError, TransportErrorKind};
+///
+/// // A body that breaks off.
+/// let cut = TransportError::new(TransportErrorKind::Cut, "the peer reset the connection");
+/// let mut body = Body::from_pieces([Ok(b"Hel".to_vec()), Err(cut)].into_iter());
+/// let (mut read, deadline) = (Vec::new(), std::time::Duration::from_secs(1).into());
+/// let error = body.read_to_end(1024, deadline, &mut read).expect_err("it breaks off");
+/// assert_eq!((error.kind, error.message.as_str()), (TransportErrorKind::Cut, "the peer reset the connection"));
+/// assert_eq!(read, b"Hel");
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct TransportError {

@@ -59,6 +59,42 @@ use crate::sync::CancelToken;
 use crate::time::Deadline;
 
 /// A way to one provider.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+/// use sluicegate::Gateway;
+/// use sluicegate::testing::{Canned, Script};
+/// use sluicegate::transport::{ConnectionStats, Control, Incoming, Outgoing, Transport, TransportError};
+///
+/// /// Counts what goes another way.
+/// struct Counted<T>(T, AtomicUsize);
+///
+/// impl<T: Transport> Transport for Counted<T> {
+///     fn send(&self, request: &Outgoing<'_>, control: &Control<'_>) -> Result<Incoming, TransportError> {
+///         self.1.fetch_add(1, Ordering::Relaxed);
+///         self.0.send(request, control)
+///     }
+///
+///     fn connections(&self) -> ConnectionStats {
+///         self.0.connections()
+///     }
+///
+///     fn close_idle(&self) {
+///         self.0.close_idle();
+///     }
+///
+///     fn retire(&self) {
+///         self.0.retire();
+///     }
+/// }
+///
+/// let way = Arc::new(Counted(Script::new().then(Canned::text("fine")), AtomicUsize::new(0)));
+/// let gateway = Gateway::builder().transport("p", Arc::clone(&way) as _).build()?;
+/// assert_eq!(gateway.ask("p/m", "How are you?")?, "fine");
+/// assert_eq!(way.1.load(Ordering::Relaxed), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Transport: Send + Sync + 'static {
     /// Sends a request and waits for the head of its answer, whatever its status; redirects are answers like others.
     ///
@@ -84,6 +120,22 @@ pub trait Transport: Send + Sync + 'static {
 }
 
 /// A request to a provider. `Content-Length` and `Host` are the transport's; everything else is said here.
+///
+/// ```
+/// use std::sync::Arc;
+/// use sluicegate::Gateway;
+/// use sluicegate::serde_json::json;
+/// use sluicegate::transport::{Body, Incoming, MemoryTransport};
+///
+/// let mirror = MemoryTransport::new(|request, _| {
+///     let said = format!("{} {}, {} bytes", request.method, request.path, request.body.len());
+///     let body = json!({ "choices": [{ "message": { "content": said } }] }).to_string();
+///     Ok(Incoming { status: 200, headers: Vec::new(), body: Body::from_bytes(body) })
+/// });
+/// let gateway = Gateway::builder().transport("p", Arc::new(mirror)).build()?;
+/// assert!(gateway.ask("p/m", "Hello")?.starts_with("POST /v1/chat/completions, "));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct Outgoing<'a> {
     /// The method, in capitals. `GET` and `HEAD` are sent without a body.
@@ -110,6 +162,24 @@ impl fmt::Debug for Outgoing<'_> {
 }
 
 /// What bounds a request.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+/// use sluicegate::transport::{MemoryTransport, TransportError, TransportErrorKind};
+/// use sluicegate::{CallOptions, Code, Gateway};
+///
+/// // Nothing ever comes: the caller or the deadline ends it.
+/// let silent = MemoryTransport::new(|_, control| {
+///     let _ = control.cancel.channel().recv_deadline(control.deadline.instant());
+///     let kind = control.cancel.reason().map_or(TransportErrorKind::Timeout, TransportErrorKind::Cancelled);
+///     Err(TransportError::new(kind, "nothing came"))
+/// });
+/// let gateway = Gateway::builder().transport("p", Arc::new(silent)).build()?;
+/// let calls = gateway.with(CallOptions::new().deadline(Duration::from_millis(20)));
+/// assert_eq!(calls.ask("p/m", "Hello").expect_err("nothing came").code(), Code::UpstreamTimeout);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Control<'a> {
     /// Names the request that it is a part of; none of what the gateway asks by itself.
@@ -123,6 +193,27 @@ pub struct Control<'a> {
 }
 
 /// The head of an answer, and its body to be read.
+///
+/// ```
+/// use std::sync::Arc;
+/// use sluicegate::transport::{Body, Incoming, MemoryTransport};
+/// use sluicegate::{Code, Gateway};
+///
+/// let page = || Incoming {
+///     status: 200,
+///     headers: vec![("content-type".to_owned(), "text/html".to_owned())],
+///     body: Body::from_bytes("<html>"),
+/// };
+/// assert_eq!(page().header("content-type"), Some("text/html"));
+///
+/// // A login page where a provider should be.
+/// let gateway = Gateway::builder()
+///     .provider(sluicegate::ProviderSetup::openai_compatible("p", "http://unused.invalid").max_retries(0))
+///     .transport("p", Arc::new(MemoryTransport::new(move |_, _| Ok(page()))))
+///     .build()?;
+/// assert_eq!(gateway.ask("p/m", "Hello").expect_err("no JSON").code(), Code::UpstreamBadResponse);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Incoming {
     /// The HTTP status.

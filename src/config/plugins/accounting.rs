@@ -27,6 +27,17 @@ pub struct Accounting {
 }
 
 /// What a model costs. A price in dollars per million tokens, in millionths, is one in picodollars (10⁻¹² dollars) per token.
+///
+/// ```
+/// use sluicegate::Usage;
+/// use sluicegate::config::plugins::Price;
+///
+/// // 2.50 and 10 dollars per million tokens.
+/// let price = Price::new(2_500_000, 10_000_000);
+/// let Usage { input, output } = Usage { input: 1_000, output: 200 };
+/// let picodollars = input * price.input + output * price.output;
+/// assert_eq!(picodollars, 4_500_000_000, "0.45 cents");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Price {

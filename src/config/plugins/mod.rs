@@ -21,6 +21,20 @@ use super::near::nearest;
 use super::section::{Section, Walk};
 
 /// One built-in plugin, and how it is set.
+///
+/// ```
+/// use sluicegate::Gateway;
+/// use sluicegate::config::plugins::Plugin;
+/// use sluicegate::serde_json::json;
+///
+/// # #[cfg(feature = "plugins")] {
+/// let builder = Gateway::builder().builtin_plugin("response_cache", json!({ "ttl": "10m" }));
+/// let config = builder.builtin_plugin("request_log", json!({})).into_config()?;
+/// let names: Vec<_> = config.plugins.iter().map(Plugin::name).collect();
+/// assert_eq!(names, ["response_cache", "request_log"]);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Plugin {

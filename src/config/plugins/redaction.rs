@@ -32,6 +32,20 @@ pub struct Redaction {
 }
 
 /// The built-in kinds: which of them are looked for.
+///
+/// ```
+/// use sluicegate::Gateway;
+/// use sluicegate::config::plugins::Plugin;
+/// use sluicegate::serde_json::json;
+///
+/// # #[cfg(feature = "plugins")] {
+/// let config = Gateway::builder().builtin_plugin("redaction", json!({ "kinds": { "email": false } })).into_config()?;
+/// let Some(Plugin::Redaction(redaction)) = config.plugins.first() else { panic!("it is the only one") };
+/// let off: Vec<_> = redaction.kinds.named().into_iter().filter(|(_, on)| !on).map(|(name, _)| name).collect();
+/// assert_eq!(off, ["email", "ip_address", "us_ssn"]);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each is named in the README, and their names say what they are")]

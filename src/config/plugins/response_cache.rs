@@ -51,6 +51,20 @@ pub(super) fn read(s: &mut Section<'_>) -> ResponseCache {
 }
 
 /// Names of models: one, or all that begin alike. Prints as it is written.
+///
+/// ```
+/// use sluicegate::Gateway;
+/// use sluicegate::config::plugins::Plugin;
+/// use sluicegate::serde_json::json;
+///
+/// # #[cfg(feature = "plugins")] {
+/// let config = Gateway::builder().builtin_plugin("response_cache", json!({ "models": ["sim/*"] })).into_config()?;
+/// let Some(Plugin::ResponseCache(cache)) = config.plugins.first() else { panic!("it is the only one") };
+/// assert!(cache.models[0].matches("sim/echo") && !cache.models[0].matches("openai/gpt-4o"));
+/// assert_eq!(cache.models[0].to_string(), "sim/*");
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelPattern {
     begins: String,

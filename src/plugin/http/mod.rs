@@ -11,6 +11,52 @@ use crate::http::{Head, Response};
 use crate::model::Tags;
 
 /// A request as it came over HTTP. Its key was let in already.
+///
+/// ```
+/// use sluicegate::plugin::{Context, Flow, HttpReply, HttpRequest, Plugin, PluginError, Request};
+/// # use sluicegate::Gateway;
+///
+/// /// Takes the team out of a header, for whoever asks for it later.
+/// struct Team;
+///
+/// impl Plugin for Team {
+///     fn name(&self) -> &str {
+///         "team"
+///     }
+///
+///     fn http_request(&self, request: &mut HttpRequest<'_>) -> Result<Option<HttpReply>, PluginError> {
+///         if let Some(team) = request.header("x-team").map(str::to_owned) {
+///             request.tag("team", &team);
+///         }
+///         Ok(None)
+///     }
+///
+///     fn pre(&self, request: &mut Request<'_>, context: &mut Context<'_>) -> Result<Flow, PluginError> {
+///         if context.tags().get("team") == Some("search") {
+///             request.set_model("sim/lorem-3");
+///         }
+///         Ok(Flow::Continue)
+///     }
+/// }
+/// # #[cfg(feature = "front")] {
+/// # let body = r#"{"model":"sim/echo","messages":[{"role":"user","content":"Hello"}]}"#;
+/// # let send = |to: std::net::SocketAddr, extra: &str| {
+/// #     use std::io::{Read as _, Write as _};
+/// #     let mut stream = std::net::TcpStream::connect(to)?;
+/// #     write!(stream, "POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\nconnection: close\r\n{extra}")?;
+/// #     write!(stream, "content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())?;
+/// #     let mut answer = String::new();
+/// #     stream.read_to_string(&mut answer)?;
+/// #     std::io::Result::Ok(answer)
+/// # };
+/// let gateway = Gateway::builder().plugin(Team).build()?;
+/// let front = sluicegate::front::Front::start(&gateway, "127.0.0.1:0".parse()?)?;
+/// // A client's request with the line `x-team: search`.
+/// let answer = send(front.addr(), "x-team: search\r\n")?;
+/// assert!(answer.contains("x-sluicegate-model: lorem-3"), "{answer}");
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct HttpRequest<'a> {
     head: &'a Head,
     peer: IpAddr,
@@ -81,6 +127,45 @@ impl fmt::Debug for HttpRequest<'_> {
 }
 
 /// The head of an answer that is about to be sent.
+///
+/// ```
+/// use sluicegate::plugin::{HttpResponse, Plugin, PluginError};
+/// # use sluicegate::Gateway;
+///
+/// /// Tells no client who answered.
+/// struct Discreet;
+///
+/// impl Plugin for Discreet {
+///     fn name(&self) -> &str {
+///         "discreet"
+///     }
+///
+///     fn http_response(&self, response: &mut HttpResponse<'_>) -> Result<(), PluginError> {
+///         if response.status() == 200 {
+///             response.remove_header("x-sluicegate-provider");
+///             response.set_header("x-served-by", "us");
+///         }
+///         Ok(())
+///     }
+/// }
+/// # #[cfg(feature = "front")] {
+/// # let body = r#"{"model":"sim/echo","messages":[{"role":"user","content":"Hello"}]}"#;
+/// # let send = |to: std::net::SocketAddr, extra: &str| {
+/// #     use std::io::{Read as _, Write as _};
+/// #     let mut stream = std::net::TcpStream::connect(to)?;
+/// #     write!(stream, "POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\nconnection: close\r\n{extra}")?;
+/// #     write!(stream, "content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())?;
+/// #     let mut answer = String::new();
+/// #     stream.read_to_string(&mut answer)?;
+/// #     std::io::Result::Ok(answer)
+/// # };
+/// let gateway = Gateway::builder().plugin(Discreet).build()?;
+/// let front = sluicegate::front::Front::start(&gateway, "127.0.0.1:0".parse()?)?;
+/// let answer = send(front.addr(), "")?;
+/// assert!(answer.contains("x-served-by: us") && !answer.contains("x-sluicegate-provider"), "{answer}");
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct HttpResponse<'a> {
     response: &'a Response,
     edits: Vec<(String, Option<String>)>,
@@ -121,6 +206,45 @@ impl fmt::Debug for HttpResponse<'_> {
 }
 
 /// What a plugin answers over HTTP, in whatever shape it likes.
+///
+/// ```
+/// use sluicegate::plugin::{HttpReply, HttpRequest, Plugin, PluginError};
+/// # use sluicegate::Gateway;
+///
+/// /// Lets only this machine in.
+/// struct Here;
+///
+/// impl Plugin for Here {
+///     fn name(&self) -> &str {
+///         "here"
+///     }
+///
+///     fn http_request(&self, request: &mut HttpRequest<'_>) -> Result<Option<HttpReply>, PluginError> {
+///         if request.client().is_loopback() && request.header("x-forwarded-for").is_none() {
+///             return Ok(None);
+///         }
+///         Ok(Some(HttpReply::new(403)?.with_body("Not from there.", "text/plain")))
+///     }
+/// }
+/// # #[cfg(feature = "front")] {
+/// # let body = r#"{"model":"sim/echo","messages":[{"role":"user","content":"Hello"}]}"#;
+/// # let send = |to: std::net::SocketAddr, extra: &str| {
+/// #     use std::io::{Read as _, Write as _};
+/// #     let mut stream = std::net::TcpStream::connect(to)?;
+/// #     write!(stream, "POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\nconnection: close\r\n{extra}")?;
+/// #     write!(stream, "content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())?;
+/// #     let mut answer = String::new();
+/// #     stream.read_to_string(&mut answer)?;
+/// #     std::io::Result::Ok(answer)
+/// # };
+/// let gateway = Gateway::builder().plugin(Here).build()?;
+/// let front = sluicegate::front::Front::start(&gateway, "127.0.0.1:0".parse()?)?;
+/// assert!(send(front.addr(), "")?.starts_with("HTTP/1.1 200"));
+/// let answer = send(front.addr(), "x-forwarded-for: 192.0.2.1\r\n")?;
+/// assert!(answer.starts_with("HTTP/1.1 403") && answer.ends_with("Not from there."), "{answer}");
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct HttpReply(Response);
 

@@ -22,6 +22,19 @@ use crate::config::Breaker as Settings;
 pub(crate) const MOST_MODELS: usize = 256;
 
 /// Who decides.
+///
+/// ```
+/// use sluicegate::gateway::BreakerMode;
+/// use sluicegate::{Code, Gateway};
+///
+/// let gateway = Gateway::from_env()?;
+/// assert!(gateway.set_breaker("sim", BreakerMode::Open), "there is such a provider");
+/// let error = gateway.ask("sim/echo", "Hello").expect_err("nobody passes");
+/// assert_eq!(error.code(), Code::CircuitOpen);
+/// assert!(gateway.set_breaker("sim", BreakerMode::Auto));
+/// assert_eq!(gateway.ask("sim/echo", "Hello")?, "Hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

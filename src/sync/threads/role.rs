@@ -10,6 +10,19 @@ fn reserve(limit: u64) -> u64 {
 }
 
 /// What a thread is for.
+///
+/// ```
+/// use sluicegate::stats::Role;
+///
+/// let gateway = sluicegate::Gateway::from_env()?;
+/// gateway.ask("sim/echo", "Hello")?;
+/// let threads = gateway.stats().threads;
+/// for (role, row) in &threads.by_role {
+///     println!("{}: {} threads", role.as_str(), row.active);
+/// }
+/// assert!(threads.by_role[&Role::Worker].active >= 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names are the explanation")]

@@ -16,6 +16,18 @@ pub struct ChatChunk {
 
 /// What an event adds to a tool call: the first of a call says its id and name, and those after it bring the arguments in
 /// pieces.
+///
+/// ```
+/// use sluicegate::ChatChunk;
+///
+/// // As a model streams a call: first its name, then its arguments in pieces.
+/// let begin = ChatChunk::from_tool_call(0, "call_1", "weather", r#"{"city":"#);
+/// let rest = ChatChunk::from_tool_arguments(0, r#""Oslo"}"#);
+/// let deltas = [begin.tool_calls(), rest.tool_calls()].concat();
+/// assert_eq!((deltas[0].name.as_deref(), &deltas[1].name), (Some("weather"), &None));
+/// let arguments: String = deltas.into_iter().map(|delta| delta.arguments).collect();
+/// assert_eq!(arguments, r#"{"city":"Oslo"}"#);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ToolCallDelta {

@@ -37,6 +37,17 @@ pub struct EmbedRequest {
 }
 
 /// The vectors of some texts.
+///
+/// ```
+/// use sluicegate::{EmbedRequest, Gateway};
+///
+/// let gateway = Gateway::from_env()?;
+/// let reply = gateway.embed(&EmbedRequest::new("sim/echo", ["sluice", "gate", "sluice"]))?;
+/// let near = |a: usize, b: usize| reply.vectors[a].iter().zip(&reply.vectors[b]).map(|(x, y)| x * y).sum::<f32>();
+/// assert!(near(0, 2) > near(0, 1), "equal texts are nearer to each other than different ones");
+/// assert_eq!((reply.model(), &*reply.served().provider), ("echo", "sim"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct EmbedReply {

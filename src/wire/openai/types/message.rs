@@ -28,6 +28,16 @@ pub struct Message {
 }
 
 /// What a message says.
+///
+/// ```
+/// use sluicegate::{Content, Message};
+///
+/// assert_eq!(Message::user("Hello").content, Some(Content::Text("Hello".to_owned())));
+/// match Message::user("What is on it?").with_image("https://example.com/cat.png").content {
+///     Some(Content::Parts(parts)) => assert_eq!(parts[1]["image_url"]["url"], "https://example.com/cat.png"),
+///     other => panic!("an image is a part: {other:?}"),
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 #[non_exhaustive]

@@ -28,10 +28,34 @@ pub struct ChatReply {
 }
 
 /// One of the answers to a request; there are several only where that asked for them.
+///
+/// ```
+/// use sluicegate::{ChatRequest, Gateway};
+///
+/// let gateway = Gateway::from_env()?;
+/// let reply = gateway.chat(&ChatRequest::new("sim/echo", "Hello").with("n", 2))?;
+/// let choices: Vec<_> = reply.choices().map(|choice| (choice.index(), choice.text())).collect();
+/// assert_eq!(choices, [(0, "Hello"), (1, "Hello")]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Choice<'a>(&'a Value);
 
 /// A function that the model wants called.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use sluicegate::{Message, ToolCall};
+///
+/// let call = ToolCall::new("call_1", "weather", r#"{"city":"Oslo"}"#);
+/// let arguments: BTreeMap<String, String> = call.arguments_as()?;
+/// let answer = match (call.name.as_str(), arguments["city"].as_str()) {
+///     ("weather", "Oslo") => Message::tool(call.id, "rain"),
+///     (name, _) => Message::tool(call.id, format!("there is no tool {name:?}")),
+/// };
+/// assert_eq!((answer.text(), &answer.extra["tool_call_id"]), ("rain", &"call_1".into()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ToolCall {
