@@ -36,7 +36,7 @@ FIELD = re.compile(r"(structfield\.|variant\.\w+\.field\.)")
 
 
 class Page(HTMLParser):
-    """An item's page: its declaration, its members, its traits, each crate that they name, and whether there is an example."""
+    """An item's page: its declaration, members and traits, each crate that they name, and whether an example is shown."""
 
     def __init__(self, text):
         super().__init__(convert_charrefs=True)

@@ -25,7 +25,7 @@ const FIXED: [&str; 3] = ["threads", "pools", "locks"];
 /// use sluicegate::{Gateway, ProviderSetup};
 ///
 /// let gateway = Gateway::builder().provider(ProviderSetup::sim("sim")).build()?;
-/// let sims = [ProviderSetup::sim("sim").buffer_size(50), ProviderSetup::sim("spare")];
+/// let sims = [ProviderSetup::sim("sim").buffer_size(200), ProviderSetup::sim("spare")];
 /// let other = sims.into_iter().fold(Gateway::builder(), |builder, sim| builder.provider(sim)).into_config()?;
 ///
 /// let changes = gateway.reload(other)?;

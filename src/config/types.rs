@@ -130,10 +130,10 @@ pub struct Locks {
 /// How a provider is spoken to.
 ///
 /// ```
-/// use sluicegate::Gateway;
 /// use sluicegate::config::Kind;
+/// use sluicegate::{Gateway, ProviderSetup};
 ///
-/// let gateway = Gateway::builder().provider(sluicegate::ProviderSetup::sim("try")).build()?;
+/// let gateway = Gateway::builder().provider(ProviderSetup::sim("try")).build()?;
 /// let leaves = gateway.config().providers.iter().any(|provider| provider.kind == Kind::OpenAi);
 /// assert!(!leaves, "nothing leaves this machine");
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -35,7 +35,7 @@ pub const KEPT: usize = 512;
 /// for event in &events {
 ///     println!("{} {} ({}): {}", event.at_ms, event.kind, event.subject, event.message);
 /// }
-/// assert!(events.iter().any(|event| event.kind == "reloaded"));
+/// assert!(events.iter().any(|event| event.kind == "reload"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Serialize)]

@@ -40,9 +40,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Why a reload changed nothing.
 ///
 /// ```
+/// use std::time::Duration;
 /// use sluicegate::gateway::{Phase, ReloadError};
 /// use sluicegate::{Gateway, ProviderSetup};
-/// use std::time::Duration;
 ///
 /// let gateway = Gateway::from_env()?;
 /// gateway.shutdown(Duration::from_secs(5));

@@ -47,23 +47,24 @@ impl Figures {
 /// use sluicegate::plugin::Plugin;
 /// use sluicegate::serde_json::{Value, json};
 ///
-/// struct Words;
+/// /// Knows some names.
+/// struct Names(Vec<&'static str>);
 ///
-/// impl Plugin for Words {
+/// impl Plugin for Names {
 ///     fn name(&self) -> &str {
-///         "words"
+///         "names"
 ///     }
 ///
 ///     fn stats(&self) -> Option<Value> {
-///         Some(json!({ "words_total": 0 }))
+///         Some(json!({ "known": self.0.len() }))
 ///     }
 /// }
 ///
-/// let gateway = Gateway::builder().plugin(Words).build()?;
+/// let gateway = Gateway::builder().plugin(Names(vec!["Ada", "Grace"])).build()?;
 /// gateway.ask("sim/echo", "Hello")?;
-/// let words = &gateway.stats().plugins["words"];
-/// assert_eq!((words.calls_total, words.errors_total, words.panics_total), (1, 0, 0));
-/// assert_eq!(words.own, Some(json!({ "words_total": 0 })));
+/// let names = &gateway.stats().plugins["names"];
+/// assert_eq!((names.calls_total, names.errors_total, names.panics_total), (1, 0, 0));
+/// assert_eq!(names.own, Some(json!({ "known": 2 })));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Serialize)]

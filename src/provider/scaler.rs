@@ -93,14 +93,17 @@ pub enum Direction {
 ///
 /// ```
 /// use sluicegate::stats::Reason;
-/// use sluicegate::{Concurrency, Gateway, ProviderSetup};
+/// use sluicegate::{ChatRequest, Concurrency, Gateway, ProviderSetup};
 ///
 /// let sim = ProviderSetup::sim("sim").concurrency(Concurrency::between(1, 4));
 /// let gateway = Gateway::builder().provider(sim).build()?;
-/// gateway.map_unordered((0..4).map(|_| ("sim/slow-50ms", "Hello")), 4).for_each(drop);
-/// let last = gateway.stats().providers["sim"].scaling.last.ok_or("the workers there were had time for all")?;
+/// // A stream keeps the only worker busy, so that the next request needs another.
+/// let stream = gateway.chat_stream(&ChatRequest::new("sim/lorem-100+gap-100ms", "Hello"))?;
+/// assert_eq!(gateway.ask("sim/echo", "Hello")?, "Hello");
+/// let last = gateway.stats().providers["sim"].scaling.last.ok_or("it has as many as before")?;
 /// println!("{} workers in place of {}: {}", last.change.to, last.change.from, last.change.reason.as_str());
 /// assert_eq!(last.change.reason, Reason::Demand);
+/// # drop(stream);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

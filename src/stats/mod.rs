@@ -15,11 +15,12 @@
 //! // What became of requests, and how long they took.
 //! assert_eq!((stats.requests.received_total, stats.requests.succeeded_total), (2, 1));
 //! assert_eq!(stats.errors["upstream_error"], 1);
-//! println!("half took less than {} µs, of which {} µs were ours", stats.requests.total_us.p50, stats.requests.overhead_us.p50);
+//! let (total, ours) = (stats.requests.total_us, stats.requests.overhead_us);
+//! println!("99 of 100 took at most {} µs, and {} µs of the gateway itself", total.p99, ours.p99);
 //!
 //! // A provider: its pool, its places, its attempts, its breaker.
 //! let sim = &stats.providers["sim"];
-//! println!("{}: {} of {} workers are busy, {} requests wait", sim.phase, sim.workers.busy, sim.workers.active, sim.queue.depth);
+//! println!("{}: {} of {} workers are busy", sim.phase, sim.workers.busy, sim.workers.active);
 //! assert_eq!((sim.queue.submitted_total, sim.queue.rejected_total), (2, 0));
 //! assert_eq!((sim.jobs.succeeded_total, sim.jobs.failed_total, sim.jobs.tokens_out_total), (1, 1, 12));
 //! assert_eq!((sim.breaker.state.to_string(), sim.breaker.opened_total), ("closed".to_owned(), 0));
@@ -31,7 +32,8 @@
 //! // What all of them stand on.
 //! assert!(stats.threads.active <= stats.threads.limit && stats.threads.panics_total == 0);
 //! assert_eq!(stats.locks.deadlocks_detected_total, 0);
-//! println!("{:?} of the buffers were used again; {:?} bytes of memory", stats.pools.buffer.hit_ratio, stats.process.rss_bytes);
+//! println!("{:?} of all buffers were used again", stats.pools.buffer.hit_ratio);
+//! println!("{:?} bytes of memory, {:?} descriptors", stats.process.rss_bytes, stats.process.open_fds);
 //! assert!(stats.alerts.is_empty() && !stats.events.is_empty());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

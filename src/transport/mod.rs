@@ -167,7 +167,7 @@ impl fmt::Debug for Outgoing<'_> {
 /// use std::sync::Arc;
 /// use std::time::Duration;
 /// use sluicegate::transport::{MemoryTransport, TransportError, TransportErrorKind};
-/// use sluicegate::{CallOptions, Code, Gateway};
+/// use sluicegate::{Code, Gateway, ProviderSetup};
 ///
 /// // Nothing ever comes: the caller or the deadline ends it.
 /// let silent = MemoryTransport::new(|_, control| {
@@ -175,9 +175,10 @@ impl fmt::Debug for Outgoing<'_> {
 ///     let kind = control.cancel.reason().map_or(TransportErrorKind::Timeout, TransportErrorKind::Cancelled);
 ///     Err(TransportError::new(kind, "nothing came"))
 /// });
-/// let gateway = Gateway::builder().transport("p", Arc::new(silent)).build()?;
-/// let calls = gateway.with(CallOptions::new().deadline(Duration::from_millis(20)));
-/// assert_eq!(calls.ask("p/m", "Hello").expect_err("nothing came").code(), Code::UpstreamTimeout);
+/// let hasty = ProviderSetup::openai_compatible("p", "http://unused.invalid").max_retries(0).check_on_start(false);
+/// let hasty = hasty.request_timeout(Duration::from_millis(20));
+/// let gateway = Gateway::builder().provider(hasty).transport("p", Arc::new(silent)).build()?;
+/// assert_eq!(gateway.ask("p/m", "Hello").expect_err("nothing came").code(), Code::UpstreamTimeout);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
@@ -197,7 +198,7 @@ pub struct Control<'a> {
 /// ```
 /// use std::sync::Arc;
 /// use sluicegate::transport::{Body, Incoming, MemoryTransport};
-/// use sluicegate::{Code, Gateway};
+/// use sluicegate::{Code, Gateway, ProviderSetup};
 ///
 /// let page = || Incoming {
 ///     status: 200,
@@ -207,10 +208,9 @@ pub struct Control<'a> {
 /// assert_eq!(page().header("content-type"), Some("text/html"));
 ///
 /// // A login page where a provider should be.
-/// let gateway = Gateway::builder()
-///     .provider(sluicegate::ProviderSetup::openai_compatible("p", "http://unused.invalid").max_retries(0))
-///     .transport("p", Arc::new(MemoryTransport::new(move |_, _| Ok(page()))))
-///     .build()?;
+/// let once = ProviderSetup::openai_compatible("p", "http://unused.invalid").max_retries(0).check_on_start(false);
+/// let login = MemoryTransport::new(move |_, _| Ok(page()));
+/// let gateway = Gateway::builder().provider(once).transport("p", Arc::new(login)).build()?;
 /// assert_eq!(gateway.ask("p/m", "Hello").expect_err("no JSON").code(), Code::UpstreamBadResponse);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
