@@ -1,7 +1,10 @@
 //! The neutral types that travel between the layers: a request on its way, its answer, and where a stream goes.
 //!
-//! Nothing here knows a provider's shape or a socket. `tags` are a caller's notes on a request.
+//! Nothing here knows a provider's shape or a socket. `tags` are a caller's notes on a request, `chat` is what a chat is in no
+//! provider's shape.
 
+#[allow(dead_code, unused_imports)]
+pub(crate) mod chat;
 mod tags;
 
 use std::any::Any;

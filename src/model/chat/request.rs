@@ -1,0 +1,140 @@
+//! What is asked of a model.
+
+use std::borrow::Cow;
+
+use super::Block;
+
+/// A chat as it is asked for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Request<'a> {
+    /// What the model is told before the conversation: text, and marks for the cache.
+    pub(crate) system: Vec<Block<'a>>,
+    /// The conversation. Neighbours may have the same role, and any may come first: a writer whose shape does not
+    /// take that puts them together.
+    pub(crate) messages: Vec<Message<'a>>,
+    /// The functions that may be called.
+    pub(crate) tools: Vec<Tool<'a>>,
+    /// Which of them is to be called.
+    pub(crate) tool_choice: Option<Choice<'a>>,
+    /// Whether several may be called at once; unsaid, the provider's own way, which is yes.
+    pub(crate) parallel_tools: Option<bool>,
+    /// The most tokens of the answer.
+    pub(crate) max_tokens: Option<u64>,
+    /// How freely is chosen.
+    pub(crate) temperature: Option<f64>,
+    /// Out of how much of the probability is chosen.
+    pub(crate) top_p: Option<f64>,
+    /// Out of how many tokens is chosen.
+    pub(crate) top_k: Option<u64>,
+    /// Texts at which the answer ends.
+    pub(crate) stop: Vec<Cow<'a, str>>,
+    /// The form that the answer must have.
+    pub(crate) format: Option<Format<'a>>,
+    /// How much the model may think.
+    pub(crate) effort: Option<Effort>,
+    /// Who asks, for the provider's fight against abuse.
+    pub(crate) user: Option<Cow<'a, str>>,
+    /// Whether the answer is streamed.
+    pub(crate) stream: bool,
+    /// Whether a stream says its tokens at its end; shapes that always do ignore it.
+    pub(crate) stream_usage: bool,
+    /// Fields without a place above, in the order in which they came.
+    pub(crate) rest: Vec<Rest<'a>>,
+}
+
+/// One message.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Message<'a> {
+    /// Who says it.
+    pub(crate) role: Role,
+    /// What is said. Results of tools stand in messages of the user's.
+    pub(crate) content: Vec<Block<'a>>,
+}
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Whoever asks.
+    User,
+    /// The model.
+    Assistant,
+    /// Whoever runs the program, in the middle of the conversation: what stood before it is in [`Request::system`].
+    System,
+}
+
+/// A function that the model may call.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Tool<'a> {
+    /// Its name.
+    pub(crate) name: Cow<'a, str>,
+    /// What it is for.
+    pub(crate) description: Option<Cow<'a, str>>,
+    /// The JSON schema of its arguments, as text; without one it takes none.
+    pub(crate) schema: Option<Cow<'a, str>>,
+    /// Whether the arguments are held to the schema exactly.
+    pub(crate) strict: Option<bool>,
+    /// Whether what is before this may be cached, this included.
+    pub(crate) cache_mark: bool,
+}
+
+/// Which functions are called.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Choice<'a> {
+    /// As the model likes.
+    Auto,
+    /// None.
+    None,
+    /// At least one.
+    Any,
+    /// This one.
+    Named(Cow<'a, str>),
+}
+
+/// The form of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Format<'a> {
+    /// Some JSON object.
+    Json,
+    /// JSON of this schema.
+    Schema {
+        /// What it is called.
+        name: Option<Cow<'a, str>>,
+        /// The JSON schema, as text.
+        schema: Cow<'a, str>,
+        /// Whether it is held to exactly.
+        strict: Option<bool>,
+    },
+}
+
+/// How much a model thinks before it speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// Not at all.
+    None,
+    /// As little as it can.
+    Minimal,
+    /// Little.
+    Low,
+    /// Some.
+    Medium,
+    /// Much.
+    High,
+    /// As much as it can.
+    Max,
+    /// So many tokens at most.
+    Tokens(u64),
+    /// As much as the model itself finds right.
+    Own,
+}
+
+/// A field that the neutral request has no place for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Rest<'a> {
+    /// Its name in the caller's shape; with dots where it stands deeper, as in `messages.2.audio`.
+    pub(crate) name: Cow<'a, str>,
+    /// Its value, as JSON text.
+    pub(crate) value: Cow<'a, str>,
+    /// Whether the answer is as good without it: a seed, a tier of service, a label for the account's own books. What the reader
+    /// does not know is none.
+    pub(crate) hint: bool,
+}
