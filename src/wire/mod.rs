@@ -9,4 +9,6 @@ pub(crate) mod json;
 pub mod passing;
 pub mod sse;
 
+#[allow(dead_code)]
+pub(crate) mod chat;
 pub mod openai;
