@@ -1,11 +1,16 @@
 //! What is known beforehand: providers by name, and the keys of Bifrost's config.json that have no counterpart here.
 
 use super::expand::Env;
+use super::types::{KeyHeader, Kind};
 
-/// A provider of OpenAI's shape whose address is built in.
+/// A provider whose address is built in.
 pub(super) struct WellKnown {
     /// Its name in the configuration and in `provider/model`.
     pub(super) name: &'static str,
+    /// How it is spoken to.
+    pub(super) kind: Kind,
+    /// What carries its key.
+    pub(super) key_header: KeyHeader,
     /// Where it lives.
     pub(super) base_url: &'static str,
     /// The variable that holds its key; none for one that runs on the user's own machine.
@@ -20,14 +25,16 @@ const fn cloud(
     key_variable: &'static str,
     models: &'static [&'static str],
 ) -> WellKnown {
-    WellKnown { name, base_url, key_variable: Some(key_variable), models }
+    let (kind, key_header) = (Kind::OpenAi, KeyHeader::BEARER);
+    WellKnown { name, kind, key_header, base_url, key_variable: Some(key_variable), models }
 }
 
 const fn local(name: &'static str, base_url: &'static str) -> WellKnown {
-    WellKnown { name, base_url, key_variable: None, models: &[] }
+    let (kind, key_header) = (Kind::OpenAi, KeyHeader::BEARER);
+    WellKnown { name, kind, key_header, base_url, key_variable: None, models: &[] }
 }
 
-/// Providers that speak OpenAI's chat protocol, with some of their models, from each one's own documentation. The lists of
+/// Providers known by name, with some of their models, from each one's own documentation. The lists of
 /// models are for people who look at `/v1/models`: nothing is refused because it does not stand there.
 pub(super) const WELL_KNOWN: &[WellKnown] = &[
     cloud(
@@ -50,6 +57,23 @@ pub(super) const WELL_KNOWN: &[WellKnown] = &[
             "text-embedding-3-large",
         ],
     ),
+    WellKnown {
+        kind: Kind::Anthropic,
+        key_header: KeyHeader::plain("x-api-key"),
+        ..cloud(
+            "anthropic",
+            "https://api.anthropic.com",
+            "ANTHROPIC_API_KEY",
+            &[
+                "claude-opus-4-6",
+                "claude-sonnet-4-6",
+                "claude-opus-4-5",
+                "claude-sonnet-4-5",
+                "claude-haiku-4-5",
+                "claude-opus-4-1",
+            ],
+        )
+    },
     cloud(
         "groq",
         "https://api.groq.com/openai",
@@ -131,8 +155,8 @@ pub(super) fn is_others(name: &str) -> bool {
 }
 
 /// Kinds whose part is not built yet, with the variables that say that somebody means to use them.
-pub(super) const UNBUILT_KINDS: [(&str, &[&str]); 2] =
-    [("anthropic", &["ANTHROPIC_API_KEY"]), ("bedrock", &["AWS_BEARER_TOKEN_BEDROCK", "AWS_ACCESS_KEY_ID"])];
+pub(super) const UNBUILT_KINDS: [(&str, &[&str]); 1] =
+    [("bedrock", &["AWS_BEARER_TOKEN_BEDROCK", "AWS_ACCESS_KEY_ID"])];
 
 /// The variable, of those given, that is set and not empty.
 pub(super) fn first_set<'v>(names: &[&'v str], env: &Env<'_>) -> Option<&'v str> {

@@ -14,7 +14,7 @@ use super::raw::join;
 use super::section::{Section, asks_nothing};
 use super::server::required_value;
 use super::types::{
-    Breaker, Client, Health, Key, KeyModels, Kind, Network, Optimization, Policy, Provider, Queue, RateLimit,
+    Breaker, Client, Health, Key, KeyHeader, KeyModels, Kind, Network, Optimization, Policy, Provider, Queue, RateLimit,
     RateLimits, Retries, Scaling, Sizing, StreamGarbage, StreamRecovery, ThreadLimits,
 };
 use crate::secret::REDACTED;
@@ -55,7 +55,12 @@ const RESERVED_HEADERS: [&str; 11] = [
 ];
 
 /// The words for how a provider is spoken to.
-pub(super) const KINDS: &[(&str, Kind)] = &[("openai", Kind::OpenAi), ("sim", Kind::Sim), ("custom", Kind::Custom)];
+pub(super) const KINDS: &[(&str, Kind)] = &[
+    ("openai", Kind::OpenAi),
+    ("anthropic", Kind::Anthropic),
+    ("sim", Kind::Sim),
+    ("custom", Kind::Custom),
+];
 
 /// The words for what becomes of a stream that fails.
 pub(super) const STREAM_RECOVERIES: &[(&str, StreamRecovery)] =
@@ -94,11 +99,14 @@ pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
 /// Reads one provider. `None` if its kind cannot be told, which is a problem noted.
 pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> Option<Provider> {
     let kind = kind(name, s);
-    let well_known = known::well_known(name).filter(|_| !matches!(kind, Some(Kind::Sim | Kind::Custom)));
+    // What is known of a name holds for what it usually is.
+    let well_known = known::well_known(name).filter(|known| kind == Some(known.kind));
+    let key_header = well_known.map_or(KeyHeader::of(kind.unwrap_or(Kind::OpenAi)), |known| known.key_header);
     let has_base_url =
         s.object_at("network_config").is_some_and(|o| o.get("base_url").is_some_and(|url| !url.is_null()));
     let keys = keys(s, well_known.filter(|_| !has_base_url));
-    let network = s.section("network_config", |s| network(s, kind, name, well_known, !keys.is_empty()));
+    let key_in = (!keys.is_empty()).then_some(key_header.name);
+    let network = s.section("network_config", |s| network(s, kind, name, well_known, key_in));
     let sizes = s.section("concurrency_and_buffer_size", |s| sizes(s, around.threads));
     let queue = s.section("queue", |s| queue(s, around.client));
     let scaling = s.section("scaling", scaling);
@@ -117,6 +125,7 @@ pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> 
         name: name.to_owned(),
         kind: kind?,
         keys,
+        key_header,
         models: well_known.map_or(&[], |known| known.models),
         network: network?,
         concurrency: sizes.concurrency,
@@ -141,10 +150,7 @@ pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> 
 fn kind(name: &str, s: &mut Section<'_>) -> Option<Kind> {
     let words = Choice {
         built: KINDS,
-        unbuilt: &[
-            ("anthropic", "speaking Anthropic's protocol (kind \"anthropic\")"),
-            ("bedrock", "speaking Bedrock's protocol (kind \"bedrock\")"),
-        ],
+        unbuilt: &[("bedrock", "speaking Bedrock's protocol (kind \"bedrock\")")],
         default: None,
     };
     let written = s.raw("kind").is_some_and(|value| !value.is_null());
@@ -154,7 +160,7 @@ fn kind(name: &str, s: &mut Section<'_>) -> Option<Kind> {
     }
     let kind = match name {
         "sim" => Some(Kind::Sim),
-        _ if known::well_known(name).is_some() => Some(Kind::OpenAi),
+        _ if let Some(known) = known::well_known(name) => Some(known.kind),
         _ if known::UNBUILT_KINDS.iter().any(|(unbuilt, _)| *unbuilt == name) => {
             s.problem("kind", format!("speaking {name}'s own protocol is not built yet; leave the provider out"));
             None
@@ -247,7 +253,7 @@ fn network(
     kind: Option<Kind>,
     name: &str,
     well_known: Option<&WellKnown>,
-    has_key: bool,
+    key_in: Option<&str>,
 ) -> Option<Network> {
     let (ms, most) = (millis(1), secs(DAY));
     let given = s.raw("base_url").is_some_and(|value| !value.is_null());
@@ -265,7 +271,7 @@ fn network(
         stream_max_duration: s.get("stream_max_duration", Span(secs(1800)).hard(ms, most)),
         idle_connection_timeout: s.get("idle_connection_timeout", Span(secs(30)).hard(ms, most)),
         retries: retries(s),
-        extra_headers: extra_headers(s, has_key),
+        extra_headers: extra_headers(s, key_in),
         ca_cert_pem: s.get("ca_cert_pem", Certificates),
         allow_private: kind == Some(Kind::Sim) || base.as_ref().is_some_and(|base: &BaseUrl| base.private),
     };
@@ -280,7 +286,7 @@ fn network(
             );
         }
     }
-    if base.is_none() && !given && kind == Some(Kind::OpenAi) {
+    if base.is_none() && !given && matches!(kind, Some(Kind::OpenAi | Kind::Anthropic)) {
         s.problem(
             "base_url",
             format!("it is missing, and there is none built in for {name:?}; write the provider's URL"),
@@ -306,8 +312,9 @@ fn retries(s: &mut Section<'_>) -> Retries {
     }
 }
 
-/// Headers for every request; their values may hold keys, so that none is ever shown.
-fn extra_headers(s: &mut Section<'_>, has_key: bool) -> Vec<(String, String)> {
+/// Headers for every request; their values may hold keys, so that none is ever shown. `key_in` is the one that the provider's
+/// own keys go into.
+fn extra_headers(s: &mut Section<'_>, key_in: Option<&str>) -> Vec<(String, String)> {
     let path = s.path_of("extra_headers");
     let object = s.object_at("extra_headers");
     s.declare("extra_headers", json!({"type": "object", "additionalProperties": {"type": "string"}, "default": {}}));
@@ -321,7 +328,7 @@ fn extra_headers(s: &mut Section<'_>, has_key: bool) -> Vec<(String, String)> {
             s.walk().problem(path, "this is no header's name");
         } else if RESERVED_HEADERS.contains(&lower.as_str()) || lower.starts_with("proxy-") {
             s.walk().problem(path, "the gateway sets this header itself; leave it out");
-        } else if lower == "authorization" && has_key {
+        } else if key_in == Some(lower.as_str()) {
             s.walk().problem(path, "the provider's key goes into this header; leave out one of the two");
         } else if let Some(value) = s.walk().secret(path, value) {
             headers.push((lower, value.expose().to_owned()));

@@ -143,10 +143,47 @@ pub struct Locks {
 pub enum Kind {
     /// OpenAI's protocol.
     OpenAi,
-    /// The simulated provider, which speaks OpenAI's protocol on a socket of this machine.
+    /// Anthropic's protocol.
+    Anthropic,
+    /// The simulated provider, which speaks both on a socket of this machine.
     Sim,
     /// A provider that the program itself is.
     Custom,
+}
+
+/// The header that carries a provider's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyHeader {
+    /// Its name, in lower case.
+    pub name: &'static str,
+    /// What stands before the key.
+    pub scheme: &'static str,
+}
+
+impl KeyHeader {
+    /// `Authorization: Bearer`.
+    pub(super) const BEARER: Self = Self { name: "authorization", scheme: "Bearer " };
+
+    /// The key alone, under this name.
+    pub(super) const fn plain(name: &'static str) -> Self {
+        Self { name, scheme: "" }
+    }
+
+    /// What carries the keys of a provider of this kind that is not known by its name.
+    pub(super) const fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Anthropic => Self::plain("x-api-key"),
+            Kind::OpenAi | Kind::Sim | Kind::Custom => Self::BEARER,
+        }
+    }
+
+    /// The header's value for `key`.
+    #[must_use]
+    #[doc(hidden)]
+    pub fn value(&self, key: &Secret) -> Secret {
+        Secret::new(format!("{}{}", self.scheme, key.expose()))
+    }
 }
 
 /// What becomes of a job that finds no place.
@@ -241,6 +278,8 @@ pub struct Provider {
     pub kind: Kind,
     /// The keys that are sent, by turns; none for a provider that asks for none.
     pub keys: Vec<Key>,
+    /// What carries them.
+    pub key_header: KeyHeader,
     /// The models that it is known to have, if it is one known by name.
     pub models: &'static [&'static str],
     /// Where it lives, and the limits of talking to it.

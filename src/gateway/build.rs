@@ -26,12 +26,13 @@ use crate::http::Certificates;
 use crate::plugin::{Plugin, PluginError, SameName};
 use crate::provider::{AttemptSettings, CHECK_TIMEOUT, Checks, KeySettings, Paths, PoolSettings, Provider, Stock};
 use crate::queue::ByteBudget;
-use crate::secret::{Mask, Secret};
+use crate::secret::Mask;
 use crate::sync::locks::{ChannelLock, classes};
 use crate::sync::threads::SpawnError;
 use crate::sync::{LockTimes, Quit, Slot, Threads, limits};
 use crate::time::{Deadline, now};
 use crate::transport::{BuildError, ConnectionCounts, Resolver, Settings, Transport, UreqTransport};
+use crate::wire::Dialect;
 
 /// What a debug build's threads need at least: unoptimised frames are several times larger.
 const DEBUG_STACK: usize = 2 << 20;
@@ -391,9 +392,15 @@ fn attempt_settings(provider: &config::Provider) -> AttemptSettings {
         name: key.name.clone(),
         weight: key.weight,
         models: key.models.clone(),
-        header: ("authorization", Secret::new(format!("Bearer {}", key.value.expose()))),
+        header: (provider.key_header.name, provider.key_header.value(&key.value)),
     };
     AttemptSettings {
+        dialects: match provider.kind {
+            Kind::Anthropic => &[Dialect::Anthropic],
+            Kind::Sim => &[Dialect::OpenAi, Dialect::Anthropic],
+            // Other kinds are of OpenAI's shape.
+            _ => &[Dialect::OpenAi],
+        },
         paths: Paths::under(network.api_prefix),
         headers: network.extra_headers.clone(),
         keys: provider.keys.iter().map(key).collect(),

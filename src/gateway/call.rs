@@ -17,7 +17,7 @@ use crate::model::{Answer, BodyFields, Call, Operation, Priority, Sink};
 use crate::plugin::{Ended, Pre};
 use crate::provider::Progress;
 use crate::queue::Bytes;
-use crate::wire::openai;
+use crate::wire;
 
 /// How a request ended for the one who waited.
 #[derive(Debug)]
@@ -153,7 +153,7 @@ pub(super) fn whole(handled: Handled) -> Result<Answer> {
 
 /// Parses a body and checks that it asks for what its caller can take.
 fn parse(operation: &Operation, body: &[u8], streamed: bool) -> Result<BodyFields> {
-    let fields = openai::parse(operation, body)?;
+    let fields = wire::parse(operation, body)?;
     if fields.stream != streamed {
         let text = if streamed { "this call needs \"stream\": true" } else { "this call takes no stream" };
         return Err(Error::invalid("stream", text));

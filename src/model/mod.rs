@@ -48,6 +48,10 @@ pub enum Operation {
     Embeddings,
     /// A response in the shape of OpenAI's API of that name.
     Responses,
+    /// A message in Anthropic's shape.
+    Messages,
+    /// What a message would take, in Anthropic's shape.
+    CountTokens,
     /// Any other route, whose bytes nobody looks at.
     Forward(Forward),
 }
@@ -159,7 +163,7 @@ impl Call {
     }
 }
 
-/// What routing and encoding need of an OpenAI body, with the places where it stands, so that everything else can pass
+/// What routing and encoding need of a body, with the places where it stands, so that everything else can pass
 /// through byte for byte.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[doc(hidden)]

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::PluginError;
 use crate::model::{BodyFields, Call, Operation};
-use crate::wire::openai;
+use crate::wire;
 
 /// A request on its way to a provider.
 ///
@@ -117,7 +117,7 @@ impl<'a> Request<'a> {
     pub(super) fn settle(&mut self) -> Result<(), PluginError> {
         let Some(draft) = self.draft.take() else { return Ok(()) };
         let body = serde_json::to_vec(&draft)?;
-        let mut fields = openai::parse(&self.call.operation, &body)
+        let mut fields = wire::parse(&self.call.operation, &body)
             .map_err(|error| format!("what it made of the request is none: {}", error.message()))?;
         if fields.stream != self.call.fields.stream {
             return Err("it changed whether a stream is asked for".into());

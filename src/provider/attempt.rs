@@ -6,7 +6,6 @@
 //! **Invariants.** I1: whatever is dropped by a panic, the responder goes behind what counts it (see `Active`). I2. I5: every
 //! read has the attempt's deadline.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +16,7 @@ use super::gate::{Done, Pass};
 use super::headers;
 use super::job::{Job, Payload, Progress, Reached, Reply, Responder};
 use super::keys::KeySettings;
+use super::paths::Paths;
 use super::pool::{Shared, cancelled};
 use super::{relay, rescue, whole};
 use crate::config::{Retries, StreamGarbage, StreamRecovery};
@@ -27,55 +27,14 @@ use crate::recycle::{Buffer, Joint};
 use crate::secret::{Mask, REDACTED};
 use crate::time::{Deadline, format_duration, now};
 use crate::transport::{Control, Incoming, Outgoing, Transport, TransportError, TransportErrorKind};
-use crate::wire::openai;
+use crate::wire::crossing::Crossing;
+use crate::wire::{Dialect, openai};
 
 /// The largest answer held whole, in bytes.
 pub(super) const MAX_ANSWER: usize = 64 << 20;
 
 /// The largest error answer read, in bytes: its words are cut shorter still.
 const MAX_ERROR_ANSWER: usize = 1 << 20;
-
-/// Where a provider's routes live, behind its base URL; put together once, not for each request.
-#[derive(Clone, Debug)]
-pub struct Paths {
-    prefix: String,
-    chat: String,
-    completions: String,
-    embeddings: String,
-    responses: String,
-    models: String,
-}
-
-impl Paths {
-    /// The routes behind `prefix`, which is `/v1`, or empty where the base URL names its version itself.
-    #[must_use]
-    pub fn under(prefix: &str) -> Self {
-        let path = |operation| format!("{prefix}{}", openai::route(&operation).unwrap_or_default());
-        Self {
-            prefix: prefix.to_owned(),
-            chat: path(Operation::ChatCompletions),
-            completions: path(Operation::Completions),
-            embeddings: path(Operation::Embeddings),
-            responses: path(Operation::Responses),
-            models: format!("{prefix}/models"),
-        }
-    }
-
-    /// Where the list of models is had.
-    pub(super) fn models(&self) -> &str {
-        &self.models
-    }
-
-    fn of(&self, operation: &Operation) -> Cow<'_, str> {
-        Cow::Borrowed(match operation {
-            Operation::ChatCompletions => &self.chat,
-            Operation::Completions => &self.completions,
-            Operation::Embeddings => &self.embeddings,
-            Operation::Responses => &self.responses,
-            Operation::Forward(forward) => return Cow::Owned(format!("{}{}", self.prefix, forward.path)),
-        })
-    }
-}
 
 /// What an attempt needs to know of its provider.
 #[derive(Clone)]
@@ -84,6 +43,8 @@ pub struct AttemptSettings {
     pub mask: Mask,
     /// Its keys, of which each attempt goes with one.
     pub keys: Vec<KeySettings>,
+    /// What it speaks, the first of them what others are translated to.
+    pub dialects: &'static [Dialect],
     /// Where its routes live, behind the base URL.
     pub paths: Paths,
     /// Sent with every request.
@@ -120,12 +81,13 @@ impl fmt::Debug for AttemptSettings {
 }
 
 impl AttemptSettings {
-    /// Attempts that go to `/v1/chat/completions` without a key, each step of them within `limit`.
+    /// Attempts that go to `/v1/chat/completions` in OpenAI's shape without a key, each step of them within `limit`.
     #[must_use]
     pub fn within(limit: Duration) -> Self {
         Self {
             mask: Mask::default(),
             keys: Vec::new(),
+            dialects: &[Dialect::OpenAi],
             paths: Paths::under("/v1"),
             headers: Vec::new(),
             request_timeout: limit,
@@ -219,6 +181,7 @@ pub(super) struct Active {
     pub(super) job: Option<Joint<Job>>,
     pub(super) responder: Responder,
     pub(super) call: Arc<Call>,
+    pub(super) crossing: Crossing,
     pub(super) model: Arc<str>,
     pub(super) progress: Progress,
     pub(super) taken: Instant,
@@ -278,7 +241,7 @@ pub(crate) fn run(
     taken: Instant,
     scratch: &mut Scratch,
 ) {
-    let Payload { pass, permit, entry, responder, call, model, submitted, progress, .. } = payload;
+    let Payload { pass, permit, entry, responder, call, crossing, model, submitted, progress, .. } = payload;
     let queue = taken.saturating_duration_since(submitted);
     let running = entry.taken();
     let streamed = call.fields.stream;
@@ -286,7 +249,7 @@ pub(crate) fn run(
     let held = shared.attempt.holds(&call);
     // What is forwarded brings its sink, too: whether its answer is relayed is known by the answer's head.
     let job = ((streamed && !held) || forwarded).then_some(job);
-    let mut active = Active { pass, permit, running, job, responder, call, model, progress, taken, queue };
+    let mut active = Active { pass, permit, running, job, responder, call, crossing, model, progress, taken, queue };
     let limit = Deadline::from(taken, shared.attempt.limit(streamed));
     let until = active.call.deadline.map_or(limit, |deadline| deadline.earlier(limit));
     let opened = open(shared, face, &active, until, scratch);
@@ -328,7 +291,7 @@ fn open(
     until: Deadline,
     scratch: &mut Scratch,
 ) -> Result<Incoming, Error> {
-    let (settings, call) = (&shared.attempt.settings, &active.call);
+    let (settings, call, crossing) = (&shared.attempt.settings, &active.call, active.crossing);
     let (method, body, content_type, accept) = match &call.operation {
         Operation::Forward(forward) => {
             let accept = forward.accept.as_deref().unwrap_or("*/*");
@@ -336,7 +299,7 @@ fn open(
         }
         _ => {
             scratch.body = shared.stock.buffers.buffer_for(Some(call.body.len() as u64));
-            openai::encode(&call.body, &call.fields, &active.model, &mut scratch.body);
+            crossing.encode(call, &active.model, &mut scratch.body)?;
             let accept = if call.fields.stream { "text/event-stream" } else { "application/json" };
             ("POST", &*scratch.body, Some("application/json"), accept)
         }
@@ -352,7 +315,13 @@ fn open(
     let configured = |wanted: &str| own.clone().any(|(name, _)| name.eq_ignore_ascii_case(wanted));
     let passing = call.headers.iter().filter(|(name, _)| !configured(name));
     headers.extend(passing.map(|(name, value)| (*name, value.as_str())));
-    let outgoing = Outgoing { method, path: &settings.paths.of(&call.operation), headers: &headers, body };
+    for (name, value) in crossing.headers() {
+        if !headers.iter().any(|(said, _)| said.eq_ignore_ascii_case(name)) {
+            headers.push((name, value));
+        }
+    }
+    let path = settings.paths.of(crossing.asks(&call.operation));
+    let outgoing = Outgoing { method, path: &path, headers: &headers, body };
     let control = Control {
         request_id: Some(&call.request_id),
         cancel: &call.cancel,
@@ -400,8 +369,8 @@ fn read_whole(
     let decoded = match coding {
         Some(coding) if incoming.status < 400 => Err(coded(coding)),
         // Its words cannot be read; its status can.
-        Some(_) => openai::decode(&active.call.operation, incoming.status, b""),
-        None => openai::decode(&active.call.operation, incoming.status, &body),
+        Some(_) => active.crossing.decode(&active.call.operation, incoming.status, b""),
+        None => active.crossing.decode(&active.call.operation, incoming.status, &body),
     };
     let usage = match decoded {
         Ok(usage) => usage,

@@ -25,6 +25,7 @@ use crate::recycle::{Joint, Recycle};
 use crate::sync::Slot;
 use crate::sync::locks::classes;
 use crate::time::Deadline;
+use crate::wire::crossing::Crossing;
 
 /// What a worker reports to its waiter.
 #[derive(Debug)]
@@ -140,6 +141,8 @@ pub(crate) struct Payload {
     pub(crate) permit: Permit,
     pub(crate) responder: Responder,
     pub(crate) call: Arc<Call>,
+    /// How it gets to the provider, and its answer back.
+    pub(crate) crossing: Crossing,
     /// The model as the provider knows it.
     pub(crate) model: Arc<str>,
     /// When the attempt was handed in.

@@ -149,8 +149,8 @@ impl State {
     /// How many tokens a call will take.
     fn estimate(&self, call: &Call) -> u64 {
         let answers = match call.operation {
-            // Nobody counts its tokens.
-            Operation::Forward(_) => return 0,
+            // Nobody counts its tokens, and counting takes none.
+            Operation::Forward(_) | Operation::CountTokens => return 0,
             Operation::Embeddings => 0,
             _ => call.fields.choices.max(1),
         };

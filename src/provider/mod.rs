@@ -19,6 +19,7 @@ mod health;
 mod job;
 mod keys;
 mod limits;
+mod paths;
 mod plan;
 mod pool;
 mod relay;
@@ -39,7 +40,7 @@ mod worker;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use attempt::{AttemptSettings, Paths};
+pub use attempt::AttemptSettings;
 pub use breaker::{BreakerMode, BreakerState, BreakerStats, CircuitStats};
 pub(crate) use classify::{Blame, Next, Verdict, judge};
 pub use ending::PoolEnd;
@@ -50,6 +51,7 @@ pub use health::{Checks, HealthState, HealthStats};
 pub use job::{Job, Progress, Reached, ReplyChannel};
 pub use keys::KeySettings;
 pub use limits::HeldBack;
+pub use paths::Paths;
 pub use plan::{Plan, PlanError, RetryStrategy};
 pub(crate) use pool::cancelled;
 pub use pool::{PoolPhase, PoolSettings, StartupTimes};
@@ -69,6 +71,7 @@ use crate::sync::threads::SpawnError;
 use crate::sync::{Threads, threads};
 use crate::time::{Deadline, now};
 use crate::transport::{ConnectionCounts, Transport};
+use crate::wire::crossing::Crossing;
 use attempt::Attempt;
 use budget::RetryBudget;
 use ending::Halted;
@@ -185,6 +188,12 @@ impl Provider {
         let (limit, patience) = (shared.attempt.longest(call), shared.settings.wait_timeout);
         let _due = threads::due(patience.saturating_mul(2).saturating_add(limit));
         let asked = now();
+        let crossing = match Crossing::of(&call.operation, shared.attempt.settings.dialects) {
+            Ok(crossing) => crossing,
+            Err(error) => {
+                return Outcome { result: Err(error.with_provider(self.name())), timing: Timing::default(), sink };
+            }
+        };
         let leave_by = Deadline::from(asked, patience);
         let leave_by = call.deadline.map_or(leave_by, |deadline| deadline.earlier(leave_by));
         let pass = match shared.gate.enter(call, model, leave_by) {
@@ -198,7 +207,7 @@ impl Provider {
         // The sink of a stream that is held stays with the waiter: no other thread ever has it.
         let (given, mut kept) = if shared.attempt.holds(call) { (None, sink) } else { (sink, None) };
         let has_sink = given.is_some();
-        let ticket = match self.pool.submit(call, model, pass, progress, given) {
+        let ticket = match self.pool.submit(call, crossing, model, pass, progress, given) {
             Ok(ticket) => ticket,
             Err(Refused { error, sink, mut timing }) => {
                 timing.queue += waited;

@@ -43,6 +43,7 @@ use crate::sync::locks::{LockTimes, classes};
 use crate::sync::threads::SpawnError;
 use crate::sync::{CancelReason, Quit, Role, Slot, Thread, Threads};
 use crate::time::{Deadline, micros_of, now};
+use crate::wire::crossing::Crossing;
 
 /// How long a pool waits at its start for its workers to report ready.
 pub(super) const READY_WAIT: Duration = Duration::from_secs(2);
@@ -360,6 +361,7 @@ impl Pool {
     pub(crate) fn submit(
         &self,
         call: &Arc<Call>,
+        crossing: Crossing,
         model: &Arc<str>,
         pass: Pass,
         progress: &Progress,
@@ -390,6 +392,7 @@ impl Pool {
             entry,
             responder: replies.responder(&shared.figures),
             call: Arc::clone(call),
+            crossing,
             model: Arc::clone(model),
             submitted,
             wait_until,

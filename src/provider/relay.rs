@@ -52,7 +52,7 @@ pub(super) fn run(
     } else {
         StreamKind::Events
     };
-    let mut source = Source::new(shared, &active.call, incoming.body, scratch);
+    let mut source = Source::new(shared, &active, incoming.body, scratch);
     let opened = match source.open(&active, scratch, first_until, settings.early_keepalive) {
         Ok(opened) => opened,
         Err(error) => {

@@ -42,7 +42,7 @@ pub(super) fn run(
 ) {
     let settings = &shared.attempt.settings;
     let _due = threads::due(shared.attempt.longest(&active.call));
-    let mut source = Source::new(shared, &active.call, incoming.body, scratch);
+    let mut source = Source::new(shared, &active, incoming.body, scratch);
     let mut kept =
         Kept { room: Room::new(shared, &active.call, None), body: shared.stock.responses.buffer(), until: first_until };
     let opened = source.open(&active, scratch, first_until, false);

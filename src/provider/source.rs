@@ -16,7 +16,8 @@ use crate::error::{Code, Error};
 use crate::model::{Call, Usage};
 use crate::time::{Deadline, format_duration, now};
 use crate::transport::{Body, TransportError, TransportErrorKind};
-use crate::wire::openai::{EventStream, Step};
+use crate::wire::crossing::Judge;
+use crate::wire::openai::Step;
 use crate::wire::sse;
 
 /// The largest single event, in bytes.
@@ -54,7 +55,7 @@ pub(super) struct Source<'a> {
     body: Body,
     decoder: sse::Decoder,
     /// `None` for bytes that nobody reads on their way: their end is that of their framing.
-    judge: Option<EventStream>,
+    judge: Option<Judge>,
     garbage: StreamGarbage,
     shared: &'a Shared,
     first_content: Option<Instant>,
@@ -98,13 +99,14 @@ pub(super) fn bad(message: String) -> Error {
 
 impl<'a> Source<'a> {
     /// The stream of an answer whose head has come, and memory to read it with.
-    pub(super) fn new(shared: &'a Shared, call: &Call, body: Body, scratch: &mut Scratch) -> Self {
+    pub(super) fn new(shared: &'a Shared, active: &Active, body: Body, scratch: &mut Scratch) -> Self {
+        let Active { call, crossing, .. } = active;
         (scratch.read, scratch.out) = (shared.stock.buffers.buffer(), shared.stock.buffers.buffer());
         scratch.read.resize(READ, 0);
         Self {
             body,
             decoder: sse::Decoder::new(MAX_EVENT),
-            judge: (!call.operation.is_forward()).then(|| EventStream::new(&call.operation, &call.fields)),
+            judge: crossing.judge(&call.operation, &call.fields),
             garbage: shared.attempt.settings.stream_garbage,
             shared,
             first_content: None,
@@ -253,7 +255,7 @@ impl<'a> Source<'a> {
 
     /// Counts what was learned of the stream, whose job a worker took at `taken`; the tokens, if the provider said them.
     pub(super) fn note(&self, taken: Instant) -> Option<Usage> {
-        let usage = self.judge.as_ref().and_then(EventStream::usage);
+        let usage = self.judge.as_ref().and_then(Judge::usage);
         if let Some(usage) = usage {
             count_tokens(self.shared, usage);
         }
@@ -289,20 +291,22 @@ impl<'a> Source<'a> {
                 Err(_) if judge.is_complete() => return Ok(Batch::Done),
                 Err(error) => return Err(Fault::Answer(bad(error.to_string()))),
             };
-            match judge.next(&event) {
+            let before = out.len();
+            match judge.next(&event, out) {
                 Step::Forward { first_content } => {
                     if first_content {
                         self.first_content = Some(now());
                     }
                     self.begun = true;
-                    out.extend_from_slice(event.raw);
                 }
                 // Half an event, since the bytes end in it: neither a comment nor garbage, but what a cut leaves.
-                Step::Comment | Step::Garbage if n == 0 => return Ok(Batch::End),
-                Step::Comment => out.extend_from_slice(event.raw),
+                Step::Comment | Step::Garbage if n == 0 => {
+                    out.truncate(before);
+                    return Ok(Batch::End);
+                }
+                Step::Comment => {}
                 Step::Last => {
                     self.begun = true;
-                    out.extend_from_slice(event.raw);
                     return Ok(Batch::Done);
                 }
                 Step::Omit => {}
@@ -324,7 +328,7 @@ impl<'a> Source<'a> {
 
     /// Whether the shape's end was seen. Bytes have none.
     fn is_complete(&self) -> bool {
-        self.judge.as_ref().is_some_and(EventStream::is_complete)
+        self.judge.as_ref().is_some_and(Judge::is_complete)
     }
 
     /// It ran longer than the provider's streams may, or than the request allows.

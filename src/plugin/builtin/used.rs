@@ -26,11 +26,11 @@ enum Answers {
 
 impl Guess {
     /// Its body's tokens by its length, and for each answer as many as it allows, or as answers usually have. Of what is
-    /// forwarded nobody counts tokens, and it takes none.
+    /// forwarded nobody counts tokens, and counting takes none.
     pub(super) fn of(request: &Request<'_>) -> Self {
         let input = of_text(request.body().len() as u64);
         match request.operation() {
-            Operation::Forward(_) => Self { input: 0, answers: Answers::Usual(0) },
+            Operation::Forward(_) | Operation::CountTokens => Self { input: 0, answers: Answers::Usual(0) },
             Operation::Embeddings => Self { input, answers: Answers::Usual(0) },
             _ => {
                 let wish = Wish::of(request.body());

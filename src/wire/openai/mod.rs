@@ -34,7 +34,7 @@ use crate::model::Operation;
 /// The event that ends a complete stream.
 pub const DONE: &[u8] = b"data: [DONE]\n\n";
 
-/// Where an operation lives behind a provider's version prefix; `None` for what is forwarded, which says so itself.
+/// Where an operation lives behind a provider's version prefix; `None` for one of another shape.
 #[must_use]
 pub fn route(operation: &Operation) -> Option<&'static str> {
     match operation {
@@ -42,6 +42,6 @@ pub fn route(operation: &Operation) -> Option<&'static str> {
         Operation::Completions => Some("/completions"),
         Operation::Embeddings => Some("/embeddings"),
         Operation::Responses => Some("/responses"),
-        Operation::Forward(_) => None,
+        _ => None,
     }
 }

@@ -138,6 +138,8 @@ fn named(operation: &Operation) -> (&'static str, Option<&str>) {
         Operation::Completions => ("completions", None),
         Operation::Embeddings => ("embeddings", None),
         Operation::Responses => ("responses", None),
+        Operation::Messages => ("messages", None),
+        Operation::CountTokens => ("messages.count_tokens", None),
         Operation::Forward(forward) => (forward.method, forward.path.split('?').next()),
     }
 }

@@ -57,7 +57,8 @@ pub(super) fn read(call: &Call, body: &[u8], fields: &BodyFields) -> Option<Aske
         Operation::Completions => b"completions",
         Operation::Embeddings => b"embeddings",
         Operation::Responses => b"responses",
-        _ => return None,
+        Operation::Messages => b"messages",
+        Operation::CountTokens | Operation::Forward(_) => return None,
     };
     let embeddings = call.operation == Operation::Embeddings;
     let mut reader = Reader { body, out: Vec::with_capacity(512), cool: None, bound: false };
