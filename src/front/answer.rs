@@ -1,4 +1,4 @@
-//! Answers and errors as HTTP responses, in OpenAI's shape.
+//! Answers and errors as HTTP responses, in the shape of the route.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::http::Response;
 use crate::ids::RequestId;
 use crate::model::{Answer, Call, Served, StreamKind};
 use crate::time::micros_of;
-use crate::wire::openai;
+use crate::wire::Dialect;
 
 const JSON: &str = "application/json";
 
@@ -24,35 +24,36 @@ pub(super) fn json(value: &serde_json::Value) -> Response {
 }
 
 /// A complete answer: the upstream's bytes, and who gave them.
-pub(super) fn whole(answer: Answer, call: &Call) -> Response {
+pub(super) fn whole(shape: Dialect, answer: Answer, call: &Call) -> Response {
     let Answer { status, headers, body, served, .. } = answer;
     let mut response = Response::new(status);
     response.body = body;
     let response = upstream_headers(response, headers);
-    served_headers(response, &served, &call.request_id)
+    served_headers(shape, response, &served, &call.request_id)
 }
 
 /// The head of a stream: of events, or of bytes that keep their status and type.
 pub(super) fn stream_head(
+    shape: Dialect,
     kind: StreamKind,
     headers: Vec<(String, String)>,
     served: &Served,
     id: &RequestId,
 ) -> Response {
     if let StreamKind::Bytes { status, .. } = kind {
-        return served_headers(upstream_headers(Response::new(status), headers), served, id);
+        return served_headers(shape, upstream_headers(Response::new(status), headers), served, id);
     }
     let headers = headers.into_iter().filter(|(name, _)| name != "content-type").collect();
     let response = upstream_headers(Response::new(200), headers)
         .header("content-type", "text/event-stream; charset=utf-8")
         .header("cache-control", "no-cache")
         .header("x-accel-buffering", "no");
-    served_headers(response, served, id)
+    served_headers(shape, response, served, id)
 }
 
 /// An error, with its own status or the upstream's.
-pub(super) fn error(error: &Error) -> Response {
-    let mut response = Response::new(error.status()).body(openai::error_body(error), JSON);
+pub(super) fn error(shape: Dialect, error: &Error) -> Response {
+    let mut response = Response::new(error.status()).body(shape.error_body(error, None), JSON);
     if let Some(id) = error.request_id() {
         response = response.header("x-request-id", id.as_str());
     }
@@ -78,6 +79,10 @@ pub(super) fn error(error: &Error) -> Response {
         response = if error.retry_after().is_some() { response.close() } else { response };
     }
     let response = upstream_headers(response, error.upstream_headers().to_vec());
+    let response = match error.request_id() {
+        Some(id) => named(shape, response, id),
+        None => response,
+    };
     with_retry_after(response, error.retry_after())
 }
 
@@ -87,10 +92,9 @@ fn model_of(name: &str) -> String {
 }
 
 /// What the server itself refuses, with a status that may be finer than the code's.
-pub(super) fn refusal(status: u16, error: &Error, id: &RequestId) -> Response {
-    let response =
-        Response::new(status).body(openai::error_body_for(error, Some(id)), JSON).header("x-request-id", id.as_str());
-    with_retry_after(response, error.retry_after())
+pub(super) fn refusal(shape: Dialect, status: u16, error: &Error, id: &RequestId) -> Response {
+    let response = Response::new(status).body(shape.error_body(error, Some(id)), JSON).header("x-request-id", id.as_str());
+    with_retry_after(named(shape, response, id), error.retry_after())
 }
 
 /// Whole seconds, and milliseconds beside them for those who can wait less.
@@ -110,9 +114,16 @@ fn upstream_headers(mut response: Response, headers: Vec<(String, String)>) -> R
     response
 }
 
-fn served_headers(response: Response, served: &Served, id: &RequestId) -> Response {
+/// The request's name as the shape's clients look for it: the provider's own, if that came with the answer.
+fn named(shape: Dialect, response: Response, id: &RequestId) -> Response {
+    let is_missing = || !response.headers.iter().any(|(name, _)| name == "request-id");
+    if shape == Dialect::Anthropic && is_missing() { response.header("request-id", id.as_str()) } else { response }
+}
+
+fn served_headers(shape: Dialect, response: Response, served: &Served, id: &RequestId) -> Response {
     let timing = &served.timing;
-    let mut response = response.header("x-request-id", id.as_str()).header("x-sluicegate-provider", &*served.provider);
+    let response = named(shape, response, id).header("x-request-id", id.as_str());
+    let mut response = response.header("x-sluicegate-provider", &*served.provider);
     // What is forwarded names none that anybody looked at.
     if !served.model.is_empty() {
         response = response.header("x-sluicegate-model", model_of(&served.model));

@@ -34,7 +34,7 @@ const SENT: [&str; 9] = [
 /// What pages may read. Families have no name: `*` stands for them, and the rest is for browsers that do not know it.
 const READ: &str = "x-request-id, x-sluicegate-provider, x-sluicegate-model, x-sluicegate-attempts, \
                     x-sluicegate-fallbacks, x-sluicegate-queue-us, x-sluicegate-upstream-us, x-sluicegate-overhead-us, \
-                    retry-after, retry-after-ms, *";
+                    x-sluicegate-dropped, retry-after, retry-after-ms, request-id, *";
 
 /// Header lines of an answer.
 pub(super) type Lines = Vec<(Cow<'static, str>, String)>;

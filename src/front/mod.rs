@@ -3,9 +3,9 @@
 //! [`Front`] judges a request by its head (route, key, load), parses its body, and has the gateway handle it; it writes
 //! answers and errors in the shape of the route. It knows nothing of framing, pools or providers.
 //!
-//! Served are `POST /v1/chat/completions`, `/v1/completions`, `/v1/embeddings` and `/v1/responses`, `GET /v1/models` and
-//! `/v1/models/{id}`, whatever else OpenAI has under `/openai/v1/`, and `GET /livez`, `/readyz` and `/health`. A client sends its
-//! gateway key as `Authorization: Bearer KEY`, or as `x-api-key`. Requests may bear `x-request-id`, `x-sluicegate-timeout`,
+//! Served are, in OpenAI's shapes, `POST /v1/chat/completions`, `/v1/completions`, `/v1/embeddings` and `/v1/responses`, in
+//! Anthropic's `POST /v1/messages` and `/v1/messages/count_tokens`, `GET /v1/models` and `/v1/models/{id}`, whatever else the two
+//! have under `/openai/v1/` and `/anthropic/v1/`, and `GET /livez`, `/readyz` and `/health`. A client sends its gateway key as `Authorization: Bearer KEY`, or as `x-api-key`. Requests may bear `x-request-id`, `x-sluicegate-timeout`,
 //! `x-sluicegate-priority` and `x-sluicegate-stream-recovery`; answers say `x-request-id` and, in `x-sluicegate-*`, who answered
 //! and where the time went.
 
@@ -38,7 +38,7 @@ use crate::plugin::Chain;
 use crate::recycle::Buffer;
 use crate::sync::Role;
 use crate::time::{Deadline, now, parse_duration};
-use crate::wire::{openai, passing};
+use crate::wire::{self, passing};
 use admission::{Admitted, Door, Parts};
 use coding::Compressors;
 use cors::Cors;
@@ -173,7 +173,7 @@ impl Service for Api {
             }
             Some(Judged::Model(id, scope)) => {
                 let found = models::one(&self.gateway, id.as_deref(), &scope);
-                exchange.respond(found.unwrap_or_else(|e| answer::error(&e.with_request_id(&request_id(&head)))))
+                exchange.respond(found.unwrap_or_else(|e| told(&head, &e.with_request_id(&request_id(&head)))))
             }
             None => exchange.respond(self.probe(&head)),
         }
@@ -190,7 +190,8 @@ impl Service for Api {
             Some(Judged::Call(.., admitted)) => admitted.refuse(error),
             _ => head.map_or_else(RequestId::fresh, request_id),
         };
-        let refusal = answer::refusal(status, error, &id);
+        let shape = routes::shape(head.map_or("", Head::path));
+        let refusal = answer::refusal(shape, status, error, &id);
         match head {
             Some(head) => self.cors(|cors| cors.dress(head, refusal)),
             None => refusal,
@@ -206,7 +207,7 @@ impl Api {
 
     /// Whether a request is served, by its head.
     fn judge(&self, head: &Head, peer: SocketAddr) -> Result<Admission, Response> {
-        let route = routes::find(head).map_err(|refused| refused.response(&request_id(head)))?;
+        let route = routes::find(head).map_err(|refused| refused.response(routes::shape(head.path()), &request_id(head)))?;
         match route {
             Route::Probe => Ok(Admission { max_body: Some(0), hold: None }),
             // No request to a provider: it is judged by its key, and not counted.
@@ -215,7 +216,7 @@ impl Api {
             Route::Unbuilt(name) => Err(self.unbuilt(head, peer, name)),
             Route::Call(operation, prefix) => {
                 let admitted = self.door.admit(&self.gateway, head, peer).map_err(|error| {
-                    let answer = answer::error(&error);
+                    let answer = told(head, &error);
                     // One who is to come again need not connect again for it.
                     if error.code() == Code::Overloaded { answer.discard_body() } else { answer }
                 })?;
@@ -238,7 +239,7 @@ impl Api {
         self.door
             .client(&self.gateway, head, peer)
             .map(|client| client.scope)
-            .map_err(|error| answer::error(&error.with_request_id(&request_id(head))))
+            .map_err(|error| told(head, &error.with_request_id(&request_id(head))))
     }
 
     /// What a route that is to come is told: that it is, to whoever is let in. On a POST it is a request all the same.
@@ -246,14 +247,14 @@ impl Api {
         let error = Error::new(Code::Unsupported, format!("{name} is not built yet in this version"));
         if head.method() != "POST" {
             let known = self.known(head, peer);
-            return known.err().unwrap_or_else(|| answer::error(&error.with_request_id(&request_id(head))));
+            return known.err().unwrap_or_else(|| told(head, &error.with_request_id(&request_id(head))));
         }
         match self.door.admit(&self.gateway, head, peer) {
             Ok(admitted) => {
                 let id = admitted.refuse(&error);
-                answer::error(&error.with_request_id(&id))
+                told(head, &error.with_request_id(&id))
             }
-            Err(refused) => answer::error(&refused),
+            Err(refused) => told(head, &refused),
         }
     }
 
@@ -268,6 +269,7 @@ impl Api {
     ) -> Finished {
         let Parts { mut guard, scope, key, request_id, mut held } = admitted.open();
         held.settle(body.len());
+        let shape = routes::shape(head.path());
         let forwarded = operation.is_forward();
         let plugins = self.gateway.http_plugins();
         guard.keep_plugins(plugins.clone());
@@ -289,7 +291,7 @@ impl Api {
                 guard.fail(&error);
                 // The client's next request, on whatever connection, finds its place free.
                 drop((guard, held));
-                return exchange.respond(dressed(answer::error(&error)));
+                return exchange.respond(dressed(told(head, &error)));
             }
         };
         exchange.watch(&call.cancel);
@@ -298,28 +300,28 @@ impl Api {
             drop(held);
             return match handled {
                 Handled::Answer(whole, guard, _) => {
-                    let response = self.compressors.encode(head, dressed(answer::whole(whole, &call)));
+                    let response = self.compressors.encode(head, dressed(answer::whole(shape, whole, &call)));
                     let finished = exchange.respond(response);
                     // A drain waits until the answer is written, however slowly its client reads.
                     drop(guard);
                     finished
                 }
-                Handled::Failed(error, _) => exchange.respond(dressed(answer::error(&error))),
-                Handled::Streaming => exchange.respond(answer::error(&lost(&request_id))),
+                Handled::Failed(error, _) => exchange.respond(dressed(told(head, &error))),
+                Handled::Streaming => exchange.respond(told(head, &lost(&request_id))),
             };
         }
-        let sink = ClientSink::new(exchange, request_id, held, plugins.clone());
+        let sink = ClientSink::new(exchange, shape, request_id, held, plugins.clone());
         match self.gateway.handle(&call, guard, Some(Box::new(sink))) {
             Handled::Streaming => Finished::moved(),
             Handled::Failed(error, sink) => match sink.and_then(ClientSink::exchange) {
-                Some(exchange) => exchange.respond(dressed(answer::error(&error))),
+                Some(exchange) => exchange.respond(dressed(told(head, &error))),
                 // The worker that had the sink panicked: the sink's own drop has answered.
                 None => Finished::moved(),
             },
             // What was forwarded was answered briefly.
             Handled::Answer(whole, guard, sink) => match sink.and_then(ClientSink::exchange) {
                 Some(exchange) => {
-                    let finished = exchange.respond(dressed(answer::whole(whole, &call)));
+                    let finished = exchange.respond(dressed(answer::whole(shape, whole, &call)));
                     drop(guard);
                     finished
                 }
@@ -365,7 +367,7 @@ impl Api {
             let text = format!("a {} is forwarded without a body", forward.method);
             return Err(Error::new(Code::InvalidRequest, text).into());
         }
-        let fields = openai::parse(&operation, &body)?;
+        let fields = wire::parse(&operation, &body)?;
         let headers = passing::upstream(head.headers())?;
         Ok(Call { operation, prefix, headers, ..options.call(body, fields, arrived)? })
     }
@@ -406,6 +408,11 @@ fn note_answered(guard: &mut RequestGuard, status: u16) {
         _ => Code::Internal,
     };
     guard.fail(&Error::new(code, "a plugin refused it"));
+}
+
+/// An error in the shape of the route that was asked.
+fn told(head: &Head, error: &Error) -> Response {
+    answer::error(routes::shape(head.path()), error)
 }
 
 fn lost(id: &RequestId) -> Error {

@@ -4,7 +4,7 @@ use crate::error::{Code, Error};
 use crate::http::{Head, Response};
 use crate::ids::RequestId;
 use crate::model::{Forward, Operation};
-use crate::wire::{openai, passing};
+use crate::wire::{Dialect, passing, route};
 
 use super::answer;
 
@@ -31,8 +31,8 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    pub(super) fn response(self, id: &RequestId) -> Response {
-        let response = answer::error(&self.error.with_request_id(id));
+    pub(super) fn response(self, shape: Dialect, id: &RequestId) -> Response {
+        let response = answer::error(shape, &self.error.with_request_id(id));
         match self.allow {
             Some(allow) => response.header("allow", allow),
             None => response,
@@ -47,17 +47,20 @@ impl From<Error> for Refused {
 }
 
 /// Routes of the interface whose part is not built yet, and what it is called there.
-const UNBUILT: [(&str, &str); 3] = [
-    ("/v1/messages", "the Anthropic messages route"),
-    ("/anthropic", "the drop-in prefix /anthropic"),
-    ("/bedrock", "the drop-in prefix /bedrock"),
-];
+const UNBUILT: [(&str, &str); 1] = [("/bedrock", "the drop-in prefix /bedrock")];
 
-/// What a client of OpenAI's puts in front of its routes to reach the provider that bears its name.
-const OPENAI: &str = "openai";
+/// What clients put in front of a provider's own routes to reach the one that bears its name, in the shape of these.
+const DROP_IN: [(&str, &str, Dialect); 2] =
+    [("/openai/v1", "openai", Dialect::OpenAi), ("/anthropic/v1", "anthropic", Dialect::Anthropic)];
 
 /// The methods that are forwarded. `HEAD` asks OpenAI for nothing, and `OPTIONS` is a browser's business with the gateway.
 const FORWARDED: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+
+/// The shape in which whoever asks under this path is told whatever it is told, a refusal of its head among it.
+pub(super) fn shape(path: &str) -> Dialect {
+    let is_anthropic = |route: &str| path.strip_prefix(route).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if is_anthropic("/v1/messages") || is_anthropic("/anthropic") { Dialect::Anthropic } else { Dialect::OpenAi }
+}
 
 /// The route of a request.
 pub(super) fn find(head: &Head) -> Result<Route, Refused> {
@@ -78,20 +81,28 @@ pub(super) fn find(head: &Head) -> Result<Route, Refused> {
 
 /// The operation of a path behind the version.
 fn operation(path: &str) -> Option<Operation> {
-    let all = [Operation::ChatCompletions, Operation::Completions, Operation::Embeddings, Operation::Responses];
-    all.into_iter().find(|operation| openai::route(operation) == Some(path))
+    let all = [
+        Operation::ChatCompletions,
+        Operation::Completions,
+        Operation::Embeddings,
+        Operation::Responses,
+        Operation::Messages,
+        Operation::CountTokens,
+    ];
+    all.into_iter().find(|operation| route(operation) == Some(path))
 }
 
 /// A route that is not under `/v1`, or none.
 fn other(head: &Head) -> Result<Route, Refused> {
     let path = head.path();
-    if let Some(rest) = path.strip_prefix("/openai/v1").filter(|rest| rest.starts_with('/') && rest.len() > 1) {
-        if head.method() == "POST"
-            && let Some(operation) = operation(rest)
-        {
-            return Ok(Route::Call(operation, Some(OPENAI)));
+    for (prefix, provider, shape) in DROP_IN {
+        if let Some(rest) = path.strip_prefix(prefix).filter(|rest| rest.starts_with('/') && rest.len() > 1) {
+            let operation = operation(rest).filter(|operation| Dialect::of(operation) == Some(shape));
+            return Ok(match operation.filter(|_| head.method() == "POST") {
+                Some(operation) => Route::Call(operation, Some(provider)),
+                None => Route::Call(Operation::Forward(forward(head, rest)?), Some(provider)),
+            });
         }
-        return Ok(Route::Call(Operation::Forward(forward(head, rest)?), Some(OPENAI)));
     }
     let under = |route: &str| path.strip_prefix(route).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     match UNBUILT.iter().find(|(route, _)| under(route)) {
@@ -99,8 +110,8 @@ fn other(head: &Head) -> Result<Route, Refused> {
         None => {
             let shown: String = path.chars().take(120).collect();
             let text = format!(
-                "there is no route {shown}; chat is at POST /v1/chat/completions, and what OpenAI has beside the routes of \
-                 /v1 passes through under /openai/v1"
+                "there is no route {shown}; chat is at POST /v1/chat/completions and POST /v1/messages, and what OpenAI and \
+                 Anthropic have beside the routes of /v1 passes through under /openai/v1 and /anthropic/v1"
             );
             Err(Error::new(Code::NotFound, text).into())
         }

@@ -1,10 +1,10 @@
 //! A client's connection as the sink of a stream: everything that belongs to it moves as one value.
 //!
 //! **Protocol.** Until the stream begins, the exchange can still be answered with a status of its own. From then on it is
-//! SSE: whole events, `data: [DONE]` at a complete end and only there, and at a failure one error event and a connection
-//! that closes without its last chunk (P5). That goes for the Responses API, too, whose streams have no `[DONE]` of their
-//! own: one rule for all, and the SDKs stop at it as at any other's. A stream of bytes gets no word of ours, but for the
-//! error event where they are events.
+//! SSE: whole events, in OpenAI's shape `data: [DONE]` at a complete end and only there, and at a failure one error event
+//! in the shape of the route and a connection that closes without its last chunk (P5). The `[DONE]` goes for the Responses
+//! API, too, whose streams have none of their own: one rule for all, and the SDKs stop at it as at any other's. A stream of
+//! bytes gets no word of ours, but for the error event where they are events.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::http::{Exchange, Response, SendError, StreamWriter};
 use crate::ids::RequestId;
 use crate::model::{Sink, SinkError, StreamEnd, StreamHead, StreamKind};
 use crate::plugin::Chain;
-use crate::wire::openai;
+use crate::wire::Dialect;
 
 use super::answer;
 
@@ -26,6 +26,8 @@ const CHUNK: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct ClientSink {
     side: Side,
+    /// In which shape it is told whatever is ours.
+    shape: Dialect,
     request_id: RequestId,
     /// Its place; gone before the stream's last byte is written, so that the client's next request finds it free.
     held: Option<Place>,
@@ -43,8 +45,8 @@ enum Side {
 /// What of ours can stand at a stream's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Words {
-    /// `[DONE]`, or an error event.
-    DoneOrError,
+    /// What ends it, or an error event.
+    EndOrError,
     /// An error event, behind what may be the middle of another.
     Error,
     /// Nothing.
@@ -52,8 +54,14 @@ enum Words {
 }
 
 impl ClientSink {
-    pub(super) fn new(exchange: Exchange, request_id: RequestId, held: Place, plugins: Option<Arc<Chain>>) -> Self {
-        Self { side: Side::Waiting(exchange), request_id, held: Some(held), plugins }
+    pub(super) fn new(
+        exchange: Exchange,
+        shape: Dialect,
+        request_id: RequestId,
+        held: Place,
+        plugins: Option<Arc<Chain>>,
+    ) -> Self {
+        Self { side: Side::Waiting(exchange), shape, request_id, held: Some(held), plugins }
     }
 
     fn dressed(&self, response: Response) -> Response {
@@ -79,11 +87,11 @@ impl Sink for ClientSink {
                 exchange.watch_now();
                 let StreamHead { kind, headers, served } = head;
                 let words = match kind {
-                    StreamKind::Events => Words::DoneOrError,
+                    StreamKind::Events => Words::EndOrError,
                     StreamKind::Bytes { events: true, .. } => Words::Error,
                     StreamKind::Bytes { .. } => Words::None,
                 };
-                let head = answer::stream_head(kind, headers, &served, &self.request_id);
+                let head = answer::stream_head(self.shape, kind, headers, &served, &self.request_id);
                 Side::Streaming(exchange.stream(self.dressed(head)), words)
             }
             begun => begun,
@@ -112,19 +120,21 @@ impl Sink for ClientSink {
                 // It never began: it can still be answered with a status of its own.
                 if let StreamEnd::Failed(error) = end {
                     let error = error.with_request_id(&self.request_id);
-                    drop(exchange.respond(self.dressed(answer::error(&error))));
+                    drop(exchange.respond(self.dressed(answer::error(self.shape, &error))));
                 }
                 return;
             }
             Side::Over => return,
         };
         match end {
-            StreamEnd::Complete(_) if words == Words::DoneOrError => writer.finish_with(openai::DONE),
+            StreamEnd::Complete(_) if words == Words::EndOrError && !self.shape.stream_end().is_empty() => {
+                writer.finish_with(self.shape.stream_end());
+            }
             StreamEnd::Complete(_) => writer.finish(),
             StreamEnd::Failed(error) => {
                 let gone = matches!(error.code(), Code::ClientClosed | Code::ClientTooSlow);
                 if !gone && words != Words::None {
-                    let event = openai::error_event(&error.with_request_id(&self.request_id));
+                    let event = self.shape.error_event(&error.with_request_id(&self.request_id));
                     let before: &[u8] = if words == Words::Error { b"\n\n" } else { b"" };
                     // If the client has gone meanwhile, there is nobody left to tell.
                     let _ = writer.send(&[before, &event].concat());

@@ -315,11 +315,7 @@ fn open(
     let configured = |wanted: &str| own.clone().any(|(name, _)| name.eq_ignore_ascii_case(wanted));
     let passing = call.headers.iter().filter(|(name, _)| !configured(name));
     headers.extend(passing.map(|(name, value)| (*name, value.as_str())));
-    for (name, value) in crossing.headers() {
-        if !headers.iter().any(|(said, _)| said.eq_ignore_ascii_case(name)) {
-            headers.push((name, value));
-        }
-    }
+    add_missing(crossing.headers(), &mut headers);
     let path = settings.paths.of(crossing.asks(&call.operation));
     let outgoing = Outgoing { method, path: &path, headers: &headers, body };
     let control = Control {
@@ -386,6 +382,13 @@ fn read_whole(
     let answer =
         Answer { status: incoming.status, headers, body, usage, served: active.served(shared, active.timing()) };
     Ok((answer, held))
+}
+
+/// Adds of these header lines those that nobody has said.
+pub(super) fn add_missing<'a>(lines: &[(&'a str, &'a str)], headers: &mut Vec<(&'a str, &'a str)>) {
+    let is_missing = |name: &str| !headers.iter().any(|(said, _)| said.eq_ignore_ascii_case(name));
+    let missing: Vec<_> = lines.iter().copied().filter(|(name, _)| is_missing(name)).collect();
+    headers.extend(missing);
 }
 
 /// The provider was asked for an answer as it is, and sent one in a content coding: what is not read is not passed on.

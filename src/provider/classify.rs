@@ -156,6 +156,11 @@ fn of_answer(answer: &UpstreamAnswer, retry_after: Option<Duration>) -> (Next, B
         // Google's protocol has no 401. Only what the message begins with: further on it may repeat what a caller sent, who must
         // not be able to end everybody's keys.
         400 if words.message.starts_with("api key not valid") => (Next::Key, Blame::KeyRefused),
+        // Anthropic says it with 400, too: "Your credit balance is too low to access the Anthropic API".
+        400 if words.message.starts_with("your credit balance is too low") => {
+            (Next::Key, Blame::KeyCools(Some(NO_QUOTA)))
+        }
+        402 if words.any_code(&["billing_error"]) => (Next::Key, Blame::KeyCools(Some(NO_QUOTA))),
         429 if words.any_code(&["insufficient_quota", "billing_hard_limit_reached"]) => {
             (Next::Key, Blame::KeyCools(Some(retry_after.unwrap_or_default().max(NO_QUOTA))))
         }
@@ -273,6 +278,16 @@ mod tests {
             (503, "", "x", (Same, Model)),
             (504, "", "x", (Same, Model)),
             (529, "overloaded_error", "x", (Same, Model)),
+            (401, "authentication_error", "invalid x-api-key", (Key, KeyRefused)),
+            (403, "permission_error", "Your API key does not have permission to use x", (Key, KeyRefusedForModel)),
+            (404, "not_found_error", "model: claude-0", (Other, Nobody)),
+            (413, "request_too_large", "Request exceeds the maximum size", (Nowhere, Nobody)),
+            (429, "rate_limit_error", "This request would exceed your account's rate limit", (Key, KeyCools(None))),
+            (502, "rate_limit_error", "inside a 200", (Key, KeyCools(None))),
+            (502, "overloaded_error", "inside a 200", (Same, Model)),
+            (504, "timeout_error", "x", (Same, Model)),
+            (400, "invalid_request_error", "Your credit balance is too low to access", (Key, KeyCools(Some(NO_QUOTA)))),
+            (402, "billing_error", "x", (Key, KeyCools(Some(NO_QUOTA)))),
             (418, "", "x", (Nowhere, Nobody)),
         ] {
             assert_eq!(of(&answer(status, code, message)), wanted, "{status} {code} {message}");

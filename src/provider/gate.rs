@@ -19,7 +19,7 @@ use super::keys::{COOLING, Held, Keys, Outlook, Verdict as KeyVerdict};
 use super::limits::{HeldBack, Limits, Share};
 use crate::error::{Code, Error};
 use crate::model::{Call, Usage};
-use crate::time::{Deadline, now};
+use crate::time::{Deadline, now, unix_ms};
 
 /// The headers of a client that say whose account within a key's pays: a provider that refuses them refuses no key.
 const ACCOUNTS: [&str; 2] = ["openai-organization", "openai-project"];
@@ -220,7 +220,7 @@ impl Pass {
     /// What stands at the head of the provider's answer, whatever its status.
     pub(crate) fn note_headers(&self, headers: &[(String, String)]) {
         if let Some(share) = &self.share {
-            share.told(headers::nothing_left(headers));
+            share.told(headers::nothing_left(headers, unix_ms()));
         }
     }
 

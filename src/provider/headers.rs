@@ -35,8 +35,7 @@ pub(super) fn with_upstream(error: Error, headers: Vec<(String, String)>, mask: 
 fn retry_at(error: Error, headers: &[(String, String)], now_ms: u64) -> Error {
     let value = |wanted: &str| headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.trim());
     let number = |wanted| value(wanted).and_then(|text| text.parse::<f64>().ok());
-    // Until a date that has passed there is nothing to wait.
-    let until = || Some((http_date(value("retry-after")?)? as f64 - now_ms as f64 / 1000.0).max(0.0));
+    let until = || Some(seconds_until(http_date(value("retry-after")?)?, now_ms));
     let seconds = number("retry-after-ms").map(|ms| ms / 1000.0).or_else(|| number("retry-after")).or_else(until);
     match seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
         Some(after) => error.with_retry_after(after.min(LONGEST_RETRY)),
@@ -50,34 +49,48 @@ const PERIODS: [f64; 4] = [1.0, 60.0, 3600.0, 86_400.0];
 /// How far a period that is worked out may lie from one of those: times until a reset are rounded.
 const ROUNDED: f64 = 1.25;
 
-/// The requests a second that a provider takes, as its `x-ratelimit-*-requests` headers tell.
+/// The requests a second that a provider takes, as its `x-ratelimit-*-requests` headers tell, or Anthropic's
+/// `anthropic-ratelimit-requests-*`.
 ///
-/// What `limit` is for is not said. With a limit that refills all the time, as OpenAI's and Groq's do, `reset` is how long
-/// what was used takes to come back, so that `limit × reset / used` is the period (a minute, a day); where that is no such
-/// period, or nothing says what was used, `reset` is taken for the period itself.
+/// What `limit` is for is not said, except that Anthropic's are for a minute (page "Rate limits"). With a limit that refills
+/// all the time, as OpenAI's and Groq's do, `reset` is how long what was used takes to come back, so that
+/// `limit × reset / used` is the period (a minute, a day); where that is no such period, or nothing says what was used,
+/// `reset` is taken for the period itself.
 pub(super) fn rate_limit(headers: &[(String, String)]) -> Option<f64> {
-    let value = |what: &str| {
-        let wanted = |name: &str| name.strip_prefix("x-ratelimit-").is_some_and(|rest| rest == what);
-        headers.iter().find(|(name, _)| wanted(name)).map(|(_, value)| value.trim())
-    };
-    let limit = value("limit-requests")?.parse::<f64>().ok().filter(|limit| *limit > 0.0 && limit.is_finite())?;
-    let reset = time_until(value("reset-requests")?).filter(|reset| *reset > 0.0)?;
-    let used = value("remaining-requests").and_then(|left| left.parse::<f64>().ok()).map(|left| limit - left);
-    let refill = used.filter(|used| *used > 0.0).map(|used| limit * reset / used);
+    let value = |wanted: &str| headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.trim());
+    let number = |text: &str| text.parse::<f64>().ok().filter(|limit| *limit > 0.0 && limit.is_finite());
+    if let Some(limit) = value("anthropic-ratelimit-requests-limit") {
+        return number(limit).map(|limit| limit / 60.0);
+    }
+    let limit = number(value("x-ratelimit-limit-requests")?)?;
+    let reset = time_until(value("x-ratelimit-reset-requests")?).filter(|reset| *reset > 0.0)?;
+    let left = value("x-ratelimit-remaining-requests").and_then(|left| left.parse::<f64>().ok());
+    let refill = left.map(|left| limit - left).filter(|used| *used > 0.0).map(|used| limit * reset / used);
     let near = |period: f64| PERIODS.into_iter().find(|known| (period / known).max(known / period) <= ROUNDED);
     Some(limit / refill.and_then(near).unwrap_or(reset))
 }
 
-/// For how long a provider says that nothing is left of one of its limits, of requests or of tokens; none if it says no such
-/// thing.
-pub(super) fn nothing_left(headers: &[(String, String)]) -> Option<Duration> {
-    let limits = || headers.iter().filter_map(|(name, value)| Some((name.strip_prefix("x-ratelimit-")?, value.trim())));
-    let resets = |what: &str| limits().find(|(name, _)| name.strip_prefix("reset-") == Some(what));
-    let spent = limits().filter_map(|(name, value)| {
-        let what = name.strip_prefix("remaining-").filter(|_| value.parse::<f64>().is_ok_and(|left| left <= 0.0))?;
-        Duration::try_from_secs_f64(time_until(resets(what)?.1)?).ok()
+/// For how long a provider says at `now_ms` that nothing is left of one of its limits, of requests or of tokens; none if it
+/// says no such thing.
+pub(super) fn nothing_left(headers: &[(String, String)], now_ms: u64) -> Option<Duration> {
+    let is_none = |value: &str| value.trim().parse::<f64>().is_ok_and(|left| left <= 0.0);
+    let spent = headers.iter().filter(|(_, value)| is_none(value)).filter_map(|(name, _)| {
+        let value = |wanted: String| headers.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.trim());
+        let seconds = if let Some(what) = name.strip_prefix("x-ratelimit-remaining-") {
+            time_until(value(format!("x-ratelimit-reset-{what}"))?)?
+        } else {
+            let what = name.strip_prefix("anthropic-ratelimit-")?.strip_suffix("-remaining")?;
+            seconds_until(rfc3339(value(format!("anthropic-ratelimit-{what}-reset"))?)?, now_ms)
+        };
+        Duration::try_from_secs_f64(seconds).ok()
     });
     spent.max()
+}
+
+/// How long it is from `now_ms` to a moment in seconds since the Unix epoch. Until one that has passed there is nothing to
+/// wait.
+fn seconds_until(moment: i64, now_ms: u64) -> f64 {
+    (moment as f64 - now_ms as f64 / 1000.0).max(0.0)
 }
 
 /// The seconds of a time like `6m0s`, `17ms` or `2m59.56s`; a bare number is of seconds.
@@ -102,16 +115,35 @@ fn http_date(text: &str) -> Option<i64> {
     let fields: Vec<&str> = text.split_once(", ")?.1.split([' ', ':']).collect();
     let &[day, month, year, hour, minute, second, "GMT"] = fields.as_slice() else { return None };
     let month = MONTHS.iter().position(|name| *name == month)? as i64 + 1;
-    let number = |text: &str, most: i64| {
-        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        text.parse::<i64>().ok().filter(|number| digits && *number <= most)
-    };
-    let (day, year) = (number(day, 31)?, number(year, 9999)?);
-    let clock = number(hour, 23)? * 3600 + number(minute, 59)? * 60 + number(second, 60)?;
+    let date = (number(year, 9999)?, month, number(day, 31)?);
+    Some(since_epoch(date, (number(hour, 23)?, number(minute, 59)?, number(second, 60)?)))
+}
+
+/// The same of a date like `1994-11-06T08:49:37Z` (RFC 3339, section 5.6), as Anthropic's headers have it: in UTC. Parts of a
+/// second count as one.
+fn rfc3339(text: &str) -> Option<i64> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let (time, part) = time.split_once('.').map_or((time, None), |(time, part)| (time, Some(part)));
+    let date: Vec<&str> = date.split('-').collect();
+    let time: Vec<&str> = time.split(':').collect();
+    let (&[year, month, day], &[hour, minute, second]) = (date.as_slice(), time.as_slice()) else { return None };
+    let date = (number(year, 9999)?, number(month, 12).filter(|month| *month > 0)?, number(day, 31)?);
+    let time = (number(hour, 23)?, number(minute, 59)?, number(second, 60)?);
+    Some(since_epoch(date, time) + i64::from(part.is_some_and(|part| part.bytes().any(|b| b != b'0'))))
+}
+
+/// A number of a date, at most so large.
+fn number(text: &str, most: i64) -> Option<i64> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse::<i64>().ok().filter(|number| digits && *number <= most)
+}
+
+/// The seconds from the Unix epoch to a moment of the Gregorian calendar, in UTC: year, month and day, hour, minute and second.
+fn since_epoch((year, month, day): (i64, i64, i64), (hour, minute, second): (i64, i64, i64)) -> i64 {
     // Days since 1970-01-01, by years that begin in March, so that a leap day is a year's last.
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days = year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    Some((days + (month * 153 + 2) / 5 + day - 1 - 719_468) * 86_400 + clock)
+    (days + (month * 153 + 2) / 5 + day - 1 - 719_468) * 86_400 + hour * 3600 + minute * 60 + second
 }
 
 #[cfg(test)]
@@ -149,7 +181,7 @@ mod tests {
     fn what_is_used_up_is_told_with_the_time_until_it_comes_back() {
         let left = |pairs: &[(&str, &str)]| {
             let headers: Vec<_> = pairs.iter().map(|(n, v)| (format!("x-ratelimit-{n}"), (*v).to_owned())).collect();
-            nothing_left(&headers)
+            nothing_left(&headers, 0)
         };
         let (requests, tokens) = (("remaining-requests", "0"), ("remaining-tokens", "0"));
         assert_eq!(left(&[requests, ("reset-requests", "1m2s")]), Some(Duration::from_secs(62)));
@@ -161,6 +193,27 @@ mod tests {
             [&[requests][..], &[requests, ("reset-tokens", "1s")], &[requests, ("reset-requests", "soon")], &[]]
         {
             assert_eq!(left(unknown), None, "{unknown:?}");
+        }
+    }
+
+    #[test]
+    fn anthropics_limits_are_a_minutes_and_come_back_at_a_date() {
+        let headers = |pairs: &[(&str, &str)]| -> Vec<_> {
+            pairs.iter().map(|(n, v)| (format!("anthropic-ratelimit-{n}"), (*v).to_owned())).collect()
+        };
+        let requests = [("requests-limit", "50"), ("requests-remaining", "49"), ("requests-reset", "1994-11-06T08:49:38Z")];
+        assert_eq!(rate_limit(&headers(&requests)), Some(50.0 / 60.0));
+        assert_eq!(rate_limit(&headers(&[("requests-limit", "0")])), None);
+        let spent = [
+            ("tokens-remaining", "0"),
+            ("tokens-reset", "1994-11-06T08:49:37.25Z"),
+            ("input-tokens-remaining", "0"),
+            ("input-tokens-reset", "1994-11-06T08:49:30Z"),
+        ];
+        assert_eq!(nothing_left(&headers(&spent), 784_111_770_500), Some(Duration::from_millis(7500)));
+        assert_eq!(nothing_left(&headers(&spent[2..]), 784_111_770_500), Some(Duration::ZERO), "it has come back");
+        for wrong in ["1994-11-06T08:49:37", "1994-11-06 08:49:37Z", "1994-00-06T08:49:37Z", "soon"] {
+            assert_eq!(nothing_left(&headers(&[spent[0], ("tokens-reset", wrong)]), 0), None, "{wrong}");
         }
     }
 

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::Serialize;
 
+use super::attempt::add_missing;
 use super::pool::{PoolPhase, Shared};
 use crate::config;
 use crate::metrics::Counter;
@@ -256,7 +257,8 @@ pub(super) fn run(shared: &Shared, check: Check) {
     let settings = &shared.attempt.settings;
     let own = settings.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let usual = [("accept", "application/json"), ("accept-encoding", "identity")];
-    let headers: Vec<_> = usual.into_iter().chain(own).chain(shared.gate.keys.for_check()).collect();
+    let mut headers: Vec<_> = usual.into_iter().chain(own).chain(shared.gate.keys.for_check()).collect();
+    add_missing(settings.dialects.first().map_or(&[], |dialect| dialect.headers()), &mut headers);
     let until = Deadline::after(CHECK_TIMEOUT);
     let control =
         Control { request_id: None, cancel: &check.token, deadline: until, connect_timeout: settings.connect_timeout };
