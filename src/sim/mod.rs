@@ -1,8 +1,9 @@
 //! The simulated provider: a real HTTP server on loopback whose model names choose its behaviour.
 //!
-//! It speaks OpenAI's shapes (chat and text completions, responses, embeddings, models) and Anthropic's messages, so that the whole
-//! path of a request is exercised without a network or a key. What it does follows from the request alone, but for the
-//! few words that count calls or time since a name's first use; it never draws at random. It knows nothing of gateways.
+//! It speaks OpenAI's shapes (chat and text completions, responses, embeddings, models) and Anthropic's (messages, and what one
+//! would take), so that the whole path of a request is exercised without a network or a key. What it does follows from the
+//! request alone, but for the few words that count calls or time since a name's first use; it never draws at random. It
+//! knows nothing of gateways.
 //!
 //! The words are those of the interface; a name with another one is answered 404, which lists them. What it saw is shown:
 //!

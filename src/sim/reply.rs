@@ -79,14 +79,14 @@ impl Events<'_> {
 /// An error as one body, in the shape of the route.
 pub(super) fn error_body(shape: Option<Shape>, status: u16, message: &str, param: Option<&str>) -> Vec<u8> {
     match shape {
-        Some(Shape::Messages) => anthropic::error_body(status, message),
+        Some(shape) if shape.is_anthropic() => anthropic::error_body(status, message),
         _ => openai::error_body(status, message, param),
     }
 }
 
 /// An error as an event of a stream.
 pub(super) fn error_event(shape: Shape, status: u16, message: &str) -> Vec<u8> {
-    let name: &[u8] = if shape == Shape::Messages { b"event: error\n" } else { b"" };
+    let name: &[u8] = if shape.is_anthropic() { b"event: error\n" } else { b"" };
     [name, b"data: ", &error_body(Some(shape), status, message, None), b"\n\n"].concat()
 }
 

@@ -22,6 +22,15 @@ pub(super) enum Shape {
     Responses,
     /// Anthropic's messages.
     Messages,
+    /// What one of these would take.
+    CountTokens,
+}
+
+impl Shape {
+    /// Whether it is Anthropic's.
+    pub(super) fn is_anthropic(self) -> bool {
+        matches!(self, Self::Messages | Self::CountTokens)
+    }
 }
 
 /// A request's body, of which only what the answer depends on is read.
@@ -74,15 +83,10 @@ struct StreamOptions {
 
 #[derive(Deserialize)]
 struct Part<'a> {
+    #[serde(rename = "type", borrow, default)]
+    kind: Cow<'a, str>,
     #[serde(borrow, default)]
     text: Option<Cow<'a, str>>,
-}
-
-/// What a tool came to, as Anthropic's messages say it: among the parts of the user's next one.
-#[derive(Deserialize)]
-struct ResultPart<'a> {
-    #[serde(borrow, default, rename = "type")]
-    kind: Cow<'a, str>,
     #[serde(borrow, default)]
     content: Option<&'a RawValue>,
 }
@@ -110,7 +114,7 @@ impl<'a> Asked<'a> {
         }
         let missing = |field: &'static str| Err((Some(field), format!("'{field}' is missing")));
         match shape {
-            Shape::Chat | Shape::Messages if asked.messages.is_none() => missing("messages"),
+            Shape::Chat | Shape::Messages | Shape::CountTokens if asked.messages.is_none() => missing("messages"),
             Shape::Completions if asked.prompt.is_none() => missing("prompt"),
             Shape::Embeddings | Shape::Responses if asked.input.is_none() => missing("input"),
             _ => Ok(asked),
@@ -184,14 +188,14 @@ impl<'a> Asked<'a> {
         })
     }
 
-    /// What a tool came to, if that is the last message.
+    /// What a tool came to, if that is the last message, or stands in it as a part.
     fn tool_result(&self) -> Option<Cow<'a, str>> {
         let last = self.messages.as_ref()?.last()?;
         let result = match (&*last.role, &*last.kind) {
             ("tool", _) => last.content,
             (_, "function_call_output") => last.output,
             _ => {
-                let parts: Vec<ResultPart<'a>> = serde_json::from_str(last.content?.get()).ok()?;
+                let parts: Vec<Part<'a>> = serde_json::from_str(last.content?.get()).ok()?;
                 parts.into_iter().find(|part| part.kind == "tool_result")?.content
             }
         };

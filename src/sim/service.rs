@@ -41,6 +41,7 @@ impl<'a> Route<'a> {
             "/v1/embeddings" => Self::Api(Shape::Embeddings),
             "/v1/responses" => Self::Api(Shape::Responses),
             "/v1/messages" => Self::Api(Shape::Messages),
+            "/v1/messages/count_tokens" => Self::Api(Shape::CountTokens),
             "/v1/models" => Self::Models,
             "/sim/stats" => Self::Stats,
             "/sim/last" => Self::Last,
@@ -119,8 +120,12 @@ impl SimService {
             Verdict::Panic => play.mark(),
             Verdict::Answer => {}
         }
-        if shape == Shape::Embeddings {
-            return play.whole(embeddings(asked), 1);
+        match shape {
+            Shape::Embeddings => return play.whole(embeddings(asked), 1),
+            Shape::CountTokens => {
+                return play.whole(json!({"input_tokens": asked.prompt_tokens()}).to_string().into_bytes(), 1);
+            }
+            _ => {}
         }
         let said = match asked.said(behaviour.say) {
             Ok(said) => said,

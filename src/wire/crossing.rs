@@ -73,10 +73,12 @@ impl Crossing {
 
     /// Judges a whole answer.
     pub(crate) fn decode(self, operation: &Operation, status: u16, body: &[u8]) -> Result<Option<Usage>, Error> {
-        match (self.how, self.to) {
-            (How::Forwarded, _) | (_, Dialect::OpenAi) => openai::decode(operation, status, body),
-            (_, Dialect::Anthropic) => anthropic::decode(operation, status, body),
-        }
+        let usage = match (self.how, self.to) {
+            (How::Forwarded, _) | (_, Dialect::OpenAi) => openai::decode(operation, status, body)?,
+            (_, Dialect::Anthropic) => anthropic::decode(operation, status, body)?,
+        };
+        // Counting takes no tokens, and nobody is to guess how many.
+        Ok(if *operation == Operation::CountTokens { Some(Usage::default()) } else { usage })
     }
 
     /// What judges the events of the answer; none for bytes that nobody reads.

@@ -4,7 +4,8 @@
 //! **Protocol.** A chat's or a completion's texts are told apart by choice and field, a tool call's arguments by its index,
 //! too; a choice's texts end with its finish reason, in whose event the rest is put. A response's are told apart by item and
 //! part; they end with the event that has the text whole, before which the rest is put as one more piece, and the events
-//! behind it are numbered on. What does not come in pieces is changed as in a whole answer.
+//! behind it are numbered on. A message's are told apart by block; they end with it, and the rest is put before its end as one
+//! more piece. What does not come in pieces is changed as in a whole answer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,7 +34,16 @@ enum Way {
     ToolCall(u64, &'static str),
     /// A text of a response.
     Response(String),
+    /// What a block of a message says, or a tool is given.
+    Block(Piece),
 }
+
+/// What a piece of a message's block is: its type, and the field that has it.
+type Piece = (&'static str, &'static str);
+
+/// The pieces that are words.
+const PIECES: [Piece; 3] =
+    [("text_delta", "text"), ("thinking_delta", "thinking"), ("input_json_delta", "partial_json")];
 
 /// What looks at the events of one stream.
 pub(super) struct Hook {
@@ -117,6 +127,35 @@ impl Hook {
             }
             (_, value) => self.rules.give_back(value, Place::Api.below(key), &self.originals),
         }
+    }
+
+    /// An event of a message.
+    fn message(&mut self, event: &mut Event<'_>) -> Option<()> {
+        let data = event.json()?;
+        let (kind, index) = (data["type"].as_str()?, data["index"].as_u64()?);
+        // A signature is of all that was thought before it.
+        if kind == "content_block_stop" || data["delta"]["type"] == "signature_delta" {
+            for rest in self.rests_of_blocks(Some(index)) {
+                let name = if event.name().is_empty() { "" } else { "content_block_delta" };
+                event.put_before(name, rest);
+            }
+            return Some(());
+        }
+        let (kind, field) = PIECES.into_iter().find(|(kind, _)| data["delta"]["type"] == *kind)?;
+        let flavour = if field == "partial_json" { Flavour::Json } else { Flavour::Plain };
+        self.hear((index, Way::Block((kind, field))), flavour, event.json_mut()?.pointer_mut(&format!("/delta/{field}"))?);
+        Some(())
+    }
+
+    /// What is left of the texts of a message's block, or of all, each as one more piece.
+    fn rests_of_blocks(&mut self, index: Option<u64>) -> Vec<Value> {
+        let is_of = |(of, way): &Name| matches!(way, Way::Block(_)) && index.is_none_or(|index| index == *of);
+        let piece = |((index, way), rest): (Name, String)| {
+            let Way::Block((kind, field)) = way else { return None };
+            let delta = json!({ "type": kind, field: rest });
+            Some(json!({ "type": "content_block_delta", "index": index, "delta": delta }))
+        };
+        self.rests(is_of).into_iter().filter_map(piece).collect()
     }
 
     /// An event of a response.
@@ -213,7 +252,7 @@ fn put_back(choice: &mut Map<String, Value>, way: Way, rest: &str) {
             let field = if kind == "function" { "arguments" } else { "input" };
             append(&mut calls[at][kind][field], rest);
         }
-        Way::Text | Way::Response(_) => {}
+        Way::Text | Way::Response(_) | Way::Block(_) => {}
     }
 }
 
@@ -233,7 +272,8 @@ impl EventHook for Hook {
             if let Some(data) = event.json_mut() {
                 self.choices(data);
             }
-        } else if self.response(event).is_none()
+        } else if self.message(event).is_none()
+            && self.response(event).is_none()
             && let Some(data) = event.json_mut()
         {
             self.rules.give_back(data, Place::Api, &self.originals);
@@ -243,7 +283,7 @@ impl EventHook for Hook {
 
     fn end(&mut self) -> Result<Vec<Value>, PluginError> {
         // A stream may be complete by its end alone.
-        let mut events = Vec::new();
+        let mut events = self.rests_of_blocks(None);
         for ((index, way), rest) in self.rests(|_| true) {
             if let Way::Response(name) = way {
                 let text = name.split(' ').next().unwrap_or_default();

@@ -138,6 +138,39 @@ fn words_are_changed_wherever_they_stand_and_nothing_else_is() {
 }
 
 #[test]
+fn of_a_message_no_words_pass_unread_and_no_data_is_changed() {
+    let rules = rules(json!({}));
+    let secret = "AKIAIOSFODNN7EXAMPLE";
+    let base64 = |kind: &str| json!({ "type": kind, "source": { "type": "base64", "data": secret, "media_type": "x/y" } });
+    let body = json!({
+        "system": [{ "type": "text", "text": secret, "cache_control": { "type": "ephemeral" } }],
+        "messages": [
+            { "role": "user", "content": [
+                base64("image"),
+                base64("document"),
+                { "type": "document", "title": secret, "source": { "data": secret, "media_type": "text/plain", "type": "text" } },
+                { "type": "tool_result", "tool_use_id": secret, "content": [{ "type": "text", "text": secret }] },
+            ] },
+            { "role": "assistant", "content": [
+                { "type": "thinking", "thinking": secret, "signature": secret },
+                { "type": "redacted_thinking", "data": secret },
+                { "type": "tool_use", "id": "t", "name": "f", "input": { "type": "text", "data": secret } },
+            ] },
+        ],
+    });
+    let (sent, originals) = sent(&rules, &body);
+    let left = sent.to_string().matches(secret).count();
+    assert_eq!(left, 5, "two pictures' data, an id, a signature, and what is for the provider alone: {sent}");
+    assert_eq!(sent["messages"][0]["content"][2]["source"]["data"], sent["system"][0]["text"]);
+    let mut back = sent;
+    rules.give_back(&mut back, Place::Api, &originals);
+    assert_eq!(back, body);
+    // However it is written, it is what it says.
+    let escaped = format!(r#"{{"source":{{"data":"{secret}","type":"t\u0065xt"}}}}"#);
+    assert!(matches!(rules.look_at(escaped.as_bytes()), Look::Found(_)));
+}
+
+#[test]
 fn a_key_that_stands_twice_hides_nothing() {
     let rules = rules(json!({}));
     let body = br#"{"messages":[{"content":"a@x.org"}],"messages":[{"content":"clean"}]}"#;

@@ -11,6 +11,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::text::Flavour;
 
@@ -45,6 +46,12 @@ const LEFT: [&str; 27] = [
     "signature",
     "logprobs",
 ];
+
+/// The key of data that is words in one place: where Anthropic's documents are plain text, and say so beside it.
+const DATA: &str = "data";
+
+/// What says so: the key, and its value.
+const PLAIN: (&str, &str) = ("type", "text");
 
 /// A place in a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +127,13 @@ pub(super) fn change(value: &mut Value, place: Place, f: &mut dyn FnMut(&str, Fl
             }
         }
         Value::Array(items) => items.iter_mut().for_each(|item| change(item, place.item(), f)),
-        Value::Object(fields) => fields.iter_mut().for_each(|(key, value)| change(value, place.below(key), f)),
+        Value::Object(fields) => {
+            let is_plain = place == Place::Api && fields.get(PLAIN.0).is_some_and(|kind| kind == PLAIN.1);
+            for (key, value) in fields {
+                let below = if is_plain && key == DATA { place } else { place.below(key) };
+                change(value, below, f);
+            }
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
@@ -178,8 +191,22 @@ impl<'de> Visitor<'de> for Looker<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        // What the data is may stand behind it.
+        let (mut is_plain, mut data) = (false, Vec::new());
         while let Some(Key(key)) = fields.next_key()? {
-            fields.next_value_seed(Looker { place: self.place.below(&key), look: &mut *self.look })?;
+            if self.place == Place::Api && (key == DATA || key == PLAIN.0) {
+                let value = fields.next_value::<&RawValue>()?;
+                is_plain |= serde_json::from_str::<Key<'_>>(value.get()).is_ok_and(|kind| key != DATA && kind.0 == PLAIN.1);
+                data.push((value, key == DATA));
+            } else {
+                fields.next_value_seed(Looker { place: self.place.below(&key), look: &mut *self.look })?;
+            }
+        }
+        for (value, is_data) in data {
+            let place = if is_plain && is_data { self.place } else { Place::Left };
+            let looker = Looker { place, look: &mut *self.look };
+            let looked = looker.deserialize(&mut serde_json::Deserializer::from_str(value.get()));
+            looked.map_err(serde::de::Error::custom)?;
         }
         Ok(())
     }
