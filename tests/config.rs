@@ -206,7 +206,7 @@ fn all_problems_are_told_at_once_each_with_its_path() {
 #[test]
 fn a_part_that_is_not_built_is_refused_by_name() {
     let cases = [
-        ("providers.anthropic.kind", json!({"providers": {"anthropic": {"keys": [{"value": "a"}]}}})),
+        ("providers.bedrock.kind", json!({"providers": {"bedrock": {"keys": [{"value": "a"}]}}})),
         ("providers.x.kind", json!({"providers": {"x": {"kind": "bedrock", "keys": [{"value": "a"}]}}})),
         ("providers.openai.network_config.proxy", with_provider(json!({"network_config": {"proxy": "http://p"}}))),
     ];
@@ -644,7 +644,9 @@ fn headers_that_the_gateway_sets_itself_are_refused() {
 #[test]
 fn the_environment_offers_providers_by_their_keys_and_the_simulated_one() {
     let env = |name: &str| match name {
-        "OPENAI_API_KEY" | "GROQ_API_KEY" | "GEMINI_API_KEY" | "ANTHROPIC_API_KEY" => Some(format!("the {name}")),
+        "OPENAI_API_KEY" | "GROQ_API_KEY" | "GEMINI_API_KEY" | "ANTHROPIC_API_KEY" | "AWS_ACCESS_KEY_ID" => {
+            Some(format!("the {name}"))
+        }
         "MISTRAL_API_KEY" => Some(String::new()),
         _ => None,
     };
@@ -655,12 +657,13 @@ fn the_environment_offers_providers_by_their_keys_and_the_simulated_one() {
         found,
         [
             ("openai", "https://api.openai.com", "/v1"),
+            ("anthropic", "https://api.anthropic.com", "/v1"),
             ("groq", "https://api.groq.com/openai", "/v1"),
             ("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", ""),
             ("sim", "", "/v1"),
         ]
     );
-    assert!(config.warnings.iter().any(|w| w.starts_with("ANTHROPIC_API_KEY: ")), "{:?}", config.warnings);
+    assert!(config.warnings.iter().any(|w| w.starts_with("AWS_ACCESS_KEY_ID: ")), "{:?}", config.warnings);
     assert!(
         config.sources.iter().any(|line| line.contains("groq") && line.contains("GROQ_API_KEY")),
         "{:?}",
@@ -668,6 +671,42 @@ fn the_environment_offers_providers_by_their_keys_and_the_simulated_one() {
     );
     let key = config.provider("openai").and_then(|p| p.keys.first()).expect("it has one");
     assert_eq!((key.name.as_str(), key.value.expose()), ("OPENAI_API_KEY", "the OPENAI_API_KEY"));
+}
+
+#[test]
+fn a_key_goes_into_the_header_that_its_provider_reads_and_nobody_else_may_write_it() {
+    let provider = |name: &str, more: Value| {
+        let mut settings = json!({"keys": [{"value": "sk"}]});
+        merge(&mut settings, more);
+        json!({"providers": {name: settings}})
+    };
+    let at = json!({"network_config": {"base_url": "http://127.0.0.1:9"}});
+    let of = |kind: &str| {
+        let mut settings = at.clone();
+        settings["kind"] = kind.into();
+        settings
+    };
+    for (name, more, kind, header) in [
+        ("anthropic", json!({}), Kind::Anthropic, ("x-api-key", "sk")),
+        ("anthropic", of("openai"), Kind::OpenAi, ("authorization", "Bearer sk")),
+        ("mine", of("anthropic"), Kind::Anthropic, ("x-api-key", "sk")),
+        ("groq", of("anthropic"), Kind::Anthropic, ("x-api-key", "sk")),
+        ("openai", json!({}), Kind::OpenAi, ("authorization", "Bearer sk")),
+    ] {
+        let config = taken(provider(name, more));
+        let found = config.provider(name).expect("it is there");
+        let value = found.key_header.value(&found.keys[0].value);
+        assert_eq!((found.kind, (found.key_header.name, value.expose())), (kind, header), "{name}");
+    }
+    for (kind, header) in [("anthropic", "X-API-Key"), ("openai", "Authorization")] {
+        let mut settings = of(kind);
+        settings["network_config"]["extra_headers"] = json!({ header: "x" });
+        assert!(problem(provider("mine", settings)).contains("leave out one"), "{kind}");
+    }
+    let also = json!({"network_config": {"extra_headers": {"Authorization": "Bearer x"}}});
+    assert_eq!(taken(provider("anthropic", also)).providers[0].network.extra_headers.len(), 1);
+    let nowhere = problem(provider("groq", json!({"kind": "anthropic"})));
+    assert!(nowhere.contains("there is none built in"), "{nowhere}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod admin;
+mod anthropic;
 mod client;
 mod coding;
 mod cors;

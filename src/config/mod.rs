@@ -100,8 +100,9 @@ pub use scope::Scope;
 pub use tls::LoadedTls;
 pub use tls::{Tls, TlsVersion};
 pub use types::{
-    Breaker, Client, GatewayKey, Health, Key, KeyHeader, KeyModels, Kind, Locks, Network, Optimization, Policy, Pools, Provider,
-    Queue, RateLimit, RateLimits, Retries, Scaling, Server, Sizing, StreamGarbage, StreamRecovery, ThreadLimits,
+    Breaker, Client, GatewayKey, Health, Key, KeyHeader, KeyModels, Kind, Locks, Network, Optimization, Policy, Pools,
+    Provider, Queue, RateLimit, RateLimits, Retries, Scaling, Server, Sizing, StreamGarbage, StreamRecovery,
+    ThreadLimits,
 };
 
 pub use crate::recycle::Limits as PoolLimits;

@@ -14,8 +14,8 @@ use super::raw::join;
 use super::section::{Section, asks_nothing};
 use super::server::required_value;
 use super::types::{
-    Breaker, Client, Health, Key, KeyHeader, KeyModels, Kind, Network, Optimization, Policy, Provider, Queue, RateLimit,
-    RateLimits, Retries, Scaling, Sizing, StreamGarbage, StreamRecovery, ThreadLimits,
+    Breaker, Client, Health, Key, KeyHeader, KeyModels, Kind, Network, Optimization, Policy, Provider, Queue,
+    RateLimit, RateLimits, Retries, Scaling, Sizing, StreamGarbage, StreamRecovery, ThreadLimits,
 };
 use crate::secret::REDACTED;
 use crate::time::Backoff;
@@ -55,12 +55,8 @@ const RESERVED_HEADERS: [&str; 11] = [
 ];
 
 /// The words for how a provider is spoken to.
-pub(super) const KINDS: &[(&str, Kind)] = &[
-    ("openai", Kind::OpenAi),
-    ("anthropic", Kind::Anthropic),
-    ("sim", Kind::Sim),
-    ("custom", Kind::Custom),
-];
+pub(super) const KINDS: &[(&str, Kind)] =
+    &[("openai", Kind::OpenAi), ("anthropic", Kind::Anthropic), ("sim", Kind::Sim), ("custom", Kind::Custom)];
 
 /// The words for what becomes of a stream that fails.
 pub(super) const STREAM_RECOVERIES: &[(&str, StreamRecovery)] =

@@ -93,7 +93,8 @@ fn model_of(name: &str) -> String {
 
 /// What the server itself refuses, with a status that may be finer than the code's.
 pub(super) fn refusal(shape: Dialect, status: u16, error: &Error, id: &RequestId) -> Response {
-    let response = Response::new(status).body(shape.error_body(error, Some(id)), JSON).header("x-request-id", id.as_str());
+    let response =
+        Response::new(status).body(shape.error_body(error, Some(id)), JSON).header("x-request-id", id.as_str());
     with_retry_after(named(shape, response, id), error.retry_after())
 }
 

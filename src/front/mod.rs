@@ -207,7 +207,8 @@ impl Api {
 
     /// Whether a request is served, by its head.
     fn judge(&self, head: &Head, peer: SocketAddr) -> Result<Admission, Response> {
-        let route = routes::find(head).map_err(|refused| refused.response(routes::shape(head.path()), &request_id(head)))?;
+        let route =
+            routes::find(head).map_err(|refused| refused.response(routes::shape(head.path()), &request_id(head)))?;
         match route {
             Route::Probe => Ok(Admission { max_body: Some(0), hold: None }),
             // No request to a provider: it is judged by its key, and not counted.

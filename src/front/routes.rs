@@ -58,7 +58,8 @@ const FORWARDED: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
 /// The shape in which whoever asks under this path is told whatever it is told, a refusal of its head among it.
 pub(super) fn shape(path: &str) -> Dialect {
-    let is_anthropic = |route: &str| path.strip_prefix(route).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let is_anthropic =
+        |route: &str| path.strip_prefix(route).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     if is_anthropic("/v1/messages") || is_anthropic("/anthropic") { Dialect::Anthropic } else { Dialect::OpenAi }
 }
 

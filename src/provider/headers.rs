@@ -201,7 +201,8 @@ mod tests {
         let headers = |pairs: &[(&str, &str)]| -> Vec<_> {
             pairs.iter().map(|(n, v)| (format!("anthropic-ratelimit-{n}"), (*v).to_owned())).collect()
         };
-        let requests = [("requests-limit", "50"), ("requests-remaining", "49"), ("requests-reset", "1994-11-06T08:49:38Z")];
+        let requests =
+            [("requests-limit", "50"), ("requests-remaining", "49"), ("requests-reset", "1994-11-06T08:49:38Z")];
         assert_eq!(rate_limit(&headers(&requests)), Some(50.0 / 60.0));
         assert_eq!(rate_limit(&headers(&[("requests-limit", "0")])), None);
         let spent = [

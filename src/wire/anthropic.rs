@@ -21,7 +21,9 @@ pub(crate) fn decode(operation: &Operation, status: u16, body: &[u8]) -> Result<
 pub(crate) fn error_body(error: &Error, id: Option<&RequestId>) -> Vec<u8> {
     let ours: Value = serde_json::from_slice(&openai::error_body_for(error, id)).unwrap_or_default();
     let status = error.status();
+    let own = error.upstream_answer().and_then(|answer| answer.kind.clone());
     let kind = match status {
+        _ if own.is_some() => own.as_deref().unwrap_or_default(),
         401 => "authentication_error",
         403 => "permission_error",
         404 => "not_found_error",
@@ -59,7 +61,7 @@ impl EventStream {
                 let old = self.usage.unwrap_or_default();
                 let n = |name: &str| found[name].as_u64();
                 self.usage = Some(Usage {
-                    input: n("input_tokens").unwrap_or(old.input),
+                    input: n("input_tokens").map_or(old.input, |own| own + n("cache_read_input_tokens").unwrap_or(0)),
                     output: n("output_tokens").unwrap_or(old.output),
                 });
             }

@@ -24,7 +24,7 @@ const SENT: &str = "access-control-allow-headers: authorization, x-api-key, api-
     openai-beta, openai-organization, openai-project, traceparent, tracestate, x-client-request-id, *";
 const READ: &str = "access-control-expose-headers: x-request-id, x-sluicegate-provider, x-sluicegate-model, \
     x-sluicegate-attempts, x-sluicegate-fallbacks, x-sluicegate-queue-us, x-sluicegate-upstream-us, \
-    x-sluicegate-overhead-us, retry-after, retry-after-ms, *";
+    x-sluicegate-overhead-us, x-sluicegate-dropped, retry-after, retry-after-ms, request-id, *";
 
 #[test]
 fn a_preflight_of_a_configured_origin_is_answered_without_a_key() {

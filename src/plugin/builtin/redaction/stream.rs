@@ -143,7 +143,11 @@ impl Hook {
         }
         let (kind, field) = PIECES.into_iter().find(|(kind, _)| data["delta"]["type"] == *kind)?;
         let flavour = if field == "partial_json" { Flavour::Json } else { Flavour::Plain };
-        self.hear((index, Way::Block((kind, field))), flavour, event.json_mut()?.pointer_mut(&format!("/delta/{field}"))?);
+        self.hear(
+            (index, Way::Block((kind, field))),
+            flavour,
+            event.json_mut()?.pointer_mut(&format!("/delta/{field}"))?,
+        );
         Some(())
     }
 

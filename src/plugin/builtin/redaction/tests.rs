@@ -141,7 +141,8 @@ fn words_are_changed_wherever_they_stand_and_nothing_else_is() {
 fn of_a_message_no_words_pass_unread_and_no_data_is_changed() {
     let rules = rules(json!({}));
     let secret = "AKIAIOSFODNN7EXAMPLE";
-    let base64 = |kind: &str| json!({ "type": kind, "source": { "type": "base64", "data": secret, "media_type": "x/y" } });
+    let base64 =
+        |kind: &str| json!({ "type": kind, "source": { "type": "base64", "data": secret, "media_type": "x/y" } });
     let body = json!({
         "system": [{ "type": "text", "text": secret, "cache_control": { "type": "ephemeral" } }],
         "messages": [

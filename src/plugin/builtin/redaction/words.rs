@@ -196,7 +196,8 @@ impl<'de> Visitor<'de> for Looker<'_> {
         while let Some(Key(key)) = fields.next_key()? {
             if self.place == Place::Api && (key == DATA || key == PLAIN.0) {
                 let value = fields.next_value::<&RawValue>()?;
-                is_plain |= serde_json::from_str::<Key<'_>>(value.get()).is_ok_and(|kind| key != DATA && kind.0 == PLAIN.1);
+                is_plain |=
+                    serde_json::from_str::<Key<'_>>(value.get()).is_ok_and(|kind| key != DATA && kind.0 == PLAIN.1);
                 data.push((value, key == DATA));
             } else {
                 fields.next_value_seed(Looker { place: self.place.below(&key), look: &mut *self.look })?;
