@@ -337,6 +337,11 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// Whether a string may stand between quotes as it is.
+pub(crate) fn is_plain(text: &str) -> bool {
+    plain_run(text.as_bytes()) == text.len()
+}
+
 /// How many bytes at the front are neither a quote, a backslash nor a control character.
 #[inline]
 fn plain_run(bytes: &[u8]) -> usize {

@@ -11,7 +11,7 @@ const MAX_WORDS: usize = 8 * 1024;
 const MAX_QUOTE: usize = 500;
 
 /// The status of an error that came inside a good answer.
-const INSIDE_OK: u16 = 502;
+pub(super) const INSIDE_OK: u16 = 502;
 
 /// Judges an answer that was read whole; gives the tokens, if the provider counted them.
 ///

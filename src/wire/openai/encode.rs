@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::parse::usage_option;
 use crate::model::BodyFields;
+use crate::wire::chat::push_string;
 
 /// What asks for usage, as the value of `stream_options`.
 const ASK: &[u8] = br#"{"include_usage":true}"#;
@@ -40,7 +41,7 @@ pub fn encode(body: &[u8], fields: &BodyFields, upstream_model: &str, out: &mut 
             }
             Edit::Model(name) => {
                 out.extend_from_slice(&body[from..span.start]);
-                push_string(name, out);
+                push_string(out, name);
             }
         }
         from = span.end;
@@ -71,17 +72,6 @@ fn ask_for_usage<'a>(body: &[u8], fields: &BodyFields) -> (Range<usize>, Edit<'a
             None => (inside, Edit::Put(br#""include_usage":true,"#)),
         },
     }
-}
-
-fn push_string(text: &str, out: &mut Vec<u8>) {
-    if text.bytes().any(|b| matches!(b, b'"' | b'\\' | 0..0x20)) {
-        // Writing a string to memory has no way to fail.
-        let _ = serde_json::to_writer(out, text);
-        return;
-    }
-    out.push(b'"');
-    out.extend_from_slice(text.as_bytes());
-    out.push(b'"');
 }
 
 #[cfg(test)]

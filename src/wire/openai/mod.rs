@@ -7,6 +7,8 @@
 //! `responses` reads the events of the one shape that has no choices. `types` are for library users alone: nothing on the
 //! gateway's own path builds them. `make` puts such answers together for whoever takes a provider's place.
 
+#[allow(dead_code, unused_imports)]
+pub(crate) mod chat;
 mod decode;
 mod encode;
 mod error;

@@ -1,0 +1,147 @@
+//! A whole answer: read from a provider, and written for a client.
+
+use std::borrow::Cow;
+
+use super::answer::{self, Said};
+use super::pull::{Fault, Place, Pull};
+use super::write_request::push_call;
+use crate::error::Error;
+use crate::model::chat::{Block, Reply};
+use crate::wire::chat::{Meta, push, push_number, push_string};
+use crate::wire::openai::decode::{INSIDE_OK, upstream_error};
+
+/// What stands in the first of the choices; only one is ever asked for.
+#[derive(Default)]
+struct First<'a> {
+    said: Option<Said<'a>>,
+    reason: Cow<'a, str>,
+}
+
+/// Reads an answer of success; `model` is what was asked for, where the provider does not say who answers.
+///
+/// # Errors
+/// [`Code::UpstreamError`](crate::error::Code::UpstreamError) for an error inside it, and
+/// [`Code::UpstreamBadResponse`](crate::error::Code::UpstreamBadResponse) for what is no chat completion.
+pub(crate) fn read_reply<'a>(body: &'a [u8], model: &'a str) -> Result<Reply<'a>, Error> {
+    let (mut reply, failed) = read(body, model).map_err(Fault::in_answer)?;
+    if failed {
+        return Err(upstream_error(INSIDE_OK, body));
+    }
+    let first = reply.choice.take().and_then(|first| Some((first.said?, first.reason)));
+    let Some((said, reason)) = first else {
+        return Err(Place::Member(&Place::Top, "choices").fault("has no message").in_answer());
+    };
+    let refusal = said.refusal.filter(|text| !text.is_empty());
+    let stop = answer::stop(&reason, !said.calls.is_empty(), refusal.is_some());
+    let mut content = Vec::with_capacity(2 + said.calls.len());
+    let thoughts = said.thoughts.filter(|text| !text.is_empty());
+    content.extend(thoughts.map(|text| Block::Thinking { text, signature: None }));
+    content.extend(said.text.filter(|text| !text.is_empty()).map(Block::Text));
+    content.extend(refusal.map(Block::Text));
+    content.extend(said.calls.into_iter().enumerate().map(|(index, call)| Block::ToolCall {
+        id: if call.id.is_empty() { answer::unnamed(index).into() } else { call.id },
+        name: call.name,
+        arguments: call.arguments,
+    }));
+    Ok(Reply { id: reply.id, model: reply.model, content, stop, stop_text: None, tokens: reply.tokens })
+}
+
+struct Parts<'a> {
+    id: Option<Cow<'a, str>>,
+    model: Cow<'a, str>,
+    choice: Option<First<'a>>,
+    tokens: Option<crate::model::chat::Tokens>,
+}
+
+fn read<'a>(body: &'a [u8], model: &'a str) -> Result<(Parts<'a>, bool), Fault> {
+    let mut pull = Pull::new(body)?;
+    let mut parts = Parts { id: None, model: model.into(), choice: None, tokens: None };
+    let mut failed = false;
+    pull.object(&Place::Top, |pull, name, at| {
+        match name {
+            "id" => parts.id = Some(pull.string(at)?).filter(|id| !id.is_empty()),
+            "model" => parts.model = Some(pull.string(at)?).filter(|name| !name.is_empty()).unwrap_or(model.into()),
+            "choices" => pull.array(at, |pull, at| {
+                if parts.choice.is_some() {
+                    return pull.raw().map(drop);
+                }
+                parts.choice = Some(choice(pull, at)?);
+                Ok(())
+            })?,
+            "usage" => parts.tokens = answer::usage(pull, at)?,
+            "error" => {
+                failed = true;
+                pull.raw()?;
+            }
+            _ => drop(pull.raw()?),
+        }
+        Ok(())
+    })?;
+    pull.end()?;
+    Ok((parts, failed))
+}
+
+fn choice<'a>(pull: &mut Pull<'a>, at: &Place<'_>) -> Result<First<'a>, Fault> {
+    let mut first = First::default();
+    pull.object(at, |pull, name, at| {
+        match name {
+            "message" => first.said = Some(answer::said(pull, at)?),
+            "finish_reason" => first.reason = pull.string(at)?,
+            _ => drop(pull.raw()?),
+        }
+        Ok(())
+    })?;
+    Ok(first)
+}
+
+/// Appends an answer to `out`. Thoughts stand in `reasoning_content`; their signatures have no place, and neither have those
+/// that only the provider reads.
+pub(crate) fn write_reply(reply: &Reply<'_>, meta: &Meta<'_>, out: &mut Vec<u8>) {
+    push(out, "{\"id\":");
+    push_string(out, reply.id.as_deref().unwrap_or(meta.id));
+    push(out, ",\"object\":\"chat.completion\",\"created\":");
+    push_number(out, meta.created);
+    push(out, ",\"model\":");
+    push_string(out, &reply.model);
+    push(out, ",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":");
+    let text = joined(&reply.content, |block| match block {
+        Block::Text(text) => Some(text),
+        _ => None,
+    });
+    match text {
+        Some(text) => push_string(out, &text),
+        None => push(out, "null"),
+    }
+    push(out, ",\"refusal\":null");
+    let thoughts = joined(&reply.content, |block| match block {
+        Block::Thinking { text, .. } => Some(text),
+        _ => None,
+    });
+    if let Some(thoughts) = thoughts {
+        push(out, ",\"reasoning_content\":");
+        push_string(out, &thoughts);
+    }
+    if reply.content.iter().any(|block| matches!(block, Block::ToolCall { .. })) {
+        push(out, ",\"tool_calls\":[");
+        reply.content.iter().for_each(|block| push_call(out, block));
+        push(out, "]");
+    }
+    push(out, "},\"logprobs\":null,\"finish_reason\":\"");
+    push(out, answer::finish_reason(reply.stop));
+    push(out, "\"}]");
+    if let Some(tokens) = &reply.tokens {
+        push(out, ",\"usage\":");
+        answer::push_usage(out, tokens);
+    }
+    push(out, "}");
+}
+
+/// The texts that `pick` finds, one behind the other; `None` if there is none.
+fn joined<'b>(
+    blocks: &'b [Block<'_>],
+    pick: impl Fn(&'b Block<'_>) -> Option<&'b Cow<'b, str>>,
+) -> Option<Cow<'b, str>> {
+    let mut texts = blocks.iter().filter_map(pick);
+    let first = Cow::Borrowed(&**texts.next()?);
+    Some(texts.fold(first, |whole, text| whole + &**text))
+}

@@ -1,0 +1,382 @@
+//! Chat completion chunks as a neutral stream, whose blocks come one after the other.
+//!
+//! A chunk says which call of a function its piece belongs to, and nothing says that a call is whole. Arguments are the text
+//! of a JSON object, though, and that has an end: so a call ends where another block begins and its object is closed, and
+//! what comes for later blocks before that is held back. Servers that send call after call, as all are known to, have nothing
+//! held back; whatever one does, it is at most [`MAX_HELD`] bytes and [`MAX_CALLS`] calls, or the answer is a bad one.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+
+use super::answer::{self, Call, Said};
+use super::pull::{Fault, Place, Pull};
+use crate::error::{Code, Error};
+use crate::model::chat::{BlockKind, Delta, Event, Stop, Tokens};
+use crate::wire::chat::Read;
+use crate::wire::openai::decode::{INSIDE_OK, upstream_error};
+use crate::wire::sse;
+
+/// How much is held back at most: the texts of blocks that wait, and the names of all calls.
+const MAX_HELD: usize = 1024 * 1024;
+
+/// How many calls of functions an answer has at most.
+const MAX_CALLS: usize = 128;
+
+/// The state of one stream.
+#[derive(Debug, Default)]
+pub(crate) struct StreamReader {
+    begun: bool,
+    /// Why it ended was said.
+    ended: bool,
+    /// The shape's own end was seen.
+    done: bool,
+    refused: bool,
+    /// The block that has begun and not ended.
+    open: Option<Kind>,
+    /// The blocks that wait for it, in the order in which they came.
+    waiting: VecDeque<Waiting>,
+    /// Every call so far.
+    calls: Vec<Known>,
+    held: usize,
+}
+
+/// What a block is; a call by its place among the [`Known`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Thinking,
+    Call(usize),
+}
+
+#[derive(Debug)]
+struct Waiting {
+    kind: Kind,
+    text: String,
+}
+
+/// A call of a function.
+#[derive(Debug)]
+struct Known {
+    index: u64,
+    id: String,
+    name: String,
+    /// How far its arguments have come.
+    object: Object,
+    /// It has begun and ended.
+    over: bool,
+}
+
+/// How far the text of a JSON object has come. That it is JSON is for others to find out.
+#[derive(Clone, Copy, Debug, Default)]
+struct Object {
+    depth: u32,
+    in_string: bool,
+    escaped: bool,
+    closed: bool,
+}
+
+impl Object {
+    fn push(&mut self, text: &str) {
+        for byte in text.bytes() {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' if self.in_string => self.escaped = true,
+                b'"' => self.in_string = !self.in_string,
+                b'{' | b'[' if !self.in_string => {
+                    self.depth += 1;
+                    self.closed = false;
+                }
+                b'}' | b']' if !self.in_string => {
+                    self.depth = self.depth.saturating_sub(1);
+                    self.closed = self.depth == 0;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// One event's data.
+#[derive(Debug, Default)]
+struct Chunk<'a> {
+    id: Cow<'a, str>,
+    model: Cow<'a, str>,
+    /// The choice that was asked for is in it.
+    choice: bool,
+    said: Said<'a>,
+    reason: Option<Cow<'a, str>>,
+    tokens: Option<Tokens>,
+    failed: bool,
+}
+
+impl StreamReader {
+    /// A stream of which nothing has come.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads the next event.
+    pub(crate) fn next(&mut self, event: &sse::Event<'_>, emit: &mut dyn FnMut(Event<'_>)) -> Read {
+        if event.is_comment || self.done {
+            return Read::Nothing;
+        }
+        let data = event.data.trim_ascii();
+        if data == b"[DONE]" {
+            self.done = true;
+            self.begin("", "", emit);
+            self.end("", emit);
+            return Read::Done;
+        }
+        let chunk = match read(data) {
+            Ok(chunk) if chunk.failed || event.name == b"error" => {
+                return Read::Failed(upstream_error(INSIDE_OK, data));
+            }
+            Ok(chunk) => chunk,
+            Err(_) => return Read::Garbage,
+        };
+        match self.take(chunk, emit) {
+            Ok(content) => Read::More { content },
+            Err(error) => Read::Failed(error),
+        }
+    }
+
+    /// Whether the shape's end was seen: why it finished, or `[DONE]`.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.ended || self.done
+    }
+
+    /// Takes a chunk; gives whether it has something that a reader would show or act on.
+    fn take(&mut self, chunk: Chunk<'_>, emit: &mut dyn FnMut(Event<'_>)) -> Result<bool, Error> {
+        if chunk.choice {
+            self.begin(&chunk.id, &chunk.model, emit);
+        }
+        let mut content = false;
+        // Nothing is left to be said of an answer that has ended; servers repeat the last chunk with the usage.
+        if !self.ended {
+            let Said { thoughts, text, refusal, calls } = chunk.said;
+            self.refused |= refusal.as_ref().is_some_and(|text| !text.is_empty());
+            for (kind, text) in [(Kind::Thinking, thoughts), (Kind::Text, text), (Kind::Text, refusal)] {
+                let Some(text) = text.filter(|text| !text.is_empty()) else { continue };
+                content = true;
+                self.piece(kind, text, emit)?;
+            }
+            for call in calls {
+                content = true;
+                self.call(call, emit)?;
+            }
+            if let Some(reason) = chunk.reason {
+                self.end(&reason, emit);
+            }
+        }
+        if let Some(tokens) = chunk.tokens {
+            emit(Event::Tokens(tokens));
+        }
+        Ok(content)
+    }
+
+    fn begin(&mut self, id: &str, model: &str, emit: &mut dyn FnMut(Event<'_>)) {
+        if std::mem::replace(&mut self.begun, true) {
+            return;
+        }
+        let said = |text: &'_ str| (!text.is_empty()).then(|| Cow::Owned(text.to_owned()));
+        emit(Event::Begin { id: said(id), model: said(model) });
+    }
+
+    fn call(&mut self, call: Call<'_>, emit: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
+        let at = self.known(&call)?;
+        if call.name.is_empty() && call.arguments.is_empty() && self.open == Some(Kind::Call(at)) {
+            return Ok(());
+        }
+        self.piece(Kind::Call(at), call.arguments, emit)
+    }
+
+    /// The call that a piece belongs to. A server that numbers none, or all alike, tells them apart by their ids; one that
+    /// gives no ids either, by naming the next when the last is whole.
+    fn known(&mut self, call: &Call<'_>) -> Result<usize, Error> {
+        let named = !call.name.is_empty();
+        let found = match call.index {
+            Some(index) => self.calls.iter().rposition(|known| known.index == index),
+            None => self.calls.len().checked_sub(1),
+        };
+        let found = found.filter(|at| {
+            let known = &self.calls[*at];
+            match call.id.is_empty() {
+                _ if !named => true,
+                true => !known.object.closed || call.arguments.is_empty(),
+                false => known.id.is_empty() || *known.id == *call.id,
+            }
+        });
+        if let Some(at) = found {
+            let known = &mut self.calls[at];
+            for (own, said) in [(&mut known.id, &call.id), (&mut known.name, &call.name)] {
+                if own.is_empty() {
+                    self.held += said.len();
+                    own.push_str(said);
+                }
+            }
+        } else {
+            let index = call.index.unwrap_or(self.calls.len() as u64);
+            self.held += call.id.len() + call.name.len();
+            let (id, name) = (call.id.as_ref().to_owned(), call.name.as_ref().to_owned());
+            self.calls.push(Known { index, id, name, object: Object::default(), over: false });
+        }
+        self.check_bounds()?;
+        Ok(found.unwrap_or(self.calls.len() - 1))
+    }
+
+    fn check_bounds(&self) -> Result<(), Error> {
+        if self.held <= MAX_HELD && self.calls.len() <= MAX_CALLS {
+            return Ok(());
+        }
+        let text = format!(
+            "the provider's stream has more than {MAX_CALLS} calls, or mixes them so that more than {MAX_HELD} bytes wait"
+        );
+        Err(Error::new(Code::UpstreamBadResponse, text))
+    }
+
+    /// Takes a piece of a block: tells it at once, or keeps it.
+    fn piece(&mut self, kind: Kind, text: Cow<'_, str>, emit: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
+        if let Kind::Call(at) = kind {
+            if self.calls[at].over {
+                return match text.trim().is_empty() {
+                    true => Ok(()),
+                    false => Err(Error::new(
+                        Code::UpstreamBadResponse,
+                        "the provider's stream adds to arguments of a function that were whole",
+                    )),
+                };
+            }
+            self.calls[at].object.push(&text);
+        }
+        if self.open != Some(kind) && self.waiting.is_empty() && self.may_end() && self.may_begin(kind) {
+            self.close(emit);
+            self.open(kind, emit);
+        }
+        if self.open == Some(kind) {
+            tell(kind, text, emit);
+            // It may be whole now, and what waits behind it may begin.
+            self.advance(emit);
+            return Ok(());
+        }
+        let same = |waiting: &Waiting| waiting.kind == kind;
+        let place = match kind {
+            Kind::Call(_) => self.waiting.iter().position(same),
+            // Words that come behind a call which waits are others than those before it.
+            Kind::Text | Kind::Thinking => self.waiting.len().checked_sub(1).filter(|last| same(&self.waiting[*last])),
+        };
+        self.held += text.len();
+        match place {
+            Some(place) => self.waiting[place].text.push_str(&text),
+            None => self.waiting.push_back(Waiting { kind, text: text.into_owned() }),
+        }
+        self.check_bounds()?;
+        self.advance(emit);
+        Ok(())
+    }
+
+    /// Whether the open block may be taken for whole.
+    fn may_end(&self) -> bool {
+        match self.open {
+            Some(Kind::Call(at)) => self.calls[at].object.closed,
+            _ => true,
+        }
+    }
+
+    /// Whether enough is known of a block to tell that it begins.
+    fn may_begin(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Call(at) => !self.calls[at].name.is_empty(),
+            _ => true,
+        }
+    }
+
+    /// Begins what waits, as far as what is before it is whole.
+    fn advance(&mut self, emit: &mut dyn FnMut(Event<'_>)) {
+        while self.may_end() && self.waiting.front().is_some_and(|next| self.may_begin(next.kind)) {
+            self.begin_next(emit);
+        }
+    }
+
+    fn begin_next(&mut self, emit: &mut dyn FnMut(Event<'_>)) {
+        let Some(Waiting { kind, text }) = self.waiting.pop_front() else { return };
+        self.held -= text.len();
+        self.close(emit);
+        self.open(kind, emit);
+        tell(kind, text.into(), emit);
+    }
+
+    fn open(&mut self, kind: Kind, emit: &mut dyn FnMut(Event<'_>)) {
+        self.open = Some(kind);
+        emit(Event::BlockBegin(match kind {
+            Kind::Text => BlockKind::Text,
+            Kind::Thinking => BlockKind::Thinking,
+            Kind::Call(at) => {
+                let Known { id, name, .. } = &self.calls[at];
+                let id = if id.is_empty() { answer::unnamed(at).into() } else { Cow::Borrowed(&**id) };
+                BlockKind::ToolCall { id, name: Cow::Borrowed(name) }
+            }
+        }));
+    }
+
+    fn close(&mut self, emit: &mut dyn FnMut(Event<'_>)) {
+        let Some(kind) = self.open.take() else { return };
+        if let Kind::Call(at) = kind {
+            self.calls[at].over = true;
+        }
+        emit(Event::BlockEnd);
+    }
+
+    fn end(&mut self, reason: &str, emit: &mut dyn FnMut(Event<'_>)) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        while !self.waiting.is_empty() {
+            self.begin_next(emit);
+        }
+        self.close(emit);
+        let stop: Stop = answer::stop(reason, !self.calls.is_empty(), self.refused);
+        emit(Event::End { stop, stop_text: None });
+    }
+}
+
+fn tell(kind: Kind, text: Cow<'_, str>, emit: &mut dyn FnMut(Event<'_>)) {
+    if !text.is_empty() {
+        emit(Event::Delta(match kind {
+            Kind::Text | Kind::Thinking => Delta::Text(text),
+            Kind::Call(_) => Delta::Arguments(text),
+        }));
+    }
+}
+
+fn read(data: &[u8]) -> Result<Chunk<'_>, Fault> {
+    let mut pull = Pull::new(data)?;
+    let mut chunk = Chunk::default();
+    pull.object(&Place::Top, |pull, name, at| {
+        match name {
+            "id" => chunk.id = pull.string(at)?,
+            "model" => chunk.model = pull.string(at)?,
+            "choices" => pull.array(at, |pull, at| choice(pull, at, &mut chunk))?,
+            "usage" => chunk.tokens = answer::usage(pull, at)?,
+            "error" => {
+                chunk.failed = true;
+                pull.raw()?;
+            }
+            _ => drop(pull.raw()?),
+        }
+        Ok(())
+    })?;
+    pull.end()?;
+    Ok(chunk)
+}
+
+fn choice<'a>(pull: &mut Pull<'a>, at: &Place<'_>, chunk: &mut Chunk<'a>) -> Result<(), Fault> {
+    chunk.choice = true;
+    pull.object(at, |pull, name, at| {
+        match name {
+            "delta" => chunk.said = answer::said(pull, at)?,
+            "finish_reason" => chunk.reason = Some(pull.string(at)?).filter(|reason| !reason.is_empty()),
+            _ => drop(pull.raw()?),
+        }
+        Ok(())
+    })
+}
