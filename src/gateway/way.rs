@@ -95,7 +95,7 @@ impl Way<'_> {
                     begun,
                 );
             };
-            return match reply.into_stream(&call.operation) {
+            return match reply.into_stream(call) {
                 Ok(stream) => self.streamed(stream, &progress, begun),
                 Err(error) => {
                     let text = format!("a plugin's answer cannot be streamed: {error}");

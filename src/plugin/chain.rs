@@ -267,10 +267,13 @@ impl Run {
             let (result, took) = link.call(&chain.events, "pre", || {
                 let flow = link.plugin.pre(&mut request, &mut context);
                 let settled = flow.and_then(|flow| {
-                    if matches!(flow, Flow::Continue) {
-                        request.settle()?;
-                    } else if matches!(flow, Flow::Stream(_)) && !call.fields.stream {
-                        return Err("it gave a stream to who asked for none".into());
+                    match flow {
+                        Flow::Continue => request.settle()?,
+                        Flow::Answer(reply) => return reply.in_shape_of(call).map(Flow::Answer),
+                        Flow::Stream(_) if !call.fields.stream => {
+                            return Err("it gave a stream to who asked for none".into());
+                        }
+                        Flow::Stream(_) | Flow::Refuse(_) => {}
                     }
                     Ok(flow)
                 });

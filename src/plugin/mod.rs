@@ -323,7 +323,7 @@ pub enum Flow {
     /// To the next plugin, and on to a provider.
     Continue,
     /// It is answered with this, and goes no further. Who asked for a stream gets it as one where that is possible: chat and
-    /// text completions. Every `post` then hears of a whole answer, and no `events` is asked.
+    /// text completions, and messages. Every `post` then hears of a whole answer, and no `events` is asked.
     Answer(Reply),
     /// It is answered with this stream; only who asked for one can be. It goes through the `events` of every plugin that was
     /// asked, this one among them.

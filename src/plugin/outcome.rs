@@ -217,26 +217,21 @@ impl Outcome {
         if self.stream.is_some() {
             return Err("it changed a stream that has been sent already".into());
         }
-        let mut parsed = OnceCell::new();
-        let mut write = |reply: &mut Reply, body: Value| {
-            reply.body = serde_json::to_vec(&body)?.into();
-            parsed = OnceCell::from(Some(body));
-            Ok::<_, PluginError>(())
-        };
+        self.parsed = OnceCell::new();
         match draft {
-            Draft::Reply(reply) => self.put(Ok(Some(reply))),
+            Draft::Reply(reply) => self.put(Ok(Some(reply.in_shape_of(call)?))),
             Draft::Error(error) => self.put(Err(error)),
             Draft::Both(mut reply, body) => {
-                write(&mut reply, body)?;
-                self.put(Ok(Some(reply)));
+                reply.body = serde_json::to_vec(&body)?.into();
+                self.put(Ok(Some(reply.in_shape_of(call)?)));
             }
             Draft::Body(body) => {
                 if let Ok(Some(reply)) = &mut self.result {
-                    write(reply, body)?;
+                    reply.body = serde_json::to_vec(&body)?.into();
+                    self.parsed = OnceCell::from(Some(body));
                 }
             }
         }
-        self.parsed = parsed;
         Ok(())
     }
 

@@ -5,8 +5,11 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use super::PluginError;
-use crate::model::{Answer, Operation, Served, Usage};
+use super::event::frame;
+use crate::model::{Answer, Call, Operation, Served, Usage};
 use crate::recycle::Buffer;
+use crate::wire::chat::Meta;
+use crate::wire::crossing;
 use crate::wire::openai::DONE;
 
 /// A whole answer: a provider's, or one of a plugin's own.
@@ -65,7 +68,8 @@ impl Reply {
         }
     }
 
-    /// The answer to a chat that says `text`.
+    /// The answer to a chat that says `text`, whatever the shape that it was asked for in: an answer to a chat in OpenAI's shape
+    /// is translated where a plugin gives it.
     #[must_use]
     pub fn chat(text: &str) -> Self {
         Self::json(&json!({
@@ -112,12 +116,28 @@ impl Reply {
         Answer { status, headers, body, usage, served }
     }
 
-    /// The same for who asked for a stream: one event with all of it.
+    /// A plugin's own answer in the shape that `call` has.
     ///
     /// # Errors
-    /// If it is no answer of an operation whose events are made like its answers.
-    pub(crate) fn into_stream(self, operation: &Operation) -> Result<StreamReply, PluginError> {
-        let object = match operation {
+    /// If it is the answer to a chat, and cannot be read.
+    pub(super) fn in_shape_of(mut self, call: &Call) -> Result<Self, PluginError> {
+        if self.served.is_none()
+            && let Some(body) = crossing::answered(&call.operation, &self.body, &meta(call))?
+        {
+            self.body = body.into();
+        }
+        Ok(self)
+    }
+
+    /// The same for who asked for a stream: all of it at once.
+    ///
+    /// # Errors
+    /// If it is no answer of an operation that its events can be made from.
+    pub(crate) fn into_stream(self, call: &Call) -> Result<StreamReply, PluginError> {
+        if let Some(events) = crossing::streamed(&call.operation, &self.body, meta(call))? {
+            return Ok(self.streamed(StreamReply::new().with_framed(&events)));
+        }
+        let object = match call.operation {
             Operation::ChatCompletions => "chat.completion.chunk",
             Operation::Completions => "text_completion",
             _ => return Err("an answer of this operation cannot be made a stream".into()),
@@ -137,12 +157,22 @@ impl Reply {
                 choice.insert("delta".to_owned(), Value::Object(message));
             }
         }
-        let mut stream = StreamReply::new().with_event(&body);
+        Ok(self.streamed(StreamReply::new().with_event(&body)))
+    }
+
+    /// What it has beside its body, with these events.
+    fn streamed(self, mut stream: StreamReply) -> StreamReply {
         stream.usage = self.usage;
         stream.origin = self.origin;
         stream.headers = self.headers.into_iter().filter(|(name, _)| name != "content-type").collect();
-        Ok(stream)
+        stream
     }
+}
+
+/// What a plugin's answer is told with where it does not say it.
+fn meta(call: &Call) -> Meta<'_> {
+    let stream_usage = call.fields.include_usage;
+    Meta { id: call.request_id.as_str(), created: 0, model: &call.fields.model, stream_usage }
 }
 
 impl From<Answer> for Reply {
@@ -204,12 +234,11 @@ impl StreamReply {
         Self::default()
     }
 
-    /// Adds an event with this data.
+    /// Adds an event with this data. One that says its `type` is named so, as responses and messages have it.
     #[must_use]
     pub fn with_event(mut self, data: &Value) -> Self {
-        self.events.extend_from_slice(b"data: ");
-        self.events.extend_from_slice(data.to_string().as_bytes());
-        self.events.extend_from_slice(b"\n\n");
+        let name = data.get("type").and_then(Value::as_str).unwrap_or_default();
+        frame(name.as_bytes(), data.to_string().as_bytes(), &mut self.events);
         self
     }
 

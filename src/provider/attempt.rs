@@ -21,13 +21,15 @@ use super::pool::{Shared, cancelled};
 use super::{relay, rescue, whole};
 use crate::config::{Retries, StreamGarbage, StreamRecovery};
 use crate::error::{Code, Error};
+use crate::model::chat::Lost;
 use crate::model::{Answer, Call, Operation, Served, Timing, Usage};
 use crate::queue::{ByteBudget, Bytes, Permit};
 use crate::recycle::{Buffer, Joint};
 use crate::secret::{Mask, REDACTED};
-use crate::time::{Deadline, format_duration, now};
+use crate::time::{Deadline, format_duration, now, unix_ms};
 use crate::transport::{Control, Incoming, Outgoing, Transport, TransportError, TransportErrorKind};
-use crate::wire::crossing::Crossing;
+use crate::wire::chat::Meta;
+use crate::wire::crossing::{Crossing, Decoded};
 use crate::wire::{Dialect, openai};
 
 /// The largest answer held whole, in bytes.
@@ -35,6 +37,9 @@ pub(super) const MAX_ANSWER: usize = 64 << 20;
 
 /// The largest error answer read, in bytes: its words are cut shorter still.
 const MAX_ERROR_ANSWER: usize = 1 << 20;
+
+/// The header that names what of the request was left out, because its provider has no place for it.
+const DROPPED: &str = "x-sluicegate-dropped";
 
 /// What an attempt needs to know of its provider.
 #[derive(Clone)]
@@ -182,6 +187,8 @@ pub(super) struct Active {
     pub(super) responder: Responder,
     pub(super) call: Arc<Call>,
     pub(super) crossing: Crossing,
+    /// What of the request could not be said to the provider.
+    pub(super) lost: Lost,
     pub(super) model: Arc<str>,
     pub(super) progress: Progress,
     pub(super) taken: Instant,
@@ -206,6 +213,35 @@ impl Active {
             timing,
             overhead: timing.overhead(self.call.arrived, now()),
         }
+    }
+
+    /// What the answer is told with, where its provider does not say it.
+    pub(super) fn meta(&self) -> Meta<'_> {
+        Meta {
+            id: self.call.request_id.as_str(),
+            created: unix_ms() / 1000,
+            model: &self.model,
+            stream_usage: self.call.fields.include_usage,
+        }
+    }
+
+    /// Judges a whole answer, and makes the client's of it.
+    fn decode(&self, status: u16, body: &[u8]) -> Result<Decoded, Error> {
+        self.crossing.decode(&self.call.operation, status, body, || self.meta())
+    }
+
+    /// The header lines of a good answer that go to the client, and what of the request was left out.
+    pub(super) fn headers(&self, shared: &Shared, upstream: Vec<(String, String)>) -> Vec<(String, String)> {
+        let forwarded = self.call.operation.is_forward();
+        let mut headers = headers::for_client(upstream, &shared.attempt.settings.mask, forwarded);
+        if self.crossing.translates() {
+            headers.retain(|(name, _)| name != "content-type");
+            headers.push(("content-type".to_owned(), "application/json".to_owned()));
+        }
+        if !self.lost.names().is_empty() {
+            headers.push((DROPPED.to_owned(), self.lost.names().join(", ")));
+        }
+        headers
     }
 
     /// Counts the end, gives the place back, and answers.
@@ -249,10 +285,11 @@ pub(crate) fn run(
     let held = shared.attempt.holds(&call);
     // What is forwarded brings its sink, too: whether its answer is relayed is known by the answer's head.
     let job = ((streamed && !held) || forwarded).then_some(job);
-    let mut active = Active { pass, permit, running, job, responder, call, crossing, model, progress, taken, queue };
+    let lost = Lost::default();
+    let mut active = Active { pass, permit, running, job, responder, call, crossing, lost, model, progress, taken, queue };
     let limit = Deadline::from(taken, shared.attempt.limit(streamed));
     let until = active.call.deadline.map_or(limit, |deadline| deadline.earlier(limit));
-    let opened = open(shared, face, &active, until, scratch);
+    let opened = open(shared, face, &mut active, until, scratch);
     if opened.as_ref().is_ok_and(|incoming| openai::is_success(incoming.status)) {
         active.pass.accepted();
     }
@@ -287,7 +324,7 @@ fn is_relayed(active: &Active, incoming: &Incoming) -> bool {
 fn open(
     shared: &Shared,
     face: &Face,
-    active: &Active,
+    active: &mut Active,
     until: Deadline,
     scratch: &mut Scratch,
 ) -> Result<Incoming, Error> {
@@ -299,7 +336,7 @@ fn open(
         }
         _ => {
             scratch.body = shared.stock.buffers.buffer_for(Some(call.body.len() as u64));
-            crossing.encode(call, &active.model, &mut scratch.body)?;
+            active.lost = crossing.encode(call, &active.model, &mut scratch.body)?;
             let accept = if call.fields.stream { "text/event-stream" } else { "application/json" };
             ("POST", &*scratch.body, Some("application/json"), accept)
         }
@@ -313,7 +350,7 @@ fn open(
     headers.extend(own.clone());
     // What the configuration says goes before what a client says.
     let configured = |wanted: &str| own.clone().any(|(name, _)| name.eq_ignore_ascii_case(wanted));
-    let passing = call.headers.iter().filter(|(name, _)| !configured(name));
+    let passing = call.headers.iter().filter(|(name, _)| crossing.takes(name) && !configured(name));
     headers.extend(passing.map(|(name, value)| (*name, value.as_str())));
     add_missing(crossing.headers(), &mut headers);
     let path = settings.paths.of(crossing.asks(&call.operation));
@@ -365,11 +402,11 @@ fn read_whole(
     let decoded = match coding {
         Some(coding) if incoming.status < 400 => Err(coded(coding)),
         // Its words cannot be read; its status can.
-        Some(_) => active.crossing.decode(&active.call.operation, incoming.status, b""),
-        None => active.crossing.decode(&active.call.operation, incoming.status, &body),
+        Some(_) => active.decode(incoming.status, b""),
+        None => active.decode(incoming.status, &body),
     };
-    let usage = match decoded {
-        Ok(usage) => usage,
+    let Decoded { usage, body: own } = match decoded {
+        Ok(decoded) => decoded,
         Err(error) => {
             let mask = &shared.attempt.settings.mask;
             return Err(headers::with_upstream(masked(error, mask), incoming.headers, mask));
@@ -378,7 +415,8 @@ fn read_whole(
     if let Some(usage) = usage {
         count_tokens(shared, usage);
     }
-    let headers = headers::for_client(incoming.headers, &shared.attempt.settings.mask, forwarded);
+    let headers = active.headers(shared, incoming.headers);
+    let body = own.map_or(body, Buffer::from);
     let answer =
         Answer { status: incoming.status, headers, body, usage, served: active.served(shared, active.timing()) };
     Ok((answer, held))

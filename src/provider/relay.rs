@@ -67,7 +67,7 @@ pub(super) fn run(
     };
     face.enter(WorkerState::Responding);
     let timing = active.timing();
-    let headers = headers::for_client(incoming.headers, &settings.mask, forwarded);
+    let headers = active.headers(shared, incoming.headers);
     let head = StreamHead { kind, headers, served: active.served(shared, timing) };
     let Active { mut pass, permit, running, responder, call, model, progress, taken, queue, .. } = active;
     if matches!(opened, Opened::More | Opened::Done) {

@@ -59,7 +59,7 @@ pub(super) fn run(
     let Kept { room: Room { held, .. }, body, .. } = kept;
     match read {
         Ok(()) => {
-            let headers = headers::for_client(incoming.headers, &settings.mask, false);
+            let headers = active.headers(shared, incoming.headers);
             let served = active.served(shared, active.timing());
             let answer = Answer { status: incoming.status, headers, body, usage, served };
             active.end(shared, Ok(Reached::Answer(answer, held)));

@@ -100,13 +100,13 @@ pub(super) fn bad(message: String) -> Error {
 impl<'a> Source<'a> {
     /// The stream of an answer whose head has come, and memory to read it with.
     pub(super) fn new(shared: &'a Shared, active: &Active, body: Body, scratch: &mut Scratch) -> Self {
-        let Active { call, crossing, .. } = active;
+
         (scratch.read, scratch.out) = (shared.stock.buffers.buffer(), shared.stock.buffers.buffer());
         scratch.read.resize(READ, 0);
         Self {
             body,
             decoder: sse::Decoder::new(MAX_EVENT),
-            judge: crossing.judge(&call.operation, &call.fields),
+            judge: active.crossing.judge(&active.call.operation, &active.call.fields, || active.meta()),
             garbage: shared.attempt.settings.stream_garbage,
             shared,
             first_content: None,
@@ -170,6 +170,22 @@ impl<'a> Source<'a> {
     /// # Errors
     /// What the stream failed by, once everything that came before it was handed on.
     pub(super) fn follow(
+        &mut self,
+        call: &Call,
+        began: Instant,
+        opened: Opened,
+        scratch: &mut Scratch,
+        outlet: &mut impl Outlet,
+    ) -> Result<(), Error> {
+        self.read_on(call, began, opened, scratch, outlet)?;
+        if let Some(judge) = &mut self.judge {
+            judge.finish(&mut scratch.out);
+            outlet.take(&mut scratch.out)?;
+        }
+        Ok(())
+    }
+
+    fn read_on(
         &mut self,
         call: &Call,
         began: Instant,

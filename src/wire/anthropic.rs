@@ -94,3 +94,20 @@ impl EventStream {
         self.done
     }
 }
+
+use crate::model::chat::{Event, Lost, Reply, Request};
+use crate::wire::chat::{Meta, Read};
+pub(crate) fn read_request(_body: &[u8]) -> Result<Request<'_>, Error> { Ok(Request::default()) }
+pub(crate) fn write_request(_: &Request<'_>, _model: &str, _out: &mut Vec<u8>) -> Result<Lost, Error> { Ok(Lost::default()) }
+pub(crate) fn read_reply<'a>(_body: &'a [u8], model: &'a str) -> Result<Reply<'a>, Error> { Err(Error::invalid(model.to_owned(), "x")) }
+pub(crate) fn write_reply(_: &Reply<'_>, _: &Meta<'_>, _: &mut Vec<u8>) {}
+#[derive(Debug)]
+pub(crate) struct StreamReader;
+impl StreamReader { pub(crate) fn new() -> Self { Self }
+ pub(crate) fn next(&mut self, _: &sse::Event<'_>, _: &mut dyn FnMut(Event<'_>)) -> Read { Read::Nothing }
+ pub(crate) fn is_complete(&self) -> bool { false } }
+#[derive(Debug)]
+pub(crate) struct StreamWriter;
+impl StreamWriter { pub(crate) fn new(_: Meta<'_>) -> Self { Self }
+ pub(crate) fn event(&mut self, _: &Event<'_>, _: &mut Vec<u8>) {}
+ pub(crate) fn finish(&mut self, _: &mut Vec<u8>) {} }

@@ -17,9 +17,11 @@
 //! request may fall back from a provider of one shape to one of another. A shape that comes to be spoken is an arm of each
 //! `match` on a [`Dialect`] here and in `dialect`, and nothing else.
 
-use super::openai::{EventStream, Step};
-use super::{Dialect, anthropic, openai, route, sse};
+use super::chat::{Meta, Read};
+use super::openai::{self, EventStream, Step, chat};
+use super::{Dialect, anthropic, route, sse};
 use crate::error::{Code, Error};
+use crate::model::chat::{Event, Lost, Reply, Request, Tokens};
 use crate::model::{BodyFields, Call, Operation, Usage};
 
 /// The way of one request to a provider.
@@ -34,6 +36,17 @@ pub(crate) struct Crossing {
 enum How {
     Forwarded,
     Same,
+    /// It is asked for in this shape.
+    Translated(Dialect),
+}
+
+/// A whole answer that is one.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    /// The tokens, if the provider counted them.
+    pub(crate) usage: Option<Usage>,
+    /// The body in the client's shape, JSON always; none if it is the provider's own.
+    pub(crate) body: Option<Vec<u8>>,
 }
 
 impl Crossing {
@@ -43,15 +56,22 @@ impl Crossing {
     /// [`Code::Unsupported`], naming the route, if there is none.
     pub(crate) fn of(operation: &Operation, spoken: &[Dialect]) -> Result<Self, Error> {
         let to = spoken.first().copied().unwrap_or(Dialect::OpenAi);
-        match Dialect::of(operation) {
-            None => Ok(Self { to, how: How::Forwarded }),
-            Some(from) if spoken.contains(&from) => Ok(Self { to: from, how: How::Same }),
+        let how = match Dialect::of(operation) {
+            None => How::Forwarded,
+            Some(from) if spoken.contains(&from) => return Ok(Self { to: from, how: How::Same }),
+            Some(from) if matches!(operation, Operation::ChatCompletions | Operation::Messages) => How::Translated(from),
             Some(_) => {
                 let route = route(operation).unwrap_or_default();
-                let text = format!("this provider has no {route}, and nothing that it could be translated to");
-                Err(Error::new(Code::Unsupported, text))
+                let text = format!("this provider has no {route}, nor anything that it could be translated to");
+                return Err(Error::new(Code::Unsupported, text));
             }
-        }
+        };
+        Ok(Self { to, how })
+    }
+
+    /// Whether the client gets something else than the provider's own bytes.
+    pub(crate) fn translates(self) -> bool {
+        matches!(self.how, How::Translated(_))
     }
 
     /// Header lines that the provider asks for, if nobody says them.
@@ -59,34 +79,144 @@ impl Crossing {
         self.to.headers()
     }
 
+    /// Whether a header line of the client's means something to the provider: what speaks of the trials of a shape, or of an
+    /// account there, does not if the shape is left behind.
+    pub(crate) fn takes(self, name: &str) -> bool {
+        match self.how {
+            How::Translated(from) => !name.starts_with(from.family()),
+            How::Forwarded | How::Same => true,
+        }
+    }
+
     /// What the provider is asked for.
-    pub(crate) fn asks<'a>(&self, operation: &'a Operation) -> &'a Operation {
-        operation
-    }
-
-    /// Writes the body for the provider, which calls the model `model`, into `out`, which is cleared first. What is forwarded
-    /// goes as it came, and never comes here.
-    pub(crate) fn encode(self, call: &Call, model: &str, out: &mut Vec<u8>) -> Result<(), Error> {
-        openai::encode(&call.body, &call.fields, model, out);
-        Ok(())
-    }
-
-    /// Judges a whole answer.
-    pub(crate) fn decode(self, operation: &Operation, status: u16, body: &[u8]) -> Result<Option<Usage>, Error> {
-        let usage = match (self.how, self.to) {
-            (How::Forwarded, _) | (_, Dialect::OpenAi) => openai::decode(operation, status, body)?,
-            (_, Dialect::Anthropic) => anthropic::decode(operation, status, body)?,
-        };
-        // Counting takes no tokens, and nobody is to guess how many.
-        Ok(if *operation == Operation::CountTokens { Some(Usage::default()) } else { usage })
-    }
-
-    /// What judges the events of the answer; none for bytes that nobody reads.
-    pub(crate) fn judge(self, operation: &Operation, fields: &BodyFields) -> Option<Judge> {
+    pub(crate) fn asks(self, operation: &Operation) -> &Operation {
         match (self.how, self.to) {
-            (How::Forwarded, _) => None,
-            (How::Same, Dialect::OpenAi) => Some(Judge::OpenAi(EventStream::new(operation, fields))),
-            (How::Same, Dialect::Anthropic) => Some(Judge::Anthropic(anthropic::EventStream::new())),
+            (How::Forwarded | How::Same, _) => operation,
+            (How::Translated(_), Dialect::OpenAi) => &Operation::ChatCompletions,
+            (How::Translated(_), Dialect::Anthropic) => &Operation::Messages,
+        }
+    }
+
+    /// Writes the body for the provider, which calls the model `model`, into `out`, which is cleared first; what could not be
+    /// said is named. What is forwarded goes as it came, and never comes here.
+    ///
+    /// # Errors
+    /// [`Code::InvalidRequest`] and [`Code::Unsupported`], naming the field, for what cannot be translated.
+    pub(crate) fn encode(self, call: &Call, model: &str, out: &mut Vec<u8>) -> Result<Lost, Error> {
+        match self.how {
+            How::Forwarded | How::Same => {
+                openai::encode(&call.body, &call.fields, model, out);
+                Ok(Lost::default())
+            }
+            How::Translated(from) => self.to.write_request(&from.read_request(&call.body)?, model, out),
+        }
+    }
+
+    /// Judges a whole answer, and makes the client's of it. `meta` is asked for where something has to be written.
+    ///
+    /// # Errors
+    /// What the provider says that it failed by, and [`Code::UpstreamBadResponse`] for what is no answer.
+    pub(crate) fn decode<'a>(
+        self,
+        operation: &Operation,
+        status: u16,
+        body: &[u8],
+        meta: impl FnOnce() -> Meta<'a>,
+    ) -> Result<Decoded, Error> {
+        let asked = self.asks(operation);
+        let usage = match (self.how, self.to) {
+            (How::Forwarded, _) | (_, Dialect::OpenAi) => openai::decode(asked, status, body)?,
+            (_, Dialect::Anthropic) => anthropic::decode(asked, status, body)?,
+        };
+        let How::Translated(from) = self.how else {
+            // Counting takes no tokens, and nobody is to guess how many.
+            let usage = if *operation == Operation::CountTokens { Some(Usage::default()) } else { usage };
+            return Ok(Decoded { usage, body: None });
+        };
+        let meta = meta();
+        let mut out = Vec::with_capacity(body.len() + body.len() / 4);
+        from.write_reply(&self.to.read_reply(body, meta.model)?, &meta, &mut out);
+        Ok(Decoded { usage, body: Some(out) })
+    }
+
+    /// What judges the events of the answer; none for bytes that nobody reads. `meta` is asked for where something has to be
+    /// written.
+    pub(crate) fn judge<'a>(
+        self,
+        operation: &Operation,
+        fields: &BodyFields,
+        meta: impl FnOnce() -> Meta<'a>,
+    ) -> Option<Judge> {
+        Some(match (self.how, self.to) {
+            (How::Forwarded, _) => return None,
+            (How::Same, Dialect::OpenAi) => Judge::OpenAi(EventStream::new(operation, fields)),
+            (How::Same, Dialect::Anthropic) => Judge::Anthropic(anthropic::EventStream::new()),
+            (How::Translated(from), to) => Judge::Translated(Box::new(Translated {
+                reader: Reader::of(to),
+                writer: Writer::of(from, meta()),
+                tokens: None,
+                content: false,
+            })),
+        })
+    }
+}
+
+/// What a program answers to a chat, written for whoever asked for it. Programs write such an answer in OpenAI's shape, whatever
+/// the request's; none if this is no such answer, or was asked for in that shape.
+///
+/// # Errors
+/// [`Code::UpstreamBadResponse`] if it cannot be read.
+pub(crate) fn answered(operation: &Operation, body: &[u8], meta: &Meta<'_>) -> Result<Option<Vec<u8>>, Error> {
+    let Some(shape) = Dialect::of(operation).filter(|_| *operation == Operation::Messages) else { return Ok(None) };
+    if !openai::has_choices(body) {
+        return Ok(None);
+    }
+    let mut out = Vec::with_capacity(body.len());
+    shape.write_reply(&Dialect::OpenAi.read_reply(body, meta.model)?, meta, &mut out);
+    Ok(Some(out))
+}
+
+/// A whole answer of a shape with events that are not made like its answers, as the events of a complete stream; none for other
+/// shapes.
+///
+/// # Errors
+/// [`Code::UpstreamBadResponse`] if it cannot be read.
+pub(crate) fn streamed(operation: &Operation, body: &[u8], meta: Meta<'_>) -> Result<Option<Vec<u8>>, Error> {
+    let Some(shape) = Dialect::of(operation).filter(|_| *operation == Operation::Messages) else { return Ok(None) };
+    let reply = shape.read_reply(body, meta.model)?;
+    let (mut writer, mut out) = (Writer::of(shape, meta), Vec::with_capacity(2 * body.len() + 512));
+    reply.into_events(&mut |event| writer.event(&event, &mut out));
+    writer.finish(&mut out);
+    Ok(Some(out))
+}
+
+/// A chat, in each of the shapes.
+impl Dialect {
+    fn read_request(self, body: &[u8]) -> Result<Request<'_>, Error> {
+        match self {
+            Self::OpenAi => chat::read_request(body),
+            Self::Anthropic => anthropic::read_request(body),
+        }
+    }
+
+    fn write_request(self, request: &Request<'_>, model: &str, out: &mut Vec<u8>) -> Result<Lost, Error> {
+        match self {
+            Self::OpenAi => chat::write_request(request, model, out),
+            Self::Anthropic => anthropic::write_request(request, model, out),
+        }
+    }
+
+    fn read_reply<'a>(self, body: &'a [u8], model: &'a str) -> Result<Reply<'a>, Error> {
+        match self {
+            Self::OpenAi => chat::read_reply(body, model),
+            Self::Anthropic => anthropic::read_reply(body, model),
+        }
+    }
+
+    fn write_reply(self, reply: &Reply<'_>, meta: &Meta<'_>, out: &mut Vec<u8>) {
+        match self {
+            Self::OpenAi => chat::write_reply(reply, meta, out),
+            Self::Anthropic => anthropic::write_reply(reply, meta, out),
         }
     }
 }
@@ -96,6 +226,7 @@ impl Crossing {
 pub(crate) enum Judge {
     OpenAi(EventStream),
     Anthropic(anthropic::EventStream),
+    Translated(Box<Translated>),
 }
 
 impl Judge {
@@ -104,6 +235,7 @@ impl Judge {
         let step = match self {
             Self::OpenAi(stream) => stream.next(event),
             Self::Anthropic(stream) => stream.next(event),
+            Self::Translated(stream) => return stream.next(event, out),
         };
         if matches!(step, Step::Forward { .. } | Step::Last | Step::Comment) {
             out.extend_from_slice(event.raw);
@@ -111,11 +243,19 @@ impl Judge {
         step
     }
 
+    /// The stream is complete: puts into `out` what was held back for its end. Called once.
+    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
+        if let Self::Translated(stream) = self {
+            stream.writer.finish(out);
+        }
+    }
+
     /// The tokens, once the provider has said them.
     pub(crate) fn usage(&self) -> Option<Usage> {
         match self {
             Self::OpenAi(stream) => stream.usage(),
             Self::Anthropic(stream) => stream.usage(),
+            Self::Translated(stream) => stream.tokens.map(Usage::from),
         }
     }
 
@@ -124,6 +264,106 @@ impl Judge {
         match self {
             Self::OpenAi(stream) => stream.is_complete(),
             Self::Anthropic(stream) => stream.is_complete(),
+            Self::Translated(stream) => stream.reader.is_complete(),
+        }
+    }
+}
+
+/// A stream that is read in one shape and written in another.
+#[derive(Debug)]
+pub(crate) struct Translated {
+    reader: Reader,
+    writer: Writer,
+    tokens: Option<Tokens>,
+    /// Something that a reader would show or act on has come.
+    content: bool,
+}
+
+impl Translated {
+    fn next(&mut self, event: &sse::Event<'_>, out: &mut Vec<u8>) -> Step {
+        let Self { reader, writer, tokens, content } = self;
+        let read = reader.next(event, &mut |said| {
+            if let Event::Tokens(counted) = &said {
+                *tokens = Some(*counted);
+            }
+            writer.event(&said, out);
+        });
+        match read {
+            Read::Nothing => {
+                // A comment is one in any shape; a ping is what a provider keeps us alive by, and no business of the client's.
+                if event.is_comment {
+                    out.extend_from_slice(event.raw);
+                }
+                Step::Comment
+            }
+            Read::More { content: more } => {
+                let first_content = more && !*content;
+                *content |= more;
+                Step::Forward { first_content }
+            }
+            Read::Done => Step::Done,
+            Read::Garbage => Step::Garbage,
+            Read::Failed(error) => Step::Error(error),
+        }
+    }
+}
+
+/// What reads a stream in the provider's shape.
+#[derive(Debug)]
+enum Reader {
+    OpenAi(chat::StreamReader),
+    Anthropic(anthropic::StreamReader),
+}
+
+impl Reader {
+    fn of(shape: Dialect) -> Self {
+        match shape {
+            Dialect::OpenAi => Self::OpenAi(chat::StreamReader::new()),
+            Dialect::Anthropic => Self::Anthropic(anthropic::StreamReader::new()),
+        }
+    }
+
+    fn next(&mut self, event: &sse::Event<'_>, emit: &mut dyn FnMut(Event<'_>)) -> Read {
+        match self {
+            Self::OpenAi(reader) => reader.next(event, emit),
+            Self::Anthropic(reader) => reader.next(event, emit),
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        match self {
+            Self::OpenAi(reader) => reader.is_complete(),
+            Self::Anthropic(reader) => reader.is_complete(),
+        }
+    }
+}
+
+/// What writes a stream in the client's shape.
+#[derive(Debug)]
+enum Writer {
+    OpenAi(chat::StreamWriter),
+    Anthropic(anthropic::StreamWriter),
+}
+
+impl Writer {
+    fn of(shape: Dialect, meta: Meta<'_>) -> Self {
+        match shape {
+            Dialect::OpenAi => Self::OpenAi(chat::StreamWriter::new(meta)),
+            Dialect::Anthropic => Self::Anthropic(anthropic::StreamWriter::new(meta)),
+        }
+    }
+
+    fn event(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
+        match self {
+            Self::OpenAi(writer) => writer.event(event, out),
+            Self::Anthropic(writer) => writer.event(event, out),
+        }
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        match self {
+            Self::OpenAi(writer) => writer.finish(out),
+            Self::Anthropic(writer) => writer.finish(out),
         }
     }
 }

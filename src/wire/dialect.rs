@@ -39,6 +39,14 @@ impl Dialect {
         }
     }
 
+    /// What the names of the header lines begin with that speak of it alone.
+    pub(crate) fn family(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai-",
+            Self::Anthropic => "anthropic-",
+        }
+    }
+
     /// The event that ends a complete stream and is the gateway's to send; none where the shape's own last event does.
     pub(crate) fn stream_end(self) -> &'static [u8] {
         match self {

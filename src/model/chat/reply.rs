@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::Block;
+use super::{Block, BlockKind, Delta, Event};
 
 /// A whole answer: one choice, as only one can be asked for where shapes differ.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +19,33 @@ pub(crate) struct Reply<'a> {
     pub(crate) stop_text: Option<Cow<'a, str>>,
     /// What it took.
     pub(crate) tokens: Option<Tokens>,
+}
+
+impl<'a> Reply<'a> {
+    /// The same as a stream says it. What no answer is made of is passed over.
+    pub(crate) fn into_events(self, emit: &mut dyn FnMut(Event<'a>)) {
+        emit(Event::Begin { id: self.id, model: Some(self.model) });
+        for block in self.content {
+            let (kind, deltas) = match block {
+                Block::Text(text) => (BlockKind::Text, [Some(Delta::Text(text)), None]),
+                Block::Thinking { text, signature } => {
+                    (BlockKind::Thinking, [Some(Delta::Text(text)), signature.map(Delta::Signature)])
+                }
+                Block::HiddenThinking(data) => (BlockKind::HiddenThinking(data), [None, None]),
+                Block::ToolCall { id, name, arguments } => {
+                    (BlockKind::ToolCall { id, name }, [Some(Delta::Arguments(arguments)), None])
+                }
+                Block::Image(_) | Block::Document { .. } | Block::ToolResult { .. } | Block::CacheMark => continue,
+            };
+            emit(Event::BlockBegin(kind));
+            deltas.into_iter().flatten().for_each(|delta| emit(Event::Delta(delta)));
+            emit(Event::BlockEnd);
+        }
+        if let Some(tokens) = self.tokens {
+            emit(Event::Tokens(tokens));
+        }
+        emit(Event::End { stop: self.stop, stop_text: self.stop_text });
+    }
 }
 
 /// Why an answer ended.

@@ -78,6 +78,11 @@ pub(super) struct Seen {
     pub(super) content: bool,
 }
 
+/// Whether a text is the answer to a chat, or to a completion.
+pub(crate) fn has_choices(text: &[u8]) -> bool {
+    look(text).is_ok_and(|seen| seen.has_choices)
+}
+
 /// Looks at one object, lenient about everything but its being JSON.
 pub(super) fn look(text: &[u8]) -> Result<Seen, String> {
     std::str::from_utf8(text).map_err(|error| format!("no UTF-8 at byte {}", error.valid_up_to()))?;

@@ -18,6 +18,7 @@ mod responses;
 mod stream;
 mod types;
 
+pub(crate) use decode::has_choices;
 pub use decode::{decode, is_success};
 pub use encode::encode;
 pub use error::{error_body, error_body_for, error_event};
