@@ -23,6 +23,7 @@ mod response_cache;
 mod routes;
 mod streaming;
 mod surface;
+mod translated;
 mod whole;
 
 use std::net::SocketAddr;

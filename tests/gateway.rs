@@ -27,5 +27,6 @@ mod script;
 mod shedding;
 mod streams;
 mod submit;
+mod translation;
 mod vitals;
 mod waiting;

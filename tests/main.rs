@@ -1,5 +1,6 @@
 //! The integration tests: one binary, a module for each concern.
 
+mod anthropic;
 mod canary;
 mod certificates;
 mod cli;
