@@ -145,3 +145,90 @@ fn joined<'b>(
     let first = Cow::Borrowed(&**texts.next()?);
     Some(texts.fold(first, |whole, text| whole + &**text))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::error::Code;
+    use crate::model::chat::{Stop, Tokens};
+
+    fn with(message: &Value, reason: &str) -> String {
+        json!({"id":"","choices":[{"message":message,"finish_reason":reason},{"message":5}]}).to_string()
+    }
+
+    fn text(text: &'static str) -> Block<'static> {
+        Block::Text(text.into())
+    }
+
+    #[test]
+    fn the_documented_answer_is_read() {
+        let body = include_bytes!("../../../../tests/golden/openai/reply.json");
+        let reply = read_reply(body, "asked").expect("an answer");
+        let arguments = "{\n\"location\": \"Boston, MA\"\n}".into();
+        let call = Block::ToolCall { id: "call_abc123".into(), name: "get_current_weather".into(), arguments };
+        let tokens = Tokens { input: 82, output: 17, cache_read: Some(64), cache_written: None, thought: Some(5) };
+        assert_eq!((reply.id.as_deref(), &*reply.model), (Some("chatcmpl-abc123"), "gpt-4o-mini"));
+        assert_eq!((reply.content, reply.stop, reply.tokens), (vec![call], Stop::Tools, Some(tokens)));
+    }
+
+    #[test]
+    fn what_servers_tell_in_their_own_ways_is_understood() {
+        let call = |id: &str, arguments: Value| json!({"id":id,"function":{"name":"f","arguments":arguments}});
+        let called = |id: &'static str, arguments: &'static str| Block::ToolCall {
+            id: id.into(),
+            name: "f".into(),
+            arguments: arguments.into(),
+        };
+        let thought = |text: &'static str| Block::Thinking { text: text.into(), signature: None };
+        for (message, reason, content, stop) in [
+            (json!({"content":"x"}), "stop", vec![text("x")], Stop::End),
+            (
+                json!({"content":[{"type":"text","text":"x"},{"type":"text","text":"y"}]}),
+                "stop",
+                vec![text("xy")],
+                Stop::End,
+            ),
+            (json!({"content":null,"refusal":"no"}), "stop", vec![text("no")], Stop::Refused),
+            (json!({"content":"x","reasoning":"r"}), "length", vec![thought("r"), text("x")], Stop::Length),
+            (json!({"reasoning_content":"c","reasoning":"r"}), "stop", vec![thought("c")], Stop::End),
+            (json!({"content":"","reasoning":{"effort":1}}), "content_filter", vec![], Stop::Refused),
+            (json!({"tool_calls":[call("a", json!("{}"))]}), "stop", vec![called("a", "{}")], Stop::Tools),
+            (json!({"tool_calls":[call("", json!({"x":1}))]}), "", vec![called("call_0", "{\"x\":1}")], Stop::Tools),
+        ] {
+            let body = with(&message, reason);
+            let reply = read_reply(body.as_bytes(), "asked").expect("an answer");
+            assert_eq!((reply.content, reply.stop), (content, stop), "{body}");
+            assert_eq!((reply.id, &*reply.model, reply.tokens), (None, "asked", None));
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_is_told() {
+        for body in
+            ["", "[]", "{}", r#"{"choices":[]}"#, r#"{"choices":[{"text":"x"}]}"#, r#"{"choices":[{"message":5}]}"#]
+        {
+            let error = read_reply(body.as_bytes(), "m").expect_err(body);
+            assert_eq!(error.code(), Code::UpstreamBadResponse, "{body}");
+        }
+        let inside = read_reply(br#"{"error":{"message":"sorry"},"choices":[]}"#, "m").expect_err("an error");
+        assert_eq!((inside.code(), inside.status(), inside.message()), (Code::UpstreamError, 502, "sorry"));
+    }
+
+    #[test]
+    fn what_is_written_has_the_documented_form() {
+        let thought = |text: &'static str| Block::Thinking { text: text.into(), signature: Some("s".into()) };
+        let call = Block::ToolCall { id: "c".into(), name: "f".into(), arguments: "".into() };
+        let content = vec![thought("a"), Block::HiddenThinking("h".into()), thought("b"), text("x"), call, text("y")];
+        let reply = Reply { id: None, model: "m".into(), content, stop: Stop::Paused, stop_text: None, tokens: None };
+        let (meta, mut out) = (Meta { id: "made", created: 7, model: "asked", stream_usage: false }, Vec::new());
+        write_reply(&reply, &meta, &mut out);
+        let call = json!({"id":"c","type":"function","function":{"name":"f","arguments":"{}"}});
+        let message =
+            json!({"role":"assistant","content":"xy","refusal":null,"reasoning_content":"ab","tool_calls":[call]});
+        let choice = json!({"index":0,"message":message,"logprobs":null,"finish_reason":"length"});
+        let wanted = json!({"id":"made","object":"chat.completion","created":7,"model":"m","choices":[choice]});
+        assert_eq!(serde_json::from_slice::<Value>(&out).expect("JSON"), wanted);
+    }
+}

@@ -380,3 +380,179 @@ fn choice<'a>(pull: &mut Pull<'a>, at: &Place<'_>, chunk: &mut Chunk<'a>) -> Res
         Ok(())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What each chunk's delta makes the reader say, a line each.
+    fn says(deltas: &[&str]) -> Vec<String> {
+        let mut reader = StreamReader::new();
+        deltas.iter().map(|delta| chunk(&mut reader, &format!(r#"[{{"index":0,"delta":{delta}}}]"#))).collect()
+    }
+
+    fn chunk(reader: &mut StreamReader, choices: &str) -> String {
+        line(reader, &format!(r#"{{"choices":{choices}}}"#))
+    }
+
+    fn line(reader: &mut StreamReader, data: &str) -> String {
+        let event = sse::Event { raw: b"", data: data.as_bytes(), name: b"", is_comment: false };
+        let mut said = Vec::new();
+        let read = reader.next(&event, &mut |event| {
+            said.push(match event {
+                Event::Begin { .. } => "begin".to_owned(),
+                Event::BlockBegin(BlockKind::ToolCall { id, name }) => format!("{name}({id}"),
+                Event::BlockBegin(kind) => format!("{kind:?}("),
+                Event::Delta(Delta::Text(text) | Delta::Arguments(text)) => format!("'{text}'"),
+                Event::BlockEnd => ")".to_owned(),
+                Event::End { stop, .. } => format!("end {stop:?}"),
+                Event::Tokens(tokens) => format!("{}+{}", tokens.input, tokens.output),
+                other => format!("{other:?}"),
+            });
+        });
+        match read {
+            Read::More { content: true } => said.push("!".to_owned()),
+            Read::More { content: false } => {}
+            Read::Failed(error) => said.push(format!("failed {} {}", error.status(), error.message())),
+            other => said.push(format!("{other:?}").to_lowercase()),
+        }
+        said.join(" ")
+    }
+
+    fn piece(index: usize, name: &str, arguments: &str) -> String {
+        let arguments = serde_json::json!(arguments);
+        let named = if name.is_empty() { String::new() } else { format!(r#""id":"id-{name}","type":"function","#) };
+        format!(
+            r#"{{"tool_calls":[{{"index":{index},{named}"function":{{"name":"{name}","arguments":{arguments}}}}}]}}"#
+        )
+    }
+
+    #[test]
+    fn words_and_thoughts_are_blocks_one_after_the_other() {
+        let deltas = [
+            r#"{"role":"assistant","content":""}"#,
+            r#"{"reasoning_content":"hm"}"#,
+            r#"{"reasoning":"so","content":null}"#,
+            r#"{"reasoning_content":null,"content":"hi"}"#,
+            r#"{"content":[{"type":"text","text":"yo"}]}"#,
+        ];
+        let said = ["begin", "Thinking( 'hm' !", "'so' !", ") Text( 'hi' !", "'yo' !"];
+        assert_eq!(says(&deltas), said);
+    }
+
+    #[test]
+    fn a_call_streams_at_once_when_the_one_before_it_is_whole() {
+        let deltas = [&piece(0, "a", ""), &piece(0, "", "{\"}\\\""), &piece(0, "", "\":[]}"), &piece(1, "b", "{")];
+        let said = says(&deltas.map(|delta| &**delta));
+        assert_eq!(said, ["begin a(id-a !", "'{\"}\\\"' !", "'\":[]}' !", ") b(id-b '{' !"]);
+    }
+
+    #[test]
+    fn what_comes_for_a_later_block_waits_for_the_earlier() {
+        let deltas = [
+            piece(0, "a", "{"),
+            piece(1, "b", "{\"x\""),
+            r#"{"content":"and"}"#.to_owned(),
+            piece(1, "", ":1}"),
+            piece(2, "c", ""),
+            piece(0, "", "}"),
+        ];
+        let said = says(&deltas.each_ref().map(|delta| &**delta));
+        assert_eq!(said[..5], ["begin a(id-a '{' !", "!", "!", "!", "!"]);
+        assert_eq!(said[5], "'}' ) b(id-b '{\"x\":1}' ) Text( 'and' ) c(id-c !");
+    }
+
+    #[test]
+    fn the_end_of_the_answer_is_the_end_of_every_block() {
+        let mut reader = StreamReader::new();
+        for delta in [piece(0, "a", ""), piece(1, "b", "{\"cut")] {
+            chunk(&mut reader, &format!(r#"[{{"delta":{delta}}}]"#));
+        }
+        assert!(!reader.is_complete());
+        let end = chunk(&mut reader, r#"[{"delta":{},"finish_reason":"length"}]"#);
+        assert_eq!(end, ") b(id-b '{\"cut' ) end Length");
+        assert!(reader.is_complete());
+        let again = line(
+            &mut reader,
+            r#"{"choices":[{"delta":{"content":""},"finish_reason":"length"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#,
+        );
+        assert_eq!(again, "1+2", "a last chunk that is repeated says the tokens and no more");
+        assert_eq!((line(&mut reader, "[DONE]"), line(&mut reader, "{}")), ("done".to_owned(), "nothing".to_owned()));
+    }
+
+    #[test]
+    fn why_it_ended_is_what_it_says_and_what_it_did() {
+        for (deltas, reason, stop) in [
+            (vec![r#"{"content":"x"}"#.to_owned()], "stop", "End"),
+            (vec![piece(0, "a", "{}")], "stop", "Tools"),
+            (vec![piece(0, "a", "{}")], "tool_calls", "Tools"),
+            (vec![r#"{"refusal":"no"}"#.to_owned()], "stop", "Refused"),
+            (vec![], "content_filter", "Refused"),
+            (vec![], "length", "Length"),
+            (vec![], "eos", "End"),
+        ] {
+            let mut reader = StreamReader::new();
+            for delta in deltas {
+                chunk(&mut reader, &format!(r#"[{{"delta":{delta}}}]"#));
+            }
+            let end = chunk(&mut reader, &format!(r#"[{{"delta":{{}},"finish_reason":"{reason}"}}]"#));
+            assert!(end.ends_with(&format!("end {stop}")), "{reason}: {end}");
+        }
+        let mut silent = StreamReader::new();
+        assert_eq!(line(&mut silent, "[DONE]"), "begin end End done");
+        assert!(silent.is_complete());
+    }
+
+    #[test]
+    fn calls_are_told_apart_where_a_server_numbers_them_badly() {
+        let call = |index: &str, id: &str, name: &str| {
+            format!(r#"{{"tool_calls":[{{{index}"id":"{id}","function":{{"name":"{name}","arguments":"{{}}"}}}}]}}"#)
+        };
+        for (index, ids) in [("", ["x", "y"]), ("\"index\":0,", ["x", "y"]), ("", ["", ""]), ("\"index\":0,", ["", ""])]
+        {
+            let deltas = [call(index, ids[0], "f"), call(index, ids[1], "f")];
+            let said = says(&deltas.each_ref().map(|delta| &**delta));
+            let ids = if ids[0].is_empty() { ["call_0", "call_1"] } else { ids };
+            assert_eq!(said, [format!("begin f({} '{{}}' !", ids[0]), format!(") f({} '{{}}' !", ids[1])], "{index}");
+        }
+        let repeated = [piece(0, "f", "{"), piece(0, "f", "}")];
+        assert_eq!(says(&repeated.each_ref().map(|delta| &**delta)), ["begin f(id-f '{' !", "'}' !"]);
+        let named_late =
+            [r#"{"tool_calls":[{"index":0,"id":"x"}]}"#, r#"{"tool_calls":[{"index":0,"function":{"name":"f"}}]}"#];
+        assert_eq!(says(&named_late), ["begin !", "f(x !"]);
+    }
+
+    #[test]
+    fn what_cannot_be_put_in_order_is_a_bad_answer() {
+        let late = [piece(0, "a", "{}"), piece(1, "b", "{"), piece(0, "", " \n"), piece(0, "", "x")];
+        let said = says(&late.each_ref().map(|delta| &**delta));
+        assert_eq!(said[2], "!");
+        assert!(said[3].starts_with("failed 502"), "{said:?}");
+
+        let half = "y".repeat(MAX_HELD / 2);
+        let mixed = [piece(0, "a", "{"), piece(1, "b", &half), piece(1, "", &half)];
+        let said = says(&mixed.each_ref().map(|delta| &**delta));
+        assert!(said[1] == "!" && said[2].starts_with("failed 502"), "what waits is bounded: {}", said[2]);
+
+        let mut many: Vec<_> = (0..=MAX_CALLS).map(|index| piece(index, "f", "{}")).collect();
+        let last = says(&many.iter().map(|delta| &**delta).collect::<Vec<_>>()).pop().expect("there is one");
+        assert!(last.starts_with("failed 502"), "{last}");
+        many.pop();
+        let said = says(&many.iter().map(|delta| &**delta).collect::<Vec<_>>());
+        assert!(said.iter().all(|said| !said.contains("failed")));
+    }
+
+    #[test]
+    fn errors_garbage_and_silence_are_told_apart() {
+        let mut reader = StreamReader::new();
+        assert_eq!(line(&mut reader, r#"{"error":{"message":"no","code":500}}"#), "failed 502 no");
+        for text in ["{\"choices\":[", "5", "hello", "{}{}", r#"{"choices":[5]}"#] {
+            assert_eq!(line(&mut reader, text), "garbage", "{text}");
+        }
+        let comment = sse::Event { raw: b":\n\n", data: b"", name: b"", is_comment: true };
+        assert!(matches!(reader.next(&comment, &mut |_| {}), Read::Nothing));
+        let named = sse::Event { raw: b"", data: br#"{"message":"named"}"#, name: b"error", is_comment: false };
+        assert!(matches!(reader.next(&named, &mut |_| {}), Read::Failed(_)));
+        assert_eq!(line(&mut reader, r#"{"choices":[],"prompt_filter_results":[],"error":null}"#), "");
+    }
+}

@@ -135,3 +135,112 @@ impl StreamWriter {
         push(out, if self.stream_usage { "}],\"usage\":null}\n\n" } else { "}]}\n\n" });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::model::chat::Stop;
+
+    const META: Meta<'_> = Meta { id: "made", created: 7, model: "a\"sked", stream_usage: true };
+
+    fn written(meta: Meta<'_>, events: &[Event<'_>]) -> Vec<Value> {
+        let (mut writer, mut out) = (StreamWriter::new(meta), Vec::new());
+        events.iter().for_each(|event| writer.event(event, &mut out));
+        writer.finish(&mut out);
+        let text = String::from_utf8(out).expect("UTF-8");
+        let lines = text.split("\n\n").filter(|line| !line.is_empty());
+        lines.map(|line| serde_json::from_str(line.strip_prefix("data: ").expect("data")).expect("JSON")).collect()
+    }
+
+    fn begin() -> Event<'static> {
+        Event::Begin { id: None, model: None }
+    }
+
+    fn tool(id: &'static str) -> Event<'static> {
+        Event::BlockBegin(BlockKind::ToolCall { id: id.into(), name: "f".into() })
+    }
+
+    fn end() -> Event<'static> {
+        Event::End { stop: Stop::Tools, stop_text: None }
+    }
+
+    #[test]
+    fn a_stream_begins_by_the_role_and_ends_by_the_tokens_if_they_were_asked_for() {
+        let tokens = Tokens { input: 5, output: 3, cache_read: Some(2), ..Tokens::default() };
+        let events = [
+            begin(),
+            Event::BlockBegin(BlockKind::Text),
+            Event::Delta(Delta::Text("hi".into())),
+            Event::Ping,
+            Event::BlockEnd,
+            Event::Tokens(Tokens::default()),
+            end(),
+            Event::Tokens(tokens),
+        ];
+        let chunk = |delta: Value, reason: Value| {
+            let choice = json!({"index":0,"delta":delta,"logprobs":null,"finish_reason":reason});
+            json!({"id":"made","object":"chat.completion.chunk","created":7,"model":"a\"sked","choices":[choice],"usage":null})
+        };
+        let usage = json!({"prompt_tokens":5,"completion_tokens":3,"total_tokens":8,"prompt_tokens_details":{"cached_tokens":2}});
+        let mut last = chunk(json!({}), json!(null));
+        (last["choices"], last["usage"]) = (json!([]), usage);
+        let wanted = [
+            chunk(json!({"role":"assistant","content":""}), json!(null)),
+            chunk(json!({"content":"hi"}), json!(null)),
+            chunk(json!({}), json!("tool_calls")),
+            last,
+        ];
+        assert_eq!(written(META, &events), wanted);
+        let unasked = written(Meta { stream_usage: false, ..META }, &events);
+        assert!(unasked.len() == 3 && unasked.iter().all(|chunk| chunk.get("usage").is_none()));
+        assert_eq!(written(META, &events[..2]).len(), 1, "tokens that nobody said are not made up");
+    }
+
+    #[test]
+    fn the_provider_has_the_last_word_on_names() {
+        let chunks = written(META, &[Event::Begin { id: Some("own".into()), model: Some("m".into()) }, end()]);
+        assert!(chunks.iter().all(|chunk| chunk["id"] == "own" && chunk["model"] == "m"));
+    }
+
+    #[test]
+    fn calls_are_numbered_and_never_without_arguments() {
+        let more = |piece: &'static str| Event::Delta(Delta::Arguments(piece.into()));
+        let events = [
+            begin(),
+            Event::BlockBegin(BlockKind::Text),
+            Event::BlockEnd,
+            tool("a"),
+            more(""),
+            more("{\"x\":"),
+            more("1}"),
+            Event::BlockEnd,
+            tool("b"),
+            more(""),
+            Event::BlockEnd,
+        ];
+        let calls: Vec<_> =
+            written(META, &events)[1..].iter().map(|c| c["choices"][0]["delta"]["tool_calls"][0].clone()).collect();
+        let first = |index: u64, id: &str| json!({"index":index,"id":id,"type":"function","function":{"name":"f","arguments":""}});
+        let piece = |index: u64, text: &str| json!({"index":index,"function":{"arguments":text}});
+        assert_eq!(calls, [first(0, "a"), piece(0, "{\"x\":"), piece(0, "1}"), first(1, "b"), piece(1, "{}")]);
+    }
+
+    #[test]
+    fn thoughts_are_told_apart_from_words_and_signatures_are_left_out() {
+        let events = [
+            begin(),
+            Event::BlockBegin(BlockKind::HiddenThinking("x".into())),
+            Event::BlockEnd,
+            Event::BlockBegin(BlockKind::Thinking),
+            Event::Delta(Delta::Text("hm".into())),
+            Event::Delta(Delta::Signature("s".into())),
+            Event::BlockEnd,
+            Event::BlockBegin(BlockKind::Text),
+            Event::Delta(Delta::Text("hi".into())),
+        ];
+        let deltas: Vec<_> = written(META, &events)[1..].iter().map(|c| c["choices"][0]["delta"].clone()).collect();
+        assert_eq!(deltas, [json!({"reasoning_content":"hm"}), json!({"content":"hi"})]);
+    }
+}
