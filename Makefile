@@ -166,8 +166,9 @@ fuzz:
 	done
 
 # The gateway beside nginx and the direct path, a submit beside a raw ping-pong, our locks beside a plain one, the object
-# pools beside none, one provider beside another that hangs, the gateway at five times what it can do: JSON on standard
-# output, a table on standard error. Without nginx, and without the right to install it, the yardstick says so and measures the rest.
+# pools beside none, a chat in another shape beside one that passes through, one provider beside another that hangs, the
+# gateway at five times what it can do: JSON on standard output, a table on standard error. Without nginx, and without the
+# right to install it, the yardstick says so and measures the rest.
 bench:
 	@command -v nginx > /dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null \
 	  || { apt-get update -qq && apt-get install -y -qq nginx-light; } > /dev/null 2>&1 || true
@@ -175,6 +176,7 @@ bench:
 	cargo bench --locked --bench dispatch
 	cargo bench --locked --bench pools
 	cargo bench --locked --bench locks
+	cargo bench --locked --bench translate
 	cargo bench --locked --bench isolation
 	cargo bench --locked --bench overload
 	cargo bench --locked --bench yardstick

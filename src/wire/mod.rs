@@ -12,6 +12,7 @@ pub mod sse;
 
 pub(crate) mod chat;
 pub mod openai;
+pub mod pairs;
 
 pub(crate) mod anthropic;
 
