@@ -3,7 +3,6 @@
 //! Nothing here knows a provider's shape or a socket. `tags` are a caller's notes on a request, `chat` is what a chat is in no
 //! provider's shape.
 
-#[allow(dead_code, unused_imports)]
 pub(crate) mod chat;
 mod tags;
 

@@ -286,7 +286,8 @@ pub(crate) fn run(
     // What is forwarded brings its sink, too: whether its answer is relayed is known by the answer's head.
     let job = ((streamed && !held) || forwarded).then_some(job);
     let lost = Lost::default();
-    let mut active = Active { pass, permit, running, job, responder, call, crossing, lost, model, progress, taken, queue };
+    let mut active =
+        Active { pass, permit, running, job, responder, call, crossing, lost, model, progress, taken, queue };
     let limit = Deadline::from(taken, shared.attempt.limit(streamed));
     let until = active.call.deadline.map_or(limit, |deadline| deadline.earlier(limit));
     let opened = open(shared, face, &mut active, until, scratch);

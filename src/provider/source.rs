@@ -100,7 +100,6 @@ pub(super) fn bad(message: String) -> Error {
 impl<'a> Source<'a> {
     /// The stream of an answer whose head has come, and memory to read it with.
     pub(super) fn new(shared: &'a Shared, active: &Active, body: Body, scratch: &mut Scratch) -> Self {
-
         (scratch.read, scratch.out) = (shared.stock.buffers.buffer(), shared.stock.buffers.buffer());
         scratch.read.resize(READ, 0);
         Self {

@@ -19,7 +19,7 @@
 
 use super::chat::{Meta, Read};
 use super::openai::{self, EventStream, Step, chat};
-use super::{Dialect, anthropic, route, sse};
+use super::{Dialect, anthropic, dialect, route, sse};
 use crate::error::{Code, Error};
 use crate::model::chat::{Event, Lost, Reply, Request, Tokens};
 use crate::model::{BodyFields, Call, Operation, Usage};
@@ -59,7 +59,9 @@ impl Crossing {
         let how = match Dialect::of(operation) {
             None => How::Forwarded,
             Some(from) if spoken.contains(&from) => return Ok(Self { to: from, how: How::Same }),
-            Some(from) if matches!(operation, Operation::ChatCompletions | Operation::Messages) => How::Translated(from),
+            Some(from) if matches!(operation, Operation::ChatCompletions | Operation::Messages) => {
+                How::Translated(from)
+            }
             Some(_) => {
                 let route = route(operation).unwrap_or_default();
                 let text = format!("this provider has no {route}, nor anything that it could be translated to");
@@ -79,11 +81,13 @@ impl Crossing {
         self.to.headers()
     }
 
-    /// Whether a header line of the client's means something to the provider: what speaks of the trials of a shape, or of an
-    /// account there, does not if the shape is left behind.
+    /// Whether a header line of the client's goes to the provider: where the shape is left behind, what speaks of its trials or
+    /// of an account there does not, nor does a version of the other, which is that of what is written here.
     pub(crate) fn takes(self, name: &str) -> bool {
         match self.how {
-            How::Translated(from) => !name.starts_with(from.family()),
+            How::Translated(from) => {
+                !name.starts_with(from.family()) && !self.headers().iter().any(|(written, _)| *written == name)
+            }
             How::Forwarded | How::Same => true,
         }
     }
@@ -126,7 +130,7 @@ impl Crossing {
         let asked = self.asks(operation);
         let usage = match (self.how, self.to) {
             (How::Forwarded, _) | (_, Dialect::OpenAi) => openai::decode(asked, status, body)?,
-            (_, Dialect::Anthropic) => anthropic::decode(asked, status, body)?,
+            (_, Dialect::Anthropic) => anthropic::decode(dialect::ask(asked), status, body)?,
         };
         let How::Translated(from) = self.how else {
             // Counting takes no tokens, and nobody is to guess how many.

@@ -3,7 +3,8 @@
 //! A client asks in the shape of its route, and a provider speaks one or more. Whoever has to say something of the gateway's own
 //! to a client, an error above all, says it in the client's.
 
-use super::{anthropic, openai};
+use super::anthropic::{self, Ask};
+use super::openai;
 use crate::error::Error;
 use crate::ids::RequestId;
 use crate::model::{BodyFields, Operation};
@@ -34,8 +35,7 @@ impl Dialect {
     pub(crate) fn headers(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::OpenAi => &[],
-            // The one version that there is (page "Versions" of Anthropic's API).
-            Self::Anthropic => &[("anthropic-version", "2023-06-01")],
+            Self::Anthropic => &[("anthropic-version", anthropic::VERSION)],
         }
     }
 
@@ -77,10 +77,15 @@ impl Dialect {
 #[must_use]
 pub(crate) fn route(operation: &Operation) -> Option<&'static str> {
     match operation {
-        Operation::Messages => Some("/messages"),
-        Operation::CountTokens => Some("/messages/count_tokens"),
+        Operation::Messages => Some(Ask::Messages.route()),
+        Operation::CountTokens => Some(Ask::CountTokens.route()),
         other => openai::route(other),
     }
+}
+
+/// What is asked of Anthropic's API.
+pub(super) fn ask(operation: &Operation) -> Ask {
+    if *operation == Operation::CountTokens { Ask::CountTokens } else { Ask::Messages }
 }
 
 /// Checks a body for `operation`, and finds what routing and encoding need. Of what is forwarded nothing is looked at.
@@ -90,6 +95,6 @@ pub(crate) fn route(operation: &Operation) -> Option<&'static str> {
 pub(crate) fn parse(operation: &Operation, body: &[u8]) -> Result<BodyFields, Error> {
     match Dialect::of(operation) {
         Some(Dialect::OpenAi) | None => openai::parse(operation, body),
-        Some(Dialect::Anthropic) => anthropic::parse(body),
+        Some(Dialect::Anthropic) => anthropic::parse(ask(operation), body),
     }
 }

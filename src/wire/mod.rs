@@ -7,7 +7,9 @@
 
 pub(crate) mod base64;
 pub(crate) mod json;
+pub(crate) mod ours;
 pub mod passing;
+pub(crate) mod pull;
 pub mod sse;
 
 pub(crate) mod chat;

@@ -76,7 +76,10 @@ fn a_chat_reaches_a_provider_of_anthropics_shape_and_its_answer_comes_back_as_on
     assert_eq!((arrived.header("anthropic-beta"), arrived.header("openai-organization")), (Some("a-1"), None));
     assert_eq!(arrived.header("anthropic-version"), Some("2023-06-01"), "that of what is written");
     let sent = arrived.json();
-    assert_eq!((&sent["model"], &sent["max_tokens"], &sent["stop_sequences"]), (&json!("m"), &json!(4096), &json!(["x"])));
+    assert_eq!(
+        (&sent["model"], &sent["max_tokens"], &sent["stop_sequences"]),
+        (&json!("m"), &json!(4096), &json!(["x"]))
+    );
     assert!(sent.get("seed").is_none(), "{sent}");
     arrived.respond(200, &[("content-type", "application/json"), ("request-id", "req_1")], told("well"));
     let answer = client.answer();
@@ -175,7 +178,9 @@ fn a_stream_that_breaks_is_told_of_in_the_clients_shape() {
     drop(pieces);
     let answer = client.answer();
     assert_eq!((answer.complete, answer.last_error().as_str()), (false, "stream_cut"));
-    assert!(answer.text().contains("event: error\ndata: {\"type\":\"error\"") && !answer.text().contains("message_stop"));
+    assert!(
+        answer.text().contains("event: error\ndata: {\"type\":\"error\"") && !answer.text().contains("message_stop")
+    );
 }
 
 #[test]
@@ -193,7 +198,10 @@ fn errors_keep_the_providers_words_and_take_the_clients_shape() {
     a.next().respond(529, &[], words.to_string());
     let answer = client.answer();
     assert_eq!((answer.status, &answer.json()["error"]["message"]), (529, &json!("theirs")));
-    assert_eq!((&answer.json()["error"]["type"], answer.code().as_str()), (&json!("overloaded_error"), "upstream_error"));
+    assert_eq!(
+        (&answer.json()["error"]["type"], answer.code().as_str()),
+        (&json!("overloaded_error"), "upstream_error")
+    );
     // What is no answer is none in any shape.
     client.chat(&[], &chat("a/m", json!({})));
     a.next().respond(200, &[], "{\"content\":5}");
@@ -222,7 +230,10 @@ fn what_cannot_be_said_is_refused_by_its_name_before_it_is_sent() {
         assert_eq!(answer.header("x-sluicegate-provider"), Some(if body.contains("a/m") { "a" } else { "o" }));
     }
     let wrong = client.chat(&[], &chat("a/m", json!({ "temperature": "hot" }))).answer();
-    assert_eq!((wrong.status, wrong.code().as_str(), &wrong.json()["error"]["param"]), (400, "invalid_request", &json!("temperature")));
+    assert_eq!(
+        (wrong.status, wrong.code().as_str(), &wrong.json()["error"]["param"]),
+        (400, "invalid_request", &json!("temperature"))
+    );
     assert!(o.is_empty() && a.is_empty());
     let stats = station.house.at_rest();
     assert_eq!(stats["errors"], json!({ "unsupported": 8, "invalid_request": 1 }));

@@ -8,7 +8,7 @@ use sluicegate::gateway::Gateway;
 use sluicegate::model::Operation;
 use sluicegate::plugin::{Context, Flow, Outcome, Plugin, PluginError, Reply, Request};
 use sluicegate::wire::openai::ChatRequest;
-use sluicegate::{Code, CallOptions};
+use sluicegate::{CallOptions, Code};
 
 use crate::anthropic::{events, told};
 use crate::house::{Gate, House, feed, number, provider};

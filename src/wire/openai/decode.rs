@@ -11,7 +11,7 @@ const MAX_WORDS: usize = 8 * 1024;
 const MAX_QUOTE: usize = 500;
 
 /// The status of an error that came inside a good answer.
-pub(super) const INSIDE_OK: u16 = 502;
+pub(in crate::wire) const INSIDE_OK: u16 = 502;
 
 /// Judges an answer that was read whole; gives the tokens, if the provider counted them.
 ///
@@ -21,13 +21,8 @@ pub(super) const INSIDE_OK: u16 = 502;
 /// [`Code::UpstreamBadResponse`] for what is no JSON object, and for a redirect or any other status below 400 that is no
 /// success: none is followed, and none is to reach a client. What was forwarded may be anything.
 pub fn decode(operation: &Operation, status: u16, body: &[u8]) -> Result<Option<Usage>, Error> {
-    if status >= 400 {
-        return Err(lacks_route(operation, status, body).unwrap_or_else(|| upstream_error(status, body)));
-    }
-    if !is_success(status) {
-        let text = format!("the provider answered with status {status}, which is neither an answer nor an error");
-        return Err(Error::new(Code::UpstreamBadResponse, text));
-    }
+    let route = super::route(operation).filter(|_| *operation != Operation::ChatCompletions);
+    judge_status(route, status, body)?;
     if operation.is_forward() {
         return Ok(look(body).ok().and_then(|seen| seen.usage));
     }
@@ -40,11 +35,26 @@ pub fn decode(operation: &Operation, status: u16, body: &[u8]) -> Result<Option<
     Ok(seen.usage)
 }
 
+/// Judges the status of an answer; `route` is where it was asked for, if not every provider has that.
+///
+/// # Errors
+/// As [`decode`] for a status of 400 or more, or for one that is no success.
+pub(in crate::wire) fn judge_status(route: Option<&'static str>, status: u16, body: &[u8]) -> Result<(), Error> {
+    if status >= 400 {
+        return Err(lacks_route(route, status, body).unwrap_or_else(|| upstream_error(status, body)));
+    }
+    if !is_success(status) {
+        let text = format!("the provider answered with status {status}, which is neither an answer nor an error");
+        return Err(Error::new(Code::UpstreamBadResponse, text));
+    }
+    Ok(())
+}
+
 /// Whether an error says that there is no such route: a status that speaks of the route, and no error object, which is what
 /// a model that is not there would be told by. Every provider has chat; which else has what changes with each release of
 /// theirs, so that a list of it here would refuse what they have.
-fn lacks_route(operation: &Operation, status: u16, body: &[u8]) -> Option<Error> {
-    let route = super::route(operation).filter(|_| *operation != Operation::ChatCompletions)?;
+fn lacks_route(route: Option<&'static str>, status: u16, body: &[u8]) -> Option<Error> {
+    let route = route?;
     let speaks = look(body).is_ok_and(|seen| seen.error);
     (matches!(status, 404 | 405 | 501) && !speaks).then(|| {
         let text = format!("this provider has no {route}: it answered with status {status}");
@@ -182,7 +192,7 @@ fn whole_number(text: &[u8]) -> Option<u64> {
 }
 
 /// An upstream's own error out of an answer's body or a stream's event, in whichever of the usual forms it comes.
-pub(super) fn upstream_error(status: u16, body: &[u8]) -> Error {
+pub(in crate::wire) fn upstream_error(status: u16, body: &[u8]) -> Error {
     use serde_json::Value;
     let parsed: Option<Value> = serde_json::from_slice(body).ok();
     let object = parsed.as_ref().and_then(Value::as_object);

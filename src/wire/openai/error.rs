@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-use crate::error::{Attempt, Error, Origin};
+use crate::error::Error;
 use crate::ids::RequestId;
+use crate::wire::ours::Ours;
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -18,17 +19,6 @@ struct Words<'a> {
     kind: Option<&'a str>,
     param: Option<&'a str>,
     code: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct Ours<'a> {
-    code: &'static str,
-    origin: Origin,
-    provider: Option<&'a str>,
-    request_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    phase: Option<&'static str>,
-    attempts: &'a [Attempt],
 }
 
 /// The body that tells `error` to a client: an upstream's own words stay the upstream's, ours carry our code.
@@ -54,16 +44,8 @@ pub fn error_body_for(error: &Error, request_id: Option<&RequestId>) -> Vec<u8> 
             code: Some(error.code().as_str()),
         },
     };
-    let ours = Ours {
-        code: error.code().as_str(),
-        origin: error.origin(),
-        provider: error.provider(),
-        request_id: request_id.map(RequestId::as_str),
-        phase: error.phase(),
-        attempts: error.attempts(),
-    };
     // Strings and numbers alone: there is nothing in it that could fail to be written.
-    serde_json::to_vec(&Body { error: words, sluicegate: ours }).unwrap_or_default()
+    serde_json::to_vec(&Body { error: words, sluicegate: Ours::of(error, request_id) }).unwrap_or_default()
 }
 
 /// The same as the last event of a stream that failed.
@@ -77,7 +59,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::error::{Code, UpstreamAnswer};
+    use crate::error::{Attempt, Code, UpstreamAnswer};
 
     fn body(error: &Error) -> Value {
         serde_json::from_slice(&error_body(error)).expect("JSON")

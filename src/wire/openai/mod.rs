@@ -7,7 +7,6 @@
 //! `responses` reads the events of the one shape that has no choices. `types` are for library users alone: nothing on the
 //! gateway's own path builds them. `make` puts such answers together for whoever takes a provider's place.
 
-#[allow(dead_code, unused_imports)]
 pub(crate) mod chat;
 mod decode;
 mod encode;
@@ -19,11 +18,13 @@ mod stream;
 mod types;
 
 pub(crate) use decode::has_choices;
+pub(in crate::wire) use decode::{INSIDE_OK, judge_status, upstream_error};
 pub use decode::{decode, is_success};
 pub use encode::encode;
 pub use error::{error_body, error_body_for, error_event};
 pub use make::ProviderReply;
 pub(crate) use make::{Made, error_object, framed, stream_end};
+pub(in crate::wire) use parse::{Body, parse_as};
 pub use parse::{fallbacks, parse, parse_chat};
 pub use stream::{EventStream, Step};
 pub(crate) use types::Assembly;

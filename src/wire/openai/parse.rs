@@ -8,7 +8,8 @@ use std::ops::Range;
 
 use crate::error::{Code, Error};
 use crate::model::{BodyFields, Operation};
-use crate::wire::json::{Key, Scanner, Syntax, Text};
+use crate::wire::json::{Key, Scanner, Text};
+use crate::wire::pull::{not_json, text_of};
 
 /// The most fallbacks that one request can name: far above any sensible chain, and a bound on what they take in memory.
 const MAX_FALLBACKS: usize = 64;
@@ -36,10 +37,26 @@ pub fn parse(operation: &Operation, body: &[u8]) -> Result<BodyFields, Error> {
     if operation.is_forward() {
         return Ok(BodyFields::default());
     }
-    if let Err(error) = std::str::from_utf8(body) {
-        let at = error.valid_up_to();
-        return Err(Error::new(Code::InvalidRequest, format!("the body is not UTF-8: byte {at}")));
-    }
+    parse_as(Body::OpenAi(operation), body)
+}
+
+/// What a body is of, where the shapes differ in what they must have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::wire) enum Body<'a> {
+    /// A request in one of OpenAI's shapes.
+    OpenAi(&'a Operation),
+    /// A message in Anthropic's.
+    Messages,
+    /// The same, whose tokens are to be counted.
+    CountTokens,
+}
+
+/// Checks a body that is looked into.
+///
+/// # Errors
+/// As [`parse`].
+pub(in crate::wire) fn parse_as(kind: Body<'_>, body: &[u8]) -> Result<BodyFields, Error> {
+    text_of(body)?;
     let mut scanner = Scanner::new(body);
     if scanner.peek() != Some(b'{') {
         return Err(Error::new(Code::InvalidRequest, "the body must be a JSON object"));
@@ -49,14 +66,10 @@ pub fn parse(operation: &Operation, body: &[u8]) -> Result<BodyFields, Error> {
     let mut first = true;
     while let Some(key) = scanner.next_key(&mut first).map_err(not_json)? {
         found.end_cut(key.start);
-        found.member(body, &key, &mut scanner)?;
+        found.member(kind, body, &key, &mut scanner)?;
     }
     scanner.end().map_err(not_json)?;
-    found.into_fields(operation)
-}
-
-fn not_json(syntax: Syntax) -> Error {
-    Error::new(Code::InvalidRequest, format!("the body is not valid JSON: {syntax}"))
+    found.into_fields(kind)
 }
 
 /// What was found so far.
@@ -66,6 +79,8 @@ struct Found {
     model: Option<(String, Range<usize>)>,
     /// Whether `messages` is an array, if it is there.
     messages: Option<bool>,
+    /// Whether `max_tokens` is a number, if it is there.
+    max_tokens: Option<bool>,
     stream: Option<bool>,
     stream_options: Option<(Range<usize>, bool)>,
     fallbacks: Option<Vec<String>>,
@@ -94,7 +109,7 @@ impl Found {
         }
     }
 
-    fn member(&mut self, body: &[u8], key: &Key<'_>, scanner: &mut Scanner<'_>) -> Result<(), Error> {
+    fn member(&mut self, kind: Body<'_>, body: &[u8], key: &Key<'_>, scanner: &mut Scanner<'_>) -> Result<(), Error> {
         match &*key.text.key() {
             b"model" => {
                 once("model", self.model.is_some())?;
@@ -105,6 +120,13 @@ impl Found {
             }
             b"messages" => {
                 self.messages = Some(scanner.peek() == Some(b'['));
+                scanner.skip().map_err(not_json)?;
+            }
+            b"max_tokens" => {
+                self.max_tokens = match scanner.peek() {
+                    Some(b'n') => None,
+                    found => Some(matches!(found, Some(b'0'..=b'9'))),
+                };
                 scanner.skip().map_err(not_json)?;
             }
             b"n" => {
@@ -127,6 +149,12 @@ impl Found {
                 // Of two, the last: that is the one that readers of JSON take.
                 self.stream_options = Some((value, asked));
             }
+            // Anthropic has a field of this name, too: objects, or the word `default`, which name more models of its own.
+            b"fallbacks" if !matches!(kind, Body::OpenAi(_)) && are_anthropics(scanner) => {
+                once("fallbacks", self.fallbacks.is_some())?;
+                (self.fallbacks, self.models) = (Some(Vec::new()), true);
+                scanner.skip().map_err(not_json)?;
+            }
             b"fallbacks" => {
                 once("fallbacks", self.fallbacks.is_some())?;
                 self.fallbacks = Some(fallbacks_in(scanner)?);
@@ -148,19 +176,32 @@ impl Found {
         Ok(())
     }
 
-    fn into_fields(self, operation: &Operation) -> Result<BodyFields, Error> {
+    fn into_fields(self, kind: Body<'_>) -> Result<BodyFields, Error> {
+        use Operation::{ChatCompletions, Completions, Embeddings, Responses};
         let (model, model_span) = self.model.ok_or_else(|| Error::invalid("model", "'model' is missing"))?;
-        if *operation == Operation::ChatCompletions {
+        if matches!(kind, Body::OpenAi(ChatCompletions) | Body::Messages | Body::CountTokens) {
             match self.messages {
                 None => return Err(Error::invalid("messages", "'messages' is missing")),
                 Some(false) => return Err(Error::invalid("messages", "'messages' must be an array")),
                 Some(true) => {}
             }
         }
-        let (stream_options_span, include_usage) = self.stream_options.map_or((None, false), |(s, u)| (Some(s), u));
-        let choices = match operation {
-            Operation::ChatCompletions => self.n,
-            Operation::Completions => Some(self.n.unwrap_or(1).saturating_mul(self.prompts.unwrap_or(1))),
+        if kind == Body::Messages {
+            match self.max_tokens {
+                None => return Err(Error::invalid("max_tokens", "'max_tokens' is missing")),
+                Some(false) => return Err(Error::invalid("max_tokens", "'max_tokens' must be a whole number")),
+                Some(true) => {}
+            }
+        }
+        // Only OpenAI's shapes have options for streams, and usage there that must be asked for.
+        let (stream_options_span, include_usage) = match (kind, self.stream_options) {
+            (Body::OpenAi(Responses), options) => (options.map(|(span, _)| span), true),
+            (Body::OpenAi(_), options) => options.map_or((None, false), |(span, usage)| (Some(span), usage)),
+            _ => (None, true),
+        };
+        let choices = match kind {
+            Body::OpenAi(ChatCompletions) => self.n,
+            Body::OpenAi(Completions) => Some(self.n.unwrap_or(1).saturating_mul(self.prompts.unwrap_or(1))),
             _ => None,
         };
         let fallbacks_span = self.cut.map(|cut| match (cut.next_key, cut.comma) {
@@ -172,14 +213,27 @@ impl Found {
             model,
             model_span,
             start: self.start,
-            stream: self.stream.unwrap_or(false) && *operation != Operation::Embeddings,
+            stream: self.stream.unwrap_or(false) && !matches!(kind, Body::OpenAi(Embeddings) | Body::CountTokens),
             stream_options_span,
-            include_usage: include_usage || *operation == Operation::Responses,
+            include_usage,
             choices: choices.unwrap_or(1),
             fallbacks: self.fallbacks.unwrap_or_default(),
             fallbacks_span,
             models: self.models,
         })
+    }
+}
+
+/// Whether the `fallbacks` that come next are Anthropic's own: a word, or a list whose first element is an object.
+fn are_anthropics(scanner: &Scanner<'_>) -> bool {
+    let mut ahead = scanner.clone();
+    match ahead.peek() {
+        Some(b'"') => true,
+        Some(b'[') => {
+            ahead.enter_array().is_ok()
+                && ahead.next_element(&mut true).is_ok_and(|more| more && ahead.peek() == Some(b'{'))
+        }
+        _ => false,
     }
 }
 
