@@ -6,7 +6,7 @@ use sluicegate::transport::TransportErrorKind;
 
 use super::{Client, Station};
 use crate::client::Answer;
-use crate::house::{CANARY, Gate, House, Piece, chat, eventually, feed, merge, number, provider, sim};
+use crate::house::{CANARY, Gate, House, Piece, eventually, feed, merge, number, provider, sim};
 
 /// A provider that speaks Anthropic's shape, `change` merged over what is usual.
 fn speaking(change: Value) -> Value {
@@ -123,7 +123,7 @@ fn tokens_are_counted_by_the_provider_and_cost_none() {
     assert_eq!((arrived.path.as_str(), &arrived.json()["model"]), ("/v1/messages/count_tokens", &json!("claude")));
     arrived.respond(200, &[], r#"{"input_tokens":42}"#);
     assert_eq!(client.answer().json(), json!({ "input_tokens": 42 }));
-    let counted = client.ask("POST", "/v1/messages/count_tokens", &[], &chat("sim/echo", false)).answer();
+    let counted = client.ask("POST", "/v1/messages/count_tokens", &[], &asked("sim/echo", "")).answer();
     assert_eq!(counted.json(), json!({ "input_tokens": 2 }));
     let stats = station.house.at_rest();
     assert_eq!(number(&stats, "/providers/anthropic/jobs/tokens_in_total"), 0);
@@ -306,9 +306,9 @@ fn whatever_is_refused_is_told_in_anthropics_shape_however_early() {
 fn the_simulated_provider_is_spoken_to_in_anthropics_shape_natively() {
     let (station, _gate) = station();
     let mut client = station.client();
-    let whole = messages(&mut client, &[], &chat("sim/echo", false)).answer();
+    let whole = messages(&mut client, &[], &asked("sim/echo", "")).answer();
     assert_eq!((whole.status, &whole.json()["content"][0]["text"]), (200, &json!("one two")));
-    let streamed = messages(&mut client, &[], &chat("sim/echo", true)).answer();
+    let streamed = messages(&mut client, &[], &asked("sim/echo", r#","stream":true"#)).answer();
     assert!(streamed.complete && streamed.text().starts_with("event: message_start\n"), "{}", streamed.text());
     assert!(streamed.text().ends_with("event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"));
     for (model, status, kind) in [
@@ -316,14 +316,14 @@ fn the_simulated_provider_is_spoken_to_in_anthropics_shape_natively() {
         ("sim/fail-429", 429, "rate_limit_error"),
         ("sim/error-in-200", 502, "api_error"),
     ] {
-        let answer = messages(&mut client, &[], &chat(model, false)).answer();
+        let answer = messages(&mut client, &[], &asked(model, "")).answer();
         assert_eq!(told(&answer), (status, kind.to_owned(), "upstream_error".to_owned()), "{model}");
     }
     for (model, code) in [("sim/cut-1", "stream_cut"), ("sim/no-done", "stream_cut")] {
-        let answer = messages(&mut station.client(), &[], &chat(model, true)).answer();
+        let answer = messages(&mut station.client(), &[], &asked(model, r#","stream":true"#)).answer();
         assert_eq!((answer.complete, answer.last_error().as_str()), (false, code), "{model}");
     }
-    let garbage = messages(&mut station.client(), &[], &chat("sim/garbage-4", true)).answer();
+    let garbage = messages(&mut station.client(), &[], &asked("sim/garbage-4", r#","stream":true"#)).answer();
     assert!(
         garbage.complete && garbage.text().contains(": an event that was no JSON was left out"),
         "{}",

@@ -41,7 +41,7 @@ fn typed_chats_reach_a_provider_of_anthropics_shape() {
         assert_eq!((arrived.path.as_str(), &arrived.json()["messages"][0]["content"]), ("/v1/messages", &json!("hi")));
         arrived.respond(200, &[], told("well"));
         let reply = asking.join().expect("no panic").expect("an answer");
-        assert_eq!((reply.text(), reply.usage().map(|usage| (usage.input, usage.output))), ("well", Some((3, 4))));
+        assert_eq!((reply.text(), reply.usage.map(|usage| (usage.input, usage.output))), ("well", Some((3, 4))));
 
         let streaming = scope.spawn(|| {
             let stream = house.gateway().chat_stream(&ChatRequest::new("p/m", "hi")).expect("it begins");
@@ -57,16 +57,16 @@ fn typed_chats_reach_a_provider_of_anthropics_shape() {
 #[test]
 fn a_library_caller_sends_messages_and_sees_what_was_dropped() {
     let (house, gate) = house(json!([]));
+    let body = r#"{"model":"p/m","messages":[{"role":"user","content":"x"}],"seed":1,"user":"u"}"#;
     scope(|scope| {
         let asking = scope.spawn(|| house.gateway().raw(Operation::Messages, asked("hi", false)));
         gate.next().respond(200, &[], told("well"));
         let answer = asking.join().expect("no panic").expect("an answer");
-        assert_eq!((&*answer.body, answer.usage.map(|usage| usage.output)), (told("well").as_bytes(), Some(4)));
+        assert_eq!((&answer.body[..], answer.usage.map(|usage| usage.output)), (told("well").as_bytes(), Some(4)));
         let streaming = scope.spawn(|| said(&house, asked("hi", true)));
         feed(&gate.next().stream(), &events(&["one ", "two"]).concat());
         assert_eq!(streaming.join().expect("no panic"), "one two");
-        let body = r#"{"model":"p/m","messages":[{"role":"user","content":"x"}],"seed":1,"user":"u"}"#;
-        let asking = scope.spawn(move || house.gateway().raw(Operation::ChatCompletions, body));
+        let asking = scope.spawn(|| house.gateway().raw(Operation::ChatCompletions, body));
         gate.next().respond(200, &[], told("well"));
         let answer = asking.join().expect("no panic").expect("an answer");
         let dropped = answer.headers.iter().find(|(name, _)| name == "x-sluicegate-dropped");

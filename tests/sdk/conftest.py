@@ -1,7 +1,8 @@
 """What the tests share: one provider and one gateway for all of them, a client for each."""
 
 import pytest
-from gateway import CLIENT_KEY, Gateway, provider
+from anthropic import Anthropic
+from gateway import CLIENT_KEY, Gateway, Simulated, provider
 from openai import OpenAI
 from upstream import Upstream
 
@@ -31,6 +32,25 @@ def gateway(upstream, tmp_path_factory):
         yield gateway
 
 
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory):
+    with Simulated(tmp_path_factory.mktemp("simulated")) as simulated:
+        yield simulated
+
+
+@pytest.fixture(scope="session")
+def shapes(simulated, tmp_path_factory):
+    """A gateway on providers of each shape: each is the simulated one, spoken to as its kind says."""
+    providers = {"sim": {}, "keyed": provider(simulated.url, kind="anthropic")}
+    for kind in ("openai", "anthropic"):
+        # Without keys, none of which is to rest after what one of the tests asks for.
+        providers[kind] = provider(simulated.url, kind=kind, keys=[])
+        providers[f"impatient-{kind}"] = provider(simulated.url, kind=kind, keys=[])
+        providers[f"impatient-{kind}"]["network_config"]["default_request_timeout_in_seconds"] = "300ms"
+    with Gateway(tmp_path_factory.mktemp("shapes"), {"providers": providers}) as gateway:
+        yield gateway
+
+
 @pytest.fixture
 def client(gateway):
     with connect(gateway) as client:
@@ -41,6 +61,12 @@ def connect(gateway, prefix="", **options):
     """The SDK as a user sets it up, except that it never tries again: each test means one request."""
     options = {"api_key": CLIENT_KEY, "max_retries": 0, "timeout": 20.0} | options
     return OpenAI(base_url=f"{gateway.data}{prefix}/v1", **options)
+
+
+def connect_anthropic(gateway, prefix="", **options):
+    """The same of the other SDK."""
+    options = {"api_key": CLIENT_KEY, "max_retries": 0, "timeout": 20.0} | options
+    return Anthropic(base_url=f"{gateway.data}{prefix}", **options)
 
 
 def ask(content="Hello there"):

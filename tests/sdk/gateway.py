@@ -94,6 +94,41 @@ class Gateway:
         assert not leaks(self.text()), "a key is in the output"
 
 
+class Simulated:
+    """The simulated provider alone, until the end of its `with`."""
+
+    def __init__(self, folder):
+        output = folder / "output.txt"
+        with output.open("wb") as file:
+            command = [BINARY, "sim", "--listen", "127.0.0.1:0"]
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd=folder)
+        deadline = time.monotonic() + START
+        while not (found := re.search(r"simulated provider\s+(http://\S+)", output.read_text())):
+            assert time.monotonic() < deadline and self.process.poll() is None, output.read_text()
+            time.sleep(0.01)
+        self.url = found.group(1)
+
+    def get(self, path):
+        """What it tells of itself."""
+        with urllib.request.urlopen(f"{self.url}/sim/{path}", timeout=5) as answer:
+            return json.load(answer)
+
+    def sent(self):
+        """Path and body of the last request."""
+        return self.get("last")["path"], self.get("last/body")
+
+    def left(self):
+        """How many answers their readers have left."""
+        return self.get("stats")["aborted_by_peer"]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(END)
+
+
 def leaks(text):
     """The keys that stand in a text, as they are, in hexadecimal, percent-encoded or in base64 at any place of a group."""
     found = []
@@ -109,7 +144,7 @@ def leaks(text):
 
 
 def provider(url, **more):
-    """A provider of OpenAI's shape at this address."""
+    """A provider at this address, of OpenAI's shape unless another kind is given."""
     keys = [{"name": "a", "value": "env.UPSTREAM_KEY"}]
     # Each test means one request, and none is to be refused for what came of another's.
     network = {"base_url": url, "max_retries": 0}
