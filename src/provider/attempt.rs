@@ -338,8 +338,7 @@ fn open(
         _ => {
             scratch.body = shared.stock.buffers.buffer_for(Some(call.body.len() as u64));
             active.lost = crossing.encode(call, &active.model, &mut scratch.body)?;
-            let accept = if call.fields.stream { "text/event-stream" } else { "application/json" };
-            ("POST", &*scratch.body, Some("application/json"), accept)
+            ("POST", &*scratch.body, Some("application/json"), crossing.accept(call.fields.stream))
         }
     };
     let key = active.pass.send_key();

@@ -16,7 +16,7 @@ use crate::error::{Code, Error};
 use crate::model::{Call, Usage};
 use crate::time::{Deadline, format_duration, now};
 use crate::transport::{Body, TransportError, TransportErrorKind};
-use crate::wire::crossing::Judge;
+use crate::wire::crossing::Stream;
 use crate::wire::openai::Step;
 use crate::wire::sse;
 
@@ -53,9 +53,8 @@ pub(super) trait Outlet {
 /// The stream being read.
 pub(super) struct Source<'a> {
     body: Body,
-    decoder: sse::Decoder,
     /// `None` for bytes that nobody reads on their way: their end is that of their framing.
-    judge: Option<Judge>,
+    stream: Option<Stream>,
     garbage: StreamGarbage,
     shared: &'a Shared,
     first_content: Option<Instant>,
@@ -104,8 +103,7 @@ impl<'a> Source<'a> {
         scratch.read.resize(READ, 0);
         Self {
             body,
-            decoder: sse::Decoder::new(MAX_EVENT),
-            judge: active.crossing.judge(&active.call.operation, &active.call.fields, || active.meta()),
+            stream: active.crossing.stream(&active.call.operation, &active.call.fields, MAX_EVENT, || active.meta()),
             garbage: shared.attempt.settings.stream_garbage,
             shared,
             first_content: None,
@@ -126,7 +124,7 @@ impl<'a> Source<'a> {
         first_until: Deadline,
         early_keepalive: bool,
     ) -> Result<Opened, Error> {
-        if self.judge.is_none() {
+        if self.stream.is_none() {
             return Ok(Opened::More);
         }
         let early = early_keepalive.then(|| Deadline::from(active.taken, KEEP_ALIVE_EVERY));
@@ -177,8 +175,8 @@ impl<'a> Source<'a> {
         outlet: &mut impl Outlet,
     ) -> Result<(), Error> {
         self.read_on(call, began, opened, scratch, outlet)?;
-        if let Some(judge) = &mut self.judge {
-            judge.finish(&mut scratch.out);
+        if let Some(stream) = &mut self.stream {
+            stream.finish(&mut scratch.out);
             outlet.take(&mut scratch.out)?;
         }
         Ok(())
@@ -208,7 +206,7 @@ impl<'a> Source<'a> {
             let patience = patience.min(settings.stream_idle_timeout);
             let silence = first_until.unwrap_or_else(|| Deadline::from(heard, patience));
             // Among bytes that nobody reads there is no place for a word of ours.
-            let speaks = outlet.is_live() && self.judge.is_some();
+            let speaks = outlet.is_live() && self.stream.is_some();
             let speak = if speaks { Deadline::from(spoke, KEEP_ALIVE_EVERY) } else { whole };
             let batch = self.next(&mut scratch.read, &mut scratch.out, silence.earlier(whole).earlier(speak));
             let spoken = !scratch.out.is_empty();
@@ -231,7 +229,7 @@ impl<'a> Source<'a> {
                 }
                 Ok(Batch::Done) => {
                     // A body that ends with its connection ends cleanly by a cancel, too; only a shape knows better.
-                    let cut = call.cancel.reason().filter(|_| self.judge.is_none());
+                    let cut = call.cancel.reason().filter(|_| self.stream.is_none());
                     return cut.map_or(Ok(()), |reason| Err(cancelled(reason)));
                 }
                 Ok(Batch::End) => {
@@ -270,7 +268,7 @@ impl<'a> Source<'a> {
 
     /// Counts what was learned of the stream, whose job a worker took at `taken`; the tokens, if the provider said them.
     pub(super) fn note(&self, taken: Instant) -> Option<Usage> {
-        let usage = self.judge.as_ref().and_then(Judge::usage);
+        let usage = self.stream.as_ref().and_then(Stream::usage);
         if let Some(usage) = usage {
             count_tokens(self.shared, usage);
         }
@@ -290,24 +288,22 @@ impl<'a> Source<'a> {
     /// Reads once, if nothing is left of the last read, and puts whole events that a client should see into `out`.
     fn next(&mut self, read: &mut [u8], out: &mut Vec<u8>, until: Deadline) -> Result<Batch, Fault> {
         let n = self.body.read(read, until).map_err(Fault::Transport)?;
-        let Some(judge) = &mut self.judge else {
+        let Some(stream) = &mut self.stream else {
             out.extend_from_slice(&read[..n]);
             return Ok(if n == 0 { Batch::Done } else { Batch::More });
         };
         if n > 0 {
-            self.decoder.push(&read[..n]);
+            stream.push(&read[..n]);
         }
         loop {
-            // At the end of the bytes, what stands without its blank line is an event all the same.
-            let event = if n == 0 { self.decoder.finish() } else { self.decoder.next() };
-            let Some(event) = event else { return Ok(if n == 0 { Batch::End } else { Batch::More }) };
-            let event = match event {
-                Ok(event) => event,
-                Err(_) if judge.is_complete() => return Ok(Batch::Done),
+            let before = out.len();
+            let Some(step) = stream.next(n == 0, out) else { return Ok(if n == 0 { Batch::End } else { Batch::More }) };
+            let step = match step {
+                Ok(step) => step,
+                Err(_) if stream.is_complete() => return Ok(Batch::Done),
                 Err(error) => return Err(Fault::Answer(bad(error.to_string()))),
             };
-            let before = out.len();
-            match judge.next(&event, out) {
+            match step {
                 Step::Forward { first_content } => {
                     if first_content {
                         self.first_content = Some(now());
@@ -331,7 +327,7 @@ impl<'a> Source<'a> {
                 }
                 Step::Garbage => {
                     self.shared.figures.garbage_events.inc();
-                    if self.garbage == StreamGarbage::Fail && !judge.is_complete() {
+                    if self.garbage == StreamGarbage::Fail && !stream.is_complete() {
                         return Err(Fault::Answer(bad("an event of the stream is no JSON object".to_owned())));
                     }
                     self.left_out = true;
@@ -343,7 +339,7 @@ impl<'a> Source<'a> {
 
     /// Whether the shape's end was seen. Bytes have none.
     fn is_complete(&self) -> bool {
-        self.judge.as_ref().is_some_and(Judge::is_complete)
+        self.stream.as_ref().is_some_and(Stream::is_complete)
     }
 
     /// It ran longer than the provider's streams may, or than the request allows.

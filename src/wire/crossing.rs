@@ -143,15 +143,24 @@ impl Crossing {
         Ok(Decoded { usage, body: Some(out) })
     }
 
-    /// What judges the events of the answer; none for bytes that nobody reads. `meta` is asked for where something has to be
-    /// written.
-    pub(crate) fn judge<'a>(
+    /// What the provider is asked to answer in.
+    pub(crate) fn accept(self, streamed: bool) -> &'static str {
+        match self.to {
+            Dialect::OpenAi | Dialect::Anthropic if streamed => "text/event-stream",
+            Dialect::OpenAi | Dialect::Anthropic => "application/json",
+        }
+    }
+
+    /// What takes the bytes of a stream apart, whose events have at most `max_event_bytes`; none for bytes that nobody reads.
+    /// `meta` is asked for where something has to be written.
+    pub(crate) fn stream<'a>(
         self,
         operation: &Operation,
         fields: &BodyFields,
+        max_event_bytes: usize,
         meta: impl FnOnce() -> Meta<'a>,
-    ) -> Option<Judge> {
-        Some(match (self.how, self.to) {
+    ) -> Option<Stream> {
+        let judge = match (self.how, self.to) {
             (How::Forwarded, _) => return None,
             (How::Same, Dialect::OpenAi) => Judge::OpenAi(EventStream::new(operation, fields)),
             (How::Same, Dialect::Anthropic) => Judge::Anthropic(anthropic::EventStream::new()),
@@ -161,7 +170,8 @@ impl Crossing {
                 tokens: None,
                 content: false,
             })),
-        })
+        };
+        Some(Stream { decoder: sse::Decoder::new(max_event_bytes), judge })
     }
 }
 
@@ -225,17 +235,62 @@ impl Dialect {
     }
 }
 
-/// Judges a stream's events one by one, and says what the client gets of each.
+/// A stream on its way: takes the provider's bytes apart, judges each event, and says what the client gets of it.
 #[derive(Debug)]
-pub(crate) enum Judge {
+pub(crate) struct Stream {
+    decoder: sse::Decoder,
+    judge: Judge,
+}
+
+impl Stream {
+    /// Takes what came. Call [`next`](Self::next) until it has nothing more before pushing again.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.decoder.push(bytes);
+    }
+
+    /// Judges the next whole event, and puts what the client gets of it into `out`; none until more is pushed. At the end of
+    /// the bytes, which `over` says, what stands without its end is an event all the same.
+    pub(crate) fn next(&mut self, over: bool, out: &mut Vec<u8>) -> Option<Result<Step, sse::TooLong>> {
+        let event = if over { self.decoder.finish() } else { self.decoder.next() };
+        event.map(|event| event.map(|event| self.judge.next(&event, out)))
+    }
+
+    /// It is complete: puts into `out` what was held back for its end. Called once.
+    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
+        if let Judge::Translated(stream) = &mut self.judge {
+            stream.writer.finish(out);
+        }
+    }
+
+    /// The tokens, once the provider has said them.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        match &self.judge {
+            Judge::OpenAi(stream) => stream.usage(),
+            Judge::Anthropic(stream) => stream.usage(),
+            Judge::Translated(stream) => stream.tokens.map(Usage::from),
+        }
+    }
+
+    /// Whether the shape's end was seen.
+    pub(crate) fn is_complete(&self) -> bool {
+        match &self.judge {
+            Judge::OpenAi(stream) => stream.is_complete(),
+            Judge::Anthropic(stream) => stream.is_complete(),
+            Judge::Translated(stream) => stream.reader.is_complete(),
+        }
+    }
+}
+
+/// Judges a stream's events one by one.
+#[derive(Debug)]
+enum Judge {
     OpenAi(EventStream),
     Anthropic(anthropic::EventStream),
     Translated(Box<Translated>),
 }
 
 impl Judge {
-    /// Judges the next event, and puts what the client gets of it into `out`.
-    pub(crate) fn next(&mut self, event: &sse::Event<'_>, out: &mut Vec<u8>) -> Step {
+    fn next(&mut self, event: &sse::Event<'_>, out: &mut Vec<u8>) -> Step {
         let step = match self {
             Self::OpenAi(stream) => stream.next(event),
             Self::Anthropic(stream) => stream.next(event),
@@ -246,36 +301,11 @@ impl Judge {
         }
         step
     }
-
-    /// The stream is complete: puts into `out` what was held back for its end. Called once.
-    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
-        if let Self::Translated(stream) = self {
-            stream.writer.finish(out);
-        }
-    }
-
-    /// The tokens, once the provider has said them.
-    pub(crate) fn usage(&self) -> Option<Usage> {
-        match self {
-            Self::OpenAi(stream) => stream.usage(),
-            Self::Anthropic(stream) => stream.usage(),
-            Self::Translated(stream) => stream.tokens.map(Usage::from),
-        }
-    }
-
-    /// Whether the shape's end was seen.
-    pub(crate) fn is_complete(&self) -> bool {
-        match self {
-            Self::OpenAi(stream) => stream.is_complete(),
-            Self::Anthropic(stream) => stream.is_complete(),
-            Self::Translated(stream) => stream.reader.is_complete(),
-        }
-    }
 }
 
 /// A stream that is read in one shape and written in another.
 #[derive(Debug)]
-pub(crate) struct Translated {
+struct Translated {
     reader: Reader,
     writer: Writer,
     tokens: Option<Tokens>,
