@@ -209,7 +209,11 @@ impl<'a> Reader<'a> {
                 return Ok(());
             }
         });
-        self.left(thinking, path, &["display"]);
+        // Whether the thoughts are shown; they are, where they come from elsewhere.
+        if let Some(display) = thinking.take("display").filter(|display| display.raw() != "\"summarized\"") {
+            self.rest(path.key("display").to_string(), display.raw(), true);
+        }
+        self.left(thinking, path, &[]);
         Ok(())
     }
 

@@ -116,6 +116,7 @@ fn how_much_is_thought_is_one_word() {
             Some("output_config.effort"),
         ),
         (r#","thinking":{"type":"adaptive","display":"omitted"}"#, Some(Effort::Own), Some("thinking.display")),
+        (r#","thinking":{"type":"adaptive","display":"summarized"}"#, Some(Effort::Own), None),
         (r#","thinking":null,"output_config":{"effort":null,"format":null}"#, None, None),
     ] {
         let body = with(members);
