@@ -19,7 +19,7 @@
 
 use super::chat::{Meta, Read};
 use super::openai::{self, EventStream, Step, chat};
-use super::{Dialect, anthropic, dialect, route, sse};
+use super::{Dialect, anthropic, route, sse};
 use crate::error::{Code, Error};
 use crate::model::chat::{Event, Lost, Reply, Request, Tokens};
 use crate::model::{BodyFields, Call, Operation, Usage};
@@ -130,11 +130,9 @@ impl Crossing {
         let asked = self.asks(operation);
         let usage = match (self.how, self.to) {
             (How::Forwarded, _) | (_, Dialect::OpenAi) => openai::decode(asked, status, body)?,
-            (_, Dialect::Anthropic) => anthropic::decode(dialect::ask(asked), status, body)?,
+            (_, Dialect::Anthropic) => anthropic::decode(asked, status, body)?,
         };
         let How::Translated(from) = self.how else {
-            // Counting takes no tokens, and nobody is to guess how many.
-            let usage = if *operation == Operation::CountTokens { Some(Usage::default()) } else { usage };
             return Ok(Decoded { usage, body: None });
         };
         let meta = meta();

@@ -3,11 +3,10 @@
 //! A client asks in the shape of its route, and a provider speaks one or more. Whoever has to say something of the gateway's own
 //! to a client, an error above all, says it in the client's.
 
-use super::anthropic::{self, Ask};
-use super::openai;
+use super::{anthropic, openai};
 use crate::error::Error;
 use crate::ids::RequestId;
-use crate::model::{BodyFields, Operation};
+use crate::model::Operation;
 
 /// A shape in which a client asks or a provider answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,24 +76,8 @@ impl Dialect {
 #[must_use]
 pub(crate) fn route(operation: &Operation) -> Option<&'static str> {
     match operation {
-        Operation::Messages => Some(Ask::Messages.route()),
-        Operation::CountTokens => Some(Ask::CountTokens.route()),
+        Operation::Messages => Some("/messages"),
+        Operation::CountTokens => Some("/messages/count_tokens"),
         other => openai::route(other),
-    }
-}
-
-/// What is asked of Anthropic's API.
-pub(super) fn ask(operation: &Operation) -> Ask {
-    if *operation == Operation::CountTokens { Ask::CountTokens } else { Ask::Messages }
-}
-
-/// Checks a body for `operation`, and finds what routing and encoding need. Of what is forwarded nothing is looked at.
-///
-/// # Errors
-/// [`Code::InvalidRequest`](crate::error::Code::InvalidRequest), naming the field where one is at fault.
-pub(crate) fn parse(operation: &Operation, body: &[u8]) -> Result<BodyFields, Error> {
-    match Dialect::of(operation) {
-        Some(Dialect::OpenAi) | None => openai::parse(operation, body),
-        Some(Dialect::Anthropic) => anthropic::parse(ask(operation), body),
     }
 }

@@ -22,4 +22,5 @@ pub(crate) mod crossing;
 mod dialect;
 
 pub use dialect::Dialect;
-pub(crate) use dialect::{parse, route};
+pub(crate) use dialect::route;
+pub(crate) use openai::parse;

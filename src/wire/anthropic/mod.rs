@@ -1,7 +1,6 @@
 //! Anthropic's shape, the Messages API: passed through where the client speaks it as well, translated where it does not.
 //!
-//! **Pass-through**: `parse` finds what routing needs of a client's body, whose bytes are then changed as OpenAI's are;
-//! `decode` looks at a whole answer for errors and usage, `stream` does so event by event. **Translation**, to and from the
+//! **Pass-through**: a client's body is parsed and changed as OpenAI's are (`openai::parse`, `openai::encode`); `decode` looks at a whole answer for errors and usage, `stream` does so event by event. **Translation**, to and from the
 //! neutral chat: `read_request` and `write_request`, `reply` for whole answers, `stream_read` and `stream_write` for
 //! streamed ones. `words` are what several of these say alike: why an answer ended, what it took, which ids are taken,
 //! and how a model is told to think. `error` writes the gateway's own errors.
@@ -11,7 +10,6 @@
 
 mod decode;
 mod error;
-mod parse;
 mod read_request;
 mod reply;
 mod stream;
@@ -26,7 +24,6 @@ mod golden;
 pub(crate) use {
     decode::decode,
     error::{error_body, error_event},
-    parse::parse,
     read_request::read_request,
     reply::{read_reply, write_reply},
     stream::EventStream,
@@ -37,23 +34,3 @@ pub(crate) use {
 
 /// The version of the API that [`write_request`] writes for, as its header `anthropic-version` names it.
 pub(crate) const VERSION: &str = "2023-06-01";
-
-/// What a client asks of the API, where a route of it is looked into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ask {
-    /// An answer.
-    Messages,
-    /// How many tokens a request has.
-    CountTokens,
-}
-
-impl Ask {
-    /// Where it lives behind a provider's version prefix.
-    #[must_use]
-    pub(crate) const fn route(self) -> &'static str {
-        match self {
-            Self::Messages => "/messages",
-            Self::CountTokens => "/messages/count_tokens",
-        }
-    }
-}

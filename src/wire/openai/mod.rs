@@ -24,7 +24,7 @@ pub use encode::encode;
 pub use error::{error_body, error_body_for, error_event};
 pub use make::ProviderReply;
 pub(crate) use make::{Made, error_object, framed, stream_end};
-pub(in crate::wire) use parse::{Body, parse_as};
+
 pub use parse::{fallbacks, parse, parse_chat};
 pub use stream::{EventStream, Step};
 pub(crate) use types::Assembly;

@@ -1,4 +1,4 @@
-//! A client's body: checked whole, in one pass, and nothing of it built but the model's name and the fallbacks.
+//! A client's body, in OpenAI's shapes and in Anthropic's: checked whole, in one pass, and nothing of it built but the model's name and the fallbacks.
 //!
 //! Strict where a loose reading could be turned against routing: a second `model`, however its key is written, would let
 //! the gateway route by one value and the provider answer by the other.
@@ -25,37 +25,21 @@ pub fn parse_chat(body: &[u8]) -> Result<BodyFields, Error> {
 /// Checks the body of a request for `operation`, and finds what routing and encoding need. Of a forwarded one nothing is
 /// looked at.
 ///
-/// Embeddings have no streams: what their `stream` says is the provider's to judge. What a shape requires beside `model` is
-/// the provider's to judge, too, but for a chat's `messages`.
+/// Embeddings have no streams, nor has the counting of tokens: what their `stream` says is the provider's to judge. What a
+/// shape requires beside `model` is the provider's to judge, too, but for the `messages` of a chat or a message and the
+/// `max_tokens` of a message.
+///
+/// Our own `fallbacks` are names; where those of a message hold what Anthropic means by the field, objects or the word
+/// `default`, they go upstream as they are, and count as naming further models of the provider.
 ///
 /// # Errors
 /// [`Code::InvalidRequest`], naming the field where one is at fault: the body is no UTF-8, no JSON object or nested over
-/// 128 deep; `model`, `stream` or `fallbacks` stand twice, or `model` in capitals; `model` is no non-empty string; a chat's
-/// `messages` is no array;
-/// `stream` is neither boolean nor null; `fallbacks` is no array of strings.
+/// 128 deep; `model`, `stream` or `fallbacks` stand twice, or `model` in capitals; `model` is no non-empty string;
+/// `messages` is no array; `max_tokens` is missing or no number; `stream` is neither boolean nor null; `fallbacks` is no array of strings.
 pub fn parse(operation: &Operation, body: &[u8]) -> Result<BodyFields, Error> {
     if operation.is_forward() {
         return Ok(BodyFields::default());
     }
-    parse_as(Body::OpenAi(operation), body)
-}
-
-/// What a body is of, where the shapes differ in what they must have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::wire) enum Body<'a> {
-    /// A request in one of OpenAI's shapes.
-    OpenAi(&'a Operation),
-    /// A message in Anthropic's.
-    Messages,
-    /// The same, whose tokens are to be counted.
-    CountTokens,
-}
-
-/// Checks a body that is looked into.
-///
-/// # Errors
-/// As [`parse`].
-pub(in crate::wire) fn parse_as(kind: Body<'_>, body: &[u8]) -> Result<BodyFields, Error> {
     text_of(body)?;
     let mut scanner = Scanner::new(body);
     if scanner.peek() != Some(b'{') {
@@ -66,10 +50,10 @@ pub(in crate::wire) fn parse_as(kind: Body<'_>, body: &[u8]) -> Result<BodyField
     let mut first = true;
     while let Some(key) = scanner.next_key(&mut first).map_err(not_json)? {
         found.end_cut(key.start);
-        found.member(kind, body, &key, &mut scanner)?;
+        found.member(operation, body, &key, &mut scanner)?;
     }
     scanner.end().map_err(not_json)?;
-    found.into_fields(kind)
+    found.into_fields(operation)
 }
 
 /// What was found so far.
@@ -109,7 +93,13 @@ impl Found {
         }
     }
 
-    fn member(&mut self, kind: Body<'_>, body: &[u8], key: &Key<'_>, scanner: &mut Scanner<'_>) -> Result<(), Error> {
+    fn member(
+        &mut self,
+        operation: &Operation,
+        body: &[u8],
+        key: &Key<'_>,
+        scanner: &mut Scanner<'_>,
+    ) -> Result<(), Error> {
         match &*key.text.key() {
             b"model" => {
                 once("model", self.model.is_some())?;
@@ -150,7 +140,7 @@ impl Found {
                 self.stream_options = Some((value, asked));
             }
             // Anthropic has a field of this name, too: objects, or the word `default`, which name more models of its own.
-            b"fallbacks" if !matches!(kind, Body::OpenAi(_)) && are_anthropics(scanner) => {
+            b"fallbacks" if is_anthropics(operation) && are_anthropics(scanner) => {
                 once("fallbacks", self.fallbacks.is_some())?;
                 (self.fallbacks, self.models) = (Some(Vec::new()), true);
                 scanner.skip().map_err(not_json)?;
@@ -176,17 +166,17 @@ impl Found {
         Ok(())
     }
 
-    fn into_fields(self, kind: Body<'_>) -> Result<BodyFields, Error> {
-        use Operation::{ChatCompletions, Completions, Embeddings, Responses};
+    fn into_fields(self, operation: &Operation) -> Result<BodyFields, Error> {
+        use Operation::{ChatCompletions, Completions, CountTokens, Embeddings, Messages, Responses};
         let (model, model_span) = self.model.ok_or_else(|| Error::invalid("model", "'model' is missing"))?;
-        if matches!(kind, Body::OpenAi(ChatCompletions) | Body::Messages | Body::CountTokens) {
+        if matches!(operation, ChatCompletions | Messages | CountTokens) {
             match self.messages {
                 None => return Err(Error::invalid("messages", "'messages' is missing")),
                 Some(false) => return Err(Error::invalid("messages", "'messages' must be an array")),
                 Some(true) => {}
             }
         }
-        if kind == Body::Messages {
+        if *operation == Messages {
             match self.max_tokens {
                 None => return Err(Error::invalid("max_tokens", "'max_tokens' is missing")),
                 Some(false) => return Err(Error::invalid("max_tokens", "'max_tokens' must be a whole number")),
@@ -194,14 +184,14 @@ impl Found {
             }
         }
         // Only OpenAI's shapes have options for streams, and usage there that must be asked for.
-        let (stream_options_span, include_usage) = match (kind, self.stream_options) {
-            (Body::OpenAi(Responses), options) => (options.map(|(span, _)| span), true),
-            (Body::OpenAi(_), options) => options.map_or((None, false), |(span, usage)| (Some(span), usage)),
-            _ => (None, true),
+        let (stream_options_span, include_usage) = match (operation, self.stream_options) {
+            (Messages | CountTokens, _) => (None, true),
+            (Responses, options) => (options.map(|(span, _)| span), true),
+            (_, options) => options.map_or((None, false), |(span, usage)| (Some(span), usage)),
         };
-        let choices = match kind {
-            Body::OpenAi(ChatCompletions) => self.n,
-            Body::OpenAi(Completions) => Some(self.n.unwrap_or(1).saturating_mul(self.prompts.unwrap_or(1))),
+        let choices = match operation {
+            ChatCompletions => self.n,
+            Completions => Some(self.n.unwrap_or(1).saturating_mul(self.prompts.unwrap_or(1))),
             _ => None,
         };
         let fallbacks_span = self.cut.map(|cut| match (cut.next_key, cut.comma) {
@@ -213,7 +203,7 @@ impl Found {
             model,
             model_span,
             start: self.start,
-            stream: self.stream.unwrap_or(false) && !matches!(kind, Body::OpenAi(Embeddings) | Body::CountTokens),
+            stream: self.stream.unwrap_or(false) && !matches!(operation, Embeddings | CountTokens),
             stream_options_span,
             include_usage,
             choices: choices.unwrap_or(1),
@@ -222,6 +212,11 @@ impl Found {
             models: self.models,
         })
     }
+}
+
+/// Whether it is asked for in Anthropic's shape.
+fn is_anthropics(operation: &Operation) -> bool {
+    matches!(operation, Operation::Messages | Operation::CountTokens)
 }
 
 /// Whether the `fallbacks` that come next are Anthropic's own: a word, or a list whose first element is an object.
@@ -476,5 +471,71 @@ mod tests {
         assert!(!fields(&Operation::Embeddings, streamed).stream, "they have none");
         assert!(fields(&Operation::Responses, streamed).include_usage, "it is there unasked");
         assert!(parse(&Operation::Embeddings, b"{\"input\":\"x\"}").is_err(), "a model is named always");
+    }
+}
+
+#[cfg(test)]
+mod messages {
+    use crate::error::Code;
+    use crate::model::{BodyFields, Operation};
+    use crate::wire::openai::{encode, parse};
+
+    fn good(operation: &Operation, body: &str) -> BodyFields {
+        parse(operation, body.as_bytes()).expect("it is good")
+    }
+
+    fn sent(body: &str) -> String {
+        let mut out = Vec::new();
+        encode(body.as_bytes(), &good(&Operation::Messages, body), "claude", &mut out);
+        String::from_utf8(out).expect("UTF-8")
+    }
+
+    #[test]
+    fn what_routing_needs_is_found() {
+        let body = r#"{"max_tokens":5,"messages":[],"model":"a/b","stream":true,"fallbacks":["c"]}"#;
+        let fields = good(&Operation::Messages, body);
+        assert_eq!((fields.model.as_str(), fields.stream, &fields.fallbacks[..]), ("a/b", true, &["c".to_owned()][..]));
+        assert!(fields.include_usage, "the shape always has it");
+        assert_eq!((fields.choices, fields.models), (1, false));
+        let counted = good(&Operation::CountTokens, r#"{"messages":[],"model":"m","stream":true}"#);
+        assert!(!counted.stream, "it has none, and needs no max_tokens");
+    }
+
+    #[test]
+    fn an_error_names_the_field() {
+        for (body, field) in [
+            (r#"{"messages":[],"max_tokens":5}"#, "model"),
+            (r#"{"model":"m","max_tokens":5}"#, "messages"),
+            (r#"{"model":"m","messages":"hi","max_tokens":5}"#, "messages"),
+            (r#"{"model":"m","messages":[]}"#, "max_tokens"),
+            (r#"{"model":"m","messages":[],"max_tokens":null}"#, "max_tokens"),
+            (r#"{"model":"m","messages":[],"max_tokens":"5"}"#, "max_tokens"),
+            (r#"{"model":"m","messages":[],"max_tokens":-5}"#, "max_tokens"),
+            (r#"{"model":"m","messages":[],"max_tokens":5,"model":"n"}"#, "model"),
+            (r#"{"model":"m","messages":[],"max_tokens":5,"stream":1}"#, "stream"),
+            (r#"{"model":"m","messages":[],"max_tokens":5,"fallbacks":{}}"#, "fallbacks"),
+            (r#"{"model":"m","messages":[],"max_tokens":5,"fallbacks":"default","fallbacks":[]}"#, "fallbacks"),
+            (r#"{"model":"m","messages":[],"max_tokens":5,"fallbacks":["a",{"model":"b"}]}"#, "fallbacks"),
+        ] {
+            let error = parse(&Operation::Messages, body.as_bytes()).expect_err("it must be refused");
+            assert_eq!((error.code(), error.param()), (Code::InvalidRequest, Some(field)), "{body}");
+        }
+    }
+
+    #[test]
+    fn only_the_model_and_our_own_fallbacks_change_on_the_way() {
+        let body = r#"{"model":"a/b","max_tokens":5,"messages":[ {"role":"user","content":"\u00e9"} ],"stream":true,"stream_options":{"x":1}}"#;
+        assert_eq!(sent(body), body.replace("a/b", "claude"), "nothing is asked for that the shape has always");
+        let ours = r#"{"model":"m","fallbacks":["x/y"],"max_tokens":5,"messages":[]}"#;
+        assert_eq!(sent(ours), r#"{"model":"claude","max_tokens":5,"messages":[]}"#);
+        for theirs in [r#""default""#, r#"[{"model":"claude-b"}]"#] {
+            let body = format!(r#"{{"model":"m","fallbacks":{theirs},"max_tokens":5,"messages":[]}}"#);
+            assert_eq!(sent(&body), body.replace("\"m\"", "\"claude\""));
+            let fields = good(&Operation::Messages, &body);
+            assert!(
+                fields.models && fields.fallbacks.is_empty(),
+                "whose key may use only some models may not name more"
+            );
+        }
     }
 }
