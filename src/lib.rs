@@ -89,6 +89,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! A chat goes to a provider of Anthropic's shape, too: it is translated, and so is the answer. What such a provider has no place
+//! for is refused with [`Code::Unsupported`], which names the field, or left out where it is a hint: then the header
+//! `x-sluicegate-dropped` of what [`Gateway::raw`] gives names it. `raw` takes a message in Anthropic's shape as well, by
+//! [`Operation::Messages`](model::Operation::Messages), for a provider of either.
+//!
 //! A model that calls functions of yours gets [`Tool`]s with the request, and its [`ToolCall`]s are answered by messages, until
 //! it answers in words. The same goes for a stream: [`ChatStream::collect_reply`] has the calls put together.
 //!

@@ -61,6 +61,7 @@ fn what_setters_say_is_what_a_file_would() {
                 .early_keepalive(true),
         )
         .provider(ProviderSetup::sim("sim").concurrency(Concurrency::auto()).breaker(BreakerSetup::off()))
+        .provider(ProviderSetup::anthropic_compatible("claude", "https://claude.example.com"))
         .alias(
             AliasSetup::new("smart", "main/m")
                 .weight(3.0)
@@ -106,6 +107,7 @@ fn what_setters_say_is_what_a_file_would() {
                 "stream_recovery": "buffer", "stream_garbage": "fail", "early_keepalive": true,
             },
             "sim": { "kind": "sim", "concurrency_and_buffer_size": { "concurrency": "auto" }, "breaker": { "enabled": false } },
+            "claude": { "kind": "anthropic", "network_config": { "base_url": "https://claude.example.com" } },
         },
         "aliases": { "smart": { "targets": [{ "model": "main/m", "weight": 3.0 }, { "model": "sim/echo" }],
                                 "strategy": "order", "fallbacks": ["sim/json"] } },

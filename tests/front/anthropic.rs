@@ -263,6 +263,30 @@ fn a_key_that_is_refused_is_told_apart_from_the_clients_own() {
 }
 
 #[test]
+fn a_key_for_some_models_names_no_others_by_any_way() {
+    let keys = json!([{ "value": "gw-key-canary-2", "models": ["anthropic/claude"] }]);
+    let gate = Gate::new();
+    let providers = json!({ "anthropic": speaking(json!({})) });
+    let house = House::with(json!({ "server": { "keys": keys }, "providers": providers }), &[("anthropic", &gate)]);
+    let station = Station::on(house);
+    let key = ["x-api-key: gw-key-canary-2"];
+    let own = r#","fallbacks":[{"model":"other"}]"#;
+    for (method, path, body) in [
+        ("POST", "/anthropic/v1/messages", asked("other", "")),
+        ("POST", "/anthropic/v1/messages/count_tokens", asked("other", "")),
+        ("POST", "/v1/messages", asked("anthropic/claude", own)),
+        ("GET", "/anthropic/v1/models", String::new()),
+    ] {
+        let answer = station.client().ask(method, path, &key, &body).answer();
+        assert_eq!(told(&answer), (403, "permission_error".into(), "forbidden".into()), "{path}");
+    }
+    let mut client = station.client();
+    client.ask("POST", "/anthropic/v1/messages", &key, &asked("claude", ""));
+    gate.next().respond(200, &[], WHOLE);
+    assert_eq!(client.answer().status, 200);
+}
+
+#[test]
 fn whatever_is_refused_is_told_in_anthropics_shape_however_early() {
     let server = json!({ "max_body_bytes": 2000, "max_header_bytes": 4096 });
     let config = json!({ "server": server, "providers": { "sim": sim(json!({})), "p": provider(json!({})) } });

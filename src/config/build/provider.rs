@@ -38,7 +38,7 @@ pub struct ProviderSetup {
 }
 
 impl ProviderSetup {
-    /// A provider that is known by its name, such as `openai`, `groq`, `mistral` or `ollama`: its address is built in, and
+    /// A provider that is known by its name, such as `openai`, `anthropic`, `groq` or `ollama`: its address is built in, and
     /// without a [`key`](Self::key) its usual variable of the environment has it, such as `OPENAI_API_KEY`.
     #[must_use]
     pub fn known(name: impl Into<String>) -> Self {
@@ -49,9 +49,13 @@ impl ProviderSetup {
     /// private addresses are taken if they stand here.
     #[must_use]
     pub fn openai_compatible(name: impl Into<String>, base_url: &str) -> Self {
-        let mut provider = Self::of(name, Kind::OpenAi);
-        provider.draft.set(&["network_config", "base_url"], base_url);
-        provider
+        Self::at(name, Kind::OpenAi, base_url)
+    }
+
+    /// The same of one that speaks Anthropic's protocol. Chats are translated on their way there and back.
+    #[must_use]
+    pub fn anthropic_compatible(name: impl Into<String>, base_url: &str) -> Self {
+        Self::at(name, Kind::Anthropic, base_url)
     }
 
     /// The provider that is simulated in this process, for trying things out. The name of its model is what it does: words,
@@ -79,6 +83,12 @@ impl ProviderSetup {
     #[must_use]
     pub fn custom(name: impl Into<String>) -> Self {
         Self::of(name, Kind::Custom)
+    }
+
+    fn at(name: impl Into<String>, kind: Kind, base_url: &str) -> Self {
+        let mut provider = Self::of(name, kind);
+        provider.draft.set(&["network_config", "base_url"], base_url);
+        provider
     }
 
     fn of(name: impl Into<String>, kind: Kind) -> Self {
