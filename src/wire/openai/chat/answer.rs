@@ -76,21 +76,25 @@ fn call<'a>(pull: &mut Pull<'a>, at: &Place<'_>) -> Result<Call<'a>, Fault> {
         match name {
             "index" => call.index = Some(pull.whole(at)?),
             "id" => call.id = pull.string(at)?,
-            "function" => pull.object(at, |pull, name, at| {
-                match name {
-                    "name" => call.name = pull.string(at)?,
-                    // Some give the object itself.
-                    "arguments" if pull.peek() == Some(b'{') => call.arguments = pull.raw()?.into(),
-                    "arguments" => call.arguments = pull.string(at)?,
-                    _ => drop(pull.raw()?),
-                }
-                Ok(())
-            })?,
+            "function" => called(pull, at, &mut call)?,
             _ => drop(pull.raw()?),
         }
         Ok(())
     })?;
     Ok(call)
+}
+
+fn called<'a>(pull: &mut Pull<'a>, at: &Place<'_>, call: &mut Call<'a>) -> Result<(), Fault> {
+    pull.object(at, |pull, name, at| {
+        match name {
+            "name" => call.name = pull.string(at)?,
+            // Some give the object itself.
+            "arguments" if pull.peek() == Some(b'{') => call.arguments = pull.raw()?.into(),
+            "arguments" => call.arguments = pull.string(at)?,
+            _ => drop(pull.raw()?),
+        }
+        Ok(())
+    })
 }
 
 /// The name of a call whose provider gave it none.
@@ -120,33 +124,36 @@ pub(super) fn finish_reason(stop: Stop) -> &'static str {
     }
 }
 
-/// Reads a `usage` object; `None` if it counts nothing.
+/// Reads a `usage` object; `None` if it counts nothing. A number that is none is as if it were not there: an answer is not
+/// thrown away for what its server counts.
 pub(super) fn usage(pull: &mut Pull<'_>, at: &Place<'_>) -> Result<Option<Tokens>, Fault> {
-    let (mut tokens, mut known) = (Tokens::default(), false);
-    pull.object(at, |pull, name, at| {
-        match name {
-            "prompt_tokens" => (tokens.input, known) = (pull.whole(at)?, true),
-            "completion_tokens" => (tokens.output, known) = (pull.whole(at)?, true),
-            "prompt_tokens_details" => pull.object(at, |pull, name, at| {
-                match name {
-                    "cached_tokens" => tokens.cache_read = Some(pull.whole(at)?),
-                    "cache_write_tokens" => tokens.cache_written = Some(pull.whole(at)?),
-                    _ => drop(pull.raw()?),
-                }
-                Ok(())
-            })?,
-            "completion_tokens_details" => pull.object(at, |pull, name, at| {
-                match name {
-                    "reasoning_tokens" => tokens.thought = Some(pull.whole(at)?),
-                    _ => drop(pull.raw()?),
-                }
-                Ok(())
-            })?,
-            _ => drop(pull.raw()?),
+    let (mut input, mut output, mut rest) = (None, None, Tokens::default());
+    let Tokens { cache_read, cache_written, thought, .. } = &mut rest;
+    pull.object(at, |pull, name, at| match name {
+        "prompt_tokens_details" => {
+            counts(pull, at, &mut [("cached_tokens", &mut *cache_read), ("cache_write_tokens", &mut *cache_written)])
+        }
+        "completion_tokens_details" => counts(pull, at, &mut [("reasoning_tokens", &mut *thought)]),
+        "prompt_tokens" => count(pull).map(|number| input = number),
+        "completion_tokens" => count(pull).map(|number| output = number),
+        _ => pull.raw().map(drop),
+    })?;
+    let known = input.is_some() || output.is_some();
+    Ok(known.then(|| Tokens { input: input.unwrap_or(0), output: output.unwrap_or(0), ..rest }))
+}
+
+fn counts(pull: &mut Pull<'_>, at: &Place<'_>, wanted: &mut [(&str, &mut Option<u64>)]) -> Result<(), Fault> {
+    pull.object(at, |pull, name, _| {
+        let number = count(pull)?;
+        if let Some((_, place)) = wanted.iter_mut().find(|(wanted, _)| *wanted == name) {
+            **place = number;
         }
         Ok(())
-    })?;
-    Ok(known.then_some(tokens))
+    })
+}
+
+fn count(pull: &mut Pull<'_>) -> Result<Option<u64>, Fault> {
+    Ok(pull.raw()?.parse().ok())
 }
 
 /// Appends a `usage` object. Details that the provider did not give are left out.

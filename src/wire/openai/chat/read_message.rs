@@ -23,7 +23,8 @@ struct Said<'a> {
 /// Reads the conversation. What programs told the model before it stands in the request's `system`.
 pub(super) fn messages<'a>(pull: &mut Pull<'a>, at: &Place<'_>, request: &mut Request<'a>) -> Result<(), Fault> {
     let Request { system, messages, rest, .. } = request;
-    (system.clear(), messages.clear());
+    system.clear();
+    messages.clear();
     pull.array(at, |pull, at| {
         let said = message(pull, at, rest)?;
         let Some(role) = &said.role else { return Err(Place::Member(at, "role").fault("is missing")) };

@@ -213,12 +213,9 @@ fn tool_choice<'a>(pull: &mut Pull<'a>, at: &Place<'_>, request: &mut Request<'a
     Pull::new(value.as_bytes())?.object(at, |pull, member, at| {
         match member {
             "type" => kind = Some(pull.string(at)?),
-            "function" => pull.object(at, |pull, member, at| {
-                match member {
-                    "name" => name = Some(pull.string(at)?),
-                    _ => drop(pull.raw()?),
-                }
-                Ok(())
+            "function" => pull.object(at, |pull, member, at| match member {
+                "name" => pull.string(at).map(|said| name = Some(said)),
+                _ => pull.raw().map(drop),
             })?,
             _ => drop(pull.raw()?),
         }

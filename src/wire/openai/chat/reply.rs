@@ -205,6 +205,23 @@ mod tests {
     }
 
     #[test]
+    fn tokens_that_are_no_numbers_are_as_if_they_were_not_counted() {
+        for (usage, tokens) in [
+            (
+                r#"{"prompt_tokens":4,"completion_tokens":-1,"prompt_tokens_details":{"cached_tokens":"x"}}"#,
+                Some((4, 0)),
+            ),
+            (r#"{"completion_tokens":2,"total_tokens":2,"prompt_tokens_details":null}"#, Some((0, 2))),
+            (r#"{"total_tokens":2}"#, None),
+        ] {
+            let body = format!(r#"{{"choices":[{{"message":{{"content":"x"}}}}],"usage":{usage}}}"#);
+            let reply = read_reply(body.as_bytes(), "m").expect("an answer");
+            let plain = |(input, output)| Tokens { input, output, ..Tokens::default() };
+            assert_eq!(reply.tokens, tokens.map(plain), "{usage}");
+        }
+    }
+
+    #[test]
     fn what_is_no_answer_is_told() {
         for body in
             ["", "[]", "{}", r#"{"choices":[]}"#, r#"{"choices":[{"text":"x"}]}"#, r#"{"choices":[{"message":5}]}"#]
