@@ -196,6 +196,13 @@ pub(crate) fn feed(pieces: &Sender<Piece>, text: &str) {
     pieces.send_timeout(Piece::Bytes(text.into()), FUSE).map_err(drop).expect("a worker reads");
 }
 
+/// Waits until nobody reads a stream any more.
+pub(crate) fn wait_left(pieces: &Sender<Piece>) {
+    eventually("the provider is left", || {
+        pieces.try_send(Piece::Bytes(Vec::new())).is_err_and(|error| error.is_disconnected())
+    });
+}
+
 /// A provider at which every request waits until the test says how it is answered.
 pub(crate) struct Gate {
     transport: Arc<dyn Transport>,

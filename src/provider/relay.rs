@@ -106,7 +106,8 @@ impl Streaming {
         let relayed = catch_unwind(AssertUnwindSafe(|| {
             self.sink.begin(head).map_err(|error| refused(error, &self.call.cancel))?;
             let mut client = Client { sink: &mut *self.sink, cancel: &self.call.cancel };
-            source.follow(&self.call, self.began, opened, scratch, &mut client)
+            source.follow(&self.call, self.began, opened, scratch, &mut client)?;
+            source.finish(scratch, &mut client)
         }));
         let (result, panic) = match relayed {
             Ok(result) => (result, None),

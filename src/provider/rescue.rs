@@ -52,7 +52,8 @@ pub(super) fn run(
     let read = opened.and_then(|opened| {
         let began = now();
         kept.until = source.longest(&active.call, began);
-        source.follow(&active.call, began, opened, scratch, &mut kept)
+        source.follow(&active.call, began, opened, scratch, &mut kept)?;
+        source.finish(scratch, &mut kept)
     });
     let usage = source.note(active.taken);
     face.enter(WorkerState::Responding);

@@ -161,28 +161,12 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Reads on to the stream's end, of which `opened` is the beginning, and hands to `outlet` what comes. The stream's whole
-    /// length counts from `began`.
+    /// Reads on to the stream's end, of which `opened` is the beginning, and hands to `outlet` what comes; [`finish`](Self::finish)
+    /// is to follow. The stream's whole length counts from `began`.
     ///
     /// # Errors
     /// What the stream failed by, once everything that came before it was handed on.
     pub(super) fn follow(
-        &mut self,
-        call: &Call,
-        began: Instant,
-        opened: Opened,
-        scratch: &mut Scratch,
-        outlet: &mut impl Outlet,
-    ) -> Result<(), Error> {
-        self.read_on(call, began, opened, scratch, outlet)?;
-        if let Some(stream) = &mut self.stream {
-            stream.finish(&mut scratch.out);
-            outlet.take(&mut scratch.out)?;
-        }
-        Ok(())
-    }
-
-    fn read_on(
         &mut self,
         call: &Call,
         began: Instant,
@@ -258,6 +242,17 @@ impl<'a> Source<'a> {
                 },
             }
         }
+    }
+
+    /// The stream has come to its end: hands to `outlet` what was held back for that.
+    ///
+    /// # Errors
+    /// If it takes no more.
+    pub(super) fn finish(&mut self, scratch: &mut Scratch, outlet: &mut impl Outlet) -> Result<(), Error> {
+        if let Some(stream) = &mut self.stream {
+            stream.finish(&mut scratch.out);
+        }
+        outlet.take(&mut scratch.out)
     }
 
     /// When a stream that began at `began` has run for as long as it may.

@@ -6,7 +6,7 @@ use sluicegate::transport::TransportErrorKind;
 
 use super::{Client, Station};
 use crate::client::Answer;
-use crate::house::{CANARY, Gate, House, Piece, eventually, feed, merge, number, provider, sim};
+use crate::house::{CANARY, Gate, House, Piece, feed, merge, number, provider, sim, wait_left};
 
 /// A provider that speaks Anthropic's shape, `change` merged over what is usual.
 fn speaking(change: Value) -> Value {
@@ -294,7 +294,8 @@ fn whatever_is_refused_is_told_in_anthropics_shape_however_early() {
     let station = Station::on(House::with(config, &[("p", &gate)]));
     let long = format!("x: {}", "y".repeat(5000));
     let body = |model: &str| asked(model, "");
-    let cases: [(&str, &str, &[&str], String, (u16, &str, &str)); 10] = [
+    type Told = (u16, &'static str, &'static str);
+    let cases: [(&str, &str, &[&str], String, Told); 10] = [
         ("GET", "/v1/messages", &[], String::new(), (405, "invalid_request_error", "method_not_allowed")),
         ("POST", "/anthropic/nowhere", &[], String::new(), (404, "not_found_error", "not_found")),
         ("GET", "/anthropic/v1/a?q=`x`", &[], String::new(), (400, "invalid_request_error", "invalid_request")),
@@ -364,9 +365,7 @@ fn a_client_that_leaves_a_message_ends_it_upstream() {
     feed(&pieces, &events()[0]);
     client.wait_for("message_start");
     drop(client);
-    eventually("the provider is left", || {
-        pieces.try_send(Piece::Bytes(Vec::new())).is_err_and(|e| e.is_disconnected())
-    });
+    wait_left(&pieces);
     assert_eq!(station.house.at_rest()["errors"], json!({ "client_closed": 1 }));
 }
 

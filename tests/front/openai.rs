@@ -6,7 +6,7 @@ use sluicegate::transport::TransportErrorKind;
 
 use super::{Client, Station};
 use crate::client::Answer;
-use crate::house::{CANARY, DONE, Gate, House, Piece, STOP, chat, eventually, feed, number, provider};
+use crate::house::{CANARY, DONE, Gate, House, Piece, STOP, chat, feed, number, provider, wait_left};
 
 /// A gateway on a provider named `openai` behind a gate, and another.
 fn station() -> (Station, Gate) {
@@ -166,9 +166,7 @@ fn a_client_that_leaves_what_is_relayed_ends_it_upstream() {
     let (station, gate) = station();
     let (client, pieces) = relayed(&station, &gate);
     drop(client);
-    eventually("the provider is left", || {
-        pieces.try_send(Piece::Bytes(Vec::new())).is_err_and(|e| e.is_disconnected())
-    });
+    wait_left(&pieces);
     assert_eq!(station.house.at_rest()["errors"], json!({ "client_closed": 1 }));
 }
 

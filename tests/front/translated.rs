@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Client, Station};
 use crate::anthropic::{event, events, told};
-use crate::house::{DONE, Gate, House, STOP, USAGE, eventually, feed, number, provider, reply, word};
+use crate::house::{DONE, Gate, House, STOP, USAGE, feed, number, provider, reply, wait_left, word};
 
 /// A gateway on a provider of each shape, `o` and `a`, behind gates.
 fn station() -> (Station, Gate, Gate) {
@@ -301,7 +301,5 @@ fn who_leaves_a_translated_stream_ends_it_upstream() {
     feed(&pieces, &events(&["one"])[..4].concat());
     client.wait_for("one");
     drop(client);
-    eventually("the provider is left", || {
-        pieces.try_send(crate::house::Piece::Bytes(Vec::new())).is_err_and(|e| e.is_disconnected())
-    });
+    wait_left(&pieces);
 }
