@@ -153,7 +153,7 @@ pub enum Kind {
 
 /// The header that carries a provider's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+#[doc(hidden)]
 pub struct KeyHeader {
     /// Its name, in lower case.
     pub name: &'static str,
@@ -180,7 +180,6 @@ impl KeyHeader {
 
     /// The header's value for `key`.
     #[must_use]
-    #[doc(hidden)]
     pub fn value(&self, key: &Secret) -> Secret {
         Secret::new(format!("{}{}", self.scheme, key.expose()))
     }
@@ -279,6 +278,7 @@ pub struct Provider {
     /// The keys that are sent, by turns; none for a provider that asks for none.
     pub keys: Vec<Key>,
     /// What carries them.
+    #[doc(hidden)]
     pub key_header: KeyHeader,
     /// The models that it is known to have, if it is one known by name.
     pub models: &'static [&'static str],
