@@ -37,13 +37,16 @@ const TURNS: usize = 200;
 /// Pairs of shapes, by client and provider.
 const PAIRS: [(&str, Pair); 1] = [("openai -> openai", Pair { client: Shape::OpenAi, provider: Shape::OpenAi })];
 
+/// One time of what is measured; what it writes goes into an empty buffer.
+type Once<'a> = Box<dyn FnMut(&mut Vec<u8>) + 'a>;
+
 /// What is told: of what, by whom, for how many things at once (a stream's events), and in at most how many microseconds each.
 struct Contender<'a> {
     what: &'static str,
     way: &'static str,
     things: usize,
     limit: Option<f64>,
-    once: Box<dyn FnMut(&mut Vec<u8>) + 'a>,
+    once: Once<'a>,
 }
 
 /// A shape's texts, as its clients and providers write them.
@@ -173,7 +176,9 @@ fn events(text: &str) -> Vec<Owned> {
 
 const QUESTION: &str = "Here is what the harbour office wrote today: \u{201c}the sluice at the eastern dock opens at six, and \
     nothing over four metres wide passes before noon.\u{201d} Which of our boats can still go out in the morning, in which order, \
-    and what should I tell the crew that is waiting on the quay?\nPlease keep it short.";
+    and what should I tell the crew that is waiting on the quay? The \
+    pilot has asked twice already, and the tide turns a little after half past eleven, as it did on the day before yesterday.\n\
+    Please keep it short.";
 
 /// A chat of 2 KB with a function and its result, an answer, and two streams of 64 events.
 fn openai_texts() -> Texts {
