@@ -24,8 +24,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use sluicegate::model::Operation;
+use sluicegate::wire::Dialect;
 use sluicegate::wire::openai::{self, EventStream};
-use sluicegate::wire::pairs::{Pair, Shape};
+use sluicegate::wire::pairs::Pair;
 use sluicegate::wire::sse::{Decoder, Event};
 
 /// How often the contenders take turns.
@@ -35,7 +36,12 @@ const ROUNDS: usize = 101;
 const TURNS: usize = 200;
 
 /// Pairs of shapes, by client and provider.
-const PAIRS: [(&str, Pair); 1] = [("openai -> openai", Pair { client: Shape::OpenAi, provider: Shape::OpenAi })];
+const PAIRS: [(&str, Pair); 4] = [
+    ("openai -> openai", Pair { client: Dialect::OpenAi, provider: Dialect::OpenAi }),
+    ("openai -> anthropic", Pair { client: Dialect::OpenAi, provider: Dialect::Anthropic }),
+    ("anthropic -> openai", Pair { client: Dialect::Anthropic, provider: Dialect::OpenAi }),
+    ("anthropic -> anthropic", Pair { client: Dialect::Anthropic, provider: Dialect::Anthropic }),
+];
 
 /// One time of what is measured; what it writes goes into an empty buffer.
 type Once<'a> = Box<dyn FnMut(&mut Vec<u8>) + 'a>;
@@ -62,11 +68,12 @@ fn main() -> ExitCode {
     if !std::env::args().any(|arg| arg == "--bench") {
         return ExitCode::SUCCESS;
     }
-    let texts = [openai_texts()];
-    let of = |shape: Shape| match shape {
-        Shape::OpenAi => &texts[0],
+    let texts = [openai_texts(), anthropic_texts()];
+    let of = |shape: Dialect| match shape {
+        Dialect::OpenAi => &texts[0],
+        Dialect::Anthropic => &texts[1],
     };
-    let own = of(Shape::OpenAi);
+    let own = of(Dialect::OpenAi);
     let fields = &openai::parse_chat(own.request.as_bytes()).expect("a good body");
 
     let mut contenders = vec![
@@ -114,14 +121,14 @@ fn main() -> ExitCode {
         }
     }
     eprintln!("request of {} bytes, answer of {} bytes", own.request.len(), own.reply.len());
-    eprintln!("{:<16} {:<20} {:>9} {:>9} {:>9}", "", "", "us", "ratio", "limit us");
+    eprintln!("{:<16} {:<24} {:>9} {:>9} {:>9}", "", "", "us", "ratio", "limit us");
     let mut rows = Vec::new();
     for (at, Contender { what, way, limit, .. }) in contenders.iter().enumerate() {
         let floor = contenders[..floors].iter().position(|floor| floor.what == *what).unwrap_or(at);
         let ratio = median(rounds[at].iter().zip(&rounds[floor]).map(|(own, floor)| own / floor).collect());
         let micros = median(rounds[at].clone());
         let limit_text = limit.map_or_else(String::new, |limit| format!("{limit}"));
-        eprintln!("{what:<16} {way:<20} {micros:>9.3} {ratio:>9.2} {limit_text:>9}");
+        eprintln!("{what:<16} {way:<24} {micros:>9.3} {ratio:>9.2} {limit_text:>9}");
         rows.push(json!({ "what": what, "way": way, "us": round(micros), "ratio": round(ratio), "limit_us": limit }));
     }
     println!("{}", json!({ "rounds": ROUNDS, "turns": TURNS, "request_bytes": own.request.len(), "rows": rows }));
@@ -236,6 +243,65 @@ fn openai_texts() -> Texts {
                 )),
             ),
             ("event of a call", events(&stream(begun, piece, "tool_calls"))),
+        ],
+    }
+}
+
+/// The same chat as Anthropic's clients and providers write it.
+fn anthropic_texts() -> Texts {
+    let schema = json!({ "type": "object", "properties": {
+        "boat": { "type": "string", "description": "The boat's name, as it is painted on the bow" },
+        "day": { "type": "string", "enum": ["today", "tomorrow"] } }, "required": ["boat"], "additionalProperties": false });
+    let call = json!({ "type": "tool_use", "id": "toolu_0123456789abcdef", "name": "boat_width",
+        "input": { "boat": "Sturmvogel", "day": "today" } });
+    let result = json!({ "type": "tool_result", "tool_use_id": "toolu_0123456789abcdef",
+        "content": "3.8 m wide, crew of five, ready" });
+    let request = json!({
+        "model": "anthropic/claude-sonnet-4-6", "max_tokens": 512, "stream": true,
+        "system": "You run the harbour of a small town. Answer in plain words, and name every boat.",
+        "messages": [
+            { "role": "user", "content": QUESTION },
+            { "role": "assistant", "content": [call] },
+            { "role": "user", "content": [result] },
+            { "role": "assistant", "content": "Sturmvogel can leave at six; the two barges have to wait until noon." },
+            { "role": "user", "content": [ { "type": "text", "text": QUESTION } ] },
+        ],
+        "tools": [ { "name": "boat_width", "input_schema": schema,
+            "description": "Tells how wide a boat of ours is, and whether it is ready." } ],
+        "tool_choice": { "type": "auto" }, "temperature": 0.7, "top_p": 0.9, "stop_sequences": ["END"],
+        "metadata": { "user_id": "crew-7" },
+    });
+    let usage = json!({ "input_tokens": 284, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 128,
+        "output_tokens": 96, "service_tier": "standard" });
+    let content = json!([{ "type": "text", "text": QUESTION }, call]);
+    let message = |content: Value, reason: Value| {
+        json!({ "id": "msg_0123456789", "type": "message", "role": "assistant", "model": "claude-sonnet-4-6",
+            "content": content, "stop_reason": reason, "stop_sequence": null, "usage": usage })
+    };
+    let event = |data: Value| format!("event: {}\ndata: {data}\n\n", data["type"].as_str().unwrap_or_default());
+    let stream = |block: Value, delta: Value, reason: &str| {
+        let begin = message(json!([]), Value::Null);
+        let more = event(json!({ "type": "content_block_delta", "index": 0, "delta": delta }));
+        [
+            event(json!({ "type": "message_start", "message": begin })),
+            event(json!({ "type": "content_block_start", "index": 0, "content_block": block })),
+            more.repeat(60),
+            event(json!({ "type": "content_block_stop", "index": 0 })),
+            event(json!({ "type": "message_delta", "delta": { "stop_reason": reason, "stop_sequence": null },
+                "usage": { "output_tokens": 96 } })),
+            event(json!({ "type": "message_stop" })),
+        ]
+        .concat()
+    };
+    let begun = json!({ "type": "tool_use", "id": "toolu_0123456789abcdef", "name": "boat_width", "input": {} });
+    let piece = json!({ "type": "input_json_delta", "partial_json": "\"boat\":" });
+    let (text, words) = (json!({ "type": "text", "text": "" }), json!({ "type": "text_delta", "text": " harbour" }));
+    Texts {
+        request: request.to_string(),
+        reply: message(content, json!("tool_use")).to_string(),
+        streams: [
+            ("event of words", events(&stream(text, words, "end_turn"))),
+            ("event of a call", events(&stream(begun, piece, "tool_use"))),
         ],
     }
 }

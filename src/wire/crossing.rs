@@ -204,28 +204,28 @@ pub(crate) fn streamed(operation: &Operation, body: &[u8], meta: Meta<'_>) -> Re
 
 /// A chat, in each of the shapes.
 impl Dialect {
-    fn read_request(self, body: &[u8]) -> Result<Request<'_>, Error> {
+    pub(super) fn read_request(self, body: &[u8]) -> Result<Request<'_>, Error> {
         match self {
             Self::OpenAi => chat::read_request(body),
             Self::Anthropic => anthropic::read_request(body),
         }
     }
 
-    fn write_request(self, request: &Request<'_>, model: &str, out: &mut Vec<u8>) -> Result<Lost, Error> {
+    pub(super) fn write_request(self, request: &Request<'_>, model: &str, out: &mut Vec<u8>) -> Result<Lost, Error> {
         match self {
             Self::OpenAi => chat::write_request(request, model, out),
             Self::Anthropic => anthropic::write_request(request, model, out),
         }
     }
 
-    fn read_reply<'a>(self, body: &'a [u8], model: &'a str) -> Result<Reply<'a>, Error> {
+    pub(super) fn read_reply<'a>(self, body: &'a [u8], model: &'a str) -> Result<Reply<'a>, Error> {
         match self {
             Self::OpenAi => chat::read_reply(body, model),
             Self::Anthropic => anthropic::read_reply(body, model),
         }
     }
 
-    fn write_reply(self, reply: &Reply<'_>, meta: &Meta<'_>, out: &mut Vec<u8>) {
+    pub(super) fn write_reply(self, reply: &Reply<'_>, meta: &Meta<'_>, out: &mut Vec<u8>) {
         match self {
             Self::OpenAi => chat::write_reply(reply, meta, out),
             Self::Anthropic => anthropic::write_reply(reply, meta, out),
@@ -342,20 +342,20 @@ impl Translated {
 
 /// What reads a stream in the provider's shape.
 #[derive(Debug)]
-enum Reader {
+pub(super) enum Reader {
     OpenAi(chat::StreamReader),
     Anthropic(anthropic::StreamReader),
 }
 
 impl Reader {
-    fn of(shape: Dialect) -> Self {
+    pub(super) fn of(shape: Dialect) -> Self {
         match shape {
             Dialect::OpenAi => Self::OpenAi(chat::StreamReader::new()),
             Dialect::Anthropic => Self::Anthropic(anthropic::StreamReader::new()),
         }
     }
 
-    fn next(&mut self, event: &sse::Event<'_>, emit: &mut dyn FnMut(Event<'_>)) -> Read {
+    pub(super) fn next(&mut self, event: &sse::Event<'_>, emit: &mut dyn FnMut(Event<'_>)) -> Read {
         match self {
             Self::OpenAi(reader) => reader.next(event, emit),
             Self::Anthropic(reader) => reader.next(event, emit),
@@ -372,20 +372,20 @@ impl Reader {
 
 /// What writes a stream in the client's shape.
 #[derive(Debug)]
-enum Writer {
+pub(super) enum Writer {
     OpenAi(chat::StreamWriter),
     Anthropic(anthropic::StreamWriter),
 }
 
 impl Writer {
-    fn of(shape: Dialect, meta: Meta<'_>) -> Self {
+    pub(super) fn of(shape: Dialect, meta: Meta<'_>) -> Self {
         match shape {
             Dialect::OpenAi => Self::OpenAi(chat::StreamWriter::new(meta)),
             Dialect::Anthropic => Self::Anthropic(anthropic::StreamWriter::new(meta)),
         }
     }
 
-    fn event(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
+    pub(super) fn event(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
         match self {
             Self::OpenAi(writer) => writer.event(event, out),
             Self::Anthropic(writer) => writer.event(event, out),

@@ -47,7 +47,8 @@ impl Dialect {
     }
 
     /// The event that ends a complete stream and is the gateway's to send; none where the shape's own last event does.
-    pub(crate) fn stream_end(self) -> &'static [u8] {
+    #[must_use]
+    pub fn stream_end(self) -> &'static [u8] {
         match self {
             Self::OpenAi => openai::DONE,
             Self::Anthropic => b"",
@@ -55,7 +56,8 @@ impl Dialect {
     }
 
     /// The body that tells `error` to a client; `id` names the request where the error itself does not.
-    pub(crate) fn error_body(self, error: &Error, id: Option<&RequestId>) -> Vec<u8> {
+    #[must_use]
+    pub fn error_body(self, error: &Error, id: Option<&RequestId>) -> Vec<u8> {
         let id = id.or(error.request_id());
         match self {
             Self::OpenAi => openai::error_body_for(error, id),
@@ -64,7 +66,8 @@ impl Dialect {
     }
 
     /// The same as the last event of a stream that failed.
-    pub(crate) fn error_event(self, error: &Error) -> Vec<u8> {
+    #[must_use]
+    pub fn error_event(self, error: &Error) -> Vec<u8> {
         match self {
             Self::OpenAi => openai::error_event(error),
             Self::Anthropic => anthropic::error_event(error),

@@ -4,24 +4,17 @@
 //! the parts of a translation cost alike in all.
 
 use super::chat::{Meta, Read};
-use super::openai::chat as openai;
-use super::sse;
+use super::crossing::{Reader, Writer};
+use super::{Dialect, sse};
 use crate::error::Error;
-
-/// A shape of chats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// OpenAI's chat completions.
-    OpenAi,
-}
 
 /// What a client's shape and a provider's shape need to tell one another.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair {
     /// What the client speaks.
-    pub client: Shape,
+    pub client: Dialect,
     /// What the provider speaks.
-    pub provider: Shape,
+    pub provider: Dialect,
 }
 
 const META: Meta<'_> = Meta { id: "chatcmpl-0", created: 0, model: "asked", stream_usage: true };
@@ -32,12 +25,7 @@ impl Pair {
     /// # Errors
     /// As the gateway has it.
     pub fn request(self, body: &[u8], model: &str, out: &mut Vec<u8>) -> Result<(), Error> {
-        let request = match self.client {
-            Shape::OpenAi => openai::read_request(body)?,
-        };
-        match self.provider {
-            Shape::OpenAi => openai::write_request(&request, model, out).map(drop),
-        }
+        self.provider.write_request(&self.client.read_request(body)?, model, out).map(drop)
     }
 
     /// Appends a provider's answer, as a client reads it, to `out`.
@@ -45,33 +33,22 @@ impl Pair {
     /// # Errors
     /// As the gateway has it.
     pub fn reply(self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-        let reply = match self.provider {
-            Shape::OpenAi => openai::read_reply(body, META.model)?,
-        };
-        match self.client {
-            Shape::OpenAi => openai::write_reply(&reply, &META, out),
-        }
+        self.client.write_reply(&self.provider.read_reply(body, META.model)?, &META, out);
         Ok(())
     }
 
     /// A stream of which nothing has come.
     #[must_use]
     pub fn stream(self) -> Stream {
-        let reader = match self.provider {
-            Shape::OpenAi => openai::StreamReader::new(),
-        };
-        let writer = match self.client {
-            Shape::OpenAi => openai::StreamWriter::new(META),
-        };
-        Stream { reader, writer }
+        Stream { reader: Reader::of(self.provider), writer: Writer::of(self.client, META) }
     }
 }
 
 /// A stream on its way.
 #[derive(Debug)]
 pub struct Stream {
-    reader: openai::StreamReader,
-    writer: openai::StreamWriter,
+    reader: Reader,
+    writer: Writer,
 }
 
 impl Stream {
