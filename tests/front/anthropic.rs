@@ -295,9 +295,10 @@ fn whatever_is_refused_is_told_in_anthropics_shape_however_early() {
     let long = format!("x: {}", "y".repeat(5000));
     let body = |model: &str| asked(model, "");
     type Told = (u16, &'static str, &'static str);
-    let cases: [(&str, &str, &[&str], String, Told); 10] = [
+    let cases: [(&str, &str, &[&str], String, Told); 11] = [
         ("GET", "/v1/messages", &[], String::new(), (405, "invalid_request_error", "method_not_allowed")),
         ("POST", "/anthropic/nowhere", &[], String::new(), (404, "not_found_error", "not_found")),
+        ("POST", "/v1/messages/batches", &[], String::new(), (404, "not_found_error", "not_found")),
         ("GET", "/anthropic/v1/a?q=`x`", &[], String::new(), (400, "invalid_request_error", "invalid_request")),
         ("POST", "/v1/messages", &[], "{".into(), (400, "invalid_request_error", "invalid_request")),
         ("POST", "/v1/messages", &[], body("nobody"), (404, "not_found_error", "model_not_found")),

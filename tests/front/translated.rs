@@ -134,7 +134,7 @@ fn a_message_comes_as_a_stream_of_openais_however_its_bytes_fall() {
     let all: String = events(&["one ", "two"]).concat();
     for (usage, step) in [(false, 1), (true, 7), (true, all.len())] {
         let mut client = station.client();
-        let more = json!({ "stream": true, "stream_options": { "include_usage": usage } });
+        let more = json!({ "stream": true, "stream_options": { "include_usage": usage }, "seed": 5 });
         client.chat(&[], &chat("a/m", more));
         let arrived = a.next();
         assert_eq!((&arrived.json()["stream"], arrived.header("accept")), (&json!(true), Some("text/event-stream")));
@@ -143,7 +143,7 @@ fn a_message_comes_as_a_stream_of_openais_however_its_bytes_fall() {
         drop(pieces);
         let answer = client.answer();
         assert!(answer.complete && answer.text().ends_with(DONE), "{}", answer.text());
-        assert_eq!(answer.words(), "one two");
+        assert_eq!((answer.words().as_str(), answer.header("x-sluicegate-dropped")), ("one two", Some("seed")));
         let data = data_of(answer.text());
         assert!(data.iter().all(|data| data["object"] == "chat.completion.chunk" && data["id"] == "msg_1"));
         let last = data.last().expect("one");

@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use sluicegate::gateway::Gateway;
 use sluicegate::model::Operation;
 use sluicegate::plugin::{Context, Flow, Outcome, Plugin, PluginError, Reply, Request};
+use sluicegate::testing::{Canned, Script};
 use sluicegate::wire::openai::ChatRequest;
 use sluicegate::{CallOptions, Code};
 
 use crate::anthropic::{events, told};
-use crate::house::{Gate, House, feed, number, provider};
+use crate::house::{CANARY, Gate, House, feed, number, provider};
 
 /// A gateway on one provider, `p`, of Anthropic's shape, with these plugins.
 fn house(plugins: Value) -> (House, Gate) {
@@ -26,8 +27,8 @@ fn asked(words: &str, stream: bool) -> Vec<u8> {
 }
 
 /// What a stream's blocks say, all together.
-fn said(house: &House, body: Vec<u8>) -> String {
-    let stream = house.gateway().raw_stream(Operation::Messages, body).expect("it begins");
+fn said(gateway: &Gateway, body: Vec<u8>) -> String {
+    let stream = gateway.raw_stream(Operation::Messages, body).expect("it begins");
     let text = |data: Value| data.pointer("/delta/text").and_then(Value::as_str).unwrap_or_default().to_owned();
     stream.map(|event| text(serde_json::from_slice(&event.expect("good").data).expect("JSON"))).collect()
 }
@@ -63,7 +64,7 @@ fn a_library_caller_sends_messages_and_sees_what_was_dropped() {
         gate.next().respond(200, &[], told("well"));
         let answer = asking.join().expect("no panic").expect("an answer");
         assert_eq!((&answer.body[..], answer.usage.map(|usage| usage.output)), (told("well").as_bytes(), Some(4)));
-        let streaming = scope.spawn(|| said(&house, asked("hi", true)));
+        let streaming = scope.spawn(|| said(house.gateway(), asked("hi", true)));
         feed(&gate.next().stream(), &events(&["one ", "two"]).concat());
         assert_eq!(streaming.join().expect("no panic"), "one two");
         let asking = scope.spawn(|| house.gateway().raw(Operation::ChatCompletions, body));
@@ -128,10 +129,10 @@ fn a_cache_keeps_messages_apart_from_chats_and_streams_from_whole_ones() {
         gate.next().respond(200, &[], told("a chat"));
         let answer = asking.join().expect("no panic").expect("an answer");
         assert!(String::from_utf8_lossy(&answer.body).contains("chat.completion"), "the same body is another request");
-        let streaming = scope.spawn(|| said(&house, asked("hi", true)));
+        let streaming = scope.spawn(|| said(house.gateway(), asked("hi", true)));
         feed(&gate.next().stream(), &events(&["one ", "two"]).concat());
         assert_eq!(streaming.join().expect("no panic"), "one two");
-        assert_eq!(said(&house, asked("hi", true)), "one two");
+        assert_eq!(said(house.gateway(), asked("hi", true)), "one two");
         for _ in 0..2 {
             let count = scope.spawn(|| house.gateway().raw(Operation::CountTokens, asked("hi", false)));
             gate.next().respond(200, &[], r#"{"input_tokens":2}"#);
@@ -153,7 +154,7 @@ fn what_is_taken_out_of_a_message_comes_back_whole_and_in_pieces() {
         arrived.respond(200, &[], told("Dear [EMAIL_1]"));
         let answer = asking.join().expect("no panic").expect("an answer");
         assert!(String::from_utf8_lossy(&answer.body).contains("Dear bob@example.org"));
-        let streaming = scope.spawn(|| said(&house, asked(prompt, true)));
+        let streaming = scope.spawn(|| said(house.gateway(), asked(prompt, true)));
         feed(&gate.next().stream(), &events(&["Dear [EM", "AIL_1", "], [EMAIL_1", "] [EM"]).concat());
         assert_eq!(streaming.join().expect("no panic"), "Dear bob@example.org, bob@example.org [EM");
         // A chat that is translated is redacted before, and given back after.
@@ -176,5 +177,31 @@ fn a_messages_fallbacks_may_come_beside_it() {
         assert_eq!(second.json()["model"], "n");
         second.respond(200, &[], told("well"));
         assert_eq!(asking.join().expect("no panic").expect("an answer").served.fallbacks, 1);
+    });
+}
+
+#[test]
+fn a_message_reaches_what_speaks_openais_shape_in_the_program_itself() {
+    let script = Script::new().then(Canned::text("played")).then(Canned::stream(["one ", "two"]));
+    let gateway = Gateway::builder().transport("p", Arc::new(script.clone())).build().expect("it starts");
+    let answer = gateway.raw(Operation::Messages, asked("hi", false)).expect("an answer");
+    let answer: Value = serde_json::from_slice(&answer.body).expect("JSON");
+    assert_eq!((&answer["type"], &answer["content"][0]["text"]), (&json!("message"), &json!("played")));
+    assert_eq!(said(&gateway, asked("hi", true)), "one two");
+    assert_eq!((script.requests()[0].model(), script.left()), ("m", 0));
+}
+
+#[test]
+fn whether_it_is_there_is_asked_with_its_key_and_version() {
+    let gate = Gate::new();
+    let settings = provider(json!({ "kind": "anthropic", "health": { "on_start": true, "interval": 0 } }));
+    scope(|scope| {
+        let starting = scope.spawn(|| House::new(json!({ "p": settings }), &[("p", &gate)]));
+        let arrived = gate.next();
+        assert_eq!((arrived.method, arrived.path.as_str()), ("GET", "/v1/models"));
+        assert_eq!(arrived.header("x-api-key"), Some(CANARY));
+        assert_eq!(arrived.header("anthropic-version"), Some("2023-06-01"));
+        arrived.respond(200, &[], "{}");
+        drop(starting.join().expect("no panic"));
     });
 }
