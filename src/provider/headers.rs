@@ -74,13 +74,14 @@ pub(super) fn rate_limit(headers: &[(String, String)]) -> Option<f64> {
 /// says no such thing.
 pub(super) fn nothing_left(headers: &[(String, String)], now_ms: u64) -> Option<Duration> {
     let is_none = |value: &str| value.trim().parse::<f64>().is_ok_and(|left| left <= 0.0);
-    let spent = headers.iter().filter(|(_, value)| is_none(value)).filter_map(|(name, _)| {
-        let value = |wanted: String| headers.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.trim());
+    let value = |wanted: String| headers.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.trim());
+    let spent = headers.iter().filter_map(|(name, left)| {
         let seconds = if let Some(what) = name.strip_prefix("x-ratelimit-remaining-") {
-            time_until(value(format!("x-ratelimit-reset-{what}"))?)?
+            is_none(left).then(|| time_until(value(format!("x-ratelimit-reset-{what}"))?))??
         } else {
             let what = name.strip_prefix("anthropic-ratelimit-")?.strip_suffix("-remaining")?;
-            seconds_until(rfc3339(value(format!("anthropic-ratelimit-{what}-reset"))?)?, now_ms)
+            let reset = || rfc3339(value(format!("anthropic-ratelimit-{what}-reset"))?);
+            seconds_until(is_none(left).then(reset)??, now_ms)
         };
         Duration::try_from_secs_f64(seconds).ok()
     });
