@@ -86,14 +86,14 @@ examples:
 build:
 	cargo build --locked
 
-# The openai SDK against the built binary.
+# The SDKs of OpenAI and Anthropic against the built binary.
 sdk: build
 	@if $(MAKE) --no-print-directory $(VENV)/made; then \
 	  SLUICEGATE_BIN=$(BIN) PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/sdk; \
 	elif [ "$(CI)" = true ]; then \
 	  echo "the environment for the SDK tests could not be made, and CI leaves nothing out" >&2; exit 1; \
 	else \
-	  echo "the openai SDK tests: python3 could not make $(VENV) (see above)" >> $(LEFT_OUT); \
+	  echo "the SDK tests: python3 could not make $(VENV) (see above)" >> $(LEFT_OUT); \
 	fi
 
 # curl's odd flags, and nginx in front with the openai SDK through it. Both are Debian's; root has what is missing installed.

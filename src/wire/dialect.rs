@@ -60,7 +60,7 @@ impl Dialect {
     pub fn error_body(self, error: &Error, id: Option<&RequestId>) -> Vec<u8> {
         let id = id.or(error.request_id());
         match self {
-            Self::OpenAi => openai::error_body_for(error, id),
+            Self::OpenAi => openai::error_body(error, id),
             Self::Anthropic => anthropic::error_body(error, id),
         }
     }

@@ -21,15 +21,10 @@ struct Words<'a> {
     code: Option<&'a str>,
 }
 
-/// The body that tells `error` to a client: an upstream's own words stay the upstream's, ours carry our code.
+/// The body that tells `error` to a client: an upstream's own words stay the upstream's, ours carry our code. The error may not
+/// know its request.
 #[must_use]
-pub fn error_body(error: &Error) -> Vec<u8> {
-    error_body_for(error, error.request_id())
-}
-
-/// The same for a request whose id the error does not know.
-#[must_use]
-pub fn error_body_for(error: &Error, request_id: Option<&RequestId>) -> Vec<u8> {
+pub fn error_body(error: &Error, request_id: Option<&RequestId>) -> Vec<u8> {
     let words = match error.upstream_answer() {
         Some(answer) => Words {
             message: &answer.message,
@@ -51,7 +46,7 @@ pub fn error_body_for(error: &Error, request_id: Option<&RequestId>) -> Vec<u8> 
 /// The same as the last event of a stream that failed.
 #[must_use]
 pub fn error_event(error: &Error) -> Vec<u8> {
-    [b"data: ", &error_body(error)[..], b"\n\n"].concat()
+    [b"data: ", &error_body(error, error.request_id())[..], b"\n\n"].concat()
 }
 
 #[cfg(test)]
@@ -62,7 +57,7 @@ mod tests {
     use crate::error::{Attempt, Code, UpstreamAnswer};
 
     fn body(error: &Error) -> Value {
-        serde_json::from_slice(&error_body(error)).expect("JSON")
+        serde_json::from_slice(&error_body(error, error.request_id())).expect("JSON")
     }
 
     #[test]
