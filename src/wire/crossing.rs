@@ -399,3 +399,50 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Forward;
+
+    const OPENAI: &[Dialect] = &[Dialect::OpenAi];
+    const ANTHROPIC: &[Dialect] = &[Dialect::Anthropic];
+    const BOTH: &[Dialect] = &[Dialect::OpenAi, Dialect::Anthropic];
+
+    #[test]
+    fn a_request_goes_as_it_came_where_it_can_and_else_by_translation_or_not_at_all() {
+        use Operation::{ChatCompletions, Completions, CountTokens, Embeddings, Messages, Responses};
+        let forward =
+            Operation::Forward(Forward { method: "GET", path: "/x".into(), content_type: None, accept: None });
+        for operation in [ChatCompletions, Messages, Completions, Embeddings, Responses, CountTokens, forward] {
+            for spoken in [OPENAI, ANTHROPIC, BOTH] {
+                let own = Dialect::of(&operation);
+                let found = Crossing::of(&operation, spoken);
+                let Ok(crossing) = found else {
+                    let error = found.expect_err("it is none");
+                    let named = route(&operation).expect("it has one");
+                    assert!(!matches!(operation, ChatCompletions | Messages | Operation::Forward(_)), "{operation:?}");
+                    assert_eq!((error.code(), error.message().contains(named)), (Code::Unsupported, true), "{error}");
+                    continue;
+                };
+                assert!(spoken.contains(&crossing.to), "{operation:?}");
+                let is_same = own.is_none_or(|own| spoken.contains(&own));
+                assert_eq!((crossing.translates(), *crossing.asks(&operation) == operation), (!is_same, is_same));
+                // What is asked for is of the shape that the provider is spoken to in.
+                assert!(own.is_none() || Dialect::of(crossing.asks(&operation)) == Some(crossing.to));
+            }
+        }
+    }
+
+    #[test]
+    fn header_lines_of_a_shape_stay_behind_with_it() {
+        let takes = |operation: &Operation, spoken| {
+            let crossing = Crossing::of(operation, spoken).expect("there is a way");
+            ["openai-beta", "anthropic-beta", "anthropic-version", "traceparent"].map(|name| crossing.takes(name))
+        };
+        assert_eq!(takes(&Operation::ChatCompletions, OPENAI), [true; 4]);
+        assert_eq!(takes(&Operation::ChatCompletions, ANTHROPIC), [false, true, false, true]);
+        assert_eq!(takes(&Operation::Messages, ANTHROPIC), [true; 4]);
+        assert_eq!(takes(&Operation::Messages, OPENAI), [true, false, false, true]);
+    }
+}

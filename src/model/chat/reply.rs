@@ -85,3 +85,46 @@ impl From<Tokens> for crate::model::Usage {
         Self { input: tokens.input, output: tokens.output }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_answer_is_streamed_block_by_block() {
+        let reply = Reply {
+            id: None,
+            model: "m".into(),
+            content: vec![
+                Block::Thinking { text: "hm".into(), signature: Some("s".into()) },
+                Block::HiddenThinking("x".into()),
+                Block::Text("hi".into()),
+                Block::CacheMark,
+                Block::ToolCall { id: "t".into(), name: "f".into(), arguments: "{}".into() },
+            ],
+            stop: Stop::Tools,
+            stop_text: None,
+            tokens: Some(Tokens::default()),
+        };
+        let mut events = Vec::new();
+        reply.into_events(&mut |event| events.push(event));
+        let wanted = [
+            Event::Begin { id: None, model: Some("m".into()) },
+            Event::BlockBegin(BlockKind::Thinking),
+            Event::Delta(Delta::Text("hm".into())),
+            Event::Delta(Delta::Signature("s".into())),
+            Event::BlockEnd,
+            Event::BlockBegin(BlockKind::HiddenThinking("x".into())),
+            Event::BlockEnd,
+            Event::BlockBegin(BlockKind::Text),
+            Event::Delta(Delta::Text("hi".into())),
+            Event::BlockEnd,
+            Event::BlockBegin(BlockKind::ToolCall { id: "t".into(), name: "f".into() }),
+            Event::Delta(Delta::Arguments("{}".into())),
+            Event::BlockEnd,
+            Event::Tokens(Tokens::default()),
+            Event::End { stop: Stop::Tools, stop_text: None },
+        ];
+        assert_eq!(events, wanted);
+    }
+}
