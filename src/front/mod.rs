@@ -5,7 +5,8 @@
 //!
 //! Served are, in OpenAI's shapes, `POST /v1/chat/completions`, `/v1/completions`, `/v1/embeddings` and `/v1/responses`, in
 //! Anthropic's `POST /v1/messages` and `/v1/messages/count_tokens`, `GET /v1/models` and `/v1/models/{id}`, whatever else the two
-//! have under `/openai/v1/` and `/anthropic/v1/`, and `GET /livez`, `/readyz` and `/health`. A client sends its gateway key as `Authorization: Bearer KEY`, or as `x-api-key`. Requests may bear `x-request-id`, `x-sluicegate-timeout`,
+//! have under `/openai/v1/` and `/anthropic/v1/`, and `GET /livez`, `/readyz` and `/health`. A client sends its gateway key as
+//! `Authorization: Bearer KEY`, or as `x-api-key`. Requests may bear `x-request-id`, `x-sluicegate-timeout`,
 //! `x-sluicegate-priority` and `x-sluicegate-stream-recovery`; answers say `x-request-id` and, in `x-sluicegate-*`, who answered
 //! and where the time went.
 
