@@ -143,16 +143,25 @@ fn a_saturated_pool_spreads_its_jobs_evenly() {
         } })),
         transport,
     );
-    scope(|scope| {
-        for _ in 0..CALLERS {
-            scope.spawn(|| (0..CALLS).for_each(|_| assert!(house.ask().is_ok())));
-        }
-    });
-    let stats = house.at_rest();
-    let rows = stats["providers"]["p"]["per_worker"].as_array().expect("a list");
-    let jobs: Vec<_> = rows.iter().map(|row| number(row, "/jobs_total")).collect();
-    assert_eq!(jobs.iter().sum::<u64>(), CALLERS * CALLS);
     let share = CALLERS * CALLS / WORKERS;
-    // A tenth is what is promised; a machine that others use may keep one worker from its processor for a while.
-    assert!(jobs.iter().all(|jobs| jobs.abs_diff(share) <= share / 2), "{jobs:?}");
+    let mut before = vec![0; WORKERS as usize];
+    // A tenth is what is promised; a machine that others use may keep one worker from its processor for a while, so that it is
+    // tried again: a pool that is uneven by itself is so each time.
+    let uneven: Vec<_> = (1..=5)
+        .map(|round| {
+            scope(|scope| {
+                for _ in 0..CALLERS {
+                    scope.spawn(|| (0..CALLS).for_each(|_| assert!(house.ask().is_ok())));
+                }
+            });
+            let stats = house.at_rest();
+            let rows = stats["providers"]["p"]["per_worker"].as_array().expect("a list");
+            let jobs: Vec<_> = rows.iter().map(|row| number(row, "/jobs_total")).collect();
+            assert_eq!(jobs.iter().sum::<u64>(), round * CALLERS * CALLS);
+            let before = std::mem::replace(&mut before, jobs.clone());
+            jobs.iter().zip(before).map(|(after, before)| after - before).collect::<Vec<_>>()
+        })
+        .take_while(|jobs| !jobs.iter().all(|jobs| jobs.abs_diff(share) <= share / 2))
+        .collect();
+    assert!(uneven.len() < 5, "{uneven:?}");
 }

@@ -39,7 +39,8 @@ fn end(provider: Provider) {
 fn the_queues_head_and_what_runs_are_told_with_their_ages() {
     let (open, opened) = bounded::<()>(0);
     let transport = MemoryTransport::new(move |_, _| {
-        let _ = opened.recv_timeout(FUSE);
+        // Longer than all that is waited for meanwhile, each with a fuse of its own.
+        let _ = opened.recv_timeout(8 * FUSE);
         let headers = vec![("content-type".to_owned(), "application/json".to_owned())];
         Ok(Incoming { status: 200, headers, body: Body::from_bytes(reply("well")) })
     });
