@@ -6,6 +6,7 @@ mod builder;
 mod guard;
 mod keys;
 mod limits;
+mod names;
 mod response_cache;
 mod tls;
 
@@ -459,7 +460,8 @@ fn a_file_of_bifrosts_starts_and_says_what_it_leaves_out() {
                 "proxy_config": {"type": "none"},
                 "send_back_raw_response": false,
             },
-            "azure": {"keys": [{"value": "env.NEVER_LOOKED_UP", "azure_key_config": {"endpoint": "x"}}]},
+            "azure": {"keys": [{"value": "", "azure_key_config": {"endpoint": "env.NEVER_LOOKED_UP", "tenant_id": "t"}}]},
+            "cohere": {"keys": [{"value": "env.NEVER_LOOKED_UP"}]},
             "vertex": {"keys": [], "meta_config": {}},
             "my-own": {"custom_provider_config": {"base_provider_type": "openai"}},
         },
@@ -490,6 +492,7 @@ fn a_file_of_bifrosts_starts_and_says_what_it_leaves_out() {
         "providers.openai.proxy_config",
         "providers.openai.send_back_raw_response",
         "providers.azure",
+        "providers.cohere",
         "providers.vertex",
         "providers.my-own",
     ] {

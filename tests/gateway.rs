@@ -12,6 +12,7 @@ mod figures;
 mod keys;
 mod limits;
 mod map;
+mod names;
 mod panics;
 mod passing;
 mod plugin_faults;

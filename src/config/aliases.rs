@@ -136,7 +136,7 @@ pub(super) fn aliases<'a>(s: &mut Section<'a>, before: Names<'a>) -> Vec<Alias> 
     // One that has problems of its own is there all the same: it is not to be told twice.
     let configured = s.raw("providers").and_then(Value::as_object).into_iter().flatten();
     let usable =
-        configured.filter(|(name, raw)| provider::check_name(name).is_ok() && !provider::is_left_out(name, raw));
+        configured.filter(|(name, raw)| provider::check_name(name).is_ok() && provider::left_out(name, raw).is_none());
     providers.extend(usable.map(|(name, _)| name.as_str()));
     aliases.extend(written.into_iter().flat_map(Map::keys).map(String::as_str));
     let names = Names { providers, aliases };

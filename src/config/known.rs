@@ -1,138 +1,9 @@
-//! What is known beforehand: providers by name, and the keys of Bifrost's config.json that have no counterpart here.
+//! What is known of others' files: the keys and the providers of Bifrost's config.json that have no counterpart here.
 
 use super::expand::Env;
-use super::types::{KeyHeader, Kind};
-
-/// A provider whose address is built in.
-pub(super) struct WellKnown {
-    /// Its name in the configuration and in `provider/model`.
-    pub(super) name: &'static str,
-    /// How it is spoken to.
-    pub(super) kind: Kind,
-    /// What carries its key.
-    pub(super) key_header: KeyHeader,
-    /// Where it lives.
-    pub(super) base_url: &'static str,
-    /// The variable that holds its key; none for one that runs on the user's own machine.
-    pub(super) key_variable: Option<&'static str>,
-    /// Models of its that are most asked for, under its own names; none for one that serves what its user put on it.
-    pub(super) models: &'static [&'static str],
-}
-
-const fn cloud(
-    name: &'static str,
-    base_url: &'static str,
-    key_variable: &'static str,
-    models: &'static [&'static str],
-) -> WellKnown {
-    let (kind, key_header) = (Kind::OpenAi, KeyHeader::BEARER);
-    WellKnown { name, kind, key_header, base_url, key_variable: Some(key_variable), models }
-}
-
-const fn local(name: &'static str, base_url: &'static str) -> WellKnown {
-    let (kind, key_header) = (Kind::OpenAi, KeyHeader::BEARER);
-    WellKnown { name, kind, key_header, base_url, key_variable: None, models: &[] }
-}
-
-/// Providers known by name, with some of their models, from each one's own documentation. The lists of
-/// models are for people who look at `/v1/models`: nothing is refused because it does not stand there.
-pub(super) const WELL_KNOWN: &[WellKnown] = &[
-    cloud(
-        "openai",
-        "https://api.openai.com",
-        "OPENAI_API_KEY",
-        &[
-            "gpt-4.1",
-            "gpt-4.1-mini",
-            "gpt-4.1-nano",
-            "gpt-4o",
-            "gpt-4o-mini",
-            "gpt-5",
-            "gpt-5-mini",
-            "gpt-5-nano",
-            "gpt-3.5-turbo-instruct",
-            "o3",
-            "o4-mini",
-            "text-embedding-3-small",
-            "text-embedding-3-large",
-        ],
-    ),
-    WellKnown {
-        kind: Kind::Anthropic,
-        key_header: KeyHeader::plain("x-api-key"),
-        ..cloud(
-            "anthropic",
-            "https://api.anthropic.com",
-            "ANTHROPIC_API_KEY",
-            &[
-                "claude-opus-4-6",
-                "claude-sonnet-4-6",
-                "claude-opus-4-5",
-                "claude-sonnet-4-5",
-                "claude-haiku-4-5",
-                "claude-opus-4-1",
-            ],
-        )
-    },
-    cloud(
-        "groq",
-        "https://api.groq.com/openai",
-        "GROQ_API_KEY",
-        &["llama-3.1-8b-instant", "llama-3.3-70b-versatile", "openai/gpt-oss-20b", "openai/gpt-oss-120b"],
-    ),
-    cloud(
-        "mistral",
-        "https://api.mistral.ai",
-        "MISTRAL_API_KEY",
-        &["mistral-large-latest", "mistral-medium-latest", "mistral-small-latest", "codestral-latest", "mistral-embed"],
-    ),
-    cloud(
-        "gemini",
-        "https://generativelanguage.googleapis.com/v1beta/openai",
-        "GEMINI_API_KEY",
-        &["gemini-2.5-pro", "gemini-2.5-flash", "gemini-2.5-flash-lite", "gemini-embedding-001"],
-    ),
-    cloud("deepseek", "https://api.deepseek.com", "DEEPSEEK_API_KEY", &["deepseek-chat", "deepseek-reasoner"]),
-    cloud(
-        "together",
-        "https://api.together.xyz",
-        "TOGETHER_API_KEY",
-        &["meta-llama/Llama-3.3-70B-Instruct-Turbo", "deepseek-ai/DeepSeek-V3", "Qwen/Qwen2.5-72B-Instruct-Turbo"],
-    ),
-    cloud(
-        "openrouter",
-        "https://openrouter.ai/api",
-        "OPENROUTER_API_KEY",
-        &["openrouter/auto", "openai/gpt-4o-mini", "anthropic/claude-sonnet-4.5", "google/gemini-2.5-flash"],
-    ),
-    cloud("xai", "https://api.x.ai", "XAI_API_KEY", &["grok-4", "grok-3", "grok-3-mini"]),
-    cloud(
-        "fireworks",
-        "https://api.fireworks.ai/inference",
-        "FIREWORKS_API_KEY",
-        &["accounts/fireworks/models/deepseek-v3", "accounts/fireworks/models/llama-v3p3-70b-instruct"],
-    ),
-    cloud("cerebras", "https://api.cerebras.ai", "CEREBRAS_API_KEY", &["llama3.1-8b", "llama-3.3-70b", "gpt-oss-120b"]),
-    cloud(
-        "nebius",
-        "https://api.studio.nebius.com",
-        "NEBIUS_API_KEY",
-        &["meta-llama/Llama-3.3-70B-Instruct", "deepseek-ai/DeepSeek-V3"],
-    ),
-    cloud("parasail", "https://api.parasail.io", "PARASAIL_API_KEY", &["parasail-llama-33-70b-fp8"]),
-    local("ollama", "http://localhost:11434"),
-    local("vllm", "http://localhost:8000"),
-    local("sgl", "http://localhost:30000"),
-];
-
-/// The well-known provider of this name.
-pub(super) fn well_known(name: &str) -> Option<&'static WellKnown> {
-    WELL_KNOWN.iter().find(|known| known.name == name)
-}
 
 /// Providers of Bifrost's that there are none of here: a file that lists them starts without them.
-const OTHERS: [&str; 15] = [
-    "azure",
+pub(super) const OTHERS: [&str; 13] = [
     "bedrock_mantle",
     "cohere",
     "deepgram",
@@ -140,7 +11,6 @@ const OTHERS: [&str; 15] = [
     "huggingface",
     "opencode-go",
     "opencode-zen",
-    "perplexity",
     "replicate",
     "runware",
     "runway",
@@ -261,11 +131,9 @@ pub(super) const NETWORK: &[Foreign] = &[
 /// In `providers.NAME.keys[]`.
 pub(super) const KEY: &[Foreign] = &[
     ("id", ""),
-    ("aliases", ""),
     ("use_for_batch_api", ""),
     ("enabled", ""),
     ("blacklisted_models", ""),
-    ("azure_key_config", ""),
     ("vertex_key_config", ""),
     ("bedrock_key_config", ""),
     ("bedrock_mantle_key_config", ""),
@@ -274,6 +142,12 @@ pub(super) const KEY: &[Foreign] = &[
     ("sgl_key_config", "use network_config.base_url"),
     ("replicate_key_config", ""),
 ];
+
+/// In `providers.NAME.keys[].azure_key_config`.
+pub(super) const AZURE: &[Foreign] =
+    &[("client_id", BY_KEY), ("client_secret", BY_KEY), ("tenant_id", BY_KEY), ("scopes", BY_KEY)];
+
+const BY_KEY: &str = "the key in value is what is sent: Microsoft Entra ID is not supported";
 
 /// Plugins of Bifrost's: a file that lists them starts without them.
 pub(super) const PLUGINS: [&str; 10] = [
@@ -288,24 +162,3 @@ pub(super) const PLUGINS: [&str; 10] = [
     "semantic_cache",
     "telemetry",
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::base_url;
-
-    #[test]
-    fn every_built_in_address_is_right_and_every_name_stands_once() {
-        let mut names: Vec<_> = WELL_KNOWN.iter().map(|known| known.name).collect();
-        names.extend(OTHERS);
-        for known in WELL_KNOWN {
-            let base = base_url::parse(known.base_url).unwrap_or_else(|e| panic!("{}: {e}", known.name));
-            assert_eq!(base.url, known.base_url, "{}", known.name);
-            assert_eq!(base.private, known.key_variable.is_none(), "{}", known.name);
-        }
-        let all = names.len();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), all);
-    }
-}

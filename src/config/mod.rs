@@ -52,6 +52,7 @@
 //! ```
 
 mod aliases;
+mod azure;
 mod base_url;
 mod build;
 mod changes;
@@ -72,6 +73,7 @@ mod server;
 mod source;
 mod tls;
 mod types;
+mod well_known;
 
 use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
@@ -100,9 +102,9 @@ pub use scope::Scope;
 pub use tls::LoadedTls;
 pub use tls::{Tls, TlsVersion};
 pub use types::{
-    Breaker, Client, GatewayKey, Health, Key, KeyHeader, KeyModels, Kind, Locks, Network, Optimization, Policy, Pools,
-    Provider, Queue, RateLimit, RateLimits, Retries, Scaling, Server, Sizing, StreamGarbage, StreamRecovery,
-    ThreadLimits,
+    Breaker, Client, GatewayKey, Has, Health, Key, KeyHeader, KeyModels, Kind, Locks, Network, Offer, Optimization,
+    Policy, Pools, Provider, Queue, RateLimit, RateLimits, Retries, Scaling, Server, Sizing, StreamGarbage,
+    StreamRecovery, ThreadLimits,
 };
 
 pub use crate::recycle::Limits as PoolLimits;
@@ -390,11 +392,8 @@ fn providers<'a>(s: &mut Section<'a>, around: &provider::Around<'_>) -> Vec<Prov
         let path = raw::join(&path, name);
         if let Err(rule) = provider::check_name(name) {
             walk.problem(path, rule);
-        } else if provider::is_left_out(name, raw) {
-            walk.warn(
-                &path,
-                "there is no such provider here; it is left out (or write \"kind\": \"openai\" and its base_url)",
-            );
+        } else if let Some(why) = provider::left_out(name, raw) {
+            walk.warn(&path, why);
         } else if let Value::Object(object) = raw {
             let (provider, outcome) = Section::read(walk, path, Some(object), |s| provider::provider(name, s, around));
             providers.extend(provider.map(|provider| Provider { effective: outcome.effective, ..provider }));
@@ -421,10 +420,12 @@ fn spread_keys(document: &mut Map<String, Value>) {
 /// The providers that the environment offers, as a document.
 fn discovered(env: &Env<'_>, sources: &mut Vec<String>) -> Value {
     let mut providers = Map::new();
-    for known in known::WELL_KNOWN {
-        let key = known.key_variable.and_then(|variable| known::first_set(&[variable], env));
-        let address = (known.name == "openai").then(|| known::first_set(&["OPENAI_BASE_URL"], env)).flatten();
-        if key.is_none() && address.is_none() {
+    for known in well_known::WELL_KNOWN {
+        let set = |variable: Option<&'static str>| known::first_set(variable.as_slice(), env);
+        let (key, address) = (set(known.key_variable), set(known.url_variable));
+        // One that has no address of its own needs both.
+        let is_there = if known.base_url.is_some() { key.or(address) } else { key.and(address) };
+        if is_there.is_none() {
             continue;
         }
         let keys: Vec<_> = key.iter().map(|name| json!({"name": name, "value": format!("env.{name}")})).collect();

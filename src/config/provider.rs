@@ -4,19 +4,21 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use super::azure::{self, Resource};
 use super::base_url::BaseUrl;
 use super::kinds::{
     Certificates, Choice, Count, ElseAuto, Flag, Limits as _, Maybe, Number, Parsed, Span, Text, Url, millis, secs,
 };
-use super::known::{self, WellKnown};
+use super::known;
 use super::near::nearest;
 use super::raw::join;
 use super::section::{Section, asks_nothing};
 use super::server::required_value;
 use super::types::{
-    Breaker, Client, Health, Key, KeyHeader, KeyModels, Kind, Network, Optimization, Policy, Provider, Queue,
+    Breaker, Client, Health, Key, KeyHeader, KeyModels, Kind, Network, Offer, Optimization, Policy, Provider, Queue,
     RateLimit, RateLimits, Retries, Scaling, Sizing, StreamGarbage, StreamRecovery, ThreadLimits,
 };
+use super::well_known::{self, WellKnown, well_known};
 use crate::secret::REDACTED;
 use crate::time::Backoff;
 
@@ -80,10 +82,18 @@ pub(super) struct Around<'a> {
     pub(super) threads: &'a ThreadLimits,
 }
 
-/// Whether a provider is one of Bifrost's that there is none of here; then it is left out.
-pub(super) fn is_left_out(name: &str, raw: &Value) -> bool {
-    let custom = raw.get("custom_provider_config").is_some() && known::well_known(name).is_none();
-    raw.get("kind").is_none() && (known::is_others(name) || custom)
+/// Why a provider of a file of Bifrost's is left out, if it is: there is none of its name here, or no key that it could be sent.
+pub(super) fn left_out(name: &str, raw: &Value) -> Option<&'static str> {
+    if raw.get("kind").is_some() {
+        return None;
+    }
+    let custom = raw.get("custom_provider_config").is_some() && well_known(name).is_none();
+    if known::is_others(name) || custom {
+        return Some("there is no such provider here; it is left out (or write \"kind\": \"openai\" and its base_url)");
+    }
+    let keys = raw.get("keys").and_then(Value::as_array).filter(|keys| name == "azure" && !keys.is_empty())?;
+    let is_keyless = |key: &Value| key.get("value").is_none_or(|value| value.is_null() || value == "");
+    keys.iter().all(is_keyless).then_some("it has no key, and Microsoft Entra ID is not supported; it is left out")
 }
 
 /// Whether a text can name a provider: it is what stands before the first `/` of a model's name.
@@ -96,13 +106,22 @@ pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
 pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> Option<Provider> {
     let kind = kind(name, s);
     // What is known of a name holds for what it usually is.
-    let well_known = known::well_known(name).filter(|known| kind == Some(known.kind));
-    let key_header = well_known.map_or(KeyHeader::of(kind.unwrap_or(Kind::OpenAi)), |known| known.key_header);
+    let well_known = well_known(name).filter(|known| kind == Some(known.kind));
     let has_base_url =
         s.object_at("network_config").is_some_and(|o| o.get("base_url").is_some_and(|url| !url.is_null()));
-    let keys = keys(s, well_known.filter(|_| !has_base_url));
+    let (keys, of_azure) = keys(s, well_known.filter(|_| !has_base_url));
+    let is_azure = well_known.is_some_and(|known| known.key_header == azure::KEY_HEADER) || !of_azure.is_empty();
+    if is_azure && kind.is_some_and(|kind| kind != Kind::OpenAi) {
+        s.problem("keys", "azure_key_config is for a provider of kind \"openai\"");
+    }
+    let mut resource = is_azure.then(|| Resource::of(of_azure.into_iter(), s));
+    let key_header = match (&resource, well_known) {
+        (Some(_), _) => azure::KEY_HEADER,
+        (None, Some(known)) => known.key_header,
+        (None, None) => KeyHeader::of(kind.unwrap_or(Kind::OpenAi)),
+    };
     let key_in = (!keys.is_empty()).then_some(key_header.name);
-    let network = s.section("network_config", |s| network(s, kind, name, well_known, key_in));
+    let network = s.section("network_config", |s| network(s, kind, name, well_known, resource.as_ref(), key_in));
     let sizes = s.section("concurrency_and_buffer_size", |s| sizes(s, around.threads));
     let queue = s.section("queue", |s| queue(s, around.client));
     let scaling = s.section("scaling", scaling);
@@ -123,6 +142,8 @@ pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> 
         keys,
         key_header,
         models: well_known.map_or(&[], |known| known.models),
+        offer: well_known.map_or(Offer::UNSAID, |known| known.offer),
+        deployments: resource.as_mut().map(Resource::take_deployments).unwrap_or_default(),
         network: network?,
         concurrency: sizes.concurrency,
         min_concurrency: sizes.min_concurrency,
@@ -156,13 +177,13 @@ fn kind(name: &str, s: &mut Section<'_>) -> Option<Kind> {
     }
     let kind = match name {
         "sim" => Some(Kind::Sim),
-        _ if let Some(known) = known::well_known(name) => Some(known.kind),
+        _ if let Some(known) = well_known(name) => Some(known.kind),
         _ if known::UNBUILT_KINDS.iter().any(|(unbuilt, _)| *unbuilt == name) => {
             s.problem("kind", format!("speaking {name}'s own protocol is not built yet; leave the provider out"));
             None
         }
         _ => {
-            let near = nearest(name, known::WELL_KNOWN.iter().map(|known| known.name)).unwrap_or_default();
+            let near = nearest(name, well_known::WELL_KNOWN.iter().map(|known| known.name)).unwrap_or_default();
             let message = format!(
                 "{name:?} is no provider known by name; write \"kind\": \"openai\" and a base_url (nearest name: {near:?})"
             );
@@ -176,17 +197,19 @@ fn kind(name: &str, s: &mut Section<'_>) -> Option<Kind> {
 
 /// The keys as written; else, for a provider at its built-in address, the one of its environment variable: a key found
 /// by its name never goes to an address that somebody else wrote.
-fn keys(s: &mut Section<'_>, built_in: Option<&WellKnown>) -> Vec<Key> {
+fn keys(s: &mut Section<'_>, built_in: Option<&WellKnown>) -> (Vec<Key>, Vec<azure::OfKey>) {
     let read = |index: usize, s: &mut Section<'_>| {
         let name = s.get("name", Text(format!("key-{}", index + 1)));
         let value = required_value(s);
         let models = key_models(s);
         let weight = s.get("weight", Number(1.0).hard(0.0, 1e9));
         let rate_limit = s.section("rate_limit", rate_limit);
+        let of_azure = azure::of_key(s);
         s.foreign(known::KEY);
-        value.map(|value| Key { name, value, weight, models, rate_limit })
+        (value.map(|value| Key { name, value, weight, models, rate_limit }), of_azure)
     };
-    if let Some(keys) = s.list("keys", read) {
+    if let Some(read) = s.list("keys", read) {
+        let (keys, of_azure): (Vec<_>, Vec<_>) = read.into_iter().unzip();
         if keys.len() > MOST_KEYS {
             s.problem("keys", format!("there are {}; a provider has at most {MOST_KEYS}", keys.len()));
         }
@@ -203,12 +226,12 @@ fn keys(s: &mut Section<'_>, built_in: Option<&WellKnown>) -> Vec<Key> {
                 s.warn("keys", &message);
             }
         }
-        return keys;
+        return (keys, of_azure.into_iter().flatten().collect());
     }
-    let Some(variable) = built_in.and_then(|known| known.key_variable) else { return Vec::new() };
+    let Some(variable) = built_in.and_then(|known| known.key_variable) else { return Default::default() };
     if !s.walk().is_set(variable) {
         s.problem("keys", format!("there is none; set the environment variable {variable}, or write keys"));
-        return Vec::new();
+        return Default::default();
     }
     let value = s.walk().secret(s.path_of("keys"), &format!("env.{variable}").into());
     s.show("keys", json!([{"name": variable, "value": REDACTED, "models": ["*"], "weight": 1.0}]));
@@ -219,7 +242,7 @@ fn keys(s: &mut Section<'_>, built_in: Option<&WellKnown>) -> Vec<Key> {
         models: KeyModels::Any,
         rate_limit: RateLimit::default(),
     };
-    value.into_iter().map(named).collect()
+    (value.into_iter().map(named).collect(), Vec::new())
 }
 
 /// The name of a model as its provider knows it, or `*` for any.
@@ -249,14 +272,18 @@ fn network(
     kind: Option<Kind>,
     name: &str,
     well_known: Option<&WellKnown>,
+    azure: Option<&Resource>,
     key_in: Option<&str>,
 ) -> Option<Network> {
     let (ms, most) = (millis(1), secs(DAY));
     let given = s.raw("base_url").is_some_and(|value| !value.is_null());
-    let base = s.get("base_url", Url(well_known.map(|known| known.base_url)));
+    let base = s.get("base_url", Url(well_known.and_then(|known| known.base_url)));
+    let base = if let Some(azure) = azure { azure.base(base, s) } else { base };
+    let api_prefix = base.as_ref().map_or("/v1", |base| base.api_prefix);
     let network = Network {
         base_url: base.as_ref().map_or(String::new(), |base| base.url.clone()),
-        api_prefix: base.as_ref().map_or("/v1", |base| base.api_prefix),
+        api_prefix: azure.map_or(api_prefix, Resource::api_prefix),
+        api_version: azure.and_then(Resource::api_version),
         request_timeout: s.get(
             "default_request_timeout_in_seconds",
             Span(secs(120)).hard(millis(10), most).page(secs(30), secs(300)),
@@ -283,9 +310,11 @@ fn network(
         }
     }
     if base.is_none() && !given && matches!(kind, Some(Kind::OpenAi | Kind::Anthropic)) {
+        let variable = well_known.and_then(|known| known.url_variable);
+        let such_as = variable.map_or(String::new(), |variable| format!(", such as \"env.{variable}\""));
         s.problem(
             "base_url",
-            format!("it is missing, and there is none built in for {name:?}; write the provider's URL"),
+            format!("it is missing, and there is none built in for {name:?}; write the provider's URL{such_as}"),
         );
         return None;
     }

@@ -280,6 +280,23 @@ impl<'a> Section<'a> {
         Some(out)
     }
 
+    /// An object of texts, each of `kind`, under names of the user's own; none of them if it is absent.
+    pub(super) fn names<T: std::fmt::Display>(&mut self, key: &'static str, kind: &Parsed<T>) -> Vec<(String, T)> {
+        self.declare(key, json!({"type": "object", "additionalProperties": kind.schema(key), "default": {}}));
+        let (path, mut effective, mut out) = (self.path_of(key), Map::new(), Vec::new());
+        for (name, value) in self.object_at(key).into_iter().flatten() {
+            match self.walk.read(kind, key, value) {
+                Ok(value) => {
+                    effective.insert(name.clone(), value.as_ref().map(ToString::to_string).into());
+                    out.extend(value.map(|value| (name.clone(), value)));
+                }
+                Err(message) => self.walk.problem(join(&path, name), message),
+            }
+        }
+        self.show(key, Value::Object(effective));
+        out
+    }
+
     /// Keys of Bifrost's that are not supported: each that is there is named in a warning.
     pub(super) fn foreign(&mut self, keys: &'static [Foreign]) {
         for (key, advice) in keys {

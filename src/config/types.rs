@@ -185,6 +185,45 @@ impl KeyHeader {
     }
 }
 
+/// What a provider of OpenAI's shape has beside chats, as far as is known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Offer {
+    /// `/completions`.
+    pub completions: Has,
+    /// `/embeddings`.
+    pub embeddings: Has,
+    /// `/responses`.
+    pub responses: Has,
+    /// What stands between the base URL and `/chat/completions`, where it is not [`Network::api_prefix`].
+    pub chat_prefix: Option<&'static str>,
+    /// Whether the tokens of a stream have to be asked for; else it refuses to be asked, and says them unasked.
+    pub stream_usage: bool,
+}
+
+impl Offer {
+    /// Of one of whom nothing is known.
+    pub(super) const UNSAID: Self = Self {
+        completions: Has::Unsaid,
+        embeddings: Has::Unsaid,
+        responses: Has::Unsaid,
+        chat_prefix: None,
+        stream_usage: true,
+    };
+}
+
+/// Whether a provider has something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Has {
+    /// Its documentation says so.
+    Yes,
+    /// Its documentation says that it has not: nothing is sent there.
+    No,
+    /// It has what its answer says.
+    Unsaid,
+}
+
 /// What becomes of a job that finds no place.
 ///
 /// ```
@@ -282,6 +321,10 @@ pub struct Provider {
     pub key_header: KeyHeader,
     /// The models that it is known to have, if it is one known by name.
     pub models: &'static [&'static str],
+    /// Which routes it has, as far as is known of its name.
+    pub offer: Offer,
+    /// Names by which its models are asked for, each with what the provider calls it: deployments of Azure's.
+    pub deployments: Vec<(String, String)>,
     /// Where it lives, and the limits of talking to it.
     pub network: Network,
     /// The most workers it has; with [`Sizing::Auto`] what it begins with, until something is known of it.
@@ -574,13 +617,14 @@ impl Provider {
         self.keys.is_empty() || self.keys.iter().any(|key| key.models.has(model))
     }
 
-    /// The models that it can be asked for, as far as they are known: those of `built_in` and those that its keys name,
+    /// The models that it can be asked for, as far as they are known: those of `built_in`, deployments and those that its keys name,
     /// without those that there is no key for.
     #[must_use]
     #[doc(hidden)]
     pub fn known_models<'a>(&'a self, built_in: &'a [&'a str]) -> Vec<&'a str> {
         let named = self.keys.iter().flat_map(|key| key.models.named());
-        let built_in = built_in.iter().copied().filter(|model| self.has_key_for(model));
+        let deployed = self.deployments.iter().map(|(name, _)| name.as_str());
+        let built_in = built_in.iter().copied().chain(deployed).filter(|model| self.has_key_for(model));
         let mut seen = HashSet::new();
         built_in.chain(named.map(String::as_str)).filter(|model| seen.insert(*model)).collect()
     }
@@ -595,6 +639,9 @@ pub struct Network {
     /// What stands between the base URL and a route such as `/chat/completions`: `/v1`, or nothing where the base URL
     /// names its version itself.
     pub api_prefix: &'static str,
+    /// The version of Azure's interface, where it is one that its URLs name. One that is a date has the deployment in its
+    /// paths; `preview` goes with those that have it in the body.
+    pub api_version: Option<String>,
     /// Bounds an attempt that is not streamed, and a stream up to its first event.
     pub request_timeout: Duration,
     /// Bounds connecting.
@@ -623,6 +670,7 @@ impl fmt::Debug for Network {
         f.debug_struct("Network")
             .field("base_url", &self.base_url)
             .field("api_prefix", &self.api_prefix)
+            .field("api_version", &self.api_version)
             .field("request_timeout", &self.request_timeout)
             .field("connect_timeout", &self.connect_timeout)
             .field("first_token_timeout", &self.first_token_timeout)

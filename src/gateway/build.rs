@@ -401,7 +401,9 @@ fn attempt_settings(provider: &config::Provider) -> AttemptSettings {
             // Other kinds are of OpenAI's shape.
             _ => &[Dialect::OpenAi],
         },
-        paths: Paths::under(network.api_prefix),
+        paths: Paths::of_provider(provider),
+        deployments: provider.deployments.clone(),
+        asks_usage: provider.offer.stream_usage,
         headers: network.extra_headers.clone(),
         keys: provider.keys.iter().map(key).collect(),
         mask: Mask::of(provider.secrets()),

@@ -52,6 +52,10 @@ pub struct AttemptSettings {
     pub dialects: &'static [Dialect],
     /// Where its routes live, behind the base URL.
     pub paths: Paths,
+    /// Names by which its models are asked for, each with what it calls the model; another is called as it is asked for.
+    pub deployments: Vec<(String, String)>,
+    /// Whether the tokens of a stream are to be asked for.
+    pub asks_usage: bool,
     /// Sent with every request.
     pub headers: Vec<(String, String)>,
     /// Limit of one attempt that is not streamed.
@@ -94,6 +98,8 @@ impl AttemptSettings {
             keys: Vec::new(),
             dialects: &[Dialect::OpenAi],
             paths: Paths::under("/v1"),
+            deployments: Vec::new(),
+            asks_usage: true,
             headers: Vec::new(),
             request_timeout: limit,
             connect_timeout: limit,
@@ -105,6 +111,11 @@ impl AttemptSettings {
             early_keepalive: false,
             retries: Retries::default(),
         }
+    }
+
+    /// What the provider calls a model that is asked for.
+    fn own_name<'a>(&'a self, model: &'a str) -> &'a str {
+        self.deployments.iter().find(|(name, _)| name == model).map_or(model, |(_, own)| own)
     }
 }
 
@@ -330,6 +341,7 @@ fn open(
     scratch: &mut Scratch,
 ) -> Result<Incoming, Error> {
     let (settings, call, crossing) = (&shared.attempt.settings, &active.call, active.crossing);
+    let model = settings.own_name(&active.model);
     let (method, body, content_type, accept) = match &call.operation {
         Operation::Forward(forward) => {
             let accept = forward.accept.as_deref().unwrap_or("*/*");
@@ -337,7 +349,7 @@ fn open(
         }
         _ => {
             scratch.body = shared.stock.buffers.buffer_for(Some(call.body.len() as u64));
-            active.lost = crossing.encode(call, &active.model, &mut scratch.body)?;
+            active.lost = crossing.encode(call, model, settings.asks_usage, &mut scratch.body)?;
             ("POST", &*scratch.body, Some("application/json"), crossing.accept(call.fields.stream))
         }
     };
@@ -353,7 +365,7 @@ fn open(
     let passing = call.headers.iter().filter(|(name, _)| crossing.takes(name) && !configured(name));
     headers.extend(passing.map(|(name, value)| (*name, value.as_str())));
     add_missing(crossing.headers(), &mut headers);
-    let path = settings.paths.of(crossing.asks(&call.operation));
+    let path = settings.paths.of(crossing.asks(&call.operation), model);
     let outgoing = Outgoing { method, path: &path, headers: &headers, body };
     let control = Control {
         request_id: Some(&call.request_id),

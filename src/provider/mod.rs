@@ -188,7 +188,9 @@ impl Provider {
         let (limit, patience) = (shared.attempt.longest(call), shared.settings.wait_timeout);
         let _due = threads::due(patience.saturating_mul(2).saturating_add(limit));
         let asked = now();
-        let crossing = match Crossing::of(&call.operation, shared.attempt.settings.dialects) {
+        let settings = &shared.attempt.settings;
+        let crossing = Crossing::of(&call.operation, settings.dialects);
+        let crossing = match crossing.and_then(|crossing| settings.paths.check(&call.operation).map(|()| crossing)) {
             Ok(crossing) => crossing,
             Err(error) => {
                 return Outcome { result: Err(error.with_provider(self.name())), timing: Timing::default(), sink };

@@ -1,7 +1,10 @@
-//! Where a provider's routes live behind its base URL: put together once, not for each request.
+//! Where a provider's routes live behind its base URL, and which it has: put together once, not for each request.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
+use crate::config::{self, Has};
+use crate::error::{Code, Error};
 use crate::model::Operation;
 use crate::wire::route;
 
@@ -16,6 +19,12 @@ pub struct Paths {
     messages: String,
     count_tokens: String,
     models: String,
+    /// What stands behind every path: a version of Azure's interface.
+    query: String,
+    /// Whether a path names the model: the deployment, in those of Azure's versions that are dates.
+    names_model: bool,
+    /// What the provider has, as far as is known beforehand.
+    has: [Has; 3],
 }
 
 impl Paths {
@@ -32,7 +41,34 @@ impl Paths {
             messages: path(Operation::Messages),
             count_tokens: path(Operation::CountTokens),
             models: format!("{prefix}/models"),
+            query: String::new(),
+            names_model: false,
+            has: [Has::Unsaid; 3],
         }
+    }
+
+    /// The routes of a provider.
+    #[must_use]
+    pub(crate) fn of_provider(provider: &config::Provider) -> Self {
+        let (network, offer) = (&provider.network, &provider.offer);
+        let mut paths = Self::under(network.api_prefix);
+        if let Some(prefix) = offer.chat_prefix {
+            paths.chat = format!("{prefix}{}", route(&Operation::ChatCompletions).unwrap_or_default());
+        }
+        if let Some(version) = &network.api_version {
+            paths.query = format!("?api-version={version}");
+            paths.names_model = network.api_prefix.is_empty();
+            for path in [&mut paths.responses, &mut paths.models] {
+                path.push_str(&paths.query);
+            }
+            if !paths.names_model {
+                for path in [&mut paths.chat, &mut paths.completions, &mut paths.embeddings] {
+                    path.push_str(&paths.query);
+                }
+            }
+        }
+        paths.has = [offer.completions, offer.embeddings, offer.responses];
+        paths
     }
 
     /// Where the list of models is had.
@@ -40,16 +76,61 @@ impl Paths {
         &self.models
     }
 
-    /// Where this is asked for.
-    pub(super) fn of(&self, operation: &Operation) -> Cow<'_, str> {
-        Cow::Borrowed(match operation {
+    /// Sees to it that the provider is not known to lack this.
+    ///
+    /// # Errors
+    /// [`Code::Unsupported`], naming the route, if it is.
+    pub(super) fn check(&self, operation: &Operation) -> Result<(), Error> {
+        let [completions, embeddings, responses] = self.has;
+        let has = match operation {
+            Operation::Completions => completions,
+            Operation::Embeddings => embeddings,
+            Operation::Responses => responses,
+            _ => return Ok(()),
+        };
+        if has == Has::No {
+            let route = route(operation).unwrap_or_default();
+            return Err(Error::new(
+                Code::Unsupported,
+                format!("this provider has no {route}, as its documentation says"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Where this is asked for of `model`, by the provider's own name for it.
+    pub(super) fn of(&self, operation: &Operation, model: &str) -> Cow<'_, str> {
+        let path = match operation {
             Operation::ChatCompletions => &self.chat,
             Operation::Completions => &self.completions,
             Operation::Embeddings => &self.embeddings,
-            Operation::Responses => &self.responses,
+            Operation::Responses => return Cow::Borrowed(&self.responses),
             Operation::Messages => &self.messages,
             Operation::CountTokens => &self.count_tokens,
-            Operation::Forward(forward) => return Cow::Owned(format!("{}{}", self.prefix, forward.path)),
-        })
+            Operation::Forward(forward) => {
+                let query =
+                    if forward.path.contains('?') { self.query.replacen('?', "&", 1) } else { self.query.clone() };
+                return Cow::Owned(format!("{}{}{query}", self.prefix, forward.path));
+            }
+        };
+        if self.names_model {
+            return Cow::Owned(format!("{}/deployments/{}{path}{}", self.prefix, escaped(model), self.query));
+        }
+        Cow::Borrowed(path)
     }
+}
+
+/// A name as a segment of a path: what is not unreserved there is percent-encoded (RFC 3986, section 2.3), and the dots of
+/// `.` and `..`, which lead elsewhere, are, too.
+fn escaped(name: &str) -> String {
+    let dots = name.bytes().all(|byte| byte == b'.');
+    let mut out = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_~".contains(&byte) || (byte == b'.' && !dots) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
 }

@@ -102,17 +102,22 @@ impl Crossing {
     }
 
     /// Writes the body for the provider, which calls the model `model`, into `out`, which is cleared first; what could not be
-    /// said is named. What is forwarded goes as it came, and never comes here.
+    /// said is named. `asks_usage` is whether the provider takes it that a stream's tokens are asked for. What is forwarded
+    /// goes as it came, and never comes here.
     ///
     /// # Errors
     /// [`Code::InvalidRequest`] and [`Code::Unsupported`], naming the field, for what cannot be translated.
-    pub(crate) fn encode(self, call: &Call, model: &str, out: &mut Vec<u8>) -> Result<Lost, Error> {
+    pub(crate) fn encode(self, call: &Call, model: &str, asks_usage: bool, out: &mut Vec<u8>) -> Result<Lost, Error> {
         match self.how {
             How::Forwarded | How::Same => {
-                openai::encode(&call.body, &call.fields, model, out);
+                openai::splice(&call.body, &call.fields, model, asks_usage, out);
                 Ok(Lost::default())
             }
-            How::Translated(from) => self.to.write_request(&from.read_request(&call.body)?, model, out),
+            How::Translated(from) => {
+                let mut request = from.read_request(&call.body)?;
+                request.usage_unasked = !asks_usage;
+                self.to.write_request(&request, model, out)
+            }
         }
     }
 

@@ -131,8 +131,8 @@ fn aliases_are_bounded() {
 fn a_provider_that_is_wrong_is_there_all_the_same_and_one_that_is_left_out_is_not() {
     let message = problem(json!({"providers": {"x": {"kind": "opnai"}, "sim": {}}, "aliases": {"a": "x/y"}}));
     assert!(message.starts_with("providers.x.kind"), "{message}");
-    let left_out = json!({"providers": {"azure": {}, "sim": {}}, "aliases": {"a": "azure/x"}});
-    assert!(problem(left_out).starts_with("aliases.a.targets[0].model: the provider that \"azure/x\" names"));
+    let left_out = json!({"providers": {"cohere": {}, "sim": {}}, "aliases": {"a": "cohere/x"}});
+    assert!(problem(left_out).starts_with("aliases.a.targets[0].model: the provider that \"cohere/x\" names"));
     // The environment's own address is left out once it is known to be this gateway's.
     let env = |name: &str| (name == "OPENAI_BASE_URL").then(|| "http://127.0.0.1:8080/v1".to_owned());
     let document = json!({"aliases": {"a": "openai/x", "b": "sim/echo"}}).to_string();

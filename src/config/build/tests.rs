@@ -140,6 +140,6 @@ fn what_is_no_number_is_told_at_its_place() {
 
 #[test]
 fn a_provider_that_a_file_could_leave_out_is_refused_where_a_program_means_it() {
-    let error = resolved(ProviderSetup::known("azure")).expect_err("there is none");
-    assert_eq!(error.problems[0].to_string(), "providers.azure: there is no such provider here");
+    let error = resolved(ProviderSetup::known("cohere")).expect_err("there is none");
+    assert_eq!(error.problems[0].to_string(), "providers.cohere: there is no such provider here");
 }

@@ -38,6 +38,8 @@ pub(crate) struct Request<'a> {
     pub(crate) stream: bool,
     /// Whether a stream says its tokens at its end; shapes that always do ignore it.
     pub(crate) stream_usage: bool,
+    /// The provider says a stream's tokens unasked, and refuses to be asked for them.
+    pub(crate) usage_unasked: bool,
     /// Fields without a place above, in the order in which they came.
     pub(crate) rest: Vec<Rest<'a>>,
 }

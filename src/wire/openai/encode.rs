@@ -18,12 +18,17 @@ const ASK: &[u8] = br#"{"include_usage":true}"#;
 /// # Panics
 /// If `fields` belong to another body whose places lie outside this one.
 pub fn encode(body: &[u8], fields: &BodyFields, upstream_model: &str, out: &mut Vec<u8>) {
+    splice(body, fields, upstream_model, true, out);
+}
+
+/// The same; where `asks_usage` is false, no usage is asked for, since the provider refuses that.
+pub(crate) fn splice(body: &[u8], fields: &BodyFields, upstream_model: &str, asks_usage: bool, out: &mut Vec<u8>) {
     let mut edits: [(Range<usize>, Edit<'_>); 3] =
         [(fields.model_span.clone(), Edit::Model(upstream_model)), (0..0, Edit::Keep), (0..0, Edit::Keep)];
     if let Some(span) = &fields.fallbacks_span {
         edits[1] = (span.clone(), Edit::Put(b""));
     }
-    if fields.stream && !fields.include_usage {
+    if asks_usage && fields.stream && !fields.include_usage {
         edits[2] = ask_for_usage(body, fields);
     }
     // What is put in where a cut begins goes before it.

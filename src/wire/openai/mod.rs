@@ -21,6 +21,7 @@ pub(crate) use decode::has_choices;
 pub(in crate::wire) use decode::{INSIDE_OK, judge_status, upstream_error};
 pub use decode::{decode, is_success};
 pub use encode::encode;
+pub(crate) use encode::splice;
 pub use error::{error_body, error_event};
 pub use make::ProviderReply;
 pub(crate) use make::{Made, error_object, framed, stream_end};

@@ -227,7 +227,10 @@ impl Writer<'_> {
             push_string(self.out, user);
         }
         if request.stream {
-            push(self.out, ",\"stream\":true,\"stream_options\":{\"include_usage\":true}");
+            push(self.out, ",\"stream\":true");
+            if !request.usage_unasked {
+                push(self.out, ",\"stream_options\":{\"include_usage\":true}");
+            }
         }
         Ok(())
     }
