@@ -13,6 +13,7 @@ mod keys;
 mod leaving;
 mod ledger;
 mod limits;
+mod lists;
 mod openai;
 mod overload;
 mod passing;

@@ -11,6 +11,7 @@ mod ending;
 mod figures;
 mod keys;
 mod limits;
+mod lists;
 mod map;
 mod names;
 mod panics;

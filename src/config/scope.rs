@@ -96,6 +96,19 @@ impl Scope {
         })
     }
 
+    /// Whether something of `provider`'s is within it.
+    #[must_use]
+    #[doc(hidden)]
+    pub fn names_any_of(&self, provider: &str) -> bool {
+        self.0.as_ref().is_none_or(|entries| {
+            entries.iter().any(|entry| match entry {
+                Entry::Any => true,
+                Entry::Provider(own) | Entry::Model(own, _) => own == provider,
+                Entry::Alias(_) => false,
+            })
+        })
+    }
+
     /// Whether it names the alias `name`: whoever may use that may use what it stands for.
     #[must_use]
     #[doc(hidden)]

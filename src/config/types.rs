@@ -610,6 +610,12 @@ impl Provider {
         self.keys.iter().map(|key| key.value.clone()).chain(self.network.secrets())
     }
 
+    /// Whether its own list of models says what it can be asked for: there is one on the network, and it is none of Azure's,
+    /// which names models that nobody has deployed.
+    pub(crate) fn lists_models(&self) -> bool {
+        self.kind != Kind::Custom && !self.network.base_url.is_empty() && self.key_header.name != "api-key"
+    }
+
     /// Whether it has a key for `model`, if it asks for keys at all.
     #[must_use]
     #[doc(hidden)]

@@ -169,12 +169,15 @@ impl Service for Api {
                 self.call((&head, peer), (operation, prefix), body, admitted, exchange)
             }
             Some(Judged::Models(scope)) => {
-                let response = models::list(&self.gateway, &scope);
+                let refresh = models::refreshed(&self.gateway, &head);
+                let response = models::dressed(models::list(&self.gateway, &scope), &refresh, &scope);
                 exchange.respond(self.compressors.encode(&head, response))
             }
             Some(Judged::Model(id, scope)) => {
+                let refresh = models::refreshed(&self.gateway, &head);
                 let found = models::one(&self.gateway, id.as_deref(), &scope);
-                exchange.respond(found.unwrap_or_else(|e| told(&head, &e.with_request_id(&request_id(&head)))))
+                let response = found.unwrap_or_else(|e| told(&head, &e.with_request_id(&request_id(&head))));
+                exchange.respond(models::dressed(response, &refresh, &scope))
             }
             None => exchange.respond(self.probe(&head)),
         }

@@ -11,6 +11,7 @@ use super::attempts::Pauses;
 use super::builder::Customs;
 use super::house::House;
 use super::load::Load;
+use super::models::Lists;
 use super::plugins::Plugins;
 use super::requests::Requests;
 use super::retired::Retired;
@@ -306,6 +307,7 @@ impl Builder {
                 requests,
                 samples: Samples::new(),
                 strangers: Strangers::new(events.clone()),
+                lists: Lists::new(),
                 events,
                 certificates,
                 watchdog,

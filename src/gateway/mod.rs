@@ -7,7 +7,7 @@
 
 // Read `calls` for what may be asked of it, `submit` and `map` for what is handed over, `call` for a request's way, `way` and `tracked` for its ends, `attempts` for its
 // tries, `house` for where they go, `load` for whether it comes in at all, `requests` for how it is counted, `plugins` for
-// who sees it on the way, `reload` for another configuration and `retired` for what it replaces, `shutdown`
+// who sees it on the way, `models` for what there is to ask for, `reload` for another configuration and `retired` for what it replaces, `shutdown`
 // for the end.
 
 mod attempts;
@@ -18,6 +18,7 @@ mod calls;
 mod house;
 mod load;
 mod map;
+mod models;
 mod options;
 mod overload;
 #[cfg(feature = "front")]
@@ -54,6 +55,7 @@ pub use calls::Calls;
 #[doc(hidden)]
 pub use load::{Connections, Place};
 pub use map::{MapOrdered, MapUnordered};
+pub use models::{ModelName, ModelsFailure, ModelsRefresh};
 pub use options::CallOptions;
 pub use reload::ReloadError;
 #[doc(hidden)]
@@ -72,19 +74,19 @@ pub use crate::provider::BreakerMode;
 pub use crate::sync::locks::{Deadlock, LockError, LockErrorKind};
 pub use crate::sync::threads::SpawnError;
 
-use crate::config::{Config, Kind, Scope};
+use crate::config::{Config, Scope};
 use crate::events::Events;
 use crate::http::{Certificates, Watcher};
 use crate::provider::{PoolVitals, Stock};
 use crate::queue::ByteBudget;
 use crate::recycle::Buffer;
-use crate::sim::Sim;
 use crate::sync::locks::ChannelLock;
 use crate::sync::{Quit, Slot, Threads};
 use attempts::Pauses;
 use build::{Ground, OnConfig};
 use house::House;
 use load::Load;
+use models::Lists;
 use plugins::Plugins;
 use requests::Requests;
 use retired::Retired;
@@ -151,6 +153,7 @@ struct Inner {
     samples: Samples,
     events: Events,
     strangers: Strangers,
+    lists: Lists,
     certificates: Option<Arc<Certificates>>,
     watchdog: Slot<Watchdog>,
     pauses: Pauses,
@@ -161,36 +164,6 @@ struct Inner {
     phase: AtomicU8,
     started: Instant,
     threads: Threads,
-}
-
-/// A model that a provider has.
-///
-/// ```
-/// let gateway = sluicegate::Gateway::from_env()?;
-/// let echo = gateway.model("sim/echo").ok_or("there is no such model")?;
-/// assert_eq!((echo.provider.as_str(), echo.model.as_str()), ("sim", "echo"));
-/// assert_eq!(gateway.ask(&echo.to_string(), "Hello")?, "Hello");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ModelName {
-    /// The provider's name.
-    pub provider: String,
-    /// The model as the provider knows it.
-    pub model: String,
-}
-
-impl ModelName {
-    fn is(&self, name: &str) -> bool {
-        name.split_once('/').is_some_and(|(provider, model)| provider == self.provider && model == self.model)
-    }
-}
-
-impl fmt::Display for ModelName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.provider, self.model)
-    }
 }
 
 /// A handle that keeps no gateway alive: for threads that serve one.
@@ -333,46 +306,10 @@ impl Gateway {
         self.0.sim.stats()
     }
 
-    /// The models that are known beforehand, as `provider/model` in the order of the configuration: a provider's built-in
-    /// list, or what a custom one says, where a key of its goes for any model, and those that its keys name. There may be more; the provider knows.
-    #[must_use]
-    pub fn models(&self) -> Vec<ModelName> {
-        let mut names = Vec::new();
-        for provider in &self.config().providers {
-            let name = |model: &str| ModelName { provider: provider.name.clone(), model: model.to_owned() };
-            let own = match provider.kind {
-                Kind::Custom => self.0.ground.customs.models(&provider.name),
-                _ => Vec::new(),
-            };
-            let own: Vec<_> = own.iter().map(String::as_str).collect();
-            let built_in = match provider.kind {
-                Kind::Sim => Sim::MODELS,
-                Kind::Custom => &own,
-                _ => provider.models,
-            };
-            names.extend(provider.known_models(built_in).into_iter().map(name));
-        }
-        names
-    }
-
     /// The aliases, in the order of the configuration: names of your own for models.
     #[must_use]
     pub fn aliases(&self) -> Vec<String> {
         self.house().routes.aliases(&Scope::default()).map(str::to_owned).collect()
-    }
-
-    /// The model `provider/model` of this name, if it is known beforehand that there is one. An alias is not found here.
-    #[must_use]
-    pub fn model(&self, name: &str) -> Option<ModelName> {
-        let found = self.models().into_iter().find(|model| model.is(name));
-        found.or_else(|| {
-            // The simulated provider has more models than a list can hold.
-            let (provider, model) = name.split_once('/')?;
-            let config = self.config();
-            let sim = config.provider(provider).filter(|provider| provider.kind == Kind::Sim);
-            let known = sim.is_some_and(|sim| sim.has_key_for(model)) && Sim::has_model(model);
-            known.then(|| ModelName { provider: provider.to_owned(), model: model.to_owned() })
-        })
     }
 
     /// Memory for a request's body, of so many bytes if that is known; it goes back to its pool when it is dropped.

@@ -27,7 +27,7 @@ use crate::metrics::Counter;
 use crate::sync::locks::{Leaf, classes};
 use crate::sync::{CancelReason, CancelToken};
 use crate::time::{Deadline, micros_of, now};
-use crate::transport::{Control, Outgoing};
+use crate::transport::{Control, Incoming, Outgoing, TransportError};
 
 /// The longest that a check takes, and that a gateway's start waits for all of them together.
 pub(crate) const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -252,18 +252,27 @@ pub(super) fn begin(shared: &Shared, now: Instant) -> Receiver<()> {
     is_over
 }
 
-/// Makes a check.
-pub(super) fn run(shared: &Shared, check: Check) {
+/// Asks for the list of models at `path`.
+pub(super) fn ask(
+    shared: &Shared,
+    path: &str,
+    cancel: &CancelToken,
+    until: Deadline,
+) -> Result<Incoming, TransportError> {
     let settings = &shared.attempt.settings;
     let own = settings.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let usual = [("accept", "application/json"), ("accept-encoding", "identity")];
     let mut headers: Vec<_> = usual.into_iter().chain(own).chain(shared.gate.keys.for_check()).collect();
     add_missing(settings.dialects.first().map_or(&[], |dialect| dialect.headers()), &mut headers);
+    let control = Control { request_id: None, cancel, deadline: until, connect_timeout: settings.connect_timeout };
+    let outgoing = Outgoing { method: "GET", path, headers: &headers, body: b"" };
+    shared.attempt.transport.send(&outgoing, &control)
+}
+
+/// Makes a check.
+pub(super) fn run(shared: &Shared, check: Check) {
     let until = Deadline::after(CHECK_TIMEOUT);
-    let control =
-        Control { request_id: None, cancel: &check.token, deadline: until, connect_timeout: settings.connect_timeout };
-    let outgoing = Outgoing { method: "GET", path: settings.paths.models(), headers: &headers, body: b"" };
-    let answer = shared.attempt.transport.send(&outgoing, &control);
+    let answer = ask(shared, shared.attempt.settings.paths.models(), &check.token, until);
     let is_there = answer.as_ref().is_ok_and(|answer| answer.status < 500);
     // One that the pool's end has cut says nothing.
     if is_there || !check.token.is_cancelled() {

@@ -18,6 +18,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::figures::{Entry, Figures};
 use super::gate::Pass;
 use super::health::Check;
+use super::listing::Listing;
 use crate::error::{Attempt, Code, Error};
 use crate::model::{Answer, Call, Priority, Sink, Timing};
 use crate::queue::{Bytes, Permit, Queued};
@@ -152,13 +153,22 @@ pub(crate) struct Payload {
     pub(crate) progress: Progress,
 }
 
+/// What a worker looks at that is no job of anybody's.
+#[derive(Debug)]
+pub(crate) enum Look {
+    /// Whether the provider is there.
+    Health(Check),
+    /// Its list of models.
+    Models(Listing),
+}
+
 /// One job, shared by its waiter and its lane; pooled.
 #[derive(Debug)]
 pub struct Job {
     pub(crate) payload: Slot<Payload>,
     pub(crate) sink: Slot<Box<dyn Sink>>,
-    /// Instead of a payload: the worker is to look whether the provider is there.
-    pub(crate) check: Slot<Check>,
+    /// Instead of a payload: what the worker is to look at.
+    pub(crate) look: Slot<Look>,
     pub(crate) priority: Priority,
 }
 
@@ -173,7 +183,13 @@ impl Job {
     /// Makes an empty shell a check of the provider's health.
     pub(crate) fn fill_check(&mut self, check: Check) {
         self.priority = Priority::Interactive;
-        self.check.set(Some(check));
+        self.look.set(Some(Look::Health(check)));
+    }
+
+    /// Makes an empty shell a look at the provider's list of models.
+    pub(crate) fn fill_listing(&mut self, listing: Listing) {
+        self.priority = Priority::Interactive;
+        self.look.set(Some(Look::Models(listing)));
     }
 }
 
@@ -182,14 +198,14 @@ impl Recycle for Job {
         Self {
             payload: Slot::empty(&classes::JOB),
             sink: Slot::empty(&classes::SINK),
-            check: Slot::empty(&classes::JOB),
+            look: Slot::empty(&classes::JOB),
             priority: Priority::Interactive,
         }
     }
 
     fn reset(&mut self) -> bool {
         // What still stands in the slots is nobody's any more; dropped, it answers and counts itself.
-        drop((self.payload.set(None), self.sink.set(None), self.check.set(None)));
+        drop((self.payload.set(None), self.sink.set(None), self.look.set(None)));
         true
     }
 
@@ -200,7 +216,7 @@ impl Recycle for Job {
 
 impl Queued for Joint<Job> {
     fn is_tombstone(&self) -> bool {
-        !self.payload.is_held() && !self.check.is_held()
+        !self.payload.is_held() && !self.look.is_held()
     }
 
     fn priority(&self) -> Priority {

@@ -19,6 +19,7 @@ mod health;
 mod job;
 mod keys;
 mod limits;
+mod listing;
 mod paths;
 mod plan;
 mod pool;
@@ -51,6 +52,7 @@ pub use health::{Checks, HealthState, HealthStats};
 pub use job::{Job, Progress, Reached, ReplyChannel};
 pub use keys::KeySettings;
 pub use limits::HeldBack;
+pub(crate) use listing::{Coming, LIST_TIMEOUT};
 pub use paths::Paths;
 pub use plan::{Plan, PlanError, RetryStrategy};
 pub(crate) use pool::cancelled;
@@ -280,6 +282,14 @@ impl Provider {
         let gate = &shared.gate;
         let lets_in = !gate.is_paused() && !gate.breaker.is_open(None);
         shared.phase() == PoolPhase::Ready && shared.health.is_good() && lets_in
+    }
+
+    /// Has a worker ask for the provider's own list of its models, until `until` at most.
+    ///
+    /// # Errors
+    /// If nothing new is let in.
+    pub(crate) fn list_models(&self, until: Deadline) -> Result<Coming, Error> {
+        listing::begin(self.pool.shared(), until)
     }
 
     /// Opens or closes the breaker by hand, or leaves it to what is counted.

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use crate::config::{self, Has};
 use crate::error::{Code, Error};
 use crate::model::Operation;
-use crate::wire::route;
+use crate::wire::{Dialect, route};
 
 /// A provider's routes.
 #[derive(Clone, Debug)]
@@ -74,6 +74,15 @@ impl Paths {
     /// Where the list of models is had.
     pub(super) fn models(&self) -> &str {
         &self.models
+    }
+
+    /// The same of a list that is to be whole: Anthropic gives twenty models unless it is asked for more, a thousand at most
+    /// ("List Models").
+    pub(super) fn whole_list(&self, dialects: &[Dialect]) -> Cow<'_, str> {
+        match dialects.first() {
+            Some(Dialect::Anthropic) => Cow::Owned(format!("{}?limit=1000", self.models)),
+            _ => Cow::Borrowed(&self.models),
+        }
     }
 
     /// Sees to it that the provider is not known to lack this.

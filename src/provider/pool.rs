@@ -26,6 +26,7 @@ use super::health::{Checks, Health};
 use super::job::{Job, Payload, Progress};
 use super::keys::Keys;
 use super::limits::Limits;
+use super::listing::Listed;
 use super::plan::BUFFER_FACTOR;
 use super::roster::Roster;
 use super::staffing::{Crew, Staffing};
@@ -162,6 +163,7 @@ pub(crate) struct Shared {
     pub(crate) attempt: Attempt,
     pub(crate) gate: Arc<Gate>,
     pub(crate) health: Arc<Health>,
+    pub(super) listed: Listed,
     pub(crate) threads: Threads,
     pub(crate) events: Events,
     pub(super) drain_rate: DrainRate,
@@ -260,6 +262,7 @@ impl Pool {
             figures,
             attempt,
             health: Arc::new(Health::new(settings.checks, begun, before.map(|before| &*before.health))),
+            listed: Listed::default(),
             threads: threads.clone(),
             events,
             drain_rate: DrainRate::default(),

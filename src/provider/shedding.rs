@@ -29,7 +29,7 @@ impl Shared {
                 match job.payload.take() {
                     Some(payload) => return Ok(self.shed(payload)),
                     // A check waits for better times.
-                    None if job.check.take().is_some() => {}
+                    None if job.look.take().is_some() => {}
                     None => self.lanes.unbury(job.priority),
                 }
             }

@@ -18,10 +18,9 @@ use crossbeam_channel::Sender;
 use super::attempt::{self, Scratch};
 use super::face::{Face, WorkerState};
 use super::figures::Unserved;
-use super::health::Check;
-use super::job::{Job, Payload, Reply};
+use super::job::{Job, Look, Payload, Reply};
 use super::pool::{PoolPhase, Shared, cancelled, stopping};
-use super::{ending, health};
+use super::{ending, health, listing};
 use crate::metrics::CountGuard;
 use crate::model::Timing;
 use crate::queue::{Shift, Taken};
@@ -57,7 +56,7 @@ pub(crate) fn run(shared: &Shared, face: &Face, quit: &QuitSignal, ready: Option
             Taken::Tick => {}
             Taken::Quit => break,
             Taken::Job(job) => match job.payload.take() {
-                None => match job.check.take() {
+                None => match job.look.take() {
                     None => shared.lanes.unbury(job.priority),
                     Some(check) => {
                         starting = None;
@@ -85,18 +84,25 @@ pub(crate) fn run(shared: &Shared, face: &Face, quit: &QuitSignal, ready: Option
     face.enter(WorkerState::Shutdown);
 }
 
-/// Looks whether the provider is there, which is no job that anybody counts; `false` if it panicked.
-fn look(shared: &Shared, face: &Face, job: Joint<Job>, check: Check) -> bool {
+/// Looks at the provider, which is no job that anybody counts; `false` if it panicked.
+fn look(shared: &Shared, face: &Face, job: Joint<Job>, what: Look) -> bool {
     drop(job);
-    let _piece = threads::round(health::CHECK_TIMEOUT);
+    let within = match &what {
+        Look::Health(_) => health::CHECK_TIMEOUT,
+        Look::Models(_) => listing::LIST_TIMEOUT,
+    };
+    let _piece = threads::round(within);
     face.enter(WorkerState::ApiCall);
-    let looked = catch_unwind(AssertUnwindSafe(|| health::run(shared, check)));
+    let looked = catch_unwind(AssertUnwindSafe(|| match what {
+        Look::Health(check) => health::run(shared, check),
+        Look::Models(listing) => listing::run(shared, listing),
+    }));
     face.enter(WorkerState::Listening);
     // The start waits for a first one.
     shared.set_phase(PoolPhase::Ready);
     if let Err(panic) = looked {
         shared.figures.note_panic();
-        count_panic(format!("at a check of {}: {}", shared.settings.name, panic_text(&*panic)));
+        count_panic(format!("at a look at {}: {}", shared.settings.name, panic_text(&*panic)));
         let_go(OWN, panic);
         return false;
     }

@@ -7,6 +7,7 @@
 
 pub(crate) mod base64;
 pub(crate) mod json;
+pub(crate) mod models;
 pub(crate) mod ours;
 pub mod passing;
 pub(crate) mod pull;

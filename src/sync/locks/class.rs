@@ -93,6 +93,8 @@ pub mod classes {
         BREAKER = leaf("provider.breaker");
         /// What is known of a provider's health.
         HEALTH = leaf("provider.health");
+        /// The lists of models that providers gave, and who asks for new ones.
+        MODELS = leaf("gateway.models");
         /// What a worker is at.
         FACE = leaf("provider.face");
         /// A provider's keys: which rest.
