@@ -75,7 +75,8 @@
 //!
 //! [`Gateway::ask`] is the short form: text in, text out. [`Gateway::chat`] takes a [`ChatRequest`] and gives a [`ChatReply`],
 //! [`Gateway::embed`] gives vectors. What has no name in these types is not lost: any field of the API can be set, and the
-//! answer is there as it came. [`Gateway::raw`] and [`Gateway::raw_stream`] take and give bytes.
+//! answer is there as it came. [`Gateway::raw`] and [`Gateway::raw_stream`] take and give bytes. [`Gateway::models`] says which models
+//! are known, and [`Gateway::refresh_models`] asks the providers for theirs.
 //!
 //! ```
 //! # use sluicegate::{ChatRequest, Gateway};

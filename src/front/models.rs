@@ -30,7 +30,7 @@ pub(super) fn refreshed(gateway: &Gateway, head: &Head) -> ModelsRefresh {
 pub(super) fn dressed(response: Response, refresh: &ModelsRefresh, scope: &Scope) -> Response {
     let failed = refresh.failed.iter().map(|failure| failure.provider.as_str());
     let failed: Vec<_> = failed.filter(|provider| scope.names_any_of(provider)).collect();
-    if failed.is_empty() { response } else { response.header(STALE, &failed.join(", ")) }
+    if failed.is_empty() { response } else { response.header(STALE, failed.join(", ")) }
 }
 
 /// The aliases that a caller may use, and the models, of those that are known.

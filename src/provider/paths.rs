@@ -143,3 +143,40 @@ fn escaped(name: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::model::Forward;
+
+    /// The paths of Azure in a version of its interface.
+    fn azure(version: &str) -> Paths {
+        let key = format!(
+            r#"{{"value":"k","azure_key_config":{{"endpoint":"https://r.example","api_version":"{version}"}}}}"#
+        );
+        let document = format!(r#"{{"providers":{{"azure":{{"keys":[{key}]}}}}}}"#);
+        let config = Config::from_json(&document, &|_: &str| None).expect("it is right");
+        Paths::of_provider(&config.providers[0])
+    }
+
+    #[test]
+    fn azures_version_stands_behind_every_path_and_a_query() {
+        let forward = |path: &str| {
+            let path = path.to_owned();
+            Operation::Forward(Forward { method: "GET", path, content_type: None, accept: None })
+        };
+        for (version, models, chat) in [
+            ("v1", "/v1/models", "/v1/chat/completions"),
+            ("preview", "/v1/models?api-version=preview", "/v1/chat/completions?api-version=preview"),
+            ("2024-10-21", "/models?api-version=2024-10-21", "/deployments/m/chat/completions?api-version=2024-10-21"),
+        ] {
+            let paths = azure(version);
+            assert_eq!((paths.models(), &*paths.of(&Operation::ChatCompletions, "m")), (models, chat));
+        }
+        let paths = azure("2024-10-21");
+        assert_eq!(paths.of(&forward("/files"), ""), "/files?api-version=2024-10-21");
+        assert_eq!(paths.of(&forward("/files?limit=2"), ""), "/files?limit=2&api-version=2024-10-21");
+        assert_eq!(azure("v1").of(&forward("/files?limit=2"), ""), "/v1/files?limit=2");
+    }
+}
