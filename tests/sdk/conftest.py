@@ -1,10 +1,17 @@
 """What the tests share: one provider and one gateway for all of them, a client for each."""
 
+import time
+
 import pytest
 from anthropic import Anthropic
 from gateway import CLIENT_KEY, Gateway, Simulated, provider
 from openai import OpenAI
 from upstream import Upstream
+
+KINDS = ["openai", "anthropic"]
+"""The shapes that a provider can speak."""
+WAYS = ["sim", *KINDS]
+"""The gateway's own simulated provider, which speaks the client's shape, and one of each kind."""
 
 
 @pytest.fixture(scope="session")
@@ -39,14 +46,17 @@ def simulated(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def shapes(simulated, tmp_path_factory):
-    """A gateway on providers of each shape: each is the simulated one, spoken to as its kind says."""
-    providers = {"sim": {}, "keyed": provider(simulated.url, kind="anthropic")}
-    for kind in ("openai", "anthropic"):
+def shapes(simulated, upstream, tmp_path_factory):
+    """A gateway on providers of each shape: each is the simulated one, spoken to as its kind says, or one that knows plays."""
+    # Each test means one request, here as elsewhere.
+    providers = {"sim": {"network_config": {"max_retries": 0}, "breaker": {"enabled": False}}}
+    providers["keyed"] = provider(simulated.url, kind="anthropic")
+    for kind in KINDS:
         # Without keys, none of which is to rest after what one of the tests asks for.
         providers[kind] = provider(simulated.url, kind=kind, keys=[])
         providers[f"impatient-{kind}"] = provider(simulated.url, kind=kind, keys=[])
         providers[f"impatient-{kind}"]["network_config"]["default_request_timeout_in_seconds"] = "300ms"
+        providers[f"scripted-{kind}"] = provider(upstream.url, kind=kind, keys=[])
     with Gateway(tmp_path_factory.mktemp("shapes"), {"providers": providers}) as gateway:
         yield gateway
 
@@ -67,6 +77,14 @@ def connect_anthropic(gateway, prefix="", **options):
     """The same of the other SDK."""
     options = {"api_key": CLIENT_KEY, "max_retries": 0, "timeout": 20.0} | options
     return Anthropic(base_url=f"{gateway.data}{prefix}", **options)
+
+
+def left(simulated, before):
+    """Waits until one more of the simulated provider's answers was left by its reader."""
+    deadline = time.monotonic() + 10
+    while simulated.left() <= before:
+        assert time.monotonic() < deadline, "the provider was never left"
+        time.sleep(0.02)
 
 
 def ask(content="Hello there"):

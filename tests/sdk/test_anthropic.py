@@ -1,13 +1,10 @@
 """Anthropic's SDK before providers of each shape: what speaks its own natively, and what is translated."""
 
-import time
-
 import anthropic
 import pytest
-from conftest import connect_anthropic
-
-WAYS = ["sim", "anthropic", "openai"]
-"""The simulated provider of the gateway, the one that is spoken to in the SDK's shape, and the one in OpenAI's."""
+from conftest import KINDS, WAYS, connect_anthropic, left
+from pydantic import BaseModel
+from scripted import BROKEN
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
@@ -16,6 +13,12 @@ WEATHER = {
     "description": "The weather of a city.",
     "input_schema": {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}},
 }
+CLOCK = {
+    "name": "clock",
+    "description": "The time of a zone.",
+    "input_schema": {"type": "object", "properties": {"zone": {"type": "string"}}},
+}
+STREAMED = [False, True]
 
 
 @pytest.fixture
@@ -26,6 +29,14 @@ def client(shapes):
 
 def said(content):
     return {"max_tokens": 100, "messages": [{"role": "user", "content": content}]}
+
+
+def answer_of(client, streamed, **call):
+    """A whole answer, or what the SDK makes of the events of one."""
+    if not streamed:
+        return client.messages.create(**call)
+    with client.messages.stream(**call) as stream:
+        return stream.get_final_message()
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -55,7 +66,7 @@ def test_the_events_of_a_stream_come_in_their_order(client, way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("streamed", STREAMED)
 def test_a_round_of_tools(client, simulated, way, streamed):
     question = said("What is the weather?")
     call = {"model": f"{way}/tool", "tools": [WEATHER], "tool_choice": {"type": "auto"}, **question}
@@ -75,7 +86,7 @@ def test_a_round_of_tools(client, simulated, way, streamed):
         {"role": "assistant", "content": [use.model_dump(exclude_none=True)]},
         {"role": "user", "content": [result]},
     ]
-    answer = client.messages.create(model=f"{way}/tool", max_tokens=100, tools=[WEATHER], messages=turns)
+    answer = answer_of(client, streamed, model=f"{way}/tool", max_tokens=100, tools=[WEATHER], messages=turns)
     assert (answer.content[0].text, answer.stop_reason) == ("It rains.", "end_turn")
     if way == "openai":
         path, body = simulated.sent()
@@ -83,21 +94,105 @@ def test_a_round_of_tools(client, simulated, way, streamed):
         assert body["messages"][-1] == {"role": "tool", "tool_call_id": use.id, "content": "It rains."}
 
 
-@pytest.mark.parametrize("way", WAYS[1:])
-def test_an_image(client, simulated, way):
-    source = {"type": "base64", "media_type": "image/png", "data": PIXEL}
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_tools_that_are_called_at_once(client, upstream, kind, streamed):
+    tools = [WEATHER, CLOCK]
+    call = {"model": f"scripted-{kind}/play-parallel", "tools": tools, **said("Where?")}
+    answer = answer_of(client, streamed, **call)
+    uses = [(use.type, use.id, use.name, use.input) for use in answer.content]
+    assert uses == [("tool_use", "call_a", "weather", {"city": "Oslo"}), ("tool_use", "call_b", "clock", {"zone": "CET"})]
+    results = [
+        {"type": "tool_result", "tool_use_id": "call_a", "content": "It rains."},
+        {"type": "tool_result", "tool_use_id": "call_b", "content": [{"type": "text", "text": "Noon."}]},
+        {"type": "text", "text": "And now?"},
+    ]
+    content = [use.model_dump(include={"type", "id", "name", "input"}) for use in answer.content]
+    turns = [*call["messages"], {"role": "assistant", "content": content}, {"role": "user", "content": results}]
+    client.messages.create(model=f"scripted-{kind}/play-typed", max_tokens=100, tools=tools, messages=turns)
+    sent = upstream.sent()["messages"]
+    if kind == "openai":
+        assert [call["id"] for call in sent[1]["tool_calls"]] == ["call_a", "call_b"]
+        assert sent[2:] == [
+            {"role": "tool", "tool_call_id": "call_a", "content": "It rains."},
+            {"role": "tool", "tool_call_id": "call_b", "content": "Noon."},
+            {"role": "user", "content": "And now?"},
+        ]
+    else:
+        assert sent == turns
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_words_before_a_call(client, kind, streamed):
+    answer = answer_of(client, streamed, model=f"scripted-{kind}/play-busy", tools=[WEATHER], **said("Where?"))
+    assert ([block.type for block in answer.content], answer.stop_reason) == (["text", "tool_use"], "tool_use")
+    assert (answer.content[0].text, answer.content[1].id) == ("I look.", "call_c")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "choice, theirs",
+    [
+        ({"type": "auto"}, "auto"),
+        ({"type": "any"}, "required"),
+        ({"type": "none"}, "none"),
+        ({"type": "tool", "name": "clock"}, {"type": "function", "function": {"name": "clock"}}),
+    ],
+)
+def test_which_tools_may_be_called(client, upstream, kind, choice, theirs):
+    if choice["type"] != "none":
+        choice = choice | {"disable_parallel_tool_use": True}
+    tools = [WEATHER, CLOCK]
+    client.messages.create(model=f"scripted-{kind}/play-typed", tools=tools, tool_choice=choice, **said("x"))
+    sent = upstream.sent()
+    if kind == "openai":
+        assert sent["tool_choice"] == theirs
+        assert sent.get("parallel_tool_calls") == (None if theirs == "none" else False)
+        assert sent["tools"][1]["function"] == {
+            "name": "clock",
+            "description": "The time of a zone.",
+            "parameters": CLOCK["input_schema"],
+        }
+    else:
+        assert (sent["tool_choice"], sent["tools"]) == (choice, tools)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "source, url",
+    [
+        ({"type": "base64", "media_type": "image/png", "data": PIXEL}, f"data:image/png;base64,{PIXEL}"),
+        ({"type": "url", "url": "https://example.com/a.png"}, "https://example.com/a.png"),
+    ],
+    ids=["here", "there"],
+)
+def test_an_image(client, simulated, kind, source, url):
     content = [{"type": "image", "source": source}, {"type": "text", "text": "What is it?"}]
-    answer = client.messages.create(model=f"{way}/echo", **said(content))
+    answer = client.messages.create(model=f"{kind}/echo", **said(content))
     assert answer.content[0].text == "What is it?"
     sent = simulated.sent()[1]["messages"][-1]["content"]
-    if way == "openai":
-        assert sent[0] == {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}
+    if kind == "openai":
+        assert sent == [{"type": "image_url", "image_url": {"url": url}}, content[1]]
     else:
         assert sent == content
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_document(client, simulated, kind):
+    source = {"type": "base64", "media_type": "application/pdf", "data": "JVBERg=="}
+    document = {"type": "document", "source": source, "title": "a.pdf"}
+    client.messages.create(model=f"{kind}/echo", **said([document, {"type": "text", "text": "Read."}]))
+    sent = simulated.sent()[1]["messages"][-1]["content"][0]
+    if kind == "openai":
+        file = {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERg=="}
+        assert sent == {"type": "file", "file": file}
+    else:
+        assert sent == document
+
+
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("streamed", STREAMED)
 @pytest.mark.parametrize(
     "status, kind",
     [
@@ -120,15 +215,53 @@ def test_a_providers_error_keeps_its_status_and_words(client, way, status, kind,
     assert error.body["sluicegate"]["provider"] == way
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_an_error_inside_a_good_answer(client, kind, streamed):
+    with pytest.raises(anthropic.APIStatusError) as caught:
+        client.messages.create(model=f"{kind}/error-in-200", stream=streamed, **said("x"))
+    assert caught.value.status_code == 502
+    assert "inside a 200" in caught.value.message
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_in_mid_stream_has_the_providers_words(client, kind):
+    pieces = []
+    with pytest.raises(anthropic.APIError) as caught:
+        for event in client.messages.create(model=f"scripted-{kind}/play-breaks", stream=True, **said("x")):
+            if event.type == "content_block_delta":
+                pieces.append(event.delta.text)
+    assert "".join(pieces) == "So far"
+    assert caught.value.body["error"]["message"] == BROKEN
+
+
 def test_what_the_gateway_refuses_is_told_in_the_sdks_shape(client):
     for more, kind, name in [
         ({"model": "nowhere/m"}, anthropic.NotFoundError, "not_found_error"),
-        ({"model": "openai/echo", "extra_body": {"top_k": 5}}, anthropic.BadRequestError, "invalid_request_error"),
         ({"model": "sim/echo", "extra_body": {"stream": "yes"}}, anthropic.BadRequestError, "invalid_request_error"),
     ]:
         with pytest.raises(kind) as caught:
             client.messages.create(**more, **said("x"))
         assert caught.value.body["error"]["type"] == name
+
+
+@pytest.mark.parametrize("kind", ["openai"])
+@pytest.mark.parametrize(
+    "field, more",
+    [
+        ("top_k", {"extra_body": {"top_k": 5}}),
+        ("container", {"container": "c_1"}),
+        ("mcp_servers", {"extra_body": {"mcp_servers": [{"name": "m"}]}}),
+        ("tools.0", {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
+        ("x_new", {"extra_body": {"x_new": 1}}),
+    ],
+)
+def test_what_cannot_be_said_is_refused(client, kind, field, more):
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        client.messages.create(model=f"{kind}/echo", **said("x"), **more)
+    body = caught.value.body
+    assert (body["error"]["type"], body["sluicegate"]["code"]) == ("invalid_request_error", "unsupported")
+    assert f'"{field}' in body["error"]["message"]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -148,28 +281,140 @@ def test_a_caller_that_does_not_wait(shapes, way):
         client.messages.create(model=f"{way}/hang", **said("x"))
 
 
-@pytest.mark.parametrize("way", WAYS[1:])
-def test_a_provider_that_does_not_answer_in_time(client, way):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_provider_that_does_not_answer_in_time(client, kind):
     with pytest.raises(anthropic.InternalServerError) as caught:
-        client.messages.create(model=f"impatient-{way}/hang", **said("x"))
+        client.messages.create(model=f"impatient-{kind}/hang", **said("x"))
     assert (caught.value.status_code, caught.value.body["error"]["type"]) == (504, "timeout_error")
 
 
-@pytest.mark.parametrize("way", WAYS[1:])
-def test_a_caller_that_leaves_ends_it_upstream(client, simulated, way):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_caller_that_leaves_ends_it_upstream(client, simulated, kind):
     before = simulated.left()
-    with client.messages.stream(model=f"{way}/lorem-500+gap-50ms", **said("x")) as stream:
+    with client.messages.stream(model=f"{kind}/lorem-500+gap-50ms", **said("x")) as stream:
         next(stream.text_stream)
-    deadline = time.monotonic() + 10
-    while simulated.left() == before:
-        assert time.monotonic() < deadline, "the provider was never left"
-        time.sleep(0.02)
+    left(simulated, before)
 
 
-@pytest.mark.parametrize("way", WAYS[:2])
+@pytest.mark.parametrize("way", ["sim", "anthropic"])
 def test_tokens_are_counted_where_the_provider_can(client, way):
     counted = client.messages.count_tokens(model=f"{way}/echo", messages=said("one two three")["messages"])
     assert counted.input_tokens == 3
+
+
+@pytest.mark.parametrize("kind", ["openai"])
+def test_tokens_are_not_counted_where_it_cannot(client, kind):
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        client.messages.count_tokens(model=f"{kind}/echo", messages=said("x")["messages"])
+    assert caught.value.body["sluicegate"]["code"] == "unsupported"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_system_says(client, upstream, kind):
+    for system in ["Be brief.", [{"type": "text", "text": "Be brief."}, {"type": "text", "text": "Be kind."}]]:
+        client.messages.create(model=f"scripted-{kind}/play-typed", system=system, **said("Hi"))
+        sent = upstream.sent()
+        if kind == "openai":
+            assert sent["messages"] == [{"role": "system", "content": system}, {"role": "user", "content": "Hi"}]
+        else:
+            assert sent["system"] == system
+
+
+class Said(BaseModel):
+    answer: str
+    words: int
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_that_has_a_schema(client, upstream, kind):
+    call = {"model": f"scripted-{kind}/play-typed", "output_format": Said, **said("x")}
+    assert client.messages.parse(**call).parsed_output == Said(answer="yes", words=1)
+    sent = upstream.sent()
+    form = sent["response_format"]["json_schema"] if kind == "openai" else sent["output_config"]["format"]
+    assert set(form["schema"]["properties"]) == {"answer", "words"}
+    with client.messages.stream(**call) as stream:
+        assert stream.get_final_message().parsed_output == Said(answer="yes", words=1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_thoughts(client, upstream, kind, streamed):
+    thinking = {"type": "enabled", "budget_tokens": 4096}
+    question = said("Is 27 prime?") | {"max_tokens": 8000}
+    answer = answer_of(client, streamed, model=f"scripted-{kind}/play-thinks", thinking=thinking, **question)
+    thought, text = answer.content
+    # A provider of OpenAI's shape signs nothing.
+    signature = "" if kind == "openai" else "c2lnbmVk"
+    assert (thought.type, thought.thinking, thought.signature) == ("thinking", "27 is 3 cubed.", signature)
+    assert text.text == "It is not."
+    sent = upstream.sent()
+    if kind == "openai":
+        assert sent["reasoning_effort"] == "medium"
+    else:
+        assert sent["thinking"] == thinking
+    # And back, as a program does that goes on with the conversation.
+    turns = [
+        *question["messages"],
+        {"role": "assistant", "content": [block.model_dump(exclude_none=True) for block in answer.content]},
+        {"role": "user", "content": "And 29?"},
+    ]
+    raw = client.messages.with_raw_response.create(model=f"scripted-{kind}/play-typed", max_tokens=100, messages=turns)
+    again = upstream.sent()["messages"][1]
+    if kind == "openai":
+        assert again == {"role": "assistant", "content": "It is not."}
+        assert raw.headers["x-sluicegate-dropped"] == "thinking"
+    else:
+        assert again["content"][0] == {"type": "thinking", "thinking": "27 is 3 cubed.", "signature": "c2lnbmVk"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fields_of_sampling(client, upstream, kind):
+    asked = {"temperature": 0.25, "top_p": 0.5}
+    stop = ["!", ", three"]
+    user = {"user_id": "u-1"}
+    extra = {"stop_sequences": stop, "metadata": user, "extra_body": asked}
+    client.messages.create(model=f"scripted-{kind}/play-stops", **extra, **said("x"))
+    sent = upstream.sent()
+    assert sent.items() >= (asked | {"max_tokens": 100}).items()
+    if kind == "openai":
+        assert (sent["stop"], sent["user"]) == (stop, "u-1")
+    else:
+        assert (sent["stop_sequences"], sent["metadata"]) == (stop, user)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+@pytest.mark.parametrize("play, reason", [("stops", "stop_sequence"), ("long", "max_tokens"), ("refuses", "refusal")])
+def test_why_an_answer_ends(client, kind, play, reason, streamed):
+    answer = answer_of(client, streamed, model=f"scripted-{kind}/play-{play}", stop_sequences=[", three"], **said("x"))
+    if (kind, play) == ("openai", "stops"):
+        # There is one word there for an end, and nobody says at which text it was.
+        assert (answer.stop_reason, answer.stop_sequence) == ("end_turn", None)
+    else:
+        assert (answer.stop_reason, answer.stop_sequence) == (reason, ", three" if play == "stops" else None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_usage_with_what_a_cache_had(client, kind, streamed):
+    usage = answer_of(client, streamed, model=f"scripted-{kind}/play-cached", **said("x")).usage
+    assert (usage.input_tokens, usage.output_tokens) == (40, 2), "what a cache had or got stands beside it"
+    assert (usage.cache_read_input_tokens, usage.cache_creation_input_tokens) == (900, 60)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_a_fallback_from_another_shape(client, kind, streamed):
+    for other in KINDS:
+        raw = client.messages.with_raw_response.create(
+            model=f"{other}/fail-503", stream=streamed, extra_body={"fallbacks": [f"{kind}/echo"]}, **said("one two")
+        )
+        assert raw.headers["x-sluicegate-provider"] == kind
+        if streamed:
+            deltas = [event.delta for event in raw.parse() if event.type == "content_block_delta"]
+            assert "".join(delta.text for delta in deltas) == "one two"
+        else:
+            assert raw.parse().content[0].text == "one two"
 
 
 def test_under_the_prefix_only_the_base_url_changes(shapes, simulated):
@@ -187,11 +432,23 @@ def test_the_providers_key_goes_where_its_api_has_it(client, simulated):
     assert "x-api-key" in headers and "authorization" not in headers
 
 
-def test_what_cannot_be_said_elsewhere_is_left_out_by_name(client):
+def hinted(client, kind):
+    """The header of an answer to what is asked with hints."""
     block = {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}
-    raw = client.messages.with_raw_response.create(model="openai/echo", system=[block], **said("hi"))
-    assert raw.headers["x-sluicegate-dropped"] == "cache_control"
+    hints = {"system": [block], "service_tier": "standard_only"}
+    raw = client.messages.with_raw_response.create(model=f"{kind}/echo", **hints, **said("hi"))
     assert raw.parse().content[0].text == "hi"
+    return raw.headers.get("x-sluicegate-dropped")
+
+
+def test_hints_pass_to_who_knows_them(client, simulated):
+    assert hinted(client, "anthropic") is None
+    assert simulated.sent()[1]["system"][0]["cache_control"] == {"type": "ephemeral"}
+
+
+@pytest.mark.parametrize("kind", ["openai"])
+def test_hints_that_cannot_be_said_are_named(client, kind):
+    assert sorted(hinted(client, kind).replace(" ", "").split(",")) == ["cache_control", "service_tier"]
 
 
 def test_after_all_of_it_nothing_is_left_under_way(shapes):

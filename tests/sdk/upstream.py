@@ -5,6 +5,8 @@ import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from scripted import PLAYS, SHAPES
+
 FUSE = 20.0
 """Seconds after which anything that waits for a test gives up."""
 
@@ -72,6 +74,10 @@ class Upstream(ThreadingHTTPServer):
         with self.lock:
             return self.requests[-1]
 
+    def sent(self):
+        """The body of that, as what it says."""
+        return json.loads(self.last()[2])
+
     @contextmanager
     def holding(self):
         """Streams of model `held` wait within this, unless they are let go."""
@@ -138,6 +144,16 @@ class Handler(BaseHTTPRequestHandler):
             return self.whole(200, ANSWER)
         self.begin()
         self.say(request)
+
+    def model_play(self, name, request):
+        """What is known by heart under this name, in the shape of the route."""
+        whole, events = SHAPES[self.path]
+        if not request.get("stream"):
+            return self.whole(200, json.dumps(whole(PLAYS[name])).encode())
+        self.begin()
+        for event in events(PLAYS[name]):
+            self.send(event)
+        self.wfile.write(b"0\r\n\r\n")
 
     def model_status(self, rest, _):
         """An error of this status."""

@@ -1,0 +1,420 @@
+"""OpenAI's SDK before providers of each shape: what speaks its own, and what is translated."""
+
+import json
+
+import openai
+import pytest
+from conftest import KINDS, WAYS, ask, connect, left
+from pydantic import BaseModel
+from scripted import BROKEN
+
+
+def tool(name, **properties):
+    parameters = {"type": "object", "properties": properties}
+    return {"type": "function", "function": {"name": name, "description": f"Tells the {name}.", "parameters": parameters}}
+
+
+WEATHER = tool("weather", city={"type": "string"}, days={"type": "integer"})
+CLOCK = tool("clock", zone={"type": "string"})
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+STREAMED = [False, True]
+
+
+@pytest.fixture
+def client(shapes):
+    with connect(shapes) as client:
+        yield client
+
+
+def answer_of(client, streamed, **call):
+    """A whole answer, or what the SDK makes of the events of one."""
+    if not streamed:
+        return client.chat.completions.create(**call)
+    with client.chat.completions.stream(**call, stream_options={"include_usage": True}) as stream:
+        return stream.get_final_completion()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_whole_answer(client, way):
+    answer = client.chat.completions.create(model=f"{way}/echo", messages=ask("through the sluice"))
+    choice = answer.choices[0]
+    assert (choice.message.role, choice.message.content, choice.finish_reason) == ("assistant", "through the sluice", "stop")
+    assert (answer.object, answer.usage.total_tokens) == ("chat.completion", 6)
+    assert answer.id and answer.model and answer.created
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("usage", [False, True])
+def test_a_stream(client, way, usage):
+    options = {"stream_options": {"include_usage": True}} if usage else {}
+    chunks = list(client.chat.completions.create(model=f"{way}/echo", messages=ask("one two three"), stream=True, **options))
+    pieces = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices]
+    reasons = [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices]
+    assert [piece for piece in pieces if piece] == ["one", " two", " three"]
+    assert (reasons[-1], set(reasons[:-1])) == ("stop", {None})
+    assert [chunk.usage.total_tokens for chunk in chunks if chunk.usage] == ([6] if usage else [])
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_a_round_of_tools(client, way, streamed):
+    call = {"model": f"{way}/tool", "messages": ask("The weather?"), "tools": [WEATHER]}
+    if streamed:
+        with client.chat.completions.stream(**call) as stream:
+            pieces = [event.arguments_delta for event in stream if event.type == "tool_calls.function.arguments.delta"]
+            answer = stream.get_final_completion()
+        assert len([piece for piece in pieces if piece]) > 1, "the arguments come in pieces"
+    else:
+        answer = client.chat.completions.create(**call)
+    choice = answer.choices[0]
+    (use,) = choice.message.tool_calls
+    assert (choice.finish_reason, use.function.name) == ("tool_calls", "weather")
+    assert json.loads(use.function.arguments) == {"city": "sim", "days": 1}
+    turns = [*ask("The weather?"), said(choice.message), result(use, "It rains.")]
+    answer = answer_of(client, streamed, model=f"{way}/tool", messages=turns, tools=[WEATHER])
+    assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == ("It rains.", "stop")
+
+
+def said(message):
+    """What a program says again of an answer that called tools."""
+    calls = [
+        {"id": call.id, "type": "function", "function": {"name": call.function.name, "arguments": call.function.arguments}}
+        for call in message.tool_calls
+    ]
+    return {"role": "assistant", "content": message.content, "tool_calls": calls}
+
+
+def result(call, content):
+    return {"role": "tool", "tool_call_id": call.id, "content": content}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_tools_that_are_called_at_once(client, upstream, kind, streamed):
+    call = {"model": f"scripted-{kind}/play-parallel", "messages": ask("Where?"), "tools": [WEATHER, CLOCK]}
+    message = answer_of(client, streamed, **call).choices[0].message
+    weather, clock = message.tool_calls
+    assert [(use.id, use.function.name) for use in (weather, clock)] == [("call_a", "weather"), ("call_b", "clock")]
+    assert [json.loads(use.function.arguments) for use in (weather, clock)] == [{"city": "Oslo"}, {"zone": "CET"}]
+    turns = [*ask("Where?"), said(message), result(weather, "It rains."), result(clock, "Noon.")]
+    client.chat.completions.create(model=f"scripted-{kind}/play-typed", messages=turns, tools=[WEATHER, CLOCK])
+    sent = upstream.sent()["messages"]
+    if kind == "anthropic":
+        uses = [
+            {"type": "tool_use", "id": "call_a", "name": "weather", "input": {"city": "Oslo"}},
+            {"type": "tool_use", "id": "call_b", "name": "clock", "input": {"zone": "CET"}},
+        ]
+        results = [
+            {"type": "tool_result", "tool_use_id": "call_a", "content": "It rains."},
+            {"type": "tool_result", "tool_use_id": "call_b", "content": "Noon."},
+        ]
+        assert sent[1:] == [{"role": "assistant", "content": uses}, {"role": "user", "content": results}]
+    else:
+        assert sent == turns
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_words_before_a_call(client, kind, streamed):
+    call = {"model": f"scripted-{kind}/play-busy", "messages": ask("Where?"), "tools": [WEATHER]}
+    choice = answer_of(client, streamed, **call).choices[0]
+    assert (choice.message.content, choice.finish_reason) == ("I look.", "tool_calls")
+    assert [use.id for use in choice.message.tool_calls] == ["call_c"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "choice, theirs",
+    [
+        ("auto", {"type": "auto"}),
+        ("required", {"type": "any"}),
+        ("none", {"type": "none"}),
+        ({"type": "function", "function": {"name": "clock"}}, {"type": "tool", "name": "clock"}),
+    ],
+)
+def test_which_tools_may_be_called(client, upstream, kind, choice, theirs):
+    call = {"model": f"scripted-{kind}/play-typed", "messages": ask(), "tools": [WEATHER, CLOCK], "tool_choice": choice}
+    client.chat.completions.create(**call, parallel_tool_calls=False)
+    sent = upstream.sent()
+    if kind == "anthropic":
+        one = {} if choice == "none" else {"disable_parallel_tool_use": True}
+        assert sent["tool_choice"] == theirs | one
+        assert sent["tools"][1] == {
+            "name": "clock",
+            "description": "Tells the clock.",
+            "input_schema": CLOCK["function"]["parameters"],
+        }
+    else:
+        assert (sent["tool_choice"], sent["parallel_tool_calls"], sent["tools"]) == (choice, False, [WEATHER, CLOCK])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "url, source",
+    [
+        (f"data:image/png;base64,{PIXEL}", {"type": "base64", "media_type": "image/png", "data": PIXEL}),
+        ("https://example.com/a.png", {"type": "url", "url": "https://example.com/a.png"}),
+    ],
+    ids=["here", "there"],
+)
+def test_an_image(client, simulated, kind, url, source):
+    content = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": url}}]
+    answer = client.chat.completions.create(model=f"{kind}/echo", messages=ask(content))
+    assert answer.choices[0].message.content == "What is it?"
+    sent = simulated.sent()[1]["messages"][0]["content"]
+    if kind == "anthropic":
+        assert sent == [content[0], {"type": "image", "source": source}]
+    else:
+        assert sent == content
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_document(client, simulated, kind):
+    file = {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERg=="}}
+    client.chat.completions.create(model=f"{kind}/echo", messages=ask([file, {"type": "text", "text": "Read."}]))
+    sent = simulated.sent()[1]["messages"][0]["content"][0]
+    if kind == "anthropic":
+        source = {"type": "base64", "media_type": "application/pdf", "data": "JVBERg=="}
+        assert sent == {"type": "document", "source": source, "title": "a.pdf"}
+    else:
+        assert sent == file
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("streamed", STREAMED)
+@pytest.mark.parametrize(
+    "status, kind",
+    [
+        (400, openai.BadRequestError),
+        (404, openai.NotFoundError),
+        (429, openai.RateLimitError),
+        (500, openai.InternalServerError),
+        (529, openai.InternalServerError),
+    ],
+)
+def test_a_providers_error_keeps_its_status_and_words(client, way, status, kind, streamed):
+    with pytest.raises(openai.APIStatusError) as caught:
+        client.chat.completions.create(model=f"{way}/fail-{status}", messages=ask(), stream=streamed)
+    error = caught.value
+    assert type(error) is kind, repr(error)
+    assert error.status_code == status
+    assert f"asked to fail with {status}" in error.message
+    assert error.response.json()["sluicegate"]["provider"] == way
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_an_error_inside_a_good_answer(client, kind, streamed):
+    with pytest.raises(openai.APIStatusError) as caught:
+        client.chat.completions.create(model=f"{kind}/error-in-200", messages=ask(), stream=streamed)
+    assert caught.value.status_code == 502
+    assert "inside a 200" in caught.value.message
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_in_mid_stream_has_the_providers_words(client, kind):
+    pieces = []
+    with pytest.raises(openai.APIError) as caught:
+        for chunk in client.chat.completions.create(model=f"scripted-{kind}/play-breaks", messages=ask(), stream=True):
+            pieces.append(chunk.choices[0].delta.content)
+    assert "".join(piece or "" for piece in pieces) == "So far"
+    assert caught.value.message == BROKEN
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_cut_stream_raises_after_what_had_come(client, way):
+    pieces = []
+    with pytest.raises(openai.APIError) as caught:
+        for chunk in client.chat.completions.create(model=f"{way}/cut-2", messages=ask("one two three"), stream=True):
+            pieces.append(chunk.choices[0].delta.content)
+    assert "".join(piece or "" for piece in pieces) == "one two"
+    assert caught.value.code == "stream_cut"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_caller_that_does_not_wait(shapes, way):
+    with connect(shapes, timeout=0.3) as hasty, pytest.raises(openai.APITimeoutError):
+        hasty.chat.completions.create(model=f"{way}/hang", messages=ask())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_provider_that_does_not_answer_in_time(client, kind):
+    with pytest.raises(openai.InternalServerError) as caught:
+        client.chat.completions.create(model=f"impatient-{kind}/hang", messages=ask())
+    assert (caught.value.status_code, caught.value.code) == (504, "upstream_timeout")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_caller_that_leaves_ends_it_upstream(client, simulated, kind):
+    before = simulated.left()
+    with client.chat.completions.create(model=f"{kind}/lorem-500+gap-50ms", messages=ask(), stream=True) as stream:
+        next(iter(stream))
+    left(simulated, before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_system_says(client, upstream, kind):
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "developer", "content": "Be kind."},
+        *ask("Hi"),
+        {"role": "assistant", "content": "Hello."},
+        *ask("How are you?"),
+    ]
+    client.chat.completions.create(model=f"scripted-{kind}/play-typed", messages=messages)
+    sent = upstream.sent()
+    if kind == "anthropic":
+        assert [block["text"] for block in sent["system"]] == ["Be brief.", "Be kind."]
+        assert [message["role"] for message in sent["messages"]] == ["user", "assistant", "user"]
+    else:
+        assert sent["messages"] == messages
+
+
+class Said(BaseModel):
+    answer: str
+    words: int
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_that_has_a_schema(client, upstream, kind):
+    call = {"model": f"scripted-{kind}/play-typed", "messages": ask(), "response_format": Said}
+    parsed = client.chat.completions.parse(**call)
+    assert parsed.choices[0].message.parsed == Said(answer="yes", words=1)
+    sent = upstream.sent()
+    form = sent["output_config"]["format"] if kind == "anthropic" else sent["response_format"]["json_schema"]
+    assert set(form["schema"]["properties"]) == {"answer", "words"}
+    with client.chat.completions.stream(**call) as stream:
+        assert stream.get_final_completion().choices[0].message.parsed == Said(answer="yes", words=1)
+
+
+def test_json_without_a_schema_passes(client, upstream):
+    form = {"type": "json_object"}
+    client.chat.completions.create(model="scripted-openai/play-typed", messages=ask(), response_format=form)
+    assert upstream.sent()["response_format"] == form
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_thoughts(client, upstream, kind, streamed):
+    call = {"model": f"scripted-{kind}/play-thinks", "messages": ask(), "reasoning_effort": "medium"}
+    answer = answer_of(client, streamed, **call)
+    message = answer.choices[0].message
+    assert (message.model_extra["reasoning_content"], message.content) == ("27 is 3 cubed.", "It is not.")
+    assert answer.usage.completion_tokens_details.reasoning_tokens == 5
+    sent = upstream.sent()
+    if kind == "anthropic":
+        assert sent["thinking"] == {"type": "enabled", "budget_tokens": 4096}
+    else:
+        assert sent["reasoning_effort"] == "medium"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fields_of_sampling(client, upstream, kind):
+    asked = {"temperature": 0.25, "top_p": 0.5, "max_completion_tokens": 77, "stop": [", three", "!"]}
+    client.chat.completions.create(model=f"scripted-{kind}/play-stops", messages=ask(), **asked)
+    sent = upstream.sent()
+    if kind == "anthropic":
+        assert (sent["max_tokens"], sent["stop_sequences"]) == (77, [", three", "!"])
+        assert (sent["temperature"], sent["top_p"]) == (0.25, 0.5)
+        client.chat.completions.create(model=f"scripted-{kind}/play-stops", messages=ask(), stop="!")
+        sent = upstream.sent()
+        assert (sent["max_tokens"], sent["stop_sequences"]) == (4096, ["!"])
+    else:
+        assert sent.items() >= asked.items()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+@pytest.mark.parametrize("play, reason", [("stops", "stop"), ("long", "length"), ("refuses", "content_filter")])
+def test_why_an_answer_ends(client, kind, play, reason, streamed):
+    model = f"scripted-{kind}/play-{play}"
+    if streamed:
+        reasons = [
+            chunk.choices[0].finish_reason
+            for chunk in client.chat.completions.create(model=model, messages=ask(), stream=True)
+            if chunk.choices
+        ]
+        assert [found for found in reasons if found] == [reason]
+    else:
+        assert client.chat.completions.create(model=model, messages=ask()).choices[0].finish_reason == reason
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_usage_with_what_a_cache_had(client, kind, streamed):
+    usage = answer_of(client, streamed, model=f"scripted-{kind}/play-cached", messages=ask()).usage
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (1000, 2, 1002)
+    details = usage.prompt_tokens_details
+    assert (details.cached_tokens, details.cache_write_tokens) == (900, 60)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_a_fallback_from_another_shape(client, kind, streamed):
+    for other in KINDS:
+        raw = client.chat.completions.with_raw_response.create(
+            model=f"{other}/fail-503",
+            messages=ask("one two"),
+            stream=streamed,
+            extra_body={"fallbacks": [f"{kind}/echo"]},
+        )
+        assert raw.headers["x-sluicegate-provider"] == kind
+        if streamed:
+            assert "".join(chunk.choices[0].delta.content or "" for chunk in raw.parse() if chunk.choices) == "one two"
+        else:
+            assert raw.parse().choices[0].message.content == "one two"
+
+
+def hinted(client, kind):
+    """The header of an answer to what is asked with hints."""
+    hints = {"seed": 5, "service_tier": "flex", "metadata": {"a": "b"}}
+    raw = client.chat.completions.with_raw_response.create(model=f"{kind}/echo", messages=ask("hi"), **hints)
+    assert raw.parse().choices[0].message.content == "hi"
+    return raw.headers.get("x-sluicegate-dropped")
+
+
+def test_hints_pass_to_who_knows_them(client, simulated):
+    assert hinted(client, "openai") is None
+    assert simulated.sent()[1]["seed"] == 5
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_hints_that_cannot_be_said_are_named(client, simulated, kind):
+    dropped = hinted(client, kind).replace(" ", "").split(",")
+    assert sorted(dropped) == ["metadata", "seed", "service_tier"]
+    assert not {"seed", "service_tier", "metadata"} & simulated.sent()[1].keys()
+
+
+@pytest.mark.parametrize("kind", ["anthropic"])
+@pytest.mark.parametrize(
+    "field, more",
+    [
+        ("n", {"n": 2}),
+        ("logprobs", {"logprobs": True}),
+        ("logit_bias", {"logit_bias": {"5": 1}}),
+        ("response_format", {"response_format": {"type": "json_object"}}),
+        ("x_new", {"extra_body": {"x_new": 1}}),
+    ],
+)
+def test_what_cannot_be_said_is_refused(client, kind, field, more):
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model=f"{kind}/echo", messages=ask(), **more)
+    assert (caught.value.code, caught.value.param) == ("unsupported", field)
+
+
+@pytest.mark.parametrize("kind", ["anthropic"])
+def test_what_is_no_chat_is_refused(client, kind):
+    for call in [
+        lambda: client.embeddings.create(model=f"{kind}/echo", input="x"),
+        lambda: client.completions.create(model=f"{kind}/echo", prompt="x"),
+        lambda: client.responses.create(model=f"{kind}/echo", input="x"),
+    ]:
+        with pytest.raises(openai.BadRequestError) as caught:
+            call()
+        assert caught.value.code == "unsupported"
+
+
+def test_after_all_of_it_nothing_is_left_under_way(shapes):
+    requests = shapes.wait_for(lambda stats: stats["requests"]["in_flight"] == 0)["requests"]
+    ended = requests["succeeded_total"] + requests["failed_total"] + requests["cancelled_total"]
+    assert requests["received_total"] == ended > 0
