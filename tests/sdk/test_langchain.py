@@ -1,0 +1,66 @@
+"""LangChain's chat models before providers of each shape: a program that calls tools until it has its answer in words."""
+
+import os
+
+# What somebody's environment says of LangChain's own service is nothing to a test.
+os.environ |= {"LANGSMITH_TRACING": "false", "LANGCHAIN_TRACING_V2": "false"}
+
+import pytest
+from conftest import WAYS
+from gateway import CLIENT_KEY
+from langchain_anthropic import ChatAnthropic
+from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_core.tools import tool
+from langchain_openai import ChatOpenAI
+
+ROUNDS = 3
+"""More than the loop needs: the first calls the tool, the second says what it came to."""
+
+
+@tool
+def weather(city: str, days: int) -> str:
+    """The weather of a city."""
+    return f"In {city} it rains for {days} days."
+
+
+def models(gateway):
+    """Each as a user sets it up: a base URL, a key and a model's name."""
+    shared = {"api_key": CLIENT_KEY, "max_retries": 0, "timeout": 20.0}
+    return {
+        "openai": lambda name: ChatOpenAI(model=name, base_url=f"{gateway.data}/v1", stream_usage=True, **shared),
+        "anthropic": lambda name: ChatAnthropic(model=name, base_url=gateway.data, max_tokens=100, **shared),
+    }
+
+
+def ask(model, messages, streamed):
+    """The next message, of which a stream's pieces are the sum."""
+    if not streamed:
+        return model.invoke(messages)
+    pieces = list(model.stream(messages))
+    assert len(pieces) > 2, "it comes in pieces"
+    return sum(pieces[1:], start=pieces[0])
+
+
+def loop(model, streamed):
+    """Calls tools until there are none to call; gives the messages."""
+    messages = [HumanMessage("What is the weather?")]
+    for _ in range(ROUNDS):
+        messages.append(ask(model, messages, streamed))
+        calls = messages[-1].tool_calls
+        if not calls:
+            return messages
+        messages += [ToolMessage(weather.invoke(call["args"]), tool_call_id=call["id"]) for call in calls]
+    raise AssertionError(f"it goes on calling: {messages}")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("interface", ["openai", "anthropic"])
+def test_a_loop_of_tools_ends_in_words(shapes, interface, way, streamed):
+    model = models(shapes)[interface](f"{way}/tool").bind_tools([weather])
+    question, called, told, answer = loop(model, streamed)
+    assert [(call["name"], call["args"]) for call in called.tool_calls] == [("weather", {"city": "sim", "days": 1})]
+    assert told.content == "In sim it rains for 1 days."
+    # The simulated provider says what the tool came to.
+    assert (answer.text, answer.tool_calls) == (told.content, [])
+    assert answer.usage_metadata["output_tokens"] == 7
