@@ -86,10 +86,11 @@ examples:
 build:
 	cargo build --locked
 
-# The SDKs of OpenAI and Anthropic against the built binary.
+# The SDKs and LangChain against the built binary; and each cell of the README's matrix of interfaces and providers is theirs.
 sdk: build
 	@if $(MAKE) --no-print-directory $(VENV)/made; then \
-	  SLUICEGATE_BIN=$(BIN) PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/sdk; \
+	  SLUICEGATE_BIN=$(BIN) PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python -m pytest -q -p no:cacheprovider \
+	    --junit-xml=target/sdk.xml tests/sdk && python3 tests/matrix.py target/sdk.xml; \
 	elif [ "$(CI)" = true ]; then \
 	  echo "the environment for the SDK tests could not be made, and CI leaves nothing out" >&2; exit 1; \
 	else \

@@ -23,13 +23,11 @@ def weather(city: str, days: int) -> str:
     return f"In {city} it rains for {days} days."
 
 
-def models(gateway):
-    """Each as a user sets it up: a base URL, a key and a model's name."""
-    shared = {"api_key": CLIENT_KEY, "max_retries": 0, "timeout": 20.0}
-    return {
-        "openai": lambda name: ChatOpenAI(model=name, base_url=f"{gateway.data}/v1", stream_usage=True, **shared),
-        "anthropic": lambda name: ChatAnthropic(model=name, base_url=gateway.data, max_tokens=100, **shared),
-    }
+MODELS = {
+    ChatOpenAI: lambda gateway: {"base_url": f"{gateway.data}/v1", "stream_usage": True},
+    ChatAnthropic: lambda gateway: {"base_url": gateway.data, "max_tokens": 100},
+}
+"""What a user sets of each, beside key and model."""
 
 
 def ask(model, messages, streamed):
@@ -55,10 +53,11 @@ def loop(model, streamed):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("streamed", [False, True])
-@pytest.mark.parametrize("interface", ["openai", "anthropic"])
-def test_a_loop_of_tools_ends_in_words(shapes, interface, way, streamed):
-    model = models(shapes)[interface](f"{way}/tool").bind_tools([weather])
-    question, called, told, answer = loop(model, streamed)
+@pytest.mark.parametrize("model", MODELS)
+def test_a_loop_of_tools_ends_in_words(shapes, model, way, streamed):
+    options = {"api_key": CLIENT_KEY, "max_retries": 0, "timeout": 20.0} | MODELS[model](shapes)
+    asked = model(model=f"{way}/tool", **options).bind_tools([weather])
+    _, called, told, answer = loop(asked, streamed)
     assert [(call["name"], call["args"]) for call in called.tool_calls] == [("weather", {"city": "sim", "days": 1})]
     assert told.content == "In sim it rains for 1 days."
     # The simulated provider says what the tool came to.

@@ -287,9 +287,10 @@ def test_an_answer_that_has_a_schema(client, upstream, kind):
         assert stream.get_final_completion().choices[0].message.parsed == Said(answer="yes", words=1)
 
 
-def test_json_without_a_schema_passes(client, upstream):
+@pytest.mark.parametrize("kind", ["openai"])
+def test_json_without_a_schema_passes(client, upstream, kind):
     form = {"type": "json_object"}
-    client.chat.completions.create(model="scripted-openai/play-typed", messages=ask(), response_format=form)
+    client.chat.completions.create(model=f"scripted-{kind}/play-typed", messages=ask(), response_format=form)
     assert upstream.sent()["response_format"] == form
 
 
@@ -373,8 +374,9 @@ def hinted(client, kind):
     return raw.headers.get("x-sluicegate-dropped")
 
 
-def test_hints_pass_to_who_knows_them(client, simulated):
-    assert hinted(client, "openai") is None
+@pytest.mark.parametrize("kind", ["openai"])
+def test_hints_pass_to_who_knows_them(client, simulated, kind):
+    assert hinted(client, kind) is None
     assert simulated.sent()[1]["seed"] == 5
 
 
@@ -385,24 +387,32 @@ def test_hints_that_cannot_be_said_are_named(client, simulated, kind):
     assert not {"seed", "service_tier", "metadata"} & simulated.sent()[1].keys()
 
 
-@pytest.mark.parametrize("kind", ["anthropic"])
-@pytest.mark.parametrize(
-    "field, more",
-    [
-        ("n", {"n": 2}),
-        ("logprobs", {"logprobs": True}),
-        ("logit_bias", {"logit_bias": {"5": 1}}),
-        ("response_format", {"response_format": {"type": "json_object"}}),
-        ("x_new", {"extra_body": {"x_new": 1}}),
-    ],
-)
-def test_what_cannot_be_said_is_refused(client, kind, field, more):
+OWN = {"n": 2, "logprobs": True, "logit_bias": {"5": 1}, "response_format": {"type": "json_object"}, "x_new": 1}
+"""What no other shape has, or nobody knows."""
+
+
+@pytest.mark.parametrize("kind", ["openai"])
+def test_what_only_this_shape_has_passes(client, upstream, kind):
+    client.chat.completions.create(model=f"scripted-{kind}/play-typed", messages=ask(), extra_body=OWN)
+    assert upstream.sent().items() >= OWN.items()
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("field", OWN)
+def test_what_cannot_be_said_is_refused(client, kind, field):
     with pytest.raises(openai.BadRequestError) as caught:
-        client.chat.completions.create(model=f"{kind}/echo", messages=ask(), **more)
+        client.chat.completions.create(model=f"{kind}/echo", messages=ask(), extra_body={field: OWN[field]})
     assert (caught.value.code, caught.value.param) == ("unsupported", field)
 
 
-@pytest.mark.parametrize("kind", ["anthropic"])
+@pytest.mark.parametrize("kind", ["openai"])
+def test_what_is_no_chat_passes(client, kind):
+    assert len(client.embeddings.create(model=f"{kind}/echo", input="x").data) == 1
+    assert client.completions.create(model=f"{kind}/echo", prompt="a b").choices[0].text == "a b"
+    assert client.responses.create(model=f"{kind}/echo", input="a b").output_text == "a b"
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
 def test_what_is_no_chat_is_refused(client, kind):
     for call in [
         lambda: client.embeddings.create(model=f"{kind}/echo", input="x"),
@@ -412,6 +422,16 @@ def test_what_is_no_chat_is_refused(client, kind):
         with pytest.raises(openai.BadRequestError) as caught:
             call()
         assert caught.value.code == "unsupported"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_under_its_prefix_only_the_base_url_changes(shapes, simulated, kind):
+    model = "echo" if kind == "openai" else f"{kind}/echo"
+    with connect(shapes, prefix="/openai") as client:
+        answer = client.chat.completions.create(model=model, messages=ask("hi"))
+        assert (answer.choices[0].message.content, simulated.sent()[1]["model"]) == ("hi", "echo")
+        with client.chat.completions.stream(model=model, messages=ask("hi")) as stream:
+            assert stream.get_final_completion().choices[0].message.content == "hi"
 
 
 def test_after_all_of_it_nothing_is_left_under_way(shapes):
