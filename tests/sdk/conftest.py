@@ -1,6 +1,7 @@
 """What the tests share: one provider and one gateway for all of them, a client for each."""
 
 import time
+from contextlib import contextmanager
 
 import pytest
 from anthropic import Anthropic
@@ -79,10 +80,14 @@ def connect_anthropic(gateway, prefix="", **options):
     return Anthropic(base_url=f"{gateway.data}{prefix}", **options)
 
 
-def left(simulated, before):
-    """Waits until one more of the simulated provider's answers was left by its reader."""
+@contextmanager
+def left(simulated):
+    """Gives a model that speaks for long, and waits until one answer of its was left by its reader."""
+    model = "lorem-500+gap-50ms"
+    before = simulated.left(model)
+    yield model
     deadline = time.monotonic() + 10
-    while simulated.left() <= before:
+    while simulated.left(model) == before:
         assert time.monotonic() < deadline, "the provider was never left"
         time.sleep(0.02)
 

@@ -3,6 +3,7 @@
 import anthropic
 import pytest
 from conftest import KINDS, WAYS, connect_anthropic, left
+from gateway import Gateway
 from pydantic import BaseModel
 from scripted import BROKEN
 
@@ -297,10 +298,8 @@ def test_a_provider_that_does_not_answer_in_time(client, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_caller_that_leaves_ends_it_upstream(client, simulated, kind):
-    before = simulated.left()
-    with client.messages.stream(model=f"{kind}/lorem-500+gap-50ms", **said("x")) as stream:
+    with left(simulated) as model, client.messages.stream(model=f"{kind}/{model}", **said("x")) as stream:
         next(stream.text_stream)
-    left(simulated, before)
 
 
 @pytest.mark.parametrize("way", ["sim", "anthropic"])
@@ -441,24 +440,36 @@ def test_the_providers_key_goes_where_its_api_has_it(client, simulated):
     assert "x-api-key" in headers and "authorization" not in headers
 
 
-def hinted(client, kind):
+def hinted(client, kind, streamed):
     """The header of an answer to what is asked with hints."""
     block = {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}
-    hints = {"system": [block], "service_tier": "standard_only"}
+    hints = {"system": [block], "service_tier": "standard_only", "stream": streamed}
     raw = client.messages.with_raw_response.create(model=f"{kind}/echo", **hints, **said("hi"))
-    assert raw.parse().content[0].text == "hi"
     return raw.headers.get("x-sluicegate-dropped")
 
 
 @pytest.mark.parametrize("kind", ["anthropic"])
-def test_hints_pass_to_who_knows_them(client, simulated, kind):
-    assert hinted(client, kind) is None
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_hints_pass_to_who_knows_them(client, simulated, kind, streamed):
+    assert hinted(client, kind, streamed) is None
     assert simulated.sent()[1]["system"][0]["cache_control"] == {"type": "ephemeral"}
 
 
 @pytest.mark.parametrize("kind", ["openai"])
-def test_hints_that_cannot_be_said_are_named(client, kind):
-    assert sorted(hinted(client, kind).replace(" ", "").split(",")) == ["cache_control", "service_tier"]
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_hints_that_cannot_be_said_are_named(client, kind, streamed):
+    assert sorted(hinted(client, kind, streamed).replace(" ", "").split(",")) == ["cache_control", "service_tier"]
+
+
+def test_a_gateway_key_that_is_missing_or_wrong(tmp_path):
+    config = {"server": {"keys": ["sk-let-me-in"]}, "providers": {"sim": {}}}
+    with Gateway(tmp_path, config) as gateway:
+        with connect_anthropic(gateway, api_key="sk-wrong") as client:
+            with pytest.raises(anthropic.AuthenticationError) as caught:
+                client.messages.create(model="sim/echo", **said("x"))
+            assert caught.value.body["error"]["type"] == "authentication_error"
+        with connect_anthropic(gateway, api_key="sk-let-me-in") as client:
+            assert client.messages.create(model="sim/echo", **said("hi")).content[0].text == "hi"
 
 
 def test_after_all_of_it_nothing_is_left_under_way(shapes):
