@@ -81,9 +81,8 @@ def connect_anthropic(gateway, prefix="", **options):
 
 
 @contextmanager
-def left(simulated):
-    """Gives a model that speaks for long, and waits until one answer of its was left by its reader."""
-    model = "lorem-500+gap-50ms"
+def left(simulated, model):
+    """Gives the model, and waits until one more answer of its was left by its reader."""
     before = simulated.left(model)
     yield model
     deadline = time.monotonic() + 10

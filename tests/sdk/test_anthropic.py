@@ -283,10 +283,12 @@ def test_a_cut_stream_raises_after_what_had_come(client, way):
     assert caught.value.body["sluicegate"]["code"] == "stream_cut"
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_caller_that_does_not_wait(shapes, way):
-    with connect_anthropic(shapes, timeout=0.3) as client, pytest.raises(anthropic.APITimeoutError):
-        client.messages.create(model=f"{way}/hang", **said("x"))
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_a_caller_that_does_not_wait_ends_it_upstream(shapes, simulated, kind, streamed):
+    hasty = connect_anthropic(shapes, timeout=0.3)
+    with left(simulated, "hang") as model, hasty as client, pytest.raises(anthropic.APITimeoutError):
+        client.messages.create(model=f"{kind}/{model}", stream=streamed, **said("x"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -298,7 +300,7 @@ def test_a_provider_that_does_not_answer_in_time(client, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_caller_that_leaves_ends_it_upstream(client, simulated, kind):
-    with left(simulated) as model, client.messages.stream(model=f"{kind}/{model}", **said("x")) as stream:
+    with left(simulated, "lorem-500+gap-50ms") as model, client.messages.stream(model=f"{kind}/{model}", **said("x")) as stream:
         next(stream.text_stream)
 
 

@@ -231,10 +231,11 @@ def test_a_cut_stream_raises_after_what_had_come(client, way):
     assert caught.value.code == "stream_cut"
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_caller_that_does_not_wait(shapes, way):
-    with connect(shapes, timeout=0.3) as hasty, pytest.raises(openai.APITimeoutError):
-        hasty.chat.completions.create(model=f"{way}/hang", messages=ask())
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_a_caller_that_does_not_wait_ends_it_upstream(shapes, simulated, kind, streamed):
+    with left(simulated, "hang") as model, connect(shapes, timeout=0.3) as hasty, pytest.raises(openai.APITimeoutError):
+        hasty.chat.completions.create(model=f"{kind}/{model}", messages=ask(), stream=streamed)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -246,7 +247,7 @@ def test_a_provider_that_does_not_answer_in_time(client, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_caller_that_leaves_ends_it_upstream(client, simulated, kind):
-    with left(simulated) as model:
+    with left(simulated, "lorem-500+gap-50ms") as model:
         with client.chat.completions.create(model=f"{kind}/{model}", messages=ask(), stream=True) as stream:
             next(iter(stream))
 
