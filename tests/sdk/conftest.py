@@ -13,6 +13,18 @@ KINDS = ["openai", "anthropic"]
 """The shapes that a provider can speak."""
 WAYS = ["sim", *KINDS]
 """The gateway's own simulated provider, which speaks the client's shape, and one of each kind."""
+STREAMED = [False, True]
+ERRORS = {
+    400: "BadRequestError",
+    404: "NotFoundError",
+    422: "UnprocessableEntityError",
+    429: "RateLimitError",
+    500: "InternalServerError",
+    529: "InternalServerError",
+}
+"""How both SDKs call an error of a status; Anthropic's has a kind of its own of the last."""
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+"""A picture."""
 
 
 @pytest.fixture(scope="session")

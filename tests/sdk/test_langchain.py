@@ -6,7 +6,7 @@ import os
 os.environ |= {"LANGSMITH_TRACING": "false", "LANGCHAIN_TRACING_V2": "false"}
 
 import pytest
-from conftest import WAYS
+from conftest import STREAMED, WAYS
 from gateway import CLIENT_KEY
 from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import HumanMessage, ToolMessage
@@ -52,7 +52,7 @@ def loop(model, streamed):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("streamed", STREAMED)
 @pytest.mark.parametrize("model", MODELS)
 def test_a_loop_of_tools_ends_in_words(shapes, model, way, streamed):
     options = {"api_key": CLIENT_KEY, "max_retries": 0, "timeout": 20.0} | MODELS[model](shapes)
