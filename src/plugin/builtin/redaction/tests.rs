@@ -125,6 +125,7 @@ fn words_are_changed_wherever_they_stand_and_nothing_else_is() {
                 { "content": [{ "type": "tool_use", "id": bare, "input": { "name": mail, "id": mail } }] },
             ],
             "tools": [{ "function": { "name": bare, "description": mail } }, { "headers": { "x": bare }, "server_url": bare }],
+            "mcp_servers": [{ "type": "url", "url": bare, "name": bare, "authorization_token": bare }],
             "metadata": { "id": mail }, "unheard_of": { "deep": [[mail]] }, "a@x.org": 1,
         })
     };

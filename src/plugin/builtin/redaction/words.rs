@@ -17,7 +17,7 @@ use super::text::Flavour;
 
 /// Keys below which nothing is anybody's words: names and ids, addresses that a provider is to fetch, and what it is to send
 /// there, data in base64.
-const LEFT: [&str; 27] = [
+const LEFT: [&str; 28] = [
     "model",
     "models",
     "fallbacks",
@@ -37,6 +37,7 @@ const LEFT: [&str; 27] = [
     "server_url",
     "headers",
     "authorization",
+    "authorization_token",
     "data",
     "file_data",
     "input_audio",
