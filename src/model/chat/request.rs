@@ -9,6 +9,8 @@ use super::Block;
 pub(crate) struct Request<'a> {
     /// What the model is told before the conversation: text, and marks for the cache.
     pub(crate) system: Vec<Block<'a>>,
+    /// How many of the caller's messages stand in `system`, so that the others are called by the numbers that they have there.
+    pub(crate) before: usize,
     /// The conversation. Neighbours may have the same role, and any may come first: a writer whose shape does not
     /// take that puts them together.
     pub(crate) messages: Vec<Message<'a>>,

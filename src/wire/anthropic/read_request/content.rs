@@ -47,6 +47,7 @@ impl<'a> Reader<'a> {
             fits(role, &part.content, &path.key("content"))?;
             if role == Role::System && self.request.messages.is_empty() {
                 self.request.system.extend(part.content);
+                self.request.before += usize::from(!part.aside);
             } else {
                 self.request.messages.push(Message { role, content: part.content });
             }

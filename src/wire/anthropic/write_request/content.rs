@@ -23,7 +23,7 @@ pub(super) fn system(request: &Request<'_>, out: &mut Vec<u8>) -> Result<(), Err
     gather(0, &request.system, &mut items, None);
     for (at, message) in request.messages.iter().enumerate() {
         if message.role == Role::System {
-            gather(at, &message.content, &mut items, None);
+            gather(request.before + at, &message.content, &mut items, None);
         }
     }
     if let Some(other) = items.iter().find(|item| !matches!(item.block, Block::Text(_))) {
@@ -40,6 +40,7 @@ pub(super) fn system(request: &Request<'_>, out: &mut Vec<u8>) -> Result<(), Err
 pub(super) fn messages(request: &Request<'_>, lost: &mut Lost, out: &mut Vec<u8>) -> Result<(), Error> {
     let mut turns: Vec<(Role, Vec<Item<'_>>)> = Vec::with_capacity(request.messages.len());
     for (at, message) in request.messages.iter().enumerate().filter(|(_, message)| message.role != Role::System) {
+        let at = request.before + at;
         match turns.last_mut() {
             Some((role, items)) if *role == message.role => gather(at, &message.content, items, Some(lost)),
             _ => {

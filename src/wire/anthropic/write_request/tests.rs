@@ -206,6 +206,7 @@ fn what_the_system_says_in_the_middle_keeps_its_authority() {
     let image = Message { role: Role::System, content: vec![Block::Image(Source::Url("u".into()))] };
     let request = Request { messages: vec![user([text("a")]), image], ..Request::default() };
     assert_eq!(refused(&request), "messages.1.content");
+    assert_eq!(refused(&Request { before: 2, ..request }), "messages.3.content", "as the caller counts them");
 }
 
 #[test]

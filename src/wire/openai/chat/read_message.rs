@@ -22,9 +22,10 @@ struct Said<'a> {
 
 /// Reads the conversation. What programs told the model before it stands in the request's `system`.
 pub(super) fn messages<'a>(pull: &mut Pull<'a>, at: &Place<'_>, request: &mut Request<'a>) -> Result<(), Fault> {
-    let Request { system, messages, rest, .. } = request;
+    let Request { system, before, messages, rest, .. } = request;
     system.clear();
     messages.clear();
+    *before = 0;
     pull.array(at, |pull, at| {
         let said = message(pull, at, rest)?;
         let Some(role) = &said.role else { return Err(Place::Member(at, "role").fault("is missing")) };
@@ -42,6 +43,7 @@ pub(super) fn messages<'a>(pull: &mut Pull<'a>, at: &Place<'_>, request: &mut Re
         let content = said.into_blocks(role, at)?;
         if role == Role::System && messages.is_empty() {
             system.extend(content);
+            *before += 1;
         } else {
             messages.push(Message { role, content });
         }

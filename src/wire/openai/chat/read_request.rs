@@ -317,6 +317,14 @@ mod tests {
     }
 
     #[test]
+    fn messages_that_stand_in_the_system_are_counted() {
+        let (system, user) = (r#"{"role":"system","content":"a"}"#, r#"{"role":"user","content":"b"}"#);
+        for (text, before) in [(user.to_owned(), 0), (format!("{system},{system},{user},{system}"), 2)] {
+            assert_eq!(read_request(message(&text).as_bytes()).expect("good").before, before);
+        }
+    }
+
+    #[test]
     fn what_only_openai_has_stands_in_the_rest_by_its_place() {
         for (text, name, hint) in [
             (r#"{"role":"function","name":"f","content":"x"}"#, "messages.0.role", false),

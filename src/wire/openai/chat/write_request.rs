@@ -32,7 +32,7 @@ pub(crate) fn write_request(request: &Request<'_>, model: &str, out: &mut Vec<u8
         writer.message(Role::System, &request.system, &Spot::System)?;
     }
     for (index, message) in request.messages.iter().enumerate() {
-        writer.messages_of(message, index)?;
+        writer.messages_of(message, request.before + index)?;
     }
     push(writer.out, "]");
     writer.tools(request);
