@@ -16,6 +16,10 @@ const UNNAMED: &str = "answer";
 const MEDIUM_FROM: u64 = 4096;
 const HIGH_FROM: u64 = 16_384;
 
+/// The longest `user`, in characters: OpenAI refuses a longer one (`string_above_max_length`), and so do others. Programs
+/// that speak Anthropic's shape send some of 150 characters and more.
+const LONGEST_USER: usize = 64;
+
 /// Writes a request for `model` into `out`, which is cleared first; gives what was left out.
 ///
 /// # Errors
@@ -222,9 +226,13 @@ impl Writer<'_> {
             push(self.out, word);
             push(self.out, "\"");
         }
-        if let Some(user) = &request.user {
-            push(self.out, ",\"user\":");
-            push_string(self.out, user);
+        match &request.user {
+            Some(user) if user.chars().count() <= LONGEST_USER => {
+                push(self.out, ",\"user\":");
+                push_string(self.out, user);
+            }
+            Some(_) => self.lost.hint("metadata.user_id"),
+            None => {}
         }
         if request.stream {
             push(self.out, ",\"stream\":true");
@@ -414,6 +422,16 @@ mod tests {
         let parts = json!([{"type":"text","text":"a"},{"type":"text","text":"b"}]);
         assert_eq!(body["messages"][0], json!({"role":"assistant","content":parts}));
         assert_eq!(lost.names(), ["thinking"]);
+    }
+
+    #[test]
+    fn a_user_whose_name_is_too_long_is_left_out_and_named() {
+        for (length, names) in [(64, &[][..]), (65, &["metadata.user_id"])] {
+            let request = Request { user: Some("\u{e9}".repeat(length).into()), ..Request::default() };
+            let (body, lost) = written(&request, "m");
+            assert_eq!(body.get("user").is_some(), names.is_empty(), "{length}");
+            assert_eq!(lost.names(), names);
+        }
     }
 
     #[test]
