@@ -330,7 +330,8 @@ proptest! {
         messages in prop::collection::vec(message(), 1..6), fields in fields(), stream in any::<bool>(), turn in 0..20usize,
     ) {
         let role = if developer { "developer" } else { "system" };
-        let (mut said, mut wanted): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
+        let last = json!({"content":"now","role":"user"});
+        let (mut said, mut wanted): (Vec<_>, Vec<_>) = messages.into_iter().chain([(last.clone(), last)]).unzip();
         said.splice(0..0, system.iter().map(|text| json!({"role":role,"content":text})));
         if !system.is_empty() {
             let parts: Vec<_> = system.iter().map(|text| json!({"type":"text","text":text})).collect();

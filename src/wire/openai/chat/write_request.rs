@@ -39,6 +39,12 @@ pub(crate) fn write_request(request: &Request<'_>, model: &str, out: &mut Vec<u8
         writer.messages_of(message, request.before + index)?;
     }
     push(writer.out, "]");
+    // Elsewhere a model goes on with an answer that stands last, and only what it adds comes back; here it begins another.
+    let is_open = |last: &Message<'_>| last.role == Role::Assistant && last.content.iter().any(is_said);
+    if request.messages.last().is_some_and(is_open) {
+        let index = request.before + request.messages.len() - 1;
+        return Err(unsupported(&format!("messages.{index}"), SHAPE));
+    }
     writer.tools(request);
     writer.options(request, model)?;
     leave_out(&request.rest, SHAPE, writer.lost)?;
@@ -418,7 +424,9 @@ mod tests {
     #[test]
     fn thoughts_are_left_out_and_named() {
         let thought = Block::Thinking { text: "hm".into(), signature: Some("s".into()) };
-        let (body, lost) = written(&said(Role::Assistant, vec![thought, text("a"), text("b")]), "m");
+        let mut request = said(Role::Assistant, vec![thought, text("a"), text("b")]);
+        request.messages.push(Message { role: Role::User, content: vec![text("c")] });
+        let (body, lost) = written(&request, "m");
         let parts = json!([{"type":"text","text":"a"},{"type":"text","text":"b"}]);
         assert_eq!(body["messages"][0], json!({"role":"assistant","content":parts}));
         assert_eq!(lost.names(), ["thinking"]);
@@ -456,6 +464,7 @@ mod tests {
             (said(Role::Assistant, vec![image()]), "messages.0.content.0"),
             (said(Role::System, vec![image()]), "messages.0.content.0"),
             (system, "system.1"),
+            (said(Role::Assistant, vec![text("{")]), "messages.0"),
             (top_k, "top_k"),
             (Request { rest: vec![rest], ..Request::default() }, "container"),
         ] {
