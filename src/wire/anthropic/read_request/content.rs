@@ -98,6 +98,11 @@ impl<'a> Reader<'a> {
         pull.elements(path, |pull, path| {
             let mut members = pull.members(path)?;
             let kind = members.string("type", path)?;
+            // Content within content: the system's, or a result's. The shape has no results there, and reading them would go
+            // as deep as a client likes.
+            if kind == "tool_result" {
+                return Err(path.key("type").wrong("must not be 'tool_result' here"));
+            }
             self.block(&kind, members, path, out)
         })
     }

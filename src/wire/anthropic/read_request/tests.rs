@@ -245,3 +245,14 @@ fn an_error_names_the_field() {
         assert_eq!(read_request(body).expect_err("bad").code(), Code::InvalidRequest, "{body:?}");
     }
 }
+
+#[test]
+fn results_of_tools_do_not_stand_in_one_another() {
+    let mut content = r#""x""#.to_owned();
+    for _ in 0..60 {
+        content = format!(r#"[{{"type":"tool_result","tool_use_id":"t","content":{content}}}]"#);
+    }
+    let body = said(&format!(r#"{{"role":"user","content":{content}}}"#));
+    let error = read_request(body.as_bytes()).expect_err("nobody nests them");
+    assert_eq!((error.code(), error.param()), (Code::InvalidRequest, Some("messages.0.content.0.content.0.type")));
+}
