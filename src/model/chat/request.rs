@@ -142,3 +142,18 @@ pub(crate) struct Rest<'a> {
     /// does not know is none.
     pub(crate) hint: bool,
 }
+
+/// The most that is kept of such fields: no shape has so many, and a body could have millions.
+const MOST_KEPT: usize = 256;
+
+impl<'a> Rest<'a> {
+    /// Keeps a field among `list`, a hint at most once by its name: an answer names each that was left out, and a list of
+    /// tools could have one at each of them. What is behind [`MOST_KEPT`] others is not kept, for whatever is made of those,
+    /// there is one among them that is refused.
+    pub(crate) fn keep(list: &mut Vec<Self>, name: Cow<'a, str>, value: &'a str, hint: bool) {
+        let is_known = |list: &[Self]| hint && list.iter().any(|known| known.hint && known.name == name);
+        if list.len() < MOST_KEPT && !is_known(list) {
+            list.push(Self { name, value: Cow::Borrowed(value), hint });
+        }
+    }
+}

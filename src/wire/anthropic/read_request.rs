@@ -243,8 +243,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn rest(&mut self, name: String, value: &'a str, hint: bool) {
-        self.request.rest.push(Rest { name: Cow::Owned(name), value: Cow::Borrowed(value), hint });
+    /// Keeps what the neutral request has no place for. A hint is named without the numbers of its place: each block of each
+    /// message may have the same.
+    fn rest(&mut self, mut name: String, value: &'a str, hint: bool) {
+        if hint && name.contains('.') {
+            let is_number = |step: &&str| step.bytes().all(|byte| byte.is_ascii_digit());
+            name = name.split('.').filter(|step| !is_number(step)).collect::<Vec<_>>().join(".");
+        }
+        Rest::keep(&mut self.request.rest, Cow::Owned(name), value, hint);
     }
 }
 

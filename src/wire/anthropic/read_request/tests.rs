@@ -143,7 +143,7 @@ fn what_no_other_shape_has_is_kept_by_its_name_and_hints_are_told_from_the_rest(
         (r#","thinking":{"type":"between_tools"}"#, "thinking.between_tools", false),
         (r#","cache_control":{"type":"ephemeral","ttl":"1h"}"#, "cache_control.ttl", true),
         (r#","tools":[{"type":"web_search_20250305","name":"web_search"}]"#, "tools.0.web_search_20250305", false),
-        (r#","tools":[{"name":"f","input_schema":{},"input_examples":[{"a":1}]}]"#, "tools.0.input_examples", true),
+        (r#","tools":[{"name":"f","input_schema":{},"input_examples":[{"a":1}]}]"#, "tools.input_examples", true),
         (
             r#","tools":[{"name":"f","input_schema":{},"allowed_callers":["direct","code_execution_20260120"]}]"#,
             "tools.0.allowed_callers",
@@ -168,7 +168,7 @@ fn what_no_other_shape_has_is_kept_by_its_name_and_hints_are_told_from_the_rest(
             "messages.0.content.0.context",
             false,
         ),
-        (r#"{"type":"text","text":"a","citations":[{"x":1}]}"#, "messages.0.content.0.citations", true),
+        (r#"{"type":"text","text":"a","citations":[{"x":1}]}"#, "messages.content.citations", true),
     ] {
         let body = said(&format!(r#"{{"role":"user","content":[{block}]}}"#));
         let rest = read(&body).rest;
@@ -244,6 +244,21 @@ fn an_error_names_the_field() {
     for body in [&b""[..], b"[]", b"{\"messages\":[]", b"{\"messages\":[]}x", b"{\"messages\":[\"\xff\"]}"] {
         assert_eq!(read_request(body).expect_err("bad").code(), Code::InvalidRequest, "{body:?}");
     }
+}
+
+#[test]
+fn a_hint_that_stands_at_many_places_is_told_once_and_no_more_is_kept_than_can_matter() {
+    let tool = r#"{"name":"f","input_schema":{},"eager_input_streaming":true,"defer_loading":true}"#;
+    let tools = with(&format!(r#","tools":[{}]"#, vec![tool; 500].join(",")));
+    let names: Vec<_> = read(&tools).rest.iter().map(|rest| (rest.name.to_string(), rest.hint)).collect();
+    assert_eq!(names, [("tools.eager_input_streaming".to_owned(), true), ("tools.defer_loading".to_owned(), true)]);
+    let cited = vec![r#"{"type":"text","text":"a","citations":[{"x":1}]}"#; 500].join(",");
+    assert_eq!(read(&said(&format!(r#"{{"role":"assistant","content":[{cited}]}}"#))).rest.len(), 1);
+    let strange = vec![r#"{"type":"x"}"#; 100_000].join(",");
+    let request = said(&format!(r#"{{"role":"user","content":[{strange}]}}"#));
+    let rest = read(&request).rest;
+    assert!(rest.len() < 1000, "{}", rest.len());
+    assert_eq!((&*rest[0].name, rest[0].hint), ("messages.0.content.0.x", false), "the first is what is refused");
 }
 
 #[test]

@@ -109,12 +109,12 @@ fn keep_unless_idle<'a>(
 
 /// Keeps what the neutral chat has no place for.
 pub(super) fn keep<'a>(rest: &mut Vec<Rest<'a>>, at: &Place<'_>, value: &'a str, hint: bool) {
-    rest.push(Rest { name: at.to_string().into(), value: value.into(), hint });
+    Rest::keep(rest, at.to_string().into(), value, hint);
 }
 
 /// Keeps a hint by a name without numbers: what stands at many places is told once.
 pub(super) fn keep_hint<'a>(rest: &mut Vec<Rest<'a>>, name: &'static str, value: &'a str) {
-    rest.push(Rest { name: name.into(), value: value.into(), hint: true });
+    Rest::keep(rest, name.into(), value, true);
 }
 
 fn stop<'a>(pull: &mut Pull<'a>, at: &Place<'_>) -> Result<Vec<Cow<'a, str>>, Fault> {
