@@ -44,6 +44,37 @@ impl<'a> Text<'a> {
         }
     }
 
+    /// The same with half a surrogate pair replaced.
+    pub(crate) fn decode_lossy(&self) -> Cow<'a, str> {
+        self.decode()
+            .unwrap_or_else(|| Cow::Owned(serde_json::from_slice(&self.with_whole_pairs()).unwrap_or_default()))
+    }
+
+    /// The quoted string with U+FFFD for each half of a surrogate pair that stands alone.
+    fn with_whole_pairs(&self) -> Vec<u8> {
+        let unit = |at: usize| {
+            let digits = self.inner.get(at..)?.strip_prefix(b"\\u")?.get(..4)?;
+            u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+        };
+        let (mut out, mut at) = (vec![b'"'], 0);
+        while let Some(rest) = self.inner.get(at..).filter(|rest| !rest.is_empty()) {
+            let length = match (rest[0], unit(at)) {
+                (b'\\', Some(0xD800..0xDC00)) if matches!(unit(at + 6), Some(0xDC00..0xE000)) => 12,
+                (b'\\', Some(0xD800..0xE000)) => {
+                    out.extend_from_slice(b"\\ufffd");
+                    at += 6;
+                    continue;
+                }
+                (b'\\', _) => 2,
+                _ => 1,
+            };
+            out.extend_from_slice(&rest[..length.min(rest.len())]);
+            at += length;
+        }
+        out.push(b'"');
+        out
+    }
+
     /// The key to match on: escapes are resolved, so that `mod\u0065l` is `model`. A key without meaning equals none.
     pub(crate) fn key(&self) -> Cow<'a, [u8]> {
         if !self.escaped {

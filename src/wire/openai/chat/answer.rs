@@ -34,11 +34,11 @@ pub(super) fn said<'a>(pull: &mut Pull<'a>, at: &Place<'_>) -> Result<Said<'a>, 
     pull.object(at, |pull, name, at| {
         match name {
             "content" => said.text = Some(text(pull, at)?),
-            "refusal" => said.refusal = Some(pull.string(at)?),
-            "reasoning_content" => said.thoughts = Some(pull.string(at)?),
+            "refusal" => said.refusal = Some(pull.words(at)?),
+            "reasoning_content" => said.thoughts = Some(pull.words(at)?),
             // Some have an object of that name.
             "reasoning" if pull.peek() == Some(b'"') => {
-                let thoughts = pull.string(at)?;
+                let thoughts = pull.words(at)?;
                 said.thoughts.get_or_insert(thoughts);
             }
             "tool_calls" => pull.array(at, |pull, at| {
@@ -55,13 +55,13 @@ pub(super) fn said<'a>(pull: &mut Pull<'a>, at: &Place<'_>) -> Result<Said<'a>, 
 /// A text, or the parts of one, as Mistral has it where a model reasons.
 fn text<'a>(pull: &mut Pull<'a>, at: &Place<'_>) -> Result<Cow<'a, str>, Fault> {
     if pull.peek() != Some(b'[') {
-        return pull.string(at);
+        return pull.words(at);
     }
     let mut whole = String::new();
     pull.array(at, |pull, at| {
         pull.object(at, |pull, name, at| {
             match name {
-                "text" => whole.push_str(&pull.string(at)?),
+                "text" => whole.push_str(&pull.words(at)?),
                 _ => drop(pull.raw()?),
             }
             Ok(())

@@ -110,6 +110,15 @@ impl<'a> Pull<'a> {
         self.scanner.text()?.decode().ok_or_else(|| at.fault("has half a surrogate pair"))
     }
 
+    /// A string of a model's words, half a surrogate pair in it replaced: servers that cut a stream between the two halves of
+    /// a character send such.
+    pub(super) fn words(&mut self, at: &Place<'_>) -> Result<Cow<'a, str>, Fault> {
+        if self.peek() != Some(b'"') {
+            return Err(at.fault("must be a string"));
+        }
+        Ok(self.scanner.text()?.decode_lossy())
+    }
+
     pub(super) fn truth(&mut self, at: &Place<'_>) -> Result<bool, Fault> {
         match self.raw()? {
             "true" => Ok(true),

@@ -132,6 +132,8 @@ impl StreamReader {
                 return Read::Failed(upstream_error(INSIDE_OK, data));
             }
             Ok(chunk) => chunk,
+            // It may be a piece of a call, which would be another one without it.
+            Err(fault) if is_object(data) => return Read::Failed(fault.in_answer()),
             Err(_) => return Read::Garbage,
         };
         match self.take(chunk, emit) {
@@ -369,6 +371,11 @@ fn read(data: &[u8]) -> Result<Chunk<'_>, Fault> {
     Ok(chunk)
 }
 
+/// Whether an event's data is a JSON object, whatever is in it.
+fn is_object(data: &[u8]) -> bool {
+    Pull::new(data).is_ok_and(|mut pull| pull.raw_object(&Place::Top).is_ok() && pull.end().is_ok())
+}
+
 fn choice<'a>(pull: &mut Pull<'a>, at: &Place<'_>, chunk: &mut Chunk<'a>) -> Result<(), Fault> {
     chunk.choice = true;
     pull.object(at, |pull, name, at| {
@@ -546,13 +553,28 @@ mod tests {
     fn errors_garbage_and_silence_are_told_apart() {
         let mut reader = StreamReader::new();
         assert_eq!(line(&mut reader, r#"{"error":{"message":"no","code":500}}"#), "failed 502 no");
-        for text in ["{\"choices\":[", "5", "hello", "{}{}", r#"{"choices":[5]}"#] {
+        for text in ["{\"choices\":[", "5", "hello", "{}{}"] {
             assert_eq!(line(&mut reader, text), "garbage", "{text}");
+        }
+        for text in [
+            r#"{"choices":[5]}"#,
+            r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":5}}]}}]}"#,
+            r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"\ud83d"}}]}}]}"#,
+        ] {
+            let said = line(&mut reader, text);
+            assert!(said.starts_with("failed 502"), "what cannot be read is not left out silently: {said}");
         }
         let comment = sse::Event { raw: b":\n\n", data: b"", name: b"", is_comment: true };
         assert!(matches!(reader.next(&comment, &mut |_| {}), Read::Nothing));
         let named = sse::Event { raw: b"", data: br#"{"message":"named"}"#, name: b"error", is_comment: false };
         assert!(matches!(reader.next(&named, &mut |_| {}), Read::Failed(_)));
         assert_eq!(line(&mut reader, r#"{"choices":[],"prompt_filter_results":[],"error":null}"#), "");
+    }
+
+    #[test]
+    fn a_character_that_is_cut_in_two_costs_no_more_than_itself() {
+        let deltas = [r#"{"content":"a\ud83d"}"#, r#"{"content":"\ude00b"}"#, r#"{"reasoning_content":"\ud83d"}"#];
+        let said = says(&deltas);
+        assert_eq!(said, ["begin Text( 'a\u{fffd}' !", "'\u{fffd}b' !", ") Thinking( '\u{fffd}' !"]);
     }
 }
