@@ -97,9 +97,10 @@ fn called<'a>(pull: &mut Pull<'a>, at: &Place<'_>, call: &mut Call<'a>) -> Resul
     })
 }
 
-/// The name of a call whose provider gave it none.
-pub(super) fn unnamed(index: usize) -> String {
-    format!("call_{index}")
+/// The name of a call whose provider gave it none, in the answer of that name: a conversation has many answers, and who sends
+/// it back must tell their calls apart.
+pub(super) fn unnamed(answer: &str, index: usize) -> String {
+    if answer.is_empty() { format!("call_{index}") } else { format!("call_{answer}_{index}") }
 }
 
 /// Why it ended. A call that was asked for by name ends by `stop`, and a refusal too: what it says decides then.

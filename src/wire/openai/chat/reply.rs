@@ -38,8 +38,9 @@ pub(crate) fn read_reply<'a>(body: &'a [u8], model: &'a str) -> Result<Reply<'a>
     content.extend(thoughts.map(|text| Block::Thinking { text, signature: None }));
     content.extend(said.text.filter(|text| !text.is_empty()).map(Block::Text));
     content.extend(refusal.map(Block::Text));
+    let id = reply.id.as_deref().unwrap_or_default();
     content.extend(said.calls.into_iter().enumerate().map(|(index, call)| Block::ToolCall {
-        id: if call.id.is_empty() { answer::unnamed(index).into() } else { call.id },
+        id: if call.id.is_empty() { answer::unnamed(id, index).into() } else { call.id },
         name: call.name,
         arguments: call.arguments,
     }));

@@ -26,6 +26,8 @@ const MAX_CALLS: usize = 128;
 #[derive(Debug, Default)]
 pub(crate) struct StreamReader {
     begun: bool,
+    /// What the provider calls the answer, for calls that have no name of their own.
+    id: String,
     /// Why it ended was said.
     ended: bool,
     /// The shape's own end was seen.
@@ -180,6 +182,7 @@ impl StreamReader {
         if std::mem::replace(&mut self.begun, true) {
             return;
         }
+        id.clone_into(&mut self.id);
         let said = |text: &'_ str| (!text.is_empty()).then(|| Cow::Owned(text.to_owned()));
         emit(Event::Begin { id: said(id), model: said(model) });
     }
@@ -314,7 +317,7 @@ impl StreamReader {
             Kind::Thinking => BlockKind::Thinking,
             Kind::Call(at) => {
                 let Known { id, name, .. } = &self.calls[at];
-                let id = if id.is_empty() { answer::unnamed(at).into() } else { Cow::Borrowed(&**id) };
+                let id = if id.is_empty() { answer::unnamed(&self.id, at).into() } else { Cow::Borrowed(&**id) };
                 BlockKind::ToolCall { id, name: Cow::Borrowed(name) }
             }
         }));
@@ -576,5 +579,13 @@ mod tests {
         let deltas = [r#"{"content":"a\ud83d"}"#, r#"{"content":"\ude00b"}"#, r#"{"reasoning_content":"\ud83d"}"#];
         let said = says(&deltas);
         assert_eq!(said, ["begin Text( 'a\u{fffd}' !", "'\u{fffd}b' !", ") Thinking( '\u{fffd}' !"]);
+    }
+
+    #[test]
+    fn calls_without_ids_have_one_that_no_other_answer_has() {
+        let mut reader = StreamReader::new();
+        let call =
+            r#"{"id":"chatcmpl-7","choices":[{"delta":{"tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}}]}"#;
+        assert_eq!(line(&mut reader, call), "begin f(call_chatcmpl-7_0 '{}' !");
     }
 }
