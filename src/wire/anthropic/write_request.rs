@@ -9,7 +9,9 @@
 //!   then empty; the space at the end of an answer that is to be continued goes, too.
 //! - `temperature` ends at 1; more is written as 1, as that endpoint does, and named among what was lost.
 //! - An effort is a number of tokens for older models and a word for newer ones (`words`). A number needs 1024 at least and
-//!   less than `max_tokens`; where that leaves no room, nothing is thought, which is told.
+//!   less than `max_tokens`; where that leaves no room, nothing is thought, which is told. Nor is anything where results of tools
+//!   are sent and what was thought before the calls is not: the API refuses to think on then ("Extended thinking": preserving
+//!   thinking blocks), and who asks in a shape that has no signatures could never send it.
 //! - `max_tokens` must be said: where it is not, 4096 for the answer beside what may be thought, which every model takes.
 //! - There is no mode for JSON without a schema: it is refused.
 //!
@@ -23,7 +25,7 @@ mod tests;
 use self::content::{messages, system};
 use super::words::{SHAPE, budget_of, effort_of, push_count, takes_effort};
 use crate::error::Error;
-use crate::model::chat::{Choice, Effort, Format, Lost, Request, Tool, unsupported};
+use crate::model::chat::{Block, Choice, Effort, Format, Lost, Message, Request, Role, Tool, unsupported};
 use crate::wire::json::push_string;
 
 /// The tokens of an answer, where it is not said how many it may have.
@@ -70,7 +72,7 @@ pub(crate) fn write_request(request: &Request<'_>, model: &str, out: &mut Vec<u8
         // Those think only if they are told to.
         Some(Effort::None) => {}
         Some(_) => match budget.map(|budget| budget.min(max_tokens.saturating_sub(1))) {
-            Some(budget @ LEAST_BUDGET..) => {
+            Some(budget @ LEAST_BUDGET..) if !is_without_thoughts(&request.messages) => {
                 push_count(b",\"thinking\":{\"type\":\"enabled\",\"budget_tokens\":", budget, out);
                 out.push(b'}');
             }
@@ -83,6 +85,35 @@ pub(crate) fn write_request(request: &Request<'_>, model: &str, out: &mut Vec<u8
     }
     out.push(b'}');
     Ok(lost)
+}
+
+/// Whether the conversation stands in the middle of a turn, results of tools last, in which nothing was thought that can be
+/// sent back.
+fn is_without_thoughts(messages: &[Message<'_>]) -> bool {
+    let (mut in_turn, mut results, mut behind) = (false, false, Role::Assistant);
+    for message in messages.iter().rev().filter(|message| message.role != Role::System) {
+        if message.role == Role::User {
+            results &= behind == Role::User;
+            results |= message.content.iter().any(|block| matches!(block, Block::ToolResult { .. }));
+        } else if !results {
+            break;
+        } else if message.content.iter().any(is_sealed) {
+            return false;
+        } else {
+            in_turn = true;
+        }
+        behind = message.role;
+    }
+    in_turn
+}
+
+/// Whether it is a thought that its provider takes back.
+fn is_sealed(block: &Block<'_>) -> bool {
+    match block {
+        Block::Thinking { signature, .. } => signature.as_deref().is_some_and(|signature| !signature.is_empty()),
+        Block::HiddenThinking(_) => true,
+        _ => false,
+    }
 }
 
 /// The member that marks for the cache.

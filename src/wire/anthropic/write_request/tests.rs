@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::error::Code;
-use crate::model::chat::{Block, Message, Rest, Role, Source};
+use crate::model::chat::{Rest, Source};
 use crate::wire::anthropic::words::call_id;
 use crate::wire::anthropic::{golden, read_request};
 
@@ -287,6 +287,30 @@ fn a_model_is_told_how_much_to_think_in_its_own_way() {
         assert_eq!(sent(effort, Some(9), NEW), (adaptive.clone(), wanted, Some(9), String::new()), "{effort:?}");
     }
     assert_eq!(sent(Effort::None, Some(9), NEW).0, json!({"type": "disabled"}));
+}
+
+#[test]
+fn nothing_is_thought_in_the_middle_of_a_turn_whose_thoughts_are_not_there() {
+    let thought =
+        |signature: Option<&'static str>| Block::Thinking { text: "hm".into(), signature: signature.map(Into::into) };
+    let (asked, done, again) = (user([text("q")]), assistant([text("a")]), user([text("again")]));
+    let (called, returned) = (assistant([text("I look."), call("c", "{}")]), user([result("c", "r")]));
+    let sealed = assistant([thought(Some("s")), call("c", "{}")]);
+    let open = assistant([thought(None), call("c", "{}")]);
+    for (messages, thinks) in [
+        (vec![asked.clone()], true),
+        (vec![asked.clone(), called.clone(), returned.clone()], false),
+        (vec![asked.clone(), open.clone(), returned.clone(), system("x"), again.clone()], false),
+        (vec![asked.clone(), sealed.clone(), returned.clone()], true),
+        (vec![asked.clone(), sealed, returned.clone(), called.clone(), returned.clone()], true),
+        (vec![asked, called, returned, done, again], true),
+    ] {
+        let request = Request { effort: Some(Effort::High), messages, ..Request::default() };
+        let (sent, lost) = write(&request, OLD).expect("it can be said");
+        assert_eq!(sent.get("thinking").is_some(), thinks, "{sent}");
+        assert_eq!(lost.names().iter().any(|name| name == "reasoning_effort"), !thinks);
+        assert_eq!(write(&request, NEW).expect("it can be said").0["thinking"]["type"], "adaptive");
+    }
 }
 
 #[test]
