@@ -34,7 +34,7 @@ lint:
 
 # The library by its features, alone and as people combine them; the examples in its documentation with none of them, among
 # which is what is said where one is missing. All other tests are of all features.
-FEATURES := none tls front plugins front,tls
+FEATURES := none bedrock tls front plugins front,tls
 
 features:
 	@for features in $(FEATURES); do \

@@ -25,6 +25,47 @@ pub fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, micros_of) / 1000
 }
 
+/// A moment in UTC, as a calendar and a clock show it.
+#[cfg(any(feature = "bedrock", feature = "plugins"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Utc {
+    pub(crate) year: u64,
+    /// From 1.
+    pub(crate) month: u64,
+    /// From 1.
+    pub(crate) day: u64,
+    pub(crate) hour: u64,
+    pub(crate) minute: u64,
+    pub(crate) second: u64,
+}
+
+#[cfg(any(feature = "bedrock", feature = "plugins"))]
+impl Utc {
+    /// The moment so many seconds after the Unix epoch.
+    ///
+    /// The arithmetic is Howard Hinnant's (`civil_from_days`, "chrono-Compatible Low-Level Date Algorithms",
+    /// <https://howardhinnant.github.io/date_algorithms.html>): years that begin in March, so that a leap day is the last of
+    /// its year.
+    pub(crate) fn at(unix_seconds: u64) -> Self {
+        // Eras of 400 years, from the first of March of the year 0.
+        let days = unix_seconds / 86_400 + 719_468;
+        let (era, day_of_era) = (days / 146_097, days % 146_097);
+        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let from_march = (5 * day_of_year + 2) / 153;
+        let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+        let of_day = unix_seconds % 86_400;
+        Self {
+            year: year_of_era + era * 400 + u64::from(month <= 2),
+            month,
+            day: day_of_year - (153 * from_march + 2) / 5 + 1,
+            hour: of_day / 3600,
+            minute: of_day / 60 % 60,
+            second: of_day % 60,
+        }
+    }
+}
+
 /// A duration as whole microseconds, saturating.
 #[must_use]
 pub fn micros_of(duration: Duration) -> u64 {

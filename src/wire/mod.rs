@@ -25,3 +25,13 @@ mod dialect;
 pub use dialect::Dialect;
 pub(crate) use dialect::route;
 pub(crate) use openai::parse;
+
+#[cfg(feature = "bedrock")]
+#[allow(dead_code, unused_imports)]
+pub(crate) mod bedrock;
+#[cfg(feature = "bedrock")]
+#[allow(dead_code)]
+pub(crate) mod event_stream;
+#[cfg(feature = "bedrock")]
+#[allow(dead_code)]
+pub(crate) mod sigv4;

@@ -1,9 +1,10 @@
 //! Budgets' periods in UTC: which one a moment lies in, and when the next begins. Pure.
 //!
-//! The arithmetic is Howard Hinnant's (`civil_from_days`, `days_from_civil`, "chrono-Compatible Low-Level Date Algorithms",
-//! <https://howardhinnant.github.io/date_algorithms.html>): years that begin in March, so that a leap day is the last of its year.
+//! The arithmetic is Howard Hinnant's (`days_from_civil`, "chrono-Compatible Low-Level Date Algorithms",
+//! <https://howardhinnant.github.io/date_algorithms.html>), as that of [`Utc`] is.
 
 use crate::config::plugins::Period;
+use crate::time::Utc;
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -27,7 +28,7 @@ pub(super) fn span(period: Period, at_ms: u64) -> Span {
         Period::Day => each(DAY_MS),
         Period::Every(time) => each(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)),
         Period::Month => {
-            let (year, month, _) = civil_from_days(at_ms / DAY_MS);
+            let Utc { year, month, .. } = Utc::at(at_ms / 1000);
             let next = if month == 12 { days_from_civil(year + 1, 1) } else { days_from_civil(year, month + 1) };
             Span { number: year * 12 + month - 1, ends_ms: next.checked_mul(DAY_MS) }
         }
@@ -36,23 +37,8 @@ pub(super) fn span(period: Period, at_ms: u64) -> Span {
 
 /// A moment for a person: `2026-12-01T00:00:00Z`.
 pub(super) fn shown(at_ms: u64) -> String {
-    let (year, month, day) = civil_from_days(at_ms / DAY_MS);
-    let seconds = at_ms % DAY_MS / 1000;
-    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}Z")
-}
-
-/// Year, month and day of so many days after the first of January 1970.
-fn civil_from_days(days: u64) -> (u64, u64, u64) {
-    // Eras of 400 years, from the first of March of the year 0.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+    let Utc { year, month, day, hour, minute, second } = Utc::at(at_ms / 1000);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 /// How many days after the first of January 1970 a month begins.

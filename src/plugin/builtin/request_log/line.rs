@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use crate::error::{Error, Spent};
 use crate::model::{Operation, Served, Tags};
 use crate::plugin::{Context, Outcome};
-use crate::time::micros_of;
+use crate::time::{Utc, micros_of};
 
 /// What was asked, as far as it is known only before.
 #[derive(Debug, Default)]
@@ -164,18 +164,8 @@ fn as_object<S: Serializer>(tags: &&Tags, serializer: S) -> Result<S::Ok, S::Err
 
 /// A time in UTC with milliseconds, as RFC 3339 writes it.
 fn rfc3339(unix_ms: u64) -> String {
-    let (seconds, ms) = (unix_ms / 1000, unix_ms % 1000);
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Howard Hinnant's `civil_from_days`: eras of 400 years, which begin on a first of March.
-    let day = days + 719_468;
-    let (era, of_era) = (day / 146_097, day % 146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let march = (5 * of_year + 2) / 153;
-    let (month, date) = (if march < 10 { march + 3 } else { march - 9 }, of_year - (153 * march + 2) / 5 + 1);
-    let year = year + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+    let (Utc { year, month, day, hour, minute, second }, ms) = (Utc::at(unix_ms / 1000), unix_ms % 1000);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
 #[cfg(test)]
