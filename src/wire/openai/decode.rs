@@ -201,7 +201,7 @@ pub(in crate::wire) fn upstream_error(status: u16, body: &[u8]) -> Error {
     let fields = inner.and_then(Value::as_object).or(object);
     let word = |name: &str| fields.and_then(|fields| fields.get(name)).and_then(words);
     let message = match inner {
-        Some(Value::String(text)) => Some(shorten(text, MAX_WORDS)),
+        Some(Value::String(text)) => Some(shorten(text)),
         _ => word("message").or_else(|| word("detail")),
     };
     let message = message.unwrap_or_else(|| match quote(body) {
@@ -214,18 +214,20 @@ pub(in crate::wire) fn upstream_error(status: u16, body: &[u8]) -> Error {
 fn words(value: &serde_json::Value) -> Option<String> {
     match value {
         serde_json::Value::Null => None,
-        serde_json::Value::String(text) => Some(shorten(text, MAX_WORDS)),
-        other => Some(shorten(&other.to_string(), MAX_WORDS)),
+        serde_json::Value::String(text) => Some(shorten(text)),
+        other => Some(shorten(&other.to_string())),
     }
 }
 
-fn quote(body: &[u8]) -> String {
+/// The beginning of a body that is no error object.
+pub(in crate::wire) fn quote(body: &[u8]) -> String {
     let beginning = &body[..body.len().min(MAX_QUOTE)];
     String::from_utf8_lossy(beginning).trim().to_owned()
 }
 
-fn shorten(text: &str, most: usize) -> String {
-    text[..text.floor_char_boundary(most)].to_owned()
+/// As much of an upstream's words as is kept.
+pub(in crate::wire) fn shorten(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_WORDS)].to_owned()
 }
 
 #[cfg(test)]

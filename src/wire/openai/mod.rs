@@ -20,6 +20,8 @@ mod types;
 pub(crate) use decode::has_choices;
 pub(in crate::wire) use decode::{INSIDE_OK, judge_status, upstream_error};
 pub use decode::{decode, is_success};
+#[cfg(feature = "bedrock")]
+pub(in crate::wire) use decode::{quote, shorten};
 pub use encode::encode;
 pub(crate) use encode::splice;
 pub use error::{error_body, error_event};

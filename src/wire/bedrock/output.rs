@@ -1,0 +1,288 @@
+//! JSON appended to bytes, and the blocks of a message as Converse has them.
+
+use std::borrow::Cow;
+
+use super::content::{DOCUMENTS, IMAGES};
+use super::input::{is_json, is_object};
+use crate::error::Error;
+use crate::model::chat::{Block, Source, unsupported};
+use crate::wire::base64;
+
+/// The shape, as people call it.
+pub(super) const SHAPE: &str = "Bedrock's Converse";
+
+/// The most characters of a call's id ("ToolUseBlock" in the Amazon Bedrock API reference).
+const LONGEST_ID: usize = 64;
+
+/// The most characters of a document's name ("DocumentBlock", as above).
+const LONGEST_NAME: usize = 200;
+
+/// Writes the members of an object, or the elements of an array, with their commas.
+#[derive(Debug)]
+pub(super) struct List {
+    first: bool,
+}
+
+impl List {
+    pub(super) fn new() -> Self {
+        Self { first: true }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.first
+    }
+
+    /// Makes room for the next element.
+    pub(super) fn next(&mut self, out: &mut Vec<u8>) {
+        if !std::mem::take(&mut self.first) {
+            out.push(b',');
+        }
+    }
+
+    /// Begins the next member. The name needs no escape.
+    pub(super) fn key(&mut self, out: &mut Vec<u8>, name: &str) {
+        self.next(out);
+        out.push(b'"');
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":");
+    }
+
+    /// Writes a member whose value is text.
+    pub(super) fn text(&mut self, out: &mut Vec<u8>, name: &str, value: &str) {
+        self.key(out, name);
+        string(out, value);
+    }
+}
+
+/// Appends a text as JSON.
+pub(super) fn string(out: &mut Vec<u8>, text: &str) {
+    number(out, &text);
+}
+
+/// Appends a number as JSON, or whatever else cannot fail to be written.
+pub(super) fn number(out: &mut Vec<u8>, value: &impl serde::Serialize) {
+    // Memory takes all, and there is nothing in the values that could fail.
+    let _ = serde_json::to_writer(out, value);
+}
+
+/// Appends what is JSON already.
+pub(super) fn json(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// What a message says that is written: no empty text, which Bedrock refuses wherever it stands, and no thoughts without the
+/// provider's signature, which it does not take back.
+pub(super) fn is_written(block: &Block<'_>) -> bool {
+    match block {
+        Block::Text(text) => !text.is_empty(),
+        Block::Thinking { signature, .. } => signature.is_some(),
+        _ => true,
+    }
+}
+
+/// Documents' names as they were given out in one request: no two may be alike.
+pub(super) type Names = Vec<String>;
+
+/// Appends a block of a request's message.
+pub(super) fn block(block: &Block<'_>, names: &mut Names, out: &mut Vec<u8>) -> Result<(), Error> {
+    match block {
+        Block::Image(source) => image(source, out)?,
+        Block::Document { source, name } => document(source, name.as_deref(), names, out)?,
+        Block::ToolCall { id, name, arguments } => {
+            if !arguments.trim_ascii().is_empty() && !is_object(arguments) {
+                let text = format!("the arguments of the call {id:?} are no JSON object");
+                return Err(Error::invalid("messages", text));
+            }
+            call(id, name, arguments, out);
+        }
+        Block::ToolResult { id, content, failed } => {
+            json(out, "{\"toolResult\":{\"toolUseId\":");
+            string(out, &call_id(id));
+            json(out, ",\"content\":[");
+            let mut list = List::new();
+            for part in content.iter().filter(|part| is_written(part)) {
+                list.next(out);
+                self::block(part, names, out)?;
+            }
+            json(out, if *failed { "],\"status\":\"error\"}}" } else { "]}}" });
+        }
+        block => said(block, out),
+    }
+    Ok(())
+}
+
+/// Appends what a model may say as well: text, thoughts, a call, a picture. What only a client says is left out.
+pub(super) fn said(block: &Block<'_>, out: &mut Vec<u8>) {
+    match block {
+        Block::Text(text) => {
+            json(out, "{\"text\":");
+            string(out, text);
+            json(out, "}");
+        }
+        Block::Thinking { text, signature } => {
+            json(out, "{\"reasoningContent\":{\"reasoningText\":{\"text\":");
+            string(out, text);
+            if let Some(signature) = signature {
+                json(out, ",\"signature\":");
+                string(out, signature);
+            }
+            json(out, "}}}");
+        }
+        Block::HiddenThinking(data) => {
+            json(out, "{\"reasoningContent\":{\"redactedContent\":");
+            string(out, &blob(data));
+            json(out, "}}");
+        }
+        Block::ToolCall { id, name, arguments } => call(id, name, arguments, out),
+        Block::CacheMark => json(out, CACHE_POINT),
+        Block::Image(_) | Block::Document { .. } | Block::ToolResult { .. } => {}
+    }
+}
+
+/// A mark for the cache.
+pub(super) const CACHE_POINT: &str = "{\"cachePoint\":{\"type\":\"default\"}}";
+
+/// What a provider hides is bytes here, and so base64; another's may be anything.
+pub(super) fn blob(data: &str) -> Cow<'_, str> {
+    match base64::decode(data) {
+        Some(_) => Cow::Borrowed(data),
+        None => Cow::Owned(base64::encode(data.as_bytes())),
+    }
+}
+
+/// A call. Arguments that are no JSON, as a model may write them, stand as a text: the member may be any value.
+fn call(id: &str, name: &str, arguments: &str, out: &mut Vec<u8>) {
+    json(out, "{\"toolUse\":{\"toolUseId\":");
+    string(out, &call_id(id));
+    json(out, ",\"name\":");
+    string(out, name);
+    json(out, ",\"input\":");
+    match arguments.trim_ascii() {
+        "" => json(out, "{}"),
+        arguments if is_json(arguments) => json(out, arguments),
+        arguments => string(out, arguments),
+    }
+    json(out, "}}");
+}
+
+/// A call's id as Bedrock takes it: at most 64 of letters, digits and `_.:-`. Another becomes one that is made of it, the same
+/// each time, so that result and call still belong together.
+pub(super) fn call_id(id: &str) -> Cow<'_, str> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
+    if !id.is_empty() && id.len() <= LONGEST_ID && id.bytes().all(fits) {
+        return Cow::Borrowed(id);
+    }
+    let kept: String = id.bytes().filter(|byte| fits(*byte)).take(LONGEST_ID - 9).map(char::from).collect();
+    Cow::Owned(format!("{kept}_{:08x}", crc32fast::hash(id.as_bytes())))
+}
+
+fn image(source: &Source<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
+    let Source::Data { media_type, data } = source else { return Err(unsupported("image_url", SHAPE)) };
+    // A name that is no more than usual.
+    let media_type = if media_type == "image/jpg" { "image/jpeg" } else { media_type };
+    let Some((format, _)) = IMAGES.iter().find(|(_, known)| *known == media_type) else {
+        return Err(unsupported(media_type, SHAPE));
+    };
+    json(out, "{\"image\":{\"format\":");
+    string(out, format);
+    json(out, ",\"source\":{\"bytes\":");
+    string(out, data);
+    json(out, "}}}");
+    Ok(())
+}
+
+fn document(source: &Source<'_>, name: Option<&str>, names: &mut Names, out: &mut Vec<u8>) -> Result<(), Error> {
+    let (format, member, data) = match source {
+        Source::Data { media_type, data } => match DOCUMENTS.iter().find(|(_, known)| known == media_type) {
+            Some((format, _)) => (*format, "bytes", data),
+            None => return Err(unsupported(media_type, SHAPE)),
+        },
+        Source::Text(text) => ("txt", "text", text),
+        Source::Url(_) => return Err(unsupported("a document by its address", SHAPE)),
+    };
+    let name = document_name(name.unwrap_or_default(), names);
+    json(out, "{\"document\":{\"format\":");
+    string(out, format);
+    json(out, ",\"name\":");
+    string(out, &name);
+    json(out, ",\"source\":{");
+    List::new().text(out, member, data);
+    json(out, "}}}");
+    names.push(name);
+    Ok(())
+}
+
+/// A document's name as Bedrock takes it: of ASCII letters and digits, single spaces, hyphens, parentheses and square brackets.
+/// Whatever else stands in it becomes a hyphen; what has no name, or one that was used before, gets a number.
+fn document_name(name: &str, used: &Names) -> String {
+    let mut kept = String::new();
+    for c in name.chars().take(LONGEST_NAME - 10) {
+        match c {
+            c if c.is_whitespace() => {
+                if !kept.ends_with(' ') {
+                    kept.push(' ');
+                }
+            }
+            c if c.is_ascii_alphanumeric() || "-()[]".contains(c) => kept.push(c),
+            _ => kept.push('-'),
+        }
+    }
+    let kept = match kept.trim() {
+        "" => "document",
+        kept => kept,
+    };
+    let mut name = kept.to_owned();
+    let mut number = 1;
+    while used.contains(&name) {
+        number += 1;
+        name = format!("{kept} {number}");
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_id_that_fits_is_kept_and_another_stays_another() {
+        for id in ["call_abc", "tooluse_x-1", "a.b:c", &"x".repeat(64)] {
+            assert_eq!(call_id(id), id);
+        }
+        let odd =
+            ["", "a b", "a/b", "ab", &"x".repeat(65), &"x".repeat(66), "\u{e9}"].map(|id| call_id(id).into_owned());
+        let distinct: std::collections::BTreeSet<_> = odd.iter().collect();
+        assert_eq!(distinct.len(), odd.len(), "{odd:?}");
+    }
+
+    #[test]
+    fn a_documents_name_is_made_to_fit_and_no_two_are_alike() {
+        let mut used = Names::new();
+        for (given, wanted) in [
+            ("report", "report"),
+            ("report", "report 2"),
+            ("Q3 \t report.pdf", "Q3 report-pdf"),
+            ("a [b] (c)-d", "a [b] (c)-d"),
+            ("", "document"),
+            (" ", "document 2"),
+            ("na\u{ef}ve", "na-ve"),
+        ] {
+            let name = document_name(given, &used);
+            assert_eq!(name, wanted);
+            used.push(name);
+        }
+        assert!(document_name(&"x".repeat(500), &used).len() <= LONGEST_NAME);
+    }
+
+    proptest! {
+        #[test]
+        fn every_id_becomes_one_that_bedrock_takes(id in "\\PC{0,90}") {
+            let made = call_id(&id);
+            prop_assert!((1..=LONGEST_ID).contains(&made.len()), "{}", made);
+            prop_assert!(made.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte)), "{}", made);
+            prop_assert_eq!(&*call_id(&made), &*made);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Where Bedrock's runtime is asked: `/model/{id}/converse` and its three neighbours, with ids as they are escaped.
+
+use std::borrow::Cow;
+
+use crate::error::{Code, Error};
+use crate::wire::sigv4::percent_encode;
+
+/// What is asked of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// A chat in the shape that is alike for all models.
+    Converse,
+    /// The same, streamed.
+    ConverseStream,
+    /// A request in the model's own shape.
+    Invoke,
+    /// The same, streamed.
+    InvokeStream,
+}
+
+impl Action {
+    const ALL: [Self; 4] = [Self::Converse, Self::ConverseStream, Self::Invoke, Self::InvokeStream];
+
+    /// The last part of its path.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Converse => "converse",
+            Self::ConverseStream => "converse-stream",
+            Self::Invoke => "invoke",
+            Self::InvokeStream => "invoke-with-response-stream",
+        }
+    }
+
+    /// Whether the answer is a stream of frames.
+    pub(crate) const fn is_stream(self) -> bool {
+        matches!(self, Self::ConverseStream | Self::InvokeStream)
+    }
+
+    /// Where it is asked of a model, by an id or an ARN of whatever kind: as botocore escapes it, so that a slash within an ARN
+    /// is no slash of the path.
+    pub(crate) fn path(self, model: &str) -> String {
+        let mut path = String::with_capacity(model.len() * 2 + 40);
+        path.push_str("/model/");
+        percent_encode(model, &mut path);
+        path.push('/');
+        path.push_str(self.as_str());
+        path
+    }
+
+    /// What a client's path asks for, and of which model; `None` if it is no such path. It has no query.
+    ///
+    /// An ARN may come with its slashes as they are: what follows the last of them is what is asked for.
+    ///
+    /// # Errors
+    /// [`Code::InvalidRequest`] if the model's name is empty, or escaped in a way that means no text.
+    pub(crate) fn of_path(path: &str) -> Option<Result<(Self, Cow<'_, str>), Error>> {
+        let (model, action) = path.strip_prefix("/model/")?.rsplit_once('/')?;
+        let action = Self::ALL.into_iter().find(|known| known.as_str() == action)?;
+        let decoded = percent_decode(model).filter(|model| !model.is_empty());
+        Some(decoded.map(|model| (action, model)).ok_or_else(|| {
+            let text = "the path names no model: it is empty, or escaped in a way that means no text";
+            Error::new(Code::InvalidRequest, text).with_param("modelId")
+        }))
+    }
+}
+
+/// What an escaped text means; `None` if it means none.
+fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('%') {
+        return Some(Cow::Borrowed(text));
+    }
+    let (mut out, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        out.push(match byte {
+            b'%' => {
+                let (high, low) = (digit(rest.first()?)?, digit(rest.get(1)?)?);
+                rest = &rest[2..];
+                high << 4 | low
+            }
+            byte => *byte,
+        });
+    }
+    String::from_utf8(out).ok().map(Cow::Owned)
+}
+
+fn digit(byte: &u8) -> Option<u8> {
+    char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    use super::*;
+
+    /// A call of boto3's, and where it goes.
+    #[derive(Deserialize)]
+    struct Sent {
+        model: String,
+        call: String,
+        path: String,
+    }
+
+    #[test]
+    fn calls_go_where_boto3_sends_them_and_are_read_from_there() {
+        let text = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/bedrock/paths.json"));
+        let sent: Vec<Sent> = serde_json::from_slice(&text.expect("the paths")).expect("paths");
+        assert!(sent.len() > 20);
+        for Sent { model, call, path } in sent {
+            let action = match &*call {
+                "converse" => Action::Converse,
+                "converse_stream" => Action::ConverseStream,
+                "invoke_model" => Action::Invoke,
+                _ => Action::InvokeStream,
+            };
+            assert_eq!(action.path(&model), path);
+            assert_eq!(Action::of_path(&path).expect("a path").expect("good"), (action, Cow::Borrowed(&*model)));
+            assert_eq!(action.is_stream(), call.ends_with("stream"));
+        }
+    }
+
+    #[test]
+    fn an_arn_may_come_as_it_is() {
+        let arn = "arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-lite-v1:0";
+        let path = format!("/model/{arn}/invoke");
+        assert_eq!(Action::of_path(&path).expect("a path").expect("good"), (Action::Invoke, Cow::Borrowed(arn)));
+    }
+
+    #[test]
+    fn other_paths_are_told_and_names_without_meaning_refused() {
+        for path in
+            ["/model/x", "/model/converse", "/model/x/conversed", "/models/x/converse", "/model/x/converse/", ""]
+        {
+            assert!(Action::of_path(path).is_none(), "{path}");
+        }
+        for path in
+            ["/model//converse", "/model/%/converse", "/model/%4/converse", "/model/%zz/converse", "/model/%ff/invoke"]
+        {
+            let error = Action::of_path(path).expect("a path").expect_err("bad");
+            assert_eq!((error.code(), error.param()), (Code::InvalidRequest, Some("modelId")), "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_comes_back(model in "\\PC{1,40}") {
+            let path = Action::Converse.path(&model);
+            prop_assert!(path.is_ascii());
+            let (action, read) = Action::of_path(&path).expect("a path").expect("good");
+            prop_assert_eq!((action, &*read), (Action::Converse, &*model));
+        }
+    }
+}
