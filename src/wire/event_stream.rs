@@ -105,7 +105,6 @@ impl Decoder {
     }
 
     /// The next whole frame; `None` until more is pushed.
-    #[expect(clippy::should_implement_trait, reason = "a frame borrows the decoder, which an Iterator cannot say")]
     pub(crate) fn next(&mut self) -> Option<Result<Frame<'_>, Broken>> {
         if self.ended {
             return None;

@@ -5,6 +5,7 @@
 
 import base64
 import datetime
+import io
 import json
 import struct
 from binascii import crc32
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 
 import boto3
 import botocore.auth
-from botocore.awsrequest import AWSRequest
+from botocore.awsrequest import AWSRequest, AWSResponse
 from botocore.config import Config
 from botocore.credentials import Credentials
 
@@ -49,13 +50,17 @@ def sign(name, *, method="POST", target="/", headers=(), body="", token=None, re
     }  # fmt: skip
 
 
-def sent(model, operation="converse", **fields):
-    """What boto3 sends for a call, caught before it leaves."""
-    client = boto3.client(
+def client():
+    """boto3's client for Bedrock, which never tries again."""
+    return boto3.client(
         "bedrock-runtime", region_name="us-east-1", aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY,
         config=Config(retries={"total_max_attempts": 1}),
     )  # fmt: skip
-    caught = []
+
+
+def sent(model, operation="converse", **fields):
+    """What boto3 sends for a call, caught before it leaves."""
+    bedrock, caught = client(), []
 
     class Caught(Exception):
         pass
@@ -64,12 +69,34 @@ def sent(model, operation="converse", **fields):
         caught.append(request)
         raise Caught
 
-    client.meta.events.register("before-send.bedrock-runtime.*", catch)
+    bedrock.meta.events.register("before-send.bedrock-runtime.*", catch)
     try:
-        getattr(client, operation)(modelId=model, **fields)
+        getattr(bedrock, operation)(modelId=model, **fields)
     except Caught:
         pass
     return caught[0]
+
+
+class Raw(io.BytesIO):
+    """A body as urllib3 gives it."""
+
+    def stream(self, size=7, **_):
+        while piece := self.read(size):
+            yield piece
+
+
+def answered(body, operation="converse", status=200, headers=None):
+    """What boto3 makes of an answer to a call."""
+    bedrock = client()
+    kind = "application/vnd.amazon.eventstream" if operation.endswith("stream") and status == 200 else "application/json"
+    headers = {"content-type": kind, **(headers or {})}
+
+    def answer(request, **_):
+        return AWSResponse(request.url, status, headers, Raw(body))
+
+    bedrock.meta.events.register("before-send.bedrock-runtime.*", answer)
+    fields = {"body": "{}"} if operation.startswith("invoke") else {"messages": []}
+    return getattr(bedrock, operation)(modelId="x", **fields)
 
 
 def vectors():

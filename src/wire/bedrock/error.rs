@@ -121,7 +121,7 @@ pub(crate) fn error_event(error: &Error) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::Value;
 
     use super::*;
     use crate::error::Code;
@@ -186,34 +186,33 @@ mod tests {
         assert!(of(Kind::Exception, "throttlingException", "").1.contains("ThrottlingException"));
     }
 
+    /// An error of the gateway's, and what boto3 is shown of it.
+    #[derive(Deserialize)]
+    struct Golden {
+        code: String,
+        status: u16,
+        name: String,
+        event: String,
+        body: Value,
+    }
+
     #[test]
     fn an_error_is_told_by_the_name_that_boto3_raises_and_with_ours_beside() {
-        for (code, name, event) in [
-            (Code::InvalidRequest, "ValidationException", "validationException"),
-            (Code::Unsupported, "ValidationException", "validationException"),
-            (Code::Unauthorized, "AccessDeniedException", "validationException"),
-            (Code::ModelNotFound, "ResourceNotFoundException", "validationException"),
-            (Code::QueueFull, "ThrottlingException", "throttlingException"),
-            (Code::RateLimited, "ThrottlingException", "throttlingException"),
-            (Code::CircuitOpen, "ServiceUnavailableException", "serviceUnavailableException"),
-            (Code::UpstreamTimeout, "ModelTimeoutException", "modelStreamErrorException"),
-            (Code::StreamCut, "InternalServerException", "modelStreamErrorException"),
-            (Code::Internal, "InternalServerException", "internalServerException"),
-        ] {
-            let error = Error::new(code, "words");
-            assert_eq!(error_name(&error), name, "{code}");
-            let frame = error_event(&error);
-            let mut decoder = Decoder::new(1 << 20);
-            decoder.push(&frame);
-            let frame = decoder.next().expect("a frame").expect("a good one");
-            assert_eq!((frame.kind, frame.name), (Kind::Exception, event), "{code}");
-            let body: Value = serde_json::from_slice(frame.payload).expect("JSON");
-            assert_eq!((&body["message"], &body["sluicegate"]["code"]), (&json!("words"), &json!(code.as_str())));
-        }
+        let text = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/bedrock/errors.json"));
+        let golden: Vec<Golden> = serde_json::from_slice(&text.expect("the errors")).expect("errors");
         let id = RequestId::from_client("abc").expect("good");
-        let body: Value =
-            serde_json::from_slice(&error_body(&Error::new(Code::QueueFull, "w"), Some(&id))).expect("JSON");
-        assert_eq!(body["sluicegate"]["request_id"], "abc");
+        for Golden { code, status, name, event, body } in golden {
+            let code = Code::ALL.into_iter().find(|known| known.as_str() == code).expect("a code");
+            let error = Error::new(code, "naïve words").with_provider("up").with_request_id(&id);
+            assert_eq!((error.status(), error_name(&error)), (status, &*name), "{code}");
+            assert_eq!(serde_json::from_slice::<Value>(&error_body(&error, Some(&id))).expect("JSON"), body, "{code}");
+            let bytes = error_event(&error);
+            let mut decoder = Decoder::new(1 << 20);
+            decoder.push(&bytes);
+            let frame = decoder.next().expect("a frame").expect("a good one");
+            assert_eq!((frame.kind, frame.name), (Kind::Exception, &*event), "{code}");
+            assert_eq!(serde_json::from_slice::<Value>(frame.payload).expect("JSON"), body, "{code}");
+        }
     }
 
     #[test]
