@@ -444,6 +444,7 @@
 //! | --- | --- |
 //! | none | the gateway for callers in this process: pools, queues, fallbacks, streams, plugins and providers of your own, the simulated provider, `http://` |
 //! | `tls` | `https://` to providers, and `server.tls`: rustls and ring. Without it such a URL is an error that names the feature |
+//! | `bedrock` | Amazon Bedrock: its shapes, its signatures and the frames of its streams |
 //! | `front` | the data plane and the admin plane for other processes: [`front`], [`admin`], and the thread that takes [`stats`] |
 //! | `plugins` | the built-in plugins; the trait for your own is always there |
 //! | `cli` | the binary; with all of the above. The default |

@@ -7,14 +7,13 @@
 
 use std::fmt;
 
+use super::sse::append;
+
 /// What stands before the headers: two lengths and their checksum.
 const PRELUDE: usize = 12;
 
 /// What stands around headers and payload.
 const AROUND: usize = PRELUDE + 4;
-
-/// What stays allocated between frames, whatever came through.
-const KEEP_CAPACITY: usize = 64 * 1024;
 
 /// The type of a header whose value is text.
 const TEXT: u8 = 7;
@@ -93,15 +92,7 @@ impl Decoder {
         if self.ended {
             return;
         }
-        if self.start == self.buffer.len() {
-            self.buffer.clear();
-            self.buffer.shrink_to(KEEP_CAPACITY);
-            self.start = 0;
-        } else if self.start > 0 && self.buffer.len() + bytes.len() > self.buffer.capacity() {
-            self.buffer.drain(..self.start);
-            self.start = 0;
-        }
-        self.buffer.extend_from_slice(bytes);
+        append(&mut self.buffer, &mut self.start, bytes);
     }
 
     /// The next whole frame; `None` until more is pushed.

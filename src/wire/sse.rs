@@ -46,6 +46,19 @@ impl fmt::Display for TooLong {
 
 impl std::error::Error for TooLong {}
 
+/// Appends what came to what is still to be read, which begins at `start`: what was read goes first where there is no room.
+pub(in crate::wire) fn append(buffer: &mut Vec<u8>, start: &mut usize, bytes: &[u8]) {
+    if *start == buffer.len() {
+        buffer.clear();
+        buffer.shrink_to(KEEP_CAPACITY);
+        *start = 0;
+    } else if *start > 0 && buffer.len() + bytes.len() > buffer.capacity() {
+        buffer.drain(..*start);
+        *start = 0;
+    }
+    buffer.extend_from_slice(bytes);
+}
+
 /// Cuts a stream of bytes into events. Holds at most one unfinished event and what was pushed and not yet taken out.
 #[derive(Debug)]
 pub struct Decoder {
@@ -99,15 +112,7 @@ impl Decoder {
         if self.ended {
             return;
         }
-        if self.start == self.buffer.len() {
-            self.buffer.clear();
-            self.buffer.shrink_to(KEEP_CAPACITY);
-            self.start = 0;
-        } else if self.start > 0 && self.buffer.len() + bytes.len() > self.buffer.capacity() {
-            self.buffer.drain(..self.start);
-            self.start = 0;
-        }
-        self.buffer.extend_from_slice(bytes);
+        append(&mut self.buffer, &mut self.start, bytes);
     }
 
     /// The next whole event; `None` until more is pushed.

@@ -10,13 +10,30 @@ use super::input::{Input, Wrong};
 use super::path::Action;
 use super::reply;
 use crate::error::{Code, Error, UpstreamAnswer};
-use crate::model::Usage;
+use crate::model::{BodyFields, Usage};
 use crate::wire::base64;
 use crate::wire::event_stream::{Frame, Kind};
 use crate::wire::openai::{Step, is_success};
 
 /// The status of an error that a model tells within its stream.
 const INSIDE_STREAM: u16 = 502;
+
+/// Checks the body of a request that passes through, for a `model` whose name stood in the path.
+///
+/// # Errors
+/// [`Code::InvalidRequest`] if the body of a Converse request is no JSON object, or nested over 128 deep. What goes to a model
+/// in its own shape may be anything.
+pub(crate) fn parse(action: Action, model: String, body: &[u8]) -> Result<BodyFields, Error> {
+    let is_object = || {
+        let mut input = Input::lenient(body)?;
+        input.object(|_, _| Ok(false))?;
+        input.end()
+    };
+    if matches!(action, Action::Converse | Action::ConverseStream) {
+        is_object().map_err(Wrong::of_request)?;
+    }
+    Ok(BodyFields { model, stream: action.is_stream(), include_usage: true, ..BodyFields::default() })
+}
 
 /// Judges an answer that was read whole; gives the tokens, if they were counted. `error_type` is what the answer's header
 /// `x-amzn-errortype` says.

@@ -24,7 +24,7 @@ mod tests;
 
 pub(crate) use encode::write_request;
 pub(crate) use error::{error_body, error_event, error_name};
-pub(crate) use judge::{FrameStream, decode};
+pub(crate) use judge::{FrameStream, decode, parse};
 pub(crate) use path::Action;
 pub(crate) use reader::StreamReader;
 pub(crate) use reply::{read_reply, write_reply};

@@ -588,6 +588,19 @@ fn a_stream_that_passes_through_is_judged_by_its_frames() {
     assert_eq!(judged(Action::ConverseStream, &empty).0, ["forward"]);
 }
 
+#[test]
+fn a_body_that_passes_through_is_an_object_for_converse_and_anything_for_a_model() {
+    for (action, stream) in [(Action::Converse, false), (Action::ConverseStream, true)] {
+        let fields = parse(action, "x".to_owned(), br#"{"messages":[],"new":{"x":null}}"#).expect("good");
+        assert_eq!((&*fields.model, fields.stream, fields.include_usage), ("x", stream, true));
+        let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+        for body in [&b""[..], b"[]", b"{", b"{} {}", b"{\"x\":\"\xff\"}", deep.as_bytes()] {
+            assert_eq!(parse(action, "x".to_owned(), body).expect_err("bad").code(), Code::InvalidRequest);
+        }
+    }
+    assert!(parse(Action::InvokeStream, "x".to_owned(), b"\xff").expect("anything").stream);
+}
+
 /// A model's own events as InvokeModel's stream wraps them.
 fn chunks(events: &[Value]) -> Vec<u8> {
     let wrap = |event: &Value| {
