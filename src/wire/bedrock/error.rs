@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, UpstreamAnswer};
 use crate::ids::RequestId;
 use crate::wire::event_stream::{Frame, Kind, write};
-use crate::wire::openai::{, quote, shorten};
+use crate::wire::openai::{quote, shorten};
+use crate::wire::ours::Ours;
 
 /// The names that Bedrock has, with their statuses.
 const NAMES: [(&str, u16); 11] = [
