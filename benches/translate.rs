@@ -24,9 +24,8 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use sluicegate::model::Operation;
-use sluicegate::wire::Dialect;
 use sluicegate::wire::openai::{self, EventStream};
-use sluicegate::wire::pairs::Pair;
+use sluicegate::wire::pairs::{Pair, Shape};
 use sluicegate::wire::sse::{Decoder, Event};
 
 /// How often the contenders take turns.
@@ -37,10 +36,10 @@ const TURNS: usize = 200;
 
 /// Pairs of shapes, by client and provider.
 const PAIRS: [(&str, Pair); 4] = [
-    ("openai -> openai", Pair { client: Dialect::OpenAi, provider: Dialect::OpenAi }),
-    ("openai -> anthropic", Pair { client: Dialect::OpenAi, provider: Dialect::Anthropic }),
-    ("anthropic -> openai", Pair { client: Dialect::Anthropic, provider: Dialect::OpenAi }),
-    ("anthropic -> anthropic", Pair { client: Dialect::Anthropic, provider: Dialect::Anthropic }),
+    ("openai -> openai", Pair { client: Shape::OpenAi, provider: Shape::OpenAi }),
+    ("openai -> anthropic", Pair { client: Shape::OpenAi, provider: Shape::Anthropic }),
+    ("anthropic -> openai", Pair { client: Shape::Anthropic, provider: Shape::OpenAi }),
+    ("anthropic -> anthropic", Pair { client: Shape::Anthropic, provider: Shape::Anthropic }),
 ];
 
 /// One time of what is measured; what it writes goes into an empty buffer.
@@ -69,11 +68,11 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let texts = [openai_texts(), anthropic_texts()];
-    let of = |shape: Dialect| match shape {
-        Dialect::OpenAi => &texts[0],
-        Dialect::Anthropic => &texts[1],
+    let of = |shape: Shape| match shape {
+        Shape::OpenAi => &texts[0],
+        Shape::Anthropic => &texts[1],
     };
-    let own = of(Dialect::OpenAi);
+    let own = of(Shape::OpenAi);
     let fields = &openai::parse_chat(own.request.as_bytes()).expect("a good body");
 
     let mut contenders = vec![

@@ -3,6 +3,7 @@
 mod accounts;
 mod admin;
 mod anthropic;
+mod bedrock;
 mod client;
 mod coding;
 mod cors;

@@ -24,9 +24,12 @@ pub(super) fn is_others(name: &str) -> bool {
     OTHERS.contains(&name)
 }
 
-/// Kinds whose part is not built yet, with the variables that say that somebody means to use them.
+/// Kinds that this build has not, with the variables that say that somebody means to use them.
+#[cfg(not(feature = "bedrock"))]
 pub(super) const UNBUILT_KINDS: [(&str, &[&str]); 1] =
     [("bedrock", &["AWS_BEARER_TOKEN_BEDROCK", "AWS_ACCESS_KEY_ID"])];
+#[cfg(feature = "bedrock")]
+pub(super) const UNBUILT_KINDS: [(&str, &[&str]); 0] = [];
 
 /// The variable, of those given, that is set and not empty.
 pub(super) fn first_set<'v>(names: &[&'v str], env: &Env<'_>) -> Option<&'v str> {
@@ -135,7 +138,6 @@ pub(super) const KEY: &[Foreign] = &[
     ("enabled", ""),
     ("blacklisted_models", ""),
     ("vertex_key_config", ""),
-    ("bedrock_key_config", ""),
     ("bedrock_mantle_key_config", ""),
     ("vllm_key_config", "use network_config.base_url"),
     ("ollama_key_config", "use network_config.base_url"),
@@ -148,6 +150,21 @@ pub(super) const AZURE: &[Foreign] =
     &[("client_id", BY_KEY), ("client_secret", BY_KEY), ("tenant_id", BY_KEY), ("scopes", BY_KEY)];
 
 const BY_KEY: &str = "the key in value is what is sent: Microsoft Entra ID is not supported";
+
+/// The same of a provider that is not Bedrock.
+pub(super) const KEY_OF_BEDROCK: &[Foreign] = &[("bedrock_key_config", "only keys of kind \"bedrock\" sign")];
+
+/// In `providers.NAME.keys[].bedrock_key_config`.
+#[cfg(feature = "bedrock")]
+pub(super) const BEDROCK_KEY: &[Foreign] = &[
+    ("arn", "name the profile's ARN as the model"),
+    ("deployments", "name the profile as the model, or write an alias"),
+    ("role_arn", "roles are not assumed"),
+    ("external_id", "roles are not assumed"),
+    ("session_name", "roles are not assumed"),
+    ("role_session_name", "roles are not assumed"),
+    ("batch_s3_config", ""),
+];
 
 /// Plugins of Bifrost's: a file that lists them starts without them.
 pub(super) const PLUGINS: [&str; 10] = [

@@ -54,6 +54,8 @@
 mod aliases;
 mod azure;
 mod base_url;
+#[cfg(feature = "bedrock")]
+mod bedrock;
 mod build;
 mod changes;
 mod error;
@@ -102,9 +104,9 @@ pub use scope::Scope;
 pub use tls::LoadedTls;
 pub use tls::{Tls, TlsVersion};
 pub use types::{
-    Breaker, Client, GatewayKey, Has, Health, Key, KeyHeader, KeyModels, Kind, Locks, Network, Offer, Optimization,
-    Policy, Pools, Provider, Queue, RateLimit, RateLimits, Retries, Scaling, Server, Sizing, StreamGarbage,
-    StreamRecovery, ThreadLimits,
+    AwsKey, Breaker, Client, GatewayKey, Has, Health, Key, KeyHeader, KeyModels, Kind, Locks, Network, Offer,
+    Optimization, Policy, Pools, Provider, Queue, RateLimit, RateLimits, Retries, Scaling, Server, Sizing,
+    StreamGarbage, StreamRecovery, ThreadLimits,
 };
 
 pub use crate::recycle::Limits as PoolLimits;
@@ -421,6 +423,15 @@ fn spread_keys(document: &mut Map<String, Value>) {
 fn discovered(env: &Env<'_>, sources: &mut Vec<String>) -> Value {
     let mut providers = Map::new();
     for known in well_known::WELL_KNOWN {
+        #[cfg(feature = "bedrock")]
+        if known.kind == Kind::Bedrock {
+            let found = bedrock::of_environment(|variable| known::first_set(&[variable], env).is_some());
+            if let Some((key, variables)) = found {
+                sources.push(format!("provider {}: {}", known.name, variables.join(", ")));
+                providers.insert(known.name.to_owned(), json!({ "keys": [key] }));
+            }
+            continue;
+        }
         let set = |variable: Option<&'static str>| known::first_set(variable.as_slice(), env);
         let (key, address) = (set(known.key_variable), set(known.url_variable));
         // One that has no address of its own needs both.
@@ -457,11 +468,14 @@ fn warn_of_strange_scopes(server: &Server, aliases: &[Alias], walk: &Walk<'_>) {
     }
 }
 
-/// Says so where a variable is set for a provider whose part is not built.
+/// Says so where a variable is set for a provider that this build has not.
 fn warn_of_unbuilt(env: &Env<'_>, walk: &Walk<'_>) {
     for (name, variables) in known::UNBUILT_KINDS {
         if let Some(variable) = known::first_set(variables, env) {
-            walk.warn(variable, &format!("it is set, but provider {name} is not built yet and is left out"));
+            walk.warn(
+                variable,
+                &format!("it is set, but provider {name} needs the cargo feature `{name}`, and is left out"),
+            );
         }
     }
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::azure::{self, Resource};
-use super::base_url::BaseUrl;
+use super::base_url::{self, BaseUrl};
+#[cfg(feature = "bedrock")]
+use super::bedrock;
 use super::kinds::{
     Certificates, Choice, Count, ElseAuto, Flag, Limits as _, Maybe, Number, Parsed, Span, Text, Url, millis, secs,
 };
@@ -15,11 +17,11 @@ use super::raw::join;
 use super::section::{Section, asks_nothing};
 use super::server::required_value;
 use super::types::{
-    Breaker, Client, Health, Key, KeyHeader, KeyModels, Kind, Network, Offer, Optimization, Policy, Provider, Queue,
-    RateLimit, RateLimits, Retries, Scaling, Sizing, StreamGarbage, StreamRecovery, ThreadLimits,
+    AwsKey, Breaker, Client, Health, Key, KeyHeader, KeyModels, Kind, Network, Offer, Optimization, Policy, Provider,
+    Queue, RateLimit, RateLimits, Retries, Scaling, Sizing, StreamGarbage, StreamRecovery, ThreadLimits,
 };
 use super::well_known::{self, WellKnown, well_known};
-use crate::secret::REDACTED;
+use crate::secret::{REDACTED, Secret};
 use crate::time::Backoff;
 
 /// The most workers where the thread limit is the machine's: what `pid_max` is on most of them.
@@ -57,8 +59,20 @@ const RESERVED_HEADERS: [&str; 11] = [
 ];
 
 /// The words for how a provider is spoken to.
-pub(super) const KINDS: &[(&str, Kind)] =
-    &[("openai", Kind::OpenAi), ("anthropic", Kind::Anthropic), ("sim", Kind::Sim), ("custom", Kind::Custom)];
+pub(super) const KINDS: &[(&str, Kind)] = &[
+    ("openai", Kind::OpenAi),
+    ("anthropic", Kind::Anthropic),
+    #[cfg(feature = "bedrock")]
+    ("bedrock", Kind::Bedrock),
+    ("sim", Kind::Sim),
+    ("custom", Kind::Custom),
+];
+
+/// What of them this build has not.
+const KINDS_WITHOUT: &[(&str, &str)] = &[
+    #[cfg(not(feature = "bedrock"))]
+    ("bedrock", "kind \"bedrock\" needs the cargo feature `bedrock`, which"),
+];
 
 /// The words for what becomes of a stream that fails.
 pub(super) const STREAM_RECOVERIES: &[(&str, StreamRecovery)] =
@@ -109,7 +123,7 @@ pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> 
     let well_known = well_known(name).filter(|known| kind == Some(known.kind));
     let has_base_url =
         s.object_at("network_config").is_some_and(|o| o.get("base_url").is_some_and(|url| !url.is_null()));
-    let (keys, of_azure) = keys(s, well_known.filter(|_| !has_base_url));
+    let Keys { keys, region, of_azure } = keys(s, kind, well_known, has_base_url);
     let is_azure = well_known.is_some_and(|known| known.key_header == azure::KEY_HEADER) || !of_azure.is_empty();
     if is_azure && kind.is_some_and(|kind| kind != Kind::OpenAi) {
         s.problem("keys", "azure_key_config is for a provider of kind \"openai\"");
@@ -121,13 +135,15 @@ pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> 
         (None, None) => KeyHeader::of(kind.unwrap_or(Kind::OpenAi)),
     };
     let key_in = (!keys.is_empty()).then_some(key_header.name);
-    let network = s.section("network_config", |s| network(s, kind, name, well_known, resource.as_ref(), key_in));
+    let places = (resource.as_ref(), address(s, kind, region.as_deref()));
+    let network = s.section("network_config", |s| network(s, kind, name, well_known, places, key_in));
+    let region = network.as_ref().and_then(|network| self::region(s, kind, region, &network.base_url));
     let sizes = s.section("concurrency_and_buffer_size", |s| sizes(s, around.threads));
     let queue = s.section("queue", |s| queue(s, around.client));
     let scaling = s.section("scaling", scaling);
     let optimization = s.section("optimization", optimization);
     let breaker = s.section("breaker", breaker);
-    let health = s.section("health", health);
+    let health = s.section("health", |s| health(s, kind));
     let rate_limit =
         s.section("rate_limit", |s| RateLimits { all: rate_limit(s), models: s.each("models", rate_limit) });
     let stream_recovery =
@@ -145,6 +161,7 @@ pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> 
         offer: well_known.map_or(Offer::UNSAID, |known| known.offer),
         deployments: resource.as_mut().map(Resource::take_deployments).unwrap_or_default(),
         network: network?,
+        region,
         concurrency: sizes.concurrency,
         min_concurrency: sizes.min_concurrency,
         buffer_size: sizes.buffer_size,
@@ -165,11 +182,7 @@ pub(super) fn provider(name: &str, s: &mut Section<'_>, around: &Around<'_>) -> 
 
 /// The kind as written, else as the name says.
 fn kind(name: &str, s: &mut Section<'_>) -> Option<Kind> {
-    let words = Choice {
-        built: KINDS,
-        unbuilt: &[("bedrock", "speaking Bedrock's protocol (kind \"bedrock\")")],
-        default: None,
-    };
+    let words = Choice { built: KINDS, unbuilt: KINDS_WITHOUT, default: None };
     let written = s.raw("kind").is_some_and(|value| !value.is_null());
     let kind = s.get("kind", words);
     if kind.is_some() || written {
@@ -179,7 +192,10 @@ fn kind(name: &str, s: &mut Section<'_>) -> Option<Kind> {
         "sim" => Some(Kind::Sim),
         _ if let Some(known) = well_known(name) => Some(known.kind),
         _ if known::UNBUILT_KINDS.iter().any(|(unbuilt, _)| *unbuilt == name) => {
-            s.problem("kind", format!("speaking {name}'s own protocol is not built yet; leave the provider out"));
+            let text = format!(
+                "a provider of kind {name:?} needs the cargo feature `{name}`, which is not built in; leave it out"
+            );
+            s.problem("kind", text);
             None
         }
         _ => {
@@ -195,25 +211,30 @@ fn kind(name: &str, s: &mut Section<'_>) -> Option<Kind> {
     kind
 }
 
+/// The keys of a provider.
+#[derive(Default)]
+struct Keys {
+    keys: Vec<Key>,
+    /// The region that they are for, where they name one.
+    region: Option<String>,
+    /// What they say of Azure.
+    of_azure: Vec<azure::OfKey>,
+}
+
 /// The keys as written; else, for a provider at its built-in address, the one of its environment variable: a key found
 /// by its name never goes to an address that somebody else wrote.
-fn keys(s: &mut Section<'_>, built_in: Option<&WellKnown>) -> (Vec<Key>, Vec<azure::OfKey>) {
-    let read = |index: usize, s: &mut Section<'_>| {
-        let name = s.get("name", Text(format!("key-{}", index + 1)));
-        let value = required_value(s);
-        let models = key_models(s);
-        let weight = s.get("weight", Number(1.0).hard(0.0, 1e9));
-        let rate_limit = s.section("rate_limit", rate_limit);
-        let of_azure = azure::of_key(s);
-        s.foreign(known::KEY);
-        (value.map(|value| Key { name, value, weight, models, rate_limit }), of_azure)
-    };
-    if let Some(read) = s.list("keys", read) {
-        let (keys, of_azure): (Vec<_>, Vec<_>) = read.into_iter().unzip();
-        if keys.len() > MOST_KEYS {
-            s.problem("keys", format!("there are {}; a provider has at most {MOST_KEYS}", keys.len()));
+fn keys(s: &mut Section<'_>, kind: Option<Kind>, well_known: Option<&WellKnown>, has_base_url: bool) -> Keys {
+    let read = |index: usize, s: &mut Section<'_>| key(index, s, kind);
+    if let Some(found) = s.list("keys", read) {
+        if found.len() > MOST_KEYS {
+            s.problem("keys", format!("there are {}; a provider has at most {MOST_KEYS}", found.len()));
         }
-        let keys: Vec<_> = keys.into_iter().flatten().take(MOST_KEYS).collect();
+        let (mut keys, mut regions, mut of_azure) = (Vec::new(), Vec::new(), Vec::new());
+        for (key, region, azure) in found.into_iter().take(MOST_KEYS) {
+            keys.extend(key);
+            regions.extend(region);
+            of_azure.extend(azure);
+        }
         for (index, key) in keys.iter().enumerate() {
             if keys[..index].iter().any(|other| other.name == key.name) {
                 let message =
@@ -226,23 +247,92 @@ fn keys(s: &mut Section<'_>, built_in: Option<&WellKnown>) -> (Vec<Key>, Vec<azu
                 s.warn("keys", &message);
             }
         }
-        return (keys, of_azure.into_iter().flatten().collect());
+        regions.dedup();
+        if let [one, other, ..] = regions.as_slice() {
+            s.problem(
+                "keys",
+                format!("they are of the regions {one:?} and {other:?}; write a provider for each region"),
+            );
+        }
+        return Keys { keys, region: regions.pop(), of_azure };
     }
-    let Some(variable) = built_in.and_then(|known| known.key_variable) else { return Default::default() };
+    let none = Keys::default();
+    if has_base_url {
+        return none;
+    }
+    #[cfg(feature = "bedrock")]
+    if kind == Some(Kind::Bedrock) {
+        let Some((document, _)) = bedrock::of_environment(|variable| s.walk().is_set(variable)) else {
+            s.problem("keys", bedrock::NO_KEY);
+            return none;
+        };
+        let ((key, region, _), shown) =
+            Section::read(s.walk(), s.path_of("keys[0]"), Some(&document), |s| key(0, s, kind));
+        s.show("keys", json!([shown.effective]));
+        return Keys { keys: key.into_iter().collect(), region, ..none };
+    }
+    let Some(variable) = well_known.and_then(|known| known.key_variable) else { return none };
     if !s.walk().is_set(variable) {
         s.problem("keys", format!("there is none; set the environment variable {variable}, or write keys"));
-        return Default::default();
+        return none;
     }
     let value = s.walk().secret(s.path_of("keys"), &format!("env.{variable}").into());
     s.show("keys", json!([{"name": variable, "value": REDACTED, "models": ["*"], "weight": 1.0}]));
     let named = |value| Key {
         name: variable.to_owned(),
         value,
+        aws: None,
         weight: 1.0,
         models: KeyModels::Any,
         rate_limit: RateLimit::default(),
     };
-    (value.into_iter().map(named).collect(), Vec::new())
+    Keys { keys: value.into_iter().map(named).collect(), ..none }
+}
+
+/// One key, the region that it is for if it names one, and what it says of Azure.
+fn key(index: usize, s: &mut Section<'_>, kind: Option<Kind>) -> (Option<Key>, Option<String>, Option<azure::OfKey>) {
+    let name = s.get("name", Text(format!("key-{}", index + 1)));
+    let (value, aws, region) = credential(s, kind);
+    let models = key_models(s);
+    let weight = s.get("weight", Number(1.0).hard(0.0, 1e9));
+    let rate_limit = s.section("rate_limit", rate_limit);
+    let of_azure = azure::of_key(s);
+    s.foreign(known::KEY);
+    (value.map(|value| Key { name, value, aws, weight, models, rate_limit }), region, of_azure)
+}
+
+/// What a key is sent as. Bedrock's may sign.
+#[cfg_attr(not(feature = "bedrock"), expect(unused_variables, reason = "no other kind differs"))]
+fn credential(s: &mut Section<'_>, kind: Option<Kind>) -> (Option<Secret>, Option<AwsKey>, Option<String>) {
+    #[cfg(feature = "bedrock")]
+    if kind == Some(Kind::Bedrock) || s.walk().is_describing() {
+        let bedrock::Credential { value, aws, region } = bedrock::credential(s);
+        return (value, aws, region);
+    }
+    s.foreign(known::KEY_OF_BEDROCK);
+    (required_value(s), None, None)
+}
+
+/// Where a provider lives whose address depends on what its keys are for.
+#[cfg_attr(not(feature = "bedrock"), expect(unused_variables, reason = "there is none"))]
+fn address(s: &Section<'_>, kind: Option<Kind>, region: Option<&str>) -> Option<String> {
+    #[cfg(feature = "bedrock")]
+    if kind == Some(Kind::Bedrock) {
+        let usual = || bedrock::usual_region(s.walk());
+        return Some(bedrock::address(&region.map_or_else(usual, str::to_owned)));
+    }
+    None
+}
+
+/// The region that requests are signed for: that of the keys, of the address, or of the environment.
+#[cfg_attr(not(feature = "bedrock"), expect(unused_variables, reason = "nothing signs"))]
+fn region(s: &Section<'_>, kind: Option<Kind>, of_keys: Option<String>, base_url: &str) -> Option<String> {
+    #[cfg(feature = "bedrock")]
+    if kind == Some(Kind::Bedrock) {
+        let named = of_keys.or_else(|| bedrock::region_of(base_url));
+        return Some(named.unwrap_or_else(|| bedrock::usual_region(s.walk())));
+    }
+    None
 }
 
 /// The name of a model as its provider knows it, or `*` for any.
@@ -272,13 +362,23 @@ fn network(
     kind: Option<Kind>,
     name: &str,
     well_known: Option<&WellKnown>,
-    azure: Option<&Resource>,
+    (azure, address): (Option<&Resource>, Option<String>),
     key_in: Option<&str>,
 ) -> Option<Network> {
     let (ms, most) = (millis(1), secs(DAY));
     let given = s.raw("base_url").is_some_and(|value| !value.is_null());
-    let base = s.get("base_url", Url(well_known.and_then(|known| known.base_url)));
-    let base = if let Some(azure) = azure { azure.base(base, s) } else { base };
+    let mut base = s.get("base_url", Url(well_known.and_then(|known| known.base_url)));
+    if let Some(azure) = azure {
+        base = azure.base(base, s);
+    }
+    if let Some(address) = &address {
+        if !given {
+            base = base_url::parse(address).ok();
+            s.show("base_url", address.as_str().into());
+        }
+        // Its routes have no version in front of them.
+        base = base.map(|base| BaseUrl { api_prefix: "", ..base });
+    }
     let api_prefix = base.as_ref().map_or("/v1", |base| base.api_prefix);
     let network = Network {
         base_url: base.as_ref().map_or(String::new(), |base| base.url.clone()),
@@ -308,6 +408,10 @@ fn network(
                 "a provider of kind \"custom\" is a part of the program and is connected to nowhere; leave it out",
             );
         }
+    }
+    if let Some(address) = address.filter(|_| base.is_none() && !given) {
+        s.problem("base_url", format!("the region that the environment names makes no address: {address}"));
+        return None;
     }
     if base.is_none() && !given && matches!(kind, Some(Kind::OpenAi | Kind::Anthropic)) {
         let variable = well_known.and_then(|known| known.url_variable);
@@ -465,13 +569,35 @@ fn breaker(s: &mut Section<'_>) -> Breaker {
     }
 }
 
-fn health(s: &mut Section<'_>) -> Health {
-    let usual = Health::default();
+fn health(s: &mut Section<'_>, kind: Option<Kind>) -> Health {
+    let usual = usual_health(kind);
     // Whoever writes `null` or 0 wants no checks.
     let never = s.raw("interval").is_some_and(Value::is_null);
     let default = if never { secs(0) } else { usual.interval };
-    Health {
+    let wish = Health {
         on_start: s.get("on_start", Flag(usual.on_start)),
         interval: s.get("interval", Span(default).hard(secs(0), secs(DAY))),
+    };
+    if usual == NO_CHECKS && wish != usual {
+        for (key, value) in [("on_start", json!(false)), ("interval", json!("0s"))] {
+            s.show(key, value);
+        }
+        s.warn(
+            "interval",
+            "it has no effect: there is nothing to look at that costs nothing, and only calls tell how it is",
+        );
+    }
+    if usual == NO_CHECKS { usual } else { wish }
+}
+
+/// No look at a provider but what its calls show.
+const NO_CHECKS: Health = Health { on_start: false, interval: std::time::Duration::ZERO };
+
+/// How it is looked whether a provider is there. Bedrock's runtime has no list of models, nor anything else that is free.
+fn usual_health(kind: Option<Kind>) -> Health {
+    match kind {
+        #[cfg(feature = "bedrock")]
+        Some(Kind::Bedrock) => NO_CHECKS,
+        _ => Health::default(),
     }
 }

@@ -73,6 +73,18 @@ impl<'a> Walk<'a> {
         self.problems.borrow_mut().push(Problem { path, message: message.into() });
     }
 
+    /// Whether this collects the schema alone.
+    #[cfg(feature = "bedrock")]
+    pub(super) fn is_describing(&self) -> bool {
+        self.describing
+    }
+
+    /// A variable of the environment, if it is set and not empty.
+    #[cfg(feature = "bedrock")]
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        (self.env)(name).filter(|value| !value.is_empty())
+    }
+
     /// Whether a variable of the environment is set and not empty.
     pub(super) fn is_set(&self, variable: &str) -> bool {
         first_set(&[variable], self.env).is_some()

@@ -145,7 +145,10 @@ pub enum Kind {
     OpenAi,
     /// Anthropic's protocol.
     Anthropic,
-    /// The simulated provider, which speaks both on a socket of this machine.
+    /// Amazon Bedrock's runtime.
+    #[cfg(feature = "bedrock")]
+    Bedrock,
+    /// The simulated provider, which speaks OpenAI's and Anthropic's on a socket of this machine.
     Sim,
     /// A provider that the program itself is.
     Custom,
@@ -174,7 +177,7 @@ impl KeyHeader {
     pub(super) const fn of(kind: Kind) -> Self {
         match kind {
             Kind::Anthropic => Self::plain("x-api-key"),
-            Kind::OpenAi | Kind::Sim | Kind::Custom => Self::BEARER,
+            _ => Self::BEARER,
         }
     }
 
@@ -327,6 +330,8 @@ pub struct Provider {
     pub deployments: Vec<(String, String)>,
     /// Where it lives, and the limits of talking to it.
     pub network: Network,
+    /// The region of AWS's that it is in and that requests are signed for, if it is Bedrock.
+    pub region: Option<String>,
     /// The most workers it has; with [`Sizing::Auto`] what it begins with, until something is known of it.
     pub concurrency: usize,
     /// The fewest workers it has, which is what it starts with.
@@ -540,14 +545,26 @@ pub struct RateLimits {
 pub struct Key {
     /// Names it in logs and `/stats`.
     pub name: String,
-    /// What is sent.
+    /// What is sent; of a key that signs, the key that it signs with, which never is.
     pub value: Secret,
+    /// What a key has beside it that signs, as AWS's do.
+    pub aws: Option<AwsKey>,
     /// What it may be used for in a minute.
     pub rate_limit: RateLimit,
     /// Its share among the keys of a model. One without a share gets nothing as long as another has one.
     pub weight: f64,
     /// The models that it is for.
     pub models: KeyModels,
+}
+
+/// What a key of AWS's has beside the secret one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AwsKey {
+    /// The name of the key; who knows it can do nothing with it, but it is nobody's business either.
+    pub access_key: Secret,
+    /// What temporary keys carry.
+    pub session_token: Option<Secret>,
 }
 
 /// Which models a provider's key is for.
@@ -607,7 +624,11 @@ impl Network {
 impl Provider {
     /// Whatever the provider is sent that nobody else should see.
     pub fn secrets(&self) -> impl Iterator<Item = Secret> {
-        self.keys.iter().map(|key| key.value.clone()).chain(self.network.secrets())
+        let of_key = |key: &Key| {
+            let aws = key.aws.clone().map(|aws| [Some(aws.access_key), aws.session_token]);
+            std::iter::once(key.value.clone()).chain(aws.into_iter().flatten().flatten())
+        };
+        self.keys.iter().flat_map(of_key).chain(self.network.secrets())
     }
 
     /// Whether its own list of models says what it can be asked for: there is one on the network, and it is none of Azure's,

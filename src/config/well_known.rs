@@ -77,6 +77,10 @@ pub(super) const WELL_KNOWN: &[WellKnown] = &[
         &["gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano", "gpt-4o", "gpt-4o-mini", "gpt-5", "gpt-5-mini", "gpt-5-nano", "gpt-3.5-turbo-instruct", "o3", "o4-mini", "text-embedding-3-small", "text-embedding-3-large"]) },
     WellKnown { kind: Kind::Anthropic, key_header: KeyHeader::plain("x-api-key"), ..cloud("anthropic", "https://api.anthropic.com", "ANTHROPIC_API_KEY", [No, No, No],
         &["claude-opus-4-6", "claude-sonnet-4-6", "claude-opus-4-5", "claude-sonnet-4-5", "claude-haiku-4-5", "claude-opus-4-1"]) },
+    // Profiles that route a request within a geography: most models are had by one alone. The address is that of the usual region.
+    #[cfg(feature = "bedrock")]
+    WellKnown { kind: Kind::Bedrock, ..cloud("bedrock", "https://bedrock-runtime.us-east-1.amazonaws.com", "AWS_BEARER_TOKEN_BEDROCK", [No, No, No],
+        &["us.anthropic.claude-sonnet-4-5-20250929-v1:0", "us.anthropic.claude-haiku-4-5-20251001-v1:0", "us.anthropic.claude-opus-4-1-20250805-v1:0", "us.amazon.nova-pro-v1:0", "us.amazon.nova-lite-v1:0", "us.amazon.nova-micro-v1:0", "us.meta.llama3-3-70b-instruct-v1:0", "openai.gpt-oss-120b-1:0"]) },
     // "Azure OpenAI in Microsoft Foundry Models v1 API", and the REST API reference for versions that are dates.
     WellKnown { base_url: None, url_variable: Some("AZURE_OPENAI_ENDPOINT"), key_header: KeyHeader::plain("api-key"), ..cloud("azure", "", "AZURE_OPENAI_API_KEY", [Yes, Yes, Yes], &[]) },
     // "OpenAI Compatibility": text completions are not supported.
@@ -148,7 +152,11 @@ mod tests {
             Unsaid => Some(format!("{name}?")),
             No => None,
         };
-        let first = if known.kind == Kind::Anthropic { "messages" } else { "chat" };
+        let first = match known.kind {
+            Kind::Anthropic => "messages",
+            Kind::Bedrock => "converse",
+            _ => "chat",
+        };
         let Offer { completions, embeddings, responses, .. } = known.offer;
         let others = [("completions", completions), ("embeddings", embeddings), ("responses", responses)];
         let offers: Vec<_> =

@@ -45,15 +45,20 @@ pub(super) fn stream_head(
     }
     let headers = headers.into_iter().filter(|(name, _)| name != "content-type").collect();
     let response = upstream_headers(Response::new(200), headers)
-        .header("content-type", "text/event-stream; charset=utf-8")
+        .header("content-type", stream_type(shape))
         .header("cache-control", "no-cache")
         .header("x-accel-buffering", "no");
     served_headers(shape, response, served, id)
 }
 
+/// What a stream says that it is. Of events the standard has the charset, which old clients ask for; frames are bytes.
+fn stream_type(shape: Dialect) -> &'static str {
+    if shape.has_comments() { "text/event-stream; charset=utf-8" } else { shape.stream_type() }
+}
+
 /// An error, with its own status or the upstream's.
 pub(super) fn error(shape: Dialect, error: &Error) -> Response {
-    let mut response = Response::new(error.status()).body(shape.error_body(error, None), JSON);
+    let mut response = called(shape, Response::new(error.status()).body(shape.error_body(error, None), JSON), error);
     if let Some(id) = error.request_id() {
         response = response.header("x-request-id", id.as_str());
     }
@@ -93,8 +98,8 @@ fn model_of(name: &str) -> String {
 
 /// What the server itself refuses, with a status that may be finer than the code's.
 pub(super) fn refusal(shape: Dialect, status: u16, error: &Error, id: &RequestId) -> Response {
-    let response =
-        Response::new(status).body(shape.error_body(error, Some(id)), JSON).header("x-request-id", id.as_str());
+    let response = Response::new(status).body(shape.error_body(error, Some(id)), JSON);
+    let response = called(shape, response, error).header("x-request-id", id.as_str());
     with_retry_after(named(shape, response, id), error.retry_after())
 }
 
@@ -117,8 +122,19 @@ fn upstream_headers(mut response: Response, headers: Vec<(String, String)>) -> R
 
 /// The request's name as the shape's clients look for it: the provider's own, if that came with the answer.
 fn named(shape: Dialect, response: Response, id: &RequestId) -> Response {
-    let is_missing = || !response.headers.iter().any(|(name, _)| name == "request-id");
-    if shape == Dialect::Anthropic && is_missing() { response.header("request-id", id.as_str()) } else { response }
+    let missing = |header: &&str| !response.headers.iter().any(|(name, _)| name == header);
+    match shape.request_header().filter(missing) {
+        Some(header) => response.header(header, id.as_str()),
+        None => response,
+    }
+}
+
+/// What an error is called, in the shapes whose bodies do not say it.
+fn called(shape: Dialect, response: Response, error: &Error) -> Response {
+    match shape.error_header(error) {
+        Some((header, name)) => response.header(header, name),
+        None => response,
+    }
 }
 
 fn served_headers(shape: Dialect, response: Response, served: &Served, id: &RequestId) -> Response {

@@ -5,9 +5,10 @@
 //!
 //! Served are, in OpenAI's shapes, `POST /v1/chat/completions`, `/v1/completions`, `/v1/embeddings` and `/v1/responses`, in
 //! Anthropic's `POST /v1/messages` and `/v1/messages/count_tokens`, `GET /v1/models` and `/v1/models/{id}`, whatever else the two
-//! have under `/openai/v1/` and `/anthropic/v1/`, and `GET /livez`, `/readyz` and `/health`. A client sends its gateway key as
-//! `Authorization: Bearer KEY`, or as `x-api-key`. Requests may bear `x-request-id`, `x-sluicegate-timeout`,
-//! `x-sluicegate-priority` and `x-sluicegate-stream-recovery`; answers say `x-request-id` and, in `x-sluicegate-*`, who answered
+//! have under `/openai/v1/` and `/anthropic/v1/`, Bedrock's `POST /bedrock/model/{id}/` with `converse`, `converse-stream`,
+//! `invoke` and `invoke-with-response-stream`, and `GET /livez`, `/readyz` and `/health`. A client sends its gateway key as
+//! `Authorization: Bearer KEY`, or as `x-api-key`; signatures of AWS's are not looked at. Requests may bear `x-request-id`,
+//! `x-sluicegate-timeout`, `x-sluicegate-priority` and `x-sluicegate-stream-recovery`; answers say `x-request-id` and, in `x-sluicegate-*`, who answered
 //! and where the time went.
 
 // Read `admission` for what is refused before a body is read, `keys` and `cors` for whom the gateway answers, `coding` for
@@ -218,7 +219,6 @@ impl Api {
             // No request to a provider: it is judged by its key, and not counted.
             Route::Models => Ok(bodiless(Judged::Models(self.known(head, peer)?))),
             Route::Model(id) => Ok(bodiless(Judged::Model(id, self.known(head, peer)?))),
-            Route::Unbuilt(name) => Err(self.unbuilt(head, peer, name)),
             Route::Call(operation, prefix) => {
                 let admitted = self.door.admit(&self.gateway, head, peer).map_err(|error| {
                     let answer = told(head, &error);
@@ -245,22 +245,6 @@ impl Api {
             .client(&self.gateway, head, peer)
             .map(|client| client.scope)
             .map_err(|error| told(head, &error.with_request_id(&request_id(head))))
-    }
-
-    /// What a route that is to come is told: that it is, to whoever is let in. On a POST it is a request all the same.
-    fn unbuilt(&self, head: &Head, peer: SocketAddr, name: &str) -> Response {
-        let error = Error::new(Code::Unsupported, format!("{name} is not built yet in this version"));
-        if head.method() != "POST" {
-            let known = self.known(head, peer);
-            return known.err().unwrap_or_else(|| told(head, &error.with_request_id(&request_id(head))));
-        }
-        match self.door.admit(&self.gateway, head, peer) {
-            Ok(admitted) => {
-                let id = admitted.refuse(&error);
-                told(head, &error.with_request_id(&id))
-            }
-            Err(refused) => told(head, &refused),
-        }
     }
 
     /// A request for a provider, streamed or not.

@@ -1,9 +1,11 @@
-//! The data plane's routes: which there are, which are to come, and what a wrong one is told.
+//! The data plane's routes: which there are, and what a wrong one is told.
 
 use crate::error::{Code, Error};
 use crate::http::{Head, Response};
 use crate::ids::RequestId;
 use crate::model::{Forward, Operation};
+#[cfg(feature = "bedrock")]
+use crate::wire;
 use crate::wire::{Dialect, passing, route};
 
 use super::answer;
@@ -19,8 +21,6 @@ pub(super) enum Route {
     Model(Option<String>),
     /// `GET /livez`, `/readyz` or `/health`.
     Probe,
-    /// One of the interface's whose part is not built yet, and what it is called there.
-    Unbuilt(&'static str),
 }
 
 /// Why there is no route.
@@ -46,8 +46,8 @@ impl From<Error> for Refused {
     }
 }
 
-/// Routes of the interface whose part is not built yet, and what it is called there.
-const UNBUILT: [(&str, &str); 1] = [("/bedrock", "the drop-in prefix /bedrock")];
+/// What stands in front of Bedrock's own routes, and the provider that a bare model means there.
+const BEDROCK: (&str, &str) = ("/bedrock", "bedrock");
 
 /// What clients put in front of a provider's own routes to reach the one that bears its name, in the shape of these.
 const DROP_IN: [(&str, &str, Dialect); 2] =
@@ -58,9 +58,17 @@ const FORWARDED: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
 /// The shape in which whoever asks under this path is told whatever it is told, a refusal of its head among it.
 pub(super) fn shape(path: &str) -> Dialect {
-    let is_anthropic =
-        |route: &str| path.strip_prefix(route).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    if is_anthropic("/v1/messages") || is_anthropic("/anthropic") { Dialect::Anthropic } else { Dialect::OpenAi }
+    #[cfg(feature = "bedrock")]
+    if is_under(path, BEDROCK.0) {
+        return Dialect::Bedrock;
+    }
+    let is_anthropics = is_under(path, "/v1/messages") || is_under(path, "/anthropic");
+    if is_anthropics { Dialect::Anthropic } else { Dialect::OpenAi }
+}
+
+/// Whether a path is this one or leads on from it.
+fn is_under(path: &str, route: &str) -> bool {
+    path.strip_prefix(route).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The route of a request.
@@ -105,18 +113,39 @@ fn other(head: &Head) -> Result<Route, Refused> {
             });
         }
     }
-    let under = |route: &str| path.strip_prefix(route).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    match UNBUILT.iter().find(|(route, _)| under(route)) {
-        Some((_, name)) => Ok(Route::Unbuilt(name)),
-        None => {
-            let shown: String = path.chars().take(120).collect();
-            let text = format!(
-                "there is no route {shown}; chat is at POST /v1/chat/completions and POST /v1/messages, and what OpenAI and \
-                 Anthropic have beside the routes of /v1 passes through under /openai/v1 and /anthropic/v1"
-            );
-            Err(Error::new(Code::NotFound, text).into())
-        }
+    if is_under(path, BEDROCK.0)
+        && let Some(found) = bedrock(head)
+    {
+        return found;
     }
+    let shown: String = path.chars().take(120).collect();
+    let text = format!(
+        "there is no route {shown}; chat is at POST /v1/chat/completions and POST /v1/messages, and what OpenAI and \
+         Anthropic have beside the routes of /v1 passes through under /openai/v1 and /anthropic/v1; of Bedrock's routes there are \
+         POST /bedrock/model/{{id}}/converse, converse-stream, invoke and invoke-with-response-stream"
+    );
+    Err(Error::new(Code::NotFound, text).into())
+}
+
+/// One of Bedrock's routes, if that is what it is. The path names the model.
+#[cfg(feature = "bedrock")]
+fn bedrock(head: &Head) -> Option<Result<Route, Refused>> {
+    let (prefix, provider) = BEDROCK;
+    Some(match wire::bedrock::operation(head.path().strip_prefix(prefix)?)? {
+        _ if head.method() != "POST" => Err(wrong_method(head, "POST")),
+        Ok(operation) => Ok(Route::Call(operation, Some(provider))),
+        Err(error) => Err(error.into()),
+    })
+}
+
+/// None of them is in this build.
+#[cfg(not(feature = "bedrock"))]
+fn bedrock(_: &Head) -> Option<Result<Route, Refused>> {
+    let (prefix, provider) = BEDROCK;
+    let text = format!(
+        "the drop-in prefix {prefix} is not built in: sluicegate was built without its cargo feature `{provider}`"
+    );
+    Some(Err(Error::new(Code::Unsupported, text).into()))
 }
 
 fn wrong_method(head: &Head, allow: &'static str) -> Refused {

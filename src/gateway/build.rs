@@ -25,7 +25,11 @@ use crate::config::{self, Config, ConfigError, Draft, Kind, Sizing};
 use crate::events::Events;
 use crate::http::Certificates;
 use crate::plugin::{Plugin, PluginError, SameName};
-use crate::provider::{AttemptSettings, CHECK_TIMEOUT, Checks, KeySettings, Paths, PoolSettings, Provider, Stock};
+#[cfg(feature = "bedrock")]
+use crate::provider::Signer;
+use crate::provider::{
+    AttemptSettings, CHECK_TIMEOUT, Checks, Credential, KeySettings, Paths, PoolSettings, Provider, Stock,
+};
 use crate::queue::ByteBudget;
 use crate::secret::Mask;
 use crate::sync::locks::{ChannelLock, classes};
@@ -394,11 +398,13 @@ fn attempt_settings(provider: &config::Provider) -> AttemptSettings {
         name: key.name.clone(),
         weight: key.weight,
         models: key.models.clone(),
-        header: (provider.key_header.name, provider.key_header.value(&key.value)),
+        credential: credential(provider, key),
     };
     AttemptSettings {
         dialects: match provider.kind {
             Kind::Anthropic => &[Dialect::Anthropic],
+            #[cfg(feature = "bedrock")]
+            Kind::Bedrock => &[Dialect::Bedrock],
             Kind::Sim => &[Dialect::OpenAi, Dialect::Anthropic],
             // Other kinds are of OpenAI's shape.
             _ => &[Dialect::OpenAi],
@@ -419,4 +425,15 @@ fn attempt_settings(provider: &config::Provider) -> AttemptSettings {
         early_keepalive: provider.early_keepalive,
         retries: network.retries,
     }
+}
+
+/// How a key is shown to its provider: those of AWS's sign.
+fn credential(provider: &config::Provider, key: &config::Key) -> Credential {
+    #[cfg(feature = "bedrock")]
+    if let (Some(aws), Some(region)) = (&key.aws, &provider.region) {
+        let token = aws.session_token.as_ref();
+        let base_url = &provider.network.base_url;
+        return Credential::Signature(Signer::new(&aws.access_key, &key.value, token, region, base_url));
+    }
+    Credential::Header(provider.key_header.name, provider.key_header.value(&key.value))
 }

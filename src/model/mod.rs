@@ -51,6 +51,12 @@ pub enum Operation {
     Messages,
     /// What a message would take, in Anthropic's shape.
     CountTokens,
+    /// A chat in the shape of Bedrock's Converse.
+    #[cfg(feature = "bedrock")]
+    Converse(Named),
+    /// A request in a model's own shape, in Bedrock's InvokeModel.
+    #[cfg(feature = "bedrock")]
+    Invoke(Named),
     /// Any other route, whose bytes nobody looks at.
     Forward(Forward),
 }
@@ -61,6 +67,26 @@ impl Operation {
     pub fn is_forward(&self) -> bool {
         matches!(self, Self::Forward(_))
     }
+}
+
+/// What the route says of a request whose body says neither.
+///
+/// ```
+/// use sluicegate::model::{Named, Operation};
+///
+/// let gateway = sluicegate::Gateway::from_env()?;
+/// let asked = Operation::Converse(Named { model: "sim/echo".to_owned(), stream: false });
+/// let answer = gateway.raw(asked, r#"{"messages":[{"role":"user","content":[{"text":"Hello"}]}]}"#)?;
+/// assert!(answer.body.starts_with(br#"{"output":{"message":"#));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[cfg(feature = "bedrock")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The model.
+    pub model: String,
+    /// Whether the answer is a stream, of frames then.
+    pub stream: bool,
 }
 
 /// A request that goes to a provider as it came.

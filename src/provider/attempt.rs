@@ -10,6 +10,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::credential::Credential;
+#[cfg(feature = "bedrock")]
+use super::credential::Signature;
 use super::face::{Face, WorkerState};
 use super::figures::Running;
 use super::gate::{Done, Pass};
@@ -237,8 +240,9 @@ impl Active {
     }
 
     /// Judges a whole answer, and makes the client's of it.
-    fn decode(&self, status: u16, body: &[u8]) -> Result<Decoded, Error> {
-        self.crossing.decode(&self.call.operation, status, body, || self.meta())
+    fn decode(&self, incoming: &Incoming, body: &[u8]) -> Result<Decoded, Error> {
+        let told = (incoming.status, incoming.header("x-amzn-errortype"));
+        self.crossing.decode(&self.call.operation, told, body, || self.meta())
     }
 
     /// The header lines of a good answer that go to the client, and what of the request was left out.
@@ -358,14 +362,25 @@ fn open(
     headers.extend(content_type.map(|content_type| ("content-type", content_type)));
     // Whoever says nothing of codings takes any (RFC 9110, section 12.5.3), and bytes that pass through are not unpacked.
     headers.extend([("accept", accept), ("accept-encoding", "identity")]);
-    let own = settings.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(key);
+    let own = settings
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .chain(key.and_then(Credential::line));
     headers.extend(own.clone());
     // What the configuration says goes before what a client says.
     let configured = |wanted: &str| own.clone().any(|(name, _)| name.eq_ignore_ascii_case(wanted));
     let passing = call.headers.iter().filter(|(name, _)| crossing.takes(name) && !configured(name));
     headers.extend(passing.map(|(name, value)| (*name, value.as_str())));
     add_missing(crossing.headers(), &mut headers);
-    let path = settings.paths.of(crossing.asks(&call.operation), model);
+    let path = settings.paths.of(crossing.asks(&call.operation), model, call.fields.stream);
+    #[cfg(feature = "bedrock")]
+    let signature = match key {
+        Some(Credential::Signature(signer)) => Some(signer.sign(method, &path, &headers, body)),
+        _ => None,
+    };
+    #[cfg(feature = "bedrock")]
+    headers.extend(signature.iter().flat_map(Signature::lines));
     let outgoing = Outgoing { method, path: &path, headers: &headers, body };
     let control = Control {
         request_id: Some(&call.request_id),
@@ -414,8 +429,8 @@ fn read_whole(
     let decoded = match coding {
         Some(coding) if incoming.status < 400 => Err(coded(coding)),
         // Its words cannot be read; its status can.
-        Some(_) => active.decode(incoming.status, b""),
-        None => active.decode(incoming.status, &body),
+        Some(_) => active.decode(&incoming, b""),
+        None => active.decode(&incoming, &body),
     };
     let Decoded { usage, body: own } = match decoded {
         Ok(decoded) => decoded,

@@ -31,6 +31,17 @@ pub(crate) enum Next {
     Nowhere,
 }
 
+/// What AWS says of a key that is none, of a signature that is wrong, and of temporary keys that have ended.
+const OF_SIGNATURES: [&str; 7] = [
+    "unrecognizedclientexception",
+    "invalidsignatureexception",
+    "incompletesignatureexception",
+    "missingauthenticationtokenexception",
+    "expiredtokenexception",
+    "expiredtoken",
+    "invalidclienttokenid",
+];
+
 /// Who is to blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Blame {
@@ -120,6 +131,9 @@ fn of_answer(answer: &UpstreamAnswer, retry_after: Option<Duration>) -> (Next, B
     {
         return (Next::Nowhere, Blame::Nobody);
     }
+    if let Some(judged) = of_aws(&words) {
+        return judged;
+    }
     // A provider may say these with 400, 404, 413 or 422, and inside a good answer, which is a 502 then.
     if !matches!(answer.status, 401 | 403 | 408 | 429) {
         if words.any_code(&["context_length_exceeded", "string_above_max_length", "context_window_exceeded"])
@@ -173,6 +187,24 @@ fn of_answer(answer: &UpstreamAnswer, retry_after: Option<Duration>) -> (Next, B
         // An error inside a 200 is a 502 of ours; what is below 400 never comes here.
         _ => (Next::Nowhere, Blame::Nobody),
     }
+}
+
+/// Judges by the names that AWS has for its errors, where a status says less ("Error responses" and "Common errors" in the Amazon
+/// Bedrock API reference): of several each stands for one thing.
+fn of_aws(words: &Words) -> Option<(Next, Blame)> {
+    if words.any_code(&OF_SIGNATURES) {
+        return Some((Next::Key, Blame::KeyRefused));
+    }
+    // A 429, and no key's: the model is being made ready, as AWS's SDKs wait for by themselves. A 424 is the model's failure.
+    if words.any_code(&["modelnotreadyexception", "modelerrorexception", "modelstreamerrorexception"]) {
+        return Some((Next::Same, Blame::Model));
+    }
+    if words.any_code(&["servicequotaexceededexception"]) {
+        return Some((Next::Key, Blame::KeyCools(Some(NO_QUOTA))));
+    }
+    // "The provided model identifier is invalid", and that a model is had by a profile alone.
+    let no_model = words.any_phrase(&["model identifier is invalid", "with on-demand throughput"]);
+    (no_model && words.any_code(&["validationexception"])).then_some((Next::Other, Blame::Nobody))
 }
 
 /// What a provider's error says, in small letters.
@@ -289,6 +321,43 @@ mod tests {
             (400, "invalid_request_error", "Your credit balance is too low to access", (Key, KeyCools(Some(NO_QUOTA)))),
             (402, "billing_error", "x", (Key, KeyCools(Some(NO_QUOTA)))),
             (418, "", "x", (Nowhere, Nobody)),
+            (429, "ThrottlingException", "Too many requests", (Key, KeyCools(None))),
+            (429, "ModelNotReadyException", "The model is not ready", (Same, Model)),
+            (424, "ModelErrorException", "x", (Same, Model)),
+            (424, "ModelStreamErrorException", "x", (Same, Model)),
+            (408, "ModelTimeoutException", "x", (Same, Model)),
+            (503, "ServiceUnavailableException", "x", (Same, Model)),
+            (500, "InternalServerException", "x", (Same, Model)),
+            (400, "ServiceQuotaExceededException", "x", (Key, KeyCools(Some(NO_QUOTA)))),
+            (
+                403,
+                "AccessDeniedException",
+                "You don't have access to the model with the specified model ID.",
+                (Key, KeyRefusedForModel),
+            ),
+            (
+                403,
+                "UnrecognizedClientException",
+                "The security token included in the request is invalid.",
+                (Key, KeyRefused),
+            ),
+            (403, "ExpiredTokenException", "The security token included in the request is expired", (Key, KeyRefused)),
+            (403, "InvalidSignatureException", "Credential should be scoped to a valid region.", (Key, KeyRefused)),
+            (400, "ValidationException", "Input is too long for requested model.", (OtherModel, Nobody)),
+            (400, "ValidationException", "The provided model identifier is invalid.", (Other, Nobody)),
+            (
+                400,
+                "ValidationException",
+                "Invocation of model ID m with on-demand throughput isn't supported.",
+                (Other, Nobody),
+            ),
+            (400, "ValidationException", "1 validation error detected", (Nowhere, Nobody)),
+            (
+                404,
+                "ResourceNotFoundException",
+                "Could not resolve the foundation model from the identifier.",
+                (Other, Nobody),
+            ),
         ] {
             assert_eq!(of(&answer(status, code, message)), wanted, "{status} {code} {message}");
         }

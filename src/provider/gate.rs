@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::breaker::{Breaker, Ended, Ticket, Verdict};
 use super::classify::{Blame, judge};
+use super::credential::Credential;
 use super::figures::Figures;
 use super::headers;
 use super::keys::{COOLING, Held, Keys, Outlook, Verdict as KeyVerdict};
@@ -212,8 +213,8 @@ impl Pass {
         }
     }
 
-    /// The header that carries the attempt's key; counts that it is sent.
-    pub(crate) fn send_key(&self) -> Option<(&'static str, &str)> {
+    /// How the attempt's key is shown to the provider; counts that it is sent.
+    pub(crate) fn send_key(&self) -> Option<&Credential> {
         self.key.as_ref().and_then(Held::send)
     }
 

@@ -11,7 +11,7 @@
 //! clock for each attempt, and another where some key rests; none at its end unless something is to be said.
 //!
 //! **Invariants.** I2: a `Held` is a guard. I4: see `ring`. I6: the one lock is a leaf; events are told after it. I10: a key's
-//! value stands in its header alone, as a secret.
+//! value stands in its credential alone, as a secret.
 
 mod ring;
 
@@ -20,12 +20,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::credential::Credential;
 use super::snapshot::KeyStats;
 use crate::config::{KeyModels, nearest};
 use crate::error::{Code, Error};
 use crate::events::Events;
 use crate::metrics::Counter;
-use crate::secret::Secret;
 use crate::sync::locks::{Leaf, classes};
 use crate::time::now;
 pub(super) use ring::{COOLING, Verdict};
@@ -46,8 +46,8 @@ pub struct KeySettings {
     pub weight: f64,
     /// The models that it is for.
     pub models: KeyModels,
-    /// The header that carries it: name in lower case, and value.
-    pub header: (&'static str, Secret),
+    /// How it is shown to the provider.
+    pub credential: Credential,
 }
 
 /// One provider's keys.
@@ -140,13 +140,12 @@ impl Keys {
 
     /// The header of a key for a look at the provider that is nobody's turn and is not counted: of one that is not refused, if
     /// there is one.
-    pub(crate) fn for_check(&self) -> Option<(&'static str, &str)> {
+    pub(crate) fn for_check(&self) -> Option<(&str, &str)> {
         let good = {
             let ring = self.ring.lock();
             (0..self.keys.len()).find(|key| !ring.is_dead(*key))
         };
-        let (name, value) = &self.keys.get(good.unwrap_or(0))?.settings.header;
-        Some((name, value.expose()))
+        self.keys.get(good.unwrap_or(0))?.settings.credential.line()
     }
 
     /// Others have taken their place: what was told of them stands no longer, and nothing more is told.
@@ -281,12 +280,11 @@ impl Held {
         Ok(())
     }
 
-    /// The header that carries it; counts that it is sent.
-    pub(crate) fn send(&self) -> Option<(&'static str, &str)> {
+    /// How it is shown to the provider; counts that it is sent.
+    pub(crate) fn send(&self) -> Option<&Credential> {
         let key = self.key()?;
         key.used.inc();
-        let (name, value) = &key.settings.header;
-        Some((name, value.expose()))
+        Some(&key.settings.credential)
     }
 
     /// The provider has begun to answer well: a key that this attempt tries is good, however long the answer takes.
@@ -339,13 +337,14 @@ fn millis(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Secret;
 
     fn keys(count: usize, events: &Events) -> Arc<Keys> {
         let key = |nth| KeySettings {
             name: format!("k{nth}"),
             weight: 1.0,
             models: KeyModels::Any,
-            header: ("authorization", Secret::new(format!("Bearer sk-canary-{nth}"))),
+            credential: Credential::Header("authorization", Secret::new(format!("Bearer sk-canary-{nth}"))),
         };
         let settings: Vec<_> = (0..count).map(key).collect();
         Keys::new(&"p".into(), &settings, events.clone(), None)
@@ -419,6 +418,6 @@ mod tests {
         let held = take(&keys).expect("it is ready");
         let printed = format!("{keys:?} {held:?} {:?} {:?}", keys.keys[0].settings, keys.stats(now()));
         assert!(!printed.contains("canary"), "{printed}");
-        assert_eq!(held.send(), Some(("authorization", "Bearer sk-canary-0")));
+        assert_eq!(held.send().and_then(Credential::line), Some(("authorization", "Bearer sk-canary-0")));
     }
 }

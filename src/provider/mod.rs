@@ -10,6 +10,7 @@ mod attempt;
 mod breaker;
 mod budget;
 mod classify;
+mod credential;
 mod ending;
 mod face;
 mod figures;
@@ -44,6 +45,9 @@ use std::time::{Duration, Instant};
 pub use attempt::AttemptSettings;
 pub use breaker::{BreakerMode, BreakerState, BreakerStats, CircuitStats};
 pub(crate) use classify::{Blame, Next, Verdict, judge};
+pub use credential::Credential;
+#[cfg(feature = "bedrock")]
+pub use credential::Signer;
 pub use ending::PoolEnd;
 pub use face::{WorkerRow, WorkerState};
 pub(crate) use gate::KeyReady;
@@ -218,7 +222,8 @@ impl Provider {
                 return Outcome { result: Err(error), timing, sink: sink.or(kept) };
             }
         };
-        let heartbeat = kept.as_deref_mut().filter(|_| shared.attempt.settings.early_keepalive).map(|sink| Heartbeat {
+        let beats = shared.attempt.settings.early_keepalive && crossing.has_comments();
+        let heartbeat = kept.as_deref_mut().filter(|_| beats).map(|sink| Heartbeat {
             sink,
             call,
             provider: self.name(),

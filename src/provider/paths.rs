@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use crate::config::{self, Has};
 use crate::error::{Code, Error};
 use crate::model::Operation;
+#[cfg(feature = "bedrock")]
+use crate::wire::bedrock;
 use crate::wire::{Dialect, route};
 
 /// A provider's routes.
@@ -107,8 +109,13 @@ impl Paths {
         Ok(())
     }
 
-    /// Where this is asked for of `model`, by the provider's own name for it.
-    pub(super) fn of(&self, operation: &Operation, model: &str) -> Cow<'_, str> {
+    /// Where this is asked of `model`, by the provider's own name for it, streamed or not; where the route says neither, it is
+    /// the same for all.
+    #[cfg_attr(
+        not(feature = "bedrock"),
+        expect(unused_variables, reason = "no other route says whether it is streamed")
+    )]
+    pub(super) fn of(&self, operation: &Operation, model: &str, stream: bool) -> Cow<'_, str> {
         let path = match operation {
             Operation::ChatCompletions => &self.chat,
             Operation::Completions => &self.completions,
@@ -116,6 +123,11 @@ impl Paths {
             Operation::Responses => return Cow::Borrowed(&self.responses),
             Operation::Messages => &self.messages,
             Operation::CountTokens => &self.count_tokens,
+            #[cfg(feature = "bedrock")]
+            Operation::Converse(_) | Operation::Invoke(_) => {
+                let path = bedrock::path(operation, model, stream).unwrap_or_default();
+                return Cow::Owned(format!("{}{path}", self.prefix));
+            }
             Operation::Forward(forward) => {
                 let query =
                     if forward.path.contains('?') { self.query.replacen('?', "&", 1) } else { self.query.clone() };
@@ -172,11 +184,11 @@ mod tests {
             ("2024-10-21", "/models?api-version=2024-10-21", "/deployments/m/chat/completions?api-version=2024-10-21"),
         ] {
             let paths = azure(version);
-            assert_eq!((paths.models(), &*paths.of(&Operation::ChatCompletions, "m")), (models, chat));
+            assert_eq!((paths.models(), &*paths.of(&Operation::ChatCompletions, "m", false)), (models, chat));
         }
         let paths = azure("2024-10-21");
-        assert_eq!(paths.of(&forward("/files"), ""), "/files?api-version=2024-10-21");
-        assert_eq!(paths.of(&forward("/files?limit=2"), ""), "/files?limit=2&api-version=2024-10-21");
-        assert_eq!(azure("v1").of(&forward("/files?limit=2"), ""), "/v1/files?limit=2");
+        assert_eq!(paths.of(&forward("/files"), "", false), "/files?api-version=2024-10-21");
+        assert_eq!(paths.of(&forward("/files?limit=2"), "", false), "/files?limit=2&api-version=2024-10-21");
+        assert_eq!(azure("v1").of(&forward("/files?limit=2"), "", false), "/v1/files?limit=2");
     }
 }

@@ -56,6 +56,8 @@ pub(super) struct Source<'a> {
     /// `None` for bytes that nobody reads on their way: their end is that of their framing.
     stream: Option<Stream>,
     garbage: StreamGarbage,
+    /// Whether words of ours can stand among what the client gets.
+    has_comments: bool,
     shared: &'a Shared,
     first_content: Option<Instant>,
     /// Whether an event has come that is no comment.
@@ -105,6 +107,7 @@ impl<'a> Source<'a> {
             body,
             stream: active.crossing.stream(&active.call.operation, &active.call.fields, MAX_EVENT, || active.meta()),
             garbage: shared.attempt.settings.stream_garbage,
+            has_comments: active.crossing.has_comments(),
             shared,
             first_content: None,
             begun: false,
@@ -127,7 +130,7 @@ impl<'a> Source<'a> {
         if self.stream.is_none() {
             return Ok(Opened::More);
         }
-        let early = early_keepalive.then(|| Deadline::from(active.taken, KEEP_ALIVE_EVERY));
+        let early = (early_keepalive && self.has_comments).then(|| Deadline::from(active.taken, KEEP_ALIVE_EVERY));
         loop {
             let until = early.map_or(first_until, |early| early.earlier(first_until));
             match self.next(&mut scratch.read, &mut scratch.out, until) {
@@ -136,7 +139,7 @@ impl<'a> Source<'a> {
                 // is still to be said, once.
                 Ok(Batch::More) => {
                     scratch.out.clear();
-                    if self.left_out {
+                    if self.left_out && self.has_comments {
                         scratch.out.extend_from_slice(LEFT_OUT);
                     }
                 }
@@ -189,8 +192,8 @@ impl<'a> Source<'a> {
             let patience = if self.is_complete() { AFTER_END } else { settings.stream_idle_timeout };
             let patience = patience.min(settings.stream_idle_timeout);
             let silence = first_until.unwrap_or_else(|| Deadline::from(heard, patience));
-            // Among bytes that nobody reads there is no place for a word of ours.
-            let speaks = outlet.is_live() && self.stream.is_some();
+            // Among bytes that nobody reads there is no place for a word of ours, nor is there among frames.
+            let speaks = outlet.is_live() && self.stream.is_some() && self.has_comments;
             let speak = if speaks { Deadline::from(spoke, KEEP_ALIVE_EVERY) } else { whole };
             let batch = self.next(&mut scratch.read, &mut scratch.out, silence.earlier(whole).earlier(speak));
             let spoken = !scratch.out.is_empty();
@@ -296,7 +299,7 @@ impl<'a> Source<'a> {
             let step = match step {
                 Ok(step) => step,
                 Err(_) if stream.is_complete() => return Ok(Batch::Done),
-                Err(error) => return Err(Fault::Answer(bad(error.to_string()))),
+                Err(error) => return Err(Fault::Answer(error)),
             };
             match step {
                 Step::Forward { first_content } => {
@@ -326,7 +329,9 @@ impl<'a> Source<'a> {
                         return Err(Fault::Answer(bad("an event of the stream is no JSON object".to_owned())));
                     }
                     self.left_out = true;
-                    out.extend_from_slice(LEFT_OUT);
+                    if self.has_comments {
+                        out.extend_from_slice(LEFT_OUT);
+                    }
                 }
             }
         }

@@ -13,16 +13,29 @@
 //!  error     read as the provider's shape has it; every client is told in the shape of its own route, by `Dialect`
 //! ```
 //!
+//! Bedrock's clients ask in two shapes, Converse and, by InvokeModel, a message of Anthropic's in Bedrock's dress; its providers
+//! are asked for a chat in the first alone. What goes to a model in its own shape is the same on both sides, or Claude's.
+//!
 //! It is chosen before an attempt stands in a queue and travels with it, so that each attempt of a request has its own: a
 //! request may fall back from a provider of one shape to one of another. A shape that comes to be spoken is an arm of each
-//! `match` on a [`Dialect`] here and in `dialect`, and nothing else.
+//! `match` on a [`Dialect`] here, in `stream` and in `dialect`, and nothing else.
 
-use super::chat::{Meta, Read};
-use super::openai::{self, EventStream, Step, chat};
-use super::{Dialect, anthropic, route, sse};
+mod stream;
+
+#[cfg(feature = "bedrock")]
+use super::bedrock;
+use super::chat::Meta;
+use super::openai::{self, chat};
+use super::{Dialect, anthropic, route};
 use crate::error::{Code, Error};
-use crate::model::chat::{Event, Lost, Reply, Request, Tokens};
+#[cfg(feature = "bedrock")]
+use crate::model::Named;
+#[cfg(feature = "bedrock")]
+use crate::model::chat::unsupported;
+use crate::model::chat::{Lost, Reply, Request};
 use crate::model::{BodyFields, Call, Operation, Usage};
+pub(crate) use stream::Stream;
+pub(super) use stream::{Reader, Writer};
 
 /// The way of one request to a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +50,27 @@ enum How {
     Forwarded,
     Same,
     /// It is asked for in this shape.
-    Translated(Dialect),
+    Translated(Asked),
 }
+
+/// A shape in which a client asks for a chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Chat,
+    Message,
+    #[cfg(feature = "bedrock")]
+    Converse,
+    #[cfg(feature = "bedrock")]
+    Invoke,
+}
+
+/// The header by which a client asks for what stands beside the model and judges what it says: no mere hint.
+#[cfg(feature = "bedrock")]
+const GUARDRAIL: &str = "x-amzn-bedrock-guardrailidentifier";
+
+/// What Bedrock is asked for where a chat is translated; the model and the stream are the path's.
+#[cfg(feature = "bedrock")]
+static CONVERSE: Operation = Operation::Converse(Named { model: String::new(), stream: false });
 
 /// A whole answer that is one.
 #[derive(Debug)]
@@ -55,20 +87,28 @@ impl Crossing {
     /// # Errors
     /// [`Code::Unsupported`], naming the route, if there is none.
     pub(crate) fn of(operation: &Operation, spoken: &[Dialect]) -> Result<Self, Error> {
-        let to = spoken.first().copied().unwrap_or(Dialect::OpenAi);
-        let how = match Dialect::of(operation) {
-            None => How::Forwarded,
+        let first = spoken.first().copied().unwrap_or(Dialect::OpenAi);
+        let from = match Dialect::of(operation) {
+            None => return Ok(Self { to: first, how: How::Forwarded }),
             Some(from) if spoken.contains(&from) => return Ok(Self { to: from, how: How::Same }),
-            Some(from) if matches!(operation, Operation::ChatCompletions | Operation::Messages) => {
-                How::Translated(from)
-            }
-            Some(_) => {
-                let route = route(operation).unwrap_or_default();
-                let text = format!("this provider has no {route}, nor anything that it could be translated to");
-                return Err(Error::new(Code::Unsupported, text));
-            }
+            Some(_) => Asked::of(operation),
         };
-        Ok(Self { to, how })
+        let Some(from) = from else {
+            let route = route(operation).unwrap_or_default();
+            let text = format!("this provider has no {route}, nor anything that it could be translated to");
+            return Err(Error::new(Code::Unsupported, text));
+        };
+        // The nearest of what it speaks.
+        let to = from.kin().filter(|kin| spoken.contains(kin)).unwrap_or(first);
+        Ok(Self { to, how: How::Translated(from) })
+    }
+
+    /// Whether words of ours that are no answer can stand in what the client's stream is.
+    pub(crate) fn has_comments(self) -> bool {
+        match self.how {
+            How::Forwarded | How::Same => self.to.has_comments(),
+            How::Translated(from) => from.dialect().has_comments(),
+        }
     }
 
     /// Whether the client gets something else than the provider's own bytes.
@@ -86,7 +126,8 @@ impl Crossing {
     pub(crate) fn takes(self, name: &str) -> bool {
         match self.how {
             How::Translated(from) => {
-                !name.starts_with(from.family()) && !self.headers().iter().any(|(written, _)| *written == name)
+                !name.starts_with(from.dialect().family())
+                    && !self.headers().iter().any(|(written, _)| *written == name)
             }
             How::Forwarded | How::Same => true,
         }
@@ -98,6 +139,8 @@ impl Crossing {
             (How::Forwarded | How::Same, _) => operation,
             (How::Translated(_), Dialect::OpenAi) => &Operation::ChatCompletions,
             (How::Translated(_), Dialect::Anthropic) => &Operation::Messages,
+            #[cfg(feature = "bedrock")]
+            (How::Translated(_), Dialect::Bedrock) => &CONVERSE,
         }
     }
 
@@ -108,27 +151,39 @@ impl Crossing {
     /// # Errors
     /// [`Code::InvalidRequest`] and [`Code::Unsupported`], naming the field, for what cannot be translated.
     pub(crate) fn encode(self, call: &Call, model: &str, asks_usage: bool, out: &mut Vec<u8>) -> Result<Lost, Error> {
-        match self.how {
-            How::Forwarded | How::Same => {
+        #[cfg(feature = "bedrock")]
+        if self.to == Dialect::Bedrock {
+            bedrock::check_model(model)?;
+        }
+        match (self.how, self.to) {
+            // Its path names the model, and the body is the client's to the last byte.
+            #[cfg(feature = "bedrock")]
+            (How::Same, Dialect::Bedrock) => {
+                out.clear();
+                out.extend_from_slice(&call.body);
+                Ok(Lost::default())
+            }
+            (How::Forwarded | How::Same, _) => {
                 openai::splice(&call.body, &call.fields, model, asks_usage, out);
                 Ok(Lost::default())
             }
-            How::Translated(from) => {
-                let mut request = from.read_request(&call.body)?;
+            (How::Translated(from), to) => {
+                let mut request = from.read_request(call)?;
                 request.usage_unasked = !asks_usage;
-                self.to.write_request(&request, model, out)
+                to.write_request(&request, model, out)
             }
         }
     }
 
-    /// Judges a whole answer, and makes the client's of it. `meta` is asked for where something has to be written.
+    /// Judges a whole answer, and makes the client's of it. `error_type` is what AWS's header of that name says, and `meta` is
+    /// asked for where something has to be written.
     ///
     /// # Errors
     /// What the provider says that it failed by, and [`Code::UpstreamBadResponse`] for what is no answer.
     pub(crate) fn decode<'a>(
         self,
         operation: &Operation,
-        status: u16,
+        (status, error_type): (u16, Option<&str>),
         body: &[u8],
         meta: impl FnOnce() -> Meta<'a>,
     ) -> Result<Decoded, Error> {
@@ -136,6 +191,8 @@ impl Crossing {
         let usage = match (self.how, self.to) {
             (How::Forwarded, _) | (_, Dialect::OpenAi) => openai::decode(asked, status, body)?,
             (_, Dialect::Anthropic) => anthropic::decode(asked, status, body)?,
+            #[cfg(feature = "bedrock")]
+            (_, Dialect::Bedrock) => bedrock::decode(asked, (status, error_type), body)?,
         };
         let How::Translated(from) = self.how else {
             return Ok(Decoded { usage, body: None });
@@ -148,10 +205,7 @@ impl Crossing {
 
     /// What the provider is asked to answer in.
     pub(crate) fn accept(self, streamed: bool) -> &'static str {
-        match self.to {
-            Dialect::OpenAi | Dialect::Anthropic if streamed => "text/event-stream",
-            Dialect::OpenAi | Dialect::Anthropic => "application/json",
-        }
+        if streamed { self.to.stream_type() } else { "application/json" }
     }
 
     /// What takes the bytes of a stream apart, whose events have at most `max_event_bytes`; none for bytes that nobody reads.
@@ -163,18 +217,11 @@ impl Crossing {
         max_event_bytes: usize,
         meta: impl FnOnce() -> Meta<'a>,
     ) -> Option<Stream> {
-        let judge = match (self.how, self.to) {
-            (How::Forwarded, _) => return None,
-            (How::Same, Dialect::OpenAi) => Judge::OpenAi(EventStream::new(operation, fields)),
-            (How::Same, Dialect::Anthropic) => Judge::Anthropic(anthropic::EventStream::new()),
-            (How::Translated(from), to) => Judge::Translated(Box::new(Translated {
-                reader: Reader::of(to),
-                writer: Writer::of(from, meta()),
-                tokens: None,
-                content: false,
-            })),
-        };
-        Some(Stream { decoder: sse::Decoder::new(max_event_bytes), judge })
+        match self.how {
+            How::Forwarded => None,
+            How::Same => Some(Stream::same(self.to, operation, fields, max_event_bytes)),
+            How::Translated(from) => Some(Stream::translated(self.to, Writer::of(from, meta()), max_event_bytes)),
+        }
     }
 }
 
@@ -184,7 +231,7 @@ impl Crossing {
 /// # Errors
 /// [`Code::UpstreamBadResponse`] if it cannot be read.
 pub(crate) fn answered(operation: &Operation, body: &[u8], meta: &Meta<'_>) -> Result<Option<Vec<u8>>, Error> {
-    let Some(shape) = Dialect::of(operation).filter(|_| *operation == Operation::Messages) else { return Ok(None) };
+    let Some(shape) = Asked::of(operation).filter(|asked| *asked != Asked::Chat) else { return Ok(None) };
     if !openai::has_choices(body) {
         return Ok(None);
     }
@@ -199,27 +246,95 @@ pub(crate) fn answered(operation: &Operation, body: &[u8], meta: &Meta<'_>) -> R
 /// # Errors
 /// [`Code::UpstreamBadResponse`] if it cannot be read.
 pub(crate) fn streamed(operation: &Operation, body: &[u8], meta: Meta<'_>) -> Result<Option<Vec<u8>>, Error> {
-    let Some(shape) = Dialect::of(operation).filter(|_| *operation == Operation::Messages) else { return Ok(None) };
-    let reply = shape.read_reply(body, meta.model)?;
+    let Some(shape) = Asked::of(operation).filter(|asked| *asked != Asked::Chat) else { return Ok(None) };
+    let reply = shape.answers_as().read_reply(body, meta.model)?;
     let (mut writer, mut out) = (Writer::of(shape, meta), Vec::with_capacity(2 * body.len() + 512));
     reply.into_events(&mut |event| writer.event(&event, &mut out));
     writer.finish(&mut out);
     Ok(Some(out))
 }
 
-/// A chat, in each of the shapes.
-impl Dialect {
-    pub(super) fn read_request(self, body: &[u8]) -> Result<Request<'_>, Error> {
-        match self {
-            Self::OpenAi => chat::read_request(body),
-            Self::Anthropic => anthropic::read_request(body),
+/// A chat, in the shapes of clients.
+impl Asked {
+    /// The shape of what is asked for, if that is a chat.
+    fn of(operation: &Operation) -> Option<Self> {
+        match operation {
+            Operation::ChatCompletions => Some(Self::Chat),
+            Operation::Messages => Some(Self::Message),
+            #[cfg(feature = "bedrock")]
+            Operation::Converse(_) => Some(Self::Converse),
+            #[cfg(feature = "bedrock")]
+            Operation::Invoke(_) => Some(Self::Invoke),
+            _ => None,
         }
     }
 
+    /// Whose shape it is.
+    fn dialect(self) -> Dialect {
+        match self {
+            Self::Chat => Dialect::OpenAi,
+            Self::Message => Dialect::Anthropic,
+            #[cfg(feature = "bedrock")]
+            Self::Converse | Self::Invoke => Dialect::Bedrock,
+        }
+    }
+
+    /// In which shape a whole answer to it is.
+    fn answers_as(self) -> Dialect {
+        self.kin().unwrap_or(self.dialect())
+    }
+
+    /// What another shape differs from it by its dress alone, if one does.
+    fn kin(self) -> Option<Dialect> {
+        match self {
+            #[cfg(feature = "bedrock")]
+            Self::Invoke => Some(Dialect::Anthropic),
+            _ => None,
+        }
+    }
+
+    fn read_request(self, call: &Call) -> Result<Request<'_>, Error> {
+        #[cfg(feature = "bedrock")]
+        if self.dialect() == Dialect::Bedrock {
+            if call.headers.iter().any(|(name, _)| *name == GUARDRAIL) {
+                return Err(unsupported(GUARDRAIL, "the shape"));
+            }
+            // The path says whether it is streamed.
+            return self.read(&call.body).map(|request| Request { stream: call.fields.stream, ..request });
+        }
+        self.read(&call.body)
+    }
+
+    /// What is asked for, as far as the body says it.
+    pub(super) fn read(self, body: &[u8]) -> Result<Request<'_>, Error> {
+        match self {
+            Self::Chat => chat::read_request(body),
+            Self::Message => anthropic::read_request(body),
+            #[cfg(feature = "bedrock")]
+            Self::Converse => bedrock::read_request(body),
+            #[cfg(feature = "bedrock")]
+            Self::Invoke => bedrock::read_invoke(body),
+        }
+    }
+
+    pub(super) fn write_reply(self, reply: &Reply<'_>, meta: &Meta<'_>, out: &mut Vec<u8>) {
+        match self.answers_as() {
+            Dialect::OpenAi => chat::write_reply(reply, meta, out),
+            Dialect::Anthropic => anthropic::write_reply(reply, meta, out),
+            #[cfg(feature = "bedrock")]
+            Dialect::Bedrock => bedrock::write_reply(reply, meta, out),
+        }
+    }
+}
+
+/// A chat, in the shapes of providers.
+impl Dialect {
     pub(super) fn write_request(self, request: &Request<'_>, model: &str, out: &mut Vec<u8>) -> Result<Lost, Error> {
         match self {
             Self::OpenAi => chat::write_request(request, model, out),
             Self::Anthropic => anthropic::write_request(request, model, out),
+            #[cfg(feature = "bedrock")]
+            Self::Bedrock => bedrock::write_request(request, model, out),
         }
     }
 
@@ -227,180 +342,8 @@ impl Dialect {
         match self {
             Self::OpenAi => chat::read_reply(body, model),
             Self::Anthropic => anthropic::read_reply(body, model),
-        }
-    }
-
-    pub(super) fn write_reply(self, reply: &Reply<'_>, meta: &Meta<'_>, out: &mut Vec<u8>) {
-        match self {
-            Self::OpenAi => chat::write_reply(reply, meta, out),
-            Self::Anthropic => anthropic::write_reply(reply, meta, out),
-        }
-    }
-}
-
-/// A stream on its way: takes the provider's bytes apart, judges each event, and says what the client gets of it.
-#[derive(Debug)]
-pub(crate) struct Stream {
-    decoder: sse::Decoder,
-    judge: Judge,
-}
-
-impl Stream {
-    /// Takes what came. Call [`next`](Self::next) until it has nothing more before pushing again.
-    pub(crate) fn push(&mut self, bytes: &[u8]) {
-        self.decoder.push(bytes);
-    }
-
-    /// Judges the next whole event, and puts what the client gets of it into `out`; none until more is pushed. At the end of
-    /// the bytes, which `over` says, what stands without its end is an event all the same.
-    pub(crate) fn next(&mut self, over: bool, out: &mut Vec<u8>) -> Option<Result<Step, sse::TooLong>> {
-        let event = if over { self.decoder.finish() } else { self.decoder.next() };
-        event.map(|event| event.map(|event| self.judge.next(&event, out)))
-    }
-
-    /// It is complete: puts into `out` what was held back for its end. Called once.
-    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
-        if let Judge::Translated(stream) = &mut self.judge {
-            stream.writer.finish(out);
-        }
-    }
-
-    /// The tokens, once the provider has said them.
-    pub(crate) fn usage(&self) -> Option<Usage> {
-        match &self.judge {
-            Judge::OpenAi(stream) => stream.usage(),
-            Judge::Anthropic(stream) => stream.usage(),
-            Judge::Translated(stream) => stream.tokens.map(Usage::from),
-        }
-    }
-
-    /// Whether the shape's end was seen.
-    pub(crate) fn is_complete(&self) -> bool {
-        match &self.judge {
-            Judge::OpenAi(stream) => stream.is_complete(),
-            Judge::Anthropic(stream) => stream.is_complete(),
-            Judge::Translated(stream) => stream.reader.is_complete(),
-        }
-    }
-}
-
-/// Judges a stream's events one by one.
-#[derive(Debug)]
-enum Judge {
-    OpenAi(EventStream),
-    Anthropic(anthropic::EventStream),
-    Translated(Box<Translated>),
-}
-
-impl Judge {
-    fn next(&mut self, event: &sse::Event<'_>, out: &mut Vec<u8>) -> Step {
-        let step = match self {
-            Self::OpenAi(stream) => stream.next(event),
-            Self::Anthropic(stream) => stream.next(event),
-            Self::Translated(stream) => return stream.next(event, out),
-        };
-        if matches!(step, Step::Forward { .. } | Step::Last | Step::Comment) {
-            out.extend_from_slice(event.raw);
-        }
-        step
-    }
-}
-
-/// A stream that is read in one shape and written in another.
-#[derive(Debug)]
-struct Translated {
-    reader: Reader,
-    writer: Writer,
-    tokens: Option<Tokens>,
-    /// Something that a reader would show or act on has come.
-    content: bool,
-}
-
-impl Translated {
-    fn next(&mut self, event: &sse::Event<'_>, out: &mut Vec<u8>) -> Step {
-        let Self { reader, writer, tokens, content } = self;
-        let read = reader.next(event, &mut |said| {
-            if let Event::Tokens(counted) = &said {
-                *tokens = Some(*counted);
-            }
-            writer.event(&said, out);
-        });
-        match read {
-            Read::Nothing => {
-                // A comment is one in any shape; a ping is what a provider keeps us alive by, and no business of the client's.
-                if event.is_comment {
-                    out.extend_from_slice(event.raw);
-                }
-                Step::Comment
-            }
-            Read::More { content: more } => {
-                let first_content = more && !*content;
-                *content |= more;
-                Step::Forward { first_content }
-            }
-            Read::Done => Step::Done,
-            Read::Garbage => Step::Garbage,
-            Read::Failed(error) => Step::Error(error),
-        }
-    }
-}
-
-/// What reads a stream in the provider's shape.
-#[derive(Debug)]
-pub(super) enum Reader {
-    OpenAi(chat::StreamReader),
-    Anthropic(anthropic::StreamReader),
-}
-
-impl Reader {
-    pub(super) fn of(shape: Dialect) -> Self {
-        match shape {
-            Dialect::OpenAi => Self::OpenAi(chat::StreamReader::new()),
-            Dialect::Anthropic => Self::Anthropic(anthropic::StreamReader::new()),
-        }
-    }
-
-    pub(super) fn next(&mut self, event: &sse::Event<'_>, emit: &mut dyn FnMut(Event<'_>)) -> Read {
-        match self {
-            Self::OpenAi(reader) => reader.next(event, emit),
-            Self::Anthropic(reader) => reader.next(event, emit),
-        }
-    }
-
-    fn is_complete(&self) -> bool {
-        match self {
-            Self::OpenAi(reader) => reader.is_complete(),
-            Self::Anthropic(reader) => reader.is_complete(),
-        }
-    }
-}
-
-/// What writes a stream in the client's shape.
-#[derive(Debug)]
-pub(super) enum Writer {
-    OpenAi(chat::StreamWriter),
-    Anthropic(anthropic::StreamWriter),
-}
-
-impl Writer {
-    pub(super) fn of(shape: Dialect, meta: Meta<'_>) -> Self {
-        match shape {
-            Dialect::OpenAi => Self::OpenAi(chat::StreamWriter::new(meta)),
-            Dialect::Anthropic => Self::Anthropic(anthropic::StreamWriter::new(meta)),
-        }
-    }
-
-    pub(super) fn event(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
-        match self {
-            Self::OpenAi(writer) => writer.event(event, out),
-            Self::Anthropic(writer) => writer.event(event, out),
-        }
-    }
-
-    fn finish(&mut self, out: &mut Vec<u8>) {
-        match self {
-            Self::OpenAi(writer) => writer.finish(out),
-            Self::Anthropic(writer) => writer.finish(out),
+            #[cfg(feature = "bedrock")]
+            Self::Bedrock => bedrock::read_reply(body, model),
         }
     }
 }

@@ -3,10 +3,12 @@
 //! A client asks in the shape of its route, and a provider speaks one or more. Whoever has to say something of the gateway's own
 //! to a client, an error above all, says it in the client's.
 
+#[cfg(feature = "bedrock")]
+use super::bedrock;
 use super::{anthropic, openai};
 use crate::error::Error;
 use crate::ids::RequestId;
-use crate::model::Operation;
+use crate::model::{BodyFields, Operation};
 
 /// A shape in which a client asks or a provider answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +17,9 @@ pub enum Dialect {
     OpenAi,
     /// Anthropic's API.
     Anthropic,
+    /// Amazon Bedrock's runtime.
+    #[cfg(feature = "bedrock")]
+    Bedrock,
 }
 
 impl Dialect {
@@ -26,6 +31,8 @@ impl Dialect {
                 Some(Self::OpenAi)
             }
             Operation::Messages | Operation::CountTokens => Some(Self::Anthropic),
+            #[cfg(feature = "bedrock")]
+            Operation::Converse(_) | Operation::Invoke(_) => Some(Self::Bedrock),
             Operation::Forward(_) => None,
         }
     }
@@ -35,6 +42,8 @@ impl Dialect {
         match self {
             Self::OpenAi => &[],
             Self::Anthropic => &[("anthropic-version", anthropic::VERSION)],
+            #[cfg(feature = "bedrock")]
+            Self::Bedrock => &[],
         }
     }
 
@@ -43,6 +52,8 @@ impl Dialect {
         match self {
             Self::OpenAi => "openai-",
             Self::Anthropic => "anthropic-",
+            #[cfg(feature = "bedrock")]
+            Self::Bedrock => "x-amzn-",
         }
     }
 
@@ -52,6 +63,45 @@ impl Dialect {
         match self {
             Self::OpenAi => openai::DONE,
             Self::Anthropic => b"",
+            #[cfg(feature = "bedrock")]
+            Self::Bedrock => b"",
+        }
+    }
+
+    /// What its streams are, as a header says it.
+    pub(crate) fn stream_type(self) -> &'static str {
+        match self {
+            Self::OpenAi | Self::Anthropic => "text/event-stream",
+            #[cfg(feature = "bedrock")]
+            Self::Bedrock => bedrock::STREAM_TYPE,
+        }
+    }
+
+    /// Whether a word that is nobody's answer can stand among the events of its streams: none can among frames.
+    pub(crate) fn has_comments(self) -> bool {
+        match self {
+            Self::OpenAi | Self::Anthropic => true,
+            #[cfg(feature = "bedrock")]
+            Self::Bedrock => false,
+        }
+    }
+
+    /// The header in which its clients look for the request's name, beside the gateway's own.
+    pub(crate) fn request_header(self) -> Option<&'static str> {
+        match self {
+            Self::OpenAi => None,
+            Self::Anthropic => Some("request-id"),
+            #[cfg(feature = "bedrock")]
+            Self::Bedrock => Some("x-amzn-requestid"),
+        }
+    }
+
+    /// The header line that tells its clients what `error` is, where its bodies do not.
+    pub(crate) fn error_header(self, error: &Error) -> Option<(&'static str, &str)> {
+        match self {
+            Self::OpenAi | Self::Anthropic => None,
+            #[cfg(feature = "bedrock")]
+            Self::Bedrock => Some((bedrock::ERROR_TYPE, bedrock::error_name(error))),
         }
     }
 
@@ -62,6 +112,8 @@ impl Dialect {
         match self {
             Self::OpenAi => openai::error_body(error, id),
             Self::Anthropic => anthropic::error_body(error, id),
+            #[cfg(feature = "bedrock")]
+            Self::Bedrock => bedrock::error_body(error, id),
         }
     }
 
@@ -71,11 +123,27 @@ impl Dialect {
         match self {
             Self::OpenAi => openai::error_event(error),
             Self::Anthropic => anthropic::error_event(error),
+            #[cfg(feature = "bedrock")]
+            Self::Bedrock => bedrock::error_event(error),
         }
     }
 }
 
-/// Where an operation lives behind a provider's version prefix; none for what is forwarded, which says so itself.
+/// Checks the body of a request for `operation`, and finds what routing and encoding need, as [`openai::parse`] does; of one
+/// whose route names the model nothing but whether it is what it says.
+///
+/// # Errors
+/// [`Code::InvalidRequest`](crate::error::Code::InvalidRequest), naming the field where one is at fault.
+pub(crate) fn parse(operation: &Operation, body: &[u8]) -> Result<BodyFields, Error> {
+    match operation {
+        #[cfg(feature = "bedrock")]
+        Operation::Converse(_) | Operation::Invoke(_) => bedrock::parse(operation, body),
+        _ => openai::parse(operation, body),
+    }
+}
+
+/// Where an operation lives behind a provider's version prefix; none for what is forwarded, which says so itself, and for what
+/// Bedrock is asked for, whose route names the model.
 #[must_use]
 pub(crate) fn route(operation: &Operation) -> Option<&'static str> {
     match operation {

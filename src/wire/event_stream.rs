@@ -115,11 +115,6 @@ impl Decoder {
             }
         }
     }
-
-    /// Whether a frame has begun that is not whole.
-    pub(crate) fn is_within_frame(&self) -> bool {
-        !self.ended && self.start < self.buffer.len()
-    }
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
@@ -269,7 +264,6 @@ mod tests {
                 read.push((frame.name.to_owned(), frame.payload.to_vec(), frame.raw.to_vec()));
             }
         }
-        assert!(!decoder.is_within_frame(), "nothing is left");
         Ok(read)
     }
 
@@ -358,17 +352,6 @@ mod tests {
             let bytes = forged(16 + headers.len() as u32, headers.len() as u32, headers);
             assert_eq!(one(&bytes), Some(Err(Broken::Headers)), "{headers:?}");
         }
-    }
-
-    #[test]
-    fn a_frame_that_has_begun_is_told_from_none() {
-        let bytes = sample();
-        let mut decoder = Decoder::new(1000);
-        assert!(!decoder.is_within_frame());
-        decoder.push(&bytes[..bytes.len() - 1]);
-        assert!(decoder.next().is_none() && decoder.is_within_frame());
-        decoder.push(&bytes[bytes.len() - 1..]);
-        assert!(decoder.next().is_some() && !decoder.is_within_frame());
     }
 
     proptest! {

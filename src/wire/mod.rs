@@ -23,15 +23,11 @@ pub(crate) mod crossing;
 mod dialect;
 
 pub use dialect::Dialect;
-pub(crate) use dialect::route;
-pub(crate) use openai::parse;
+pub(crate) use dialect::{parse, route};
 
 #[cfg(feature = "bedrock")]
-#[allow(dead_code, unused_imports)]
 pub(crate) mod bedrock;
 #[cfg(feature = "bedrock")]
-#[allow(dead_code)]
 pub(crate) mod event_stream;
 #[cfg(feature = "bedrock")]
-#[allow(dead_code)]
 pub(crate) mod sigv4;

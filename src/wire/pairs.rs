@@ -4,17 +4,50 @@
 //! the parts of a translation cost alike in all.
 
 use super::chat::{Meta, Read};
-use super::crossing::{Reader, Writer};
-use super::{Dialect, sse};
+use super::crossing::{Asked, Reader, Writer};
+use super::openai::chat;
+use super::{Dialect, anthropic, sse};
 use crate::error::Error;
+
+/// A shape whose streams are of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// OpenAI's chats.
+    OpenAi,
+    /// Anthropic's messages.
+    Anthropic,
+}
+
+impl Shape {
+    fn asked(self) -> Asked {
+        match self {
+            Self::OpenAi => Asked::Chat,
+            Self::Anthropic => Asked::Message,
+        }
+    }
+
+    fn spoken(self) -> Dialect {
+        match self {
+            Self::OpenAi => Dialect::OpenAi,
+            Self::Anthropic => Dialect::Anthropic,
+        }
+    }
+
+    fn reader(self) -> Reader {
+        match self {
+            Self::OpenAi => Reader::OpenAi(chat::StreamReader::new()),
+            Self::Anthropic => Reader::Anthropic(anthropic::StreamReader::new()),
+        }
+    }
+}
 
 /// What a client's shape and a provider's shape need to tell one another.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair {
     /// What the client speaks.
-    pub client: Dialect,
+    pub client: Shape,
     /// What the provider speaks.
-    pub provider: Dialect,
+    pub provider: Shape,
 }
 
 const META: Meta<'_> = Meta { id: "chatcmpl-0", created: 0, model: "asked", stream_usage: true };
@@ -25,7 +58,7 @@ impl Pair {
     /// # Errors
     /// As the gateway has it.
     pub fn request(self, body: &[u8], model: &str, out: &mut Vec<u8>) -> Result<(), Error> {
-        self.provider.write_request(&self.client.read_request(body)?, model, out).map(drop)
+        self.provider.spoken().write_request(&self.client.asked().read(body)?, model, out).map(drop)
     }
 
     /// Appends a provider's answer, as a client reads it, to `out`.
@@ -33,14 +66,14 @@ impl Pair {
     /// # Errors
     /// As the gateway has it.
     pub fn reply(self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-        self.client.write_reply(&self.provider.read_reply(body, META.model)?, &META, out);
+        self.client.asked().write_reply(&self.provider.spoken().read_reply(body, META.model)?, &META, out);
         Ok(())
     }
 
     /// A stream of which nothing has come.
     #[must_use]
     pub fn stream(self) -> Stream {
-        Stream { reader: Reader::of(self.provider), writer: Writer::of(self.client, META) }
+        Stream { reader: self.provider.reader(), writer: Writer::of(self.client.asked(), META) }
     }
 }
 

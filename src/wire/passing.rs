@@ -13,7 +13,7 @@ use crate::error::Error;
 /// key would be given the other's answer (I3); `baggage`, which carries a house's own words to strangers; `x-stainless-*`
 /// and `user-agent`, which describe the client's machine; `x-goog-user-project` and the like, which choose who pays beyond
 /// what an account's own organisation and project do.
-pub const UPSTREAM: [&str; 8] = [
+pub const UPSTREAM: [&str; 14] = [
     // The version and the trials of Anthropic's protocol that the client's body is written for.
     "anthropic-beta",
     "anthropic-version",
@@ -24,12 +24,20 @@ pub const UPSTREAM: [&str; 8] = [
     // One trace through all houses (W3C Trace Context).
     "traceparent",
     "tracestate",
+    // What InvokeModel says beside a model's own body: who judges what is said, how it is served, labels for the account's
+    // logs, whether the judgement is told.
+    "x-amzn-bedrock-guardrailidentifier",
+    "x-amzn-bedrock-guardrailversion",
+    "x-amzn-bedrock-performanceconfig-latency",
+    "x-amzn-bedrock-request-metadata",
+    "x-amzn-bedrock-service-tier",
+    "x-amzn-bedrock-trace",
     // A client's own name for the request, which OpenAI's support asks for.
     "x-client-request-id",
 ];
 
 /// What comes back from the provider to the client, in lower case.
-pub const DOWNSTREAM: [&str; 5] = [
+pub const DOWNSTREAM: [&str; 6] = [
     // What the bytes are.
     "content-type",
     // When to come again, and whether at all, as SDKs read it.
@@ -38,13 +46,15 @@ pub const DOWNSTREAM: [&str; 5] = [
     "x-should-retry",
     // Anthropic's name for the request. OpenAI's is `x-request-id`, which is ours here.
     "request-id",
+    // AWS's.
+    "x-amzn-requestid",
 ];
 
 /// What comes back besides with an answer that is handed on unread: what a client needs to read it.
 const WITH_BYTES: [&str; 2] = ["content-disposition", "content-encoding"];
 
 /// What names begin with that come back: limits and times, in the ways of the providers.
-pub const DOWNSTREAM_FAMILIES: [&str; 3] = ["anthropic-", "openai-", "x-ratelimit-"];
+pub const DOWNSTREAM_FAMILIES: [&str; 4] = ["anthropic-", "openai-", "x-amzn-bedrock-", "x-ratelimit-"];
 
 /// What stays behind of those: it names the account that the gateway's operator has.
 const OWN_ACCOUNT: [&str; 3] = ["anthropic-organization-id", "openai-organization", "openai-project"];

@@ -21,7 +21,7 @@ pub(crate) const BEDROCK: &str = "bedrock";
 #[derive(Clone, Debug)]
 pub(crate) struct Credentials {
     /// The key's public name.
-    pub(crate) access_key: String,
+    pub(crate) access_key: Secret,
     /// The key.
     pub(crate) secret_key: Secret,
     /// What temporary credentials carry beside it.
@@ -87,7 +87,7 @@ pub(crate) fn sign(credentials: &Credentials, scope: Scope<'_>, unix_seconds: u6
 
     let authorization = format!(
         "AWS4-HMAC-SHA256 Credential={}/{within}, SignedHeaders={names}, Signature={signature}",
-        credentials.access_key
+        credentials.access_key.expose()
     );
     Signed { authorization: Secret::new(authorization), token: token.cloned(), date }
 }
@@ -192,7 +192,7 @@ mod tests {
 
     fn suite(method: &str, target: &str, headers: &[(&str, &str)]) -> String {
         let credentials = Credentials {
-            access_key: "AKIDEXAMPLE".to_owned(),
+            access_key: "AKIDEXAMPLE".into(),
             secret_key: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".into(),
             session_token: None,
         };
@@ -252,7 +252,7 @@ mod tests {
         assert!(vectors.len() > 10);
         for vector in vectors {
             let credentials = Credentials {
-                access_key: vector.access_key,
+                access_key: vector.access_key.into(),
                 secret_key: vector.secret_key.into(),
                 session_token: vector.token.map(Secret::new),
             };
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn nothing_that_is_printed_shows_the_key_the_token_or_the_signature() {
         let credentials = Credentials {
-            access_key: "AKID".to_owned(),
+            access_key: "AKID".into(),
             secret_key: "canary-key".into(),
             session_token: Some("canary-token".into()),
         };

@@ -256,21 +256,14 @@ fn a_well_known_providers_models_are_listed_and_one_of_ones_own_has_none() {
 }
 
 #[test]
-fn models_and_routes_that_are_to_come_are_for_those_who_have_a_key() {
+fn models_are_for_those_who_have_a_key() {
     let (station, _gate) = Station::gated(json!({}), json!({ "keys": ["gw-key-canary-2"] }));
-    for (method, path, status) in [
-        ("GET", "/v1/models", 200),
-        ("GET", "/v1/models/p/m", 404),
-        ("POST", "/bedrock/model/x/converse", 400),
-        ("GET", "/bedrock/model/x/converse", 400),
-    ] {
-        let answer = station.client().ask(method, path, &[], "").answer();
+    for (path, status) in [("/v1/models", 200), ("/v1/models/p/m", 404)] {
+        let answer = station.client().ask("GET", path, &[], "").answer();
         assert_eq!((answer.status, answer.code().as_str()), (401, "unauthorized"), "{path}");
-        let answer = station.client().ask(method, path, &["x-api-key: gw-key-canary-2"], "").answer();
+        let answer = station.client().ask("GET", path, &["x-api-key: gw-key-canary-2"], "").answer();
         assert_eq!(answer.status, status, "{path}");
     }
-    let stats = station.house.at_rest();
-    assert_eq!(stats["errors"], json!({ "unauthorized": 1, "unsupported": 1 }), "on a POST it is a request");
 }
 
 #[test]

@@ -1,5 +1,8 @@
 """What the tests share: one provider and one gateway for all of them, a client for each."""
 
+import os
+import shutil
+import subprocess
 import time
 from contextlib import contextmanager
 
@@ -72,6 +75,22 @@ def shapes(simulated, upstream, tmp_path_factory):
         providers[f"scripted-{kind}"] = provider(upstream.url, kind=kind, keys=[])
     with Gateway(tmp_path_factory.mktemp("shapes"), {"providers": providers}) as gateway:
         yield gateway
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """What the gateway shows who comes by https, and its key; who trusts the one trusts the gateway."""
+    if not shutil.which("openssl"):
+        if os.environ.get("CI") == "true":
+            pytest.fail("no openssl to make a certificate with, and CI leaves nothing out")
+        pytest.skip("no openssl to make a certificate with")
+    folder = tmp_path_factory.mktemp("certificate")
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    subject = ["-subj", "/CN=gateway", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2", "-nodes"]
+    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    command = ["openssl", "req", "-x509", *kind, *subject, "-keyout", key, "-out", cert]
+    subprocess.run(command, check=True, capture_output=True, timeout=20)
+    return cert, key
 
 
 @pytest.fixture

@@ -1,29 +1,11 @@
 """The SDK over https, as a user sets it up: a base URL, and the authority that signed the gateway's certificate."""
 
-import os
-import shutil
 import ssl
-import subprocess
 
 import openai
 import pytest
 from conftest import ask
 from gateway import Gateway, provider
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    if not shutil.which("openssl"):
-        if os.environ.get("CI") == "true":
-            pytest.fail("no openssl to make a certificate with, and CI leaves nothing out")
-        pytest.skip("no openssl to make a certificate with")
-    folder = tmp_path_factory.mktemp("certificate")
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    subject = ["-subj", "/CN=gateway", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2", "-nodes"]
-    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-    command = ["openssl", "req", "-x509", *kind, *subject, "-keyout", key, "-out", cert]
-    subprocess.run(command, check=True, capture_output=True, timeout=20)
-    return cert, key
 
 
 @pytest.fixture(scope="module")

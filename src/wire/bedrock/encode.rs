@@ -11,7 +11,7 @@ use crate::model::chat::{Block, Choice, Effort, Format, Lost, Message, Request, 
 /// The fewest tokens that Claude can be given to think ("Extended thinking" in the Amazon Bedrock user guide).
 const LEAST_BUDGET: u64 = 1024;
 
-/// Writes the body of a request for `model`; which that is, and whether it is streamed, its path says ([`super::Action::path`]).
+/// Writes the body of a request for `model`; which that is, and whether it is streamed, its path says ([`super::path`]).
 ///
 /// What others have in the middle of a conversation, words of whoever runs the program, stands with the others of its kind at
 /// the beginning: Bedrock has no other place for it. Neighbours of the same role become one message.

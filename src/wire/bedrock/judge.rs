@@ -7,10 +7,9 @@ use serde::Deserialize;
 
 use super::error::{of_answer, of_frame};
 use super::input::{Input, Wrong};
-use super::path::Action;
 use super::reply;
 use crate::error::{Code, Error, UpstreamAnswer};
-use crate::model::{BodyFields, Usage};
+use crate::model::{BodyFields, Named, Operation, Usage};
 use crate::wire::base64;
 use crate::wire::event_stream::{Frame, Kind};
 use crate::wire::openai::{Step, is_success};
@@ -18,21 +17,26 @@ use crate::wire::openai::{Step, is_success};
 /// The status of an error that a model tells within its stream.
 const INSIDE_STREAM: u16 = 502;
 
-/// Checks the body of a request that passes through, for a `model` whose name stood in the path.
+/// Checks the body of a request whose model and stream the route has told.
 ///
 /// # Errors
 /// [`Code::InvalidRequest`] if the body of a Converse request is no JSON object, or nested over 128 deep. What goes to a model
 /// in its own shape may be anything.
-pub(crate) fn parse(action: Action, model: String, body: &[u8]) -> Result<BodyFields, Error> {
+pub(crate) fn parse(operation: &Operation, body: &[u8]) -> Result<BodyFields, Error> {
     let is_object = || {
         let mut input = Input::lenient(body)?;
         input.object(|_, _| Ok(false))?;
         input.end()
     };
-    if matches!(action, Action::Converse | Action::ConverseStream) {
-        is_object().map_err(Wrong::of_request)?;
-    }
-    Ok(BodyFields { model, stream: action.is_stream(), include_usage: true, ..BodyFields::default() })
+    let Named { model, stream } = match operation {
+        Operation::Converse(named) => {
+            is_object().map_err(Wrong::of_request)?;
+            named.clone()
+        }
+        Operation::Invoke(named) => named.clone(),
+        _ => return Ok(BodyFields::default()),
+    };
+    Ok(BodyFields { model, stream, include_usage: true, ..BodyFields::default() })
 }
 
 /// Judges an answer that was read whole; gives the tokens, if they were counted. `error_type` is what the answer's header
@@ -42,9 +46,8 @@ pub(crate) fn parse(action: Action, model: String, body: &[u8]) -> Result<BodyFi
 /// [`Code::UpstreamError`] with Bedrock's own words for a status of 400 or more; [`Code::UpstreamBadResponse`] for any other
 /// that is no success, and for an answer of Converse that is none. What a model answers in its own shape may be anything.
 pub(crate) fn decode(
-    action: Action,
-    status: u16,
-    error_type: Option<&str>,
+    operation: &Operation,
+    (status, error_type): (u16, Option<&str>),
     body: &[u8],
 ) -> Result<Option<Usage>, Error> {
     if status >= 400 {
@@ -54,13 +57,16 @@ pub(crate) fn decode(
         let text = format!("the provider answered with status {status}, which is neither an answer nor an error");
         return Err(Error::new(Code::UpstreamBadResponse, text));
     }
-    match action {
-        Action::Converse | Action::ConverseStream => converse(body).map_err(Wrong::of_reply),
-        Action::Invoke | Action::InvokeStream => {
-            let answer: ModelAnswer = serde_json::from_slice(body).unwrap_or_default();
-            Ok(answer.usage.map(Usage::from))
-        }
+    if is_invoke(operation) {
+        let answer: ModelAnswer = serde_json::from_slice(body).unwrap_or_default();
+        return Ok(answer.usage.map(Usage::from));
     }
+    converse(body).map_err(Wrong::of_reply)
+}
+
+/// Whether it is asked for, and answered, in a model's own shape.
+fn is_invoke(operation: &Operation) -> bool {
+    matches!(operation, Operation::Invoke(_))
 }
 
 fn converse(body: &[u8]) -> Result<Option<Usage>, Wrong> {
@@ -177,9 +183,8 @@ struct Metrics {
 
 impl FrameStream {
     /// A stream of which nothing has come.
-    pub(crate) fn new(action: Action) -> Self {
-        let invoke = matches!(action, Action::Invoke | Action::InvokeStream);
-        Self { invoke, usage: None, content: false, done: false, speaker: Speaker::Nobody }
+    pub(crate) fn new(operation: &Operation) -> Self {
+        Self { invoke: is_invoke(operation), usage: None, content: false, done: false, speaker: Speaker::Nobody }
     }
 
     /// Judges the next frame.

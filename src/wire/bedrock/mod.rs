@@ -1,15 +1,16 @@
 //! Amazon Bedrock's shapes: Converse and its stream, to and from a chat of no provider's shape, and by pass-through; what goes
-//! to a model in its own shape by InvokeModel passes through alone.
+//! to a model in its own shape by InvokeModel passes through, or is read as Claude's.
 //!
-//! The model and whether the answer is streamed stand in the path: [`Action`]. Streams are frames of
+//! The model and whether the answer is streamed stand in the path, of which `path` knows. Streams are frames of
 //! [`event_stream`](super::event_stream), and requests are signed by [`sigv4`](super::sigv4). `content` reads the blocks of a
 //! message and `output` writes them; `request` and `encode` are of what is asked, `reply`, `reader` and `writer` of what is
-//! answered; `judge` looks at what passes through, and `error` has AWS's errors.
+//! answered; `invoke` is of requests in Claude's own shape, `judge` looks at what passes through, and `error` has AWS's errors.
 
 mod content;
 mod encode;
 mod error;
 mod input;
+mod invoke;
 mod judge;
 mod model;
 mod output;
@@ -24,9 +25,16 @@ mod tests;
 
 pub(crate) use encode::write_request;
 pub(crate) use error::{error_body, error_event, error_name};
+pub(crate) use invoke::{InvokeWriter, read_invoke};
 pub(crate) use judge::{FrameStream, decode, parse};
-pub(crate) use path::Action;
+pub(crate) use path::{check_model, operation, path};
 pub(crate) use reader::StreamReader;
 pub(crate) use reply::{read_reply, write_reply};
 pub(crate) use request::read_request;
 pub(crate) use writer::StreamWriter;
+
+/// What a stream of frames is, as its header says it.
+pub(crate) const STREAM_TYPE: &str = "application/vnd.amazon.eventstream";
+
+/// The header that names what went wrong.
+pub(crate) const ERROR_TYPE: &str = "x-amzn-errortype";

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 
 use crate::error::{Code, Error};
+use crate::model::{Named, Operation};
 use crate::wire::sigv4::percent_encode;
 
 /// What is asked of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
+enum Action {
     /// A chat in the shape that is alike for all models.
     Converse,
     /// The same, streamed.
@@ -19,6 +20,17 @@ pub(crate) enum Action {
 }
 
 impl Action {
+    /// What is asked for of Bedrock by `operation`, streamed or not; none by one of another shape.
+    fn of(operation: &Operation, stream: bool) -> Option<Self> {
+        match (operation, stream) {
+            (Operation::Converse(_), false) => Some(Self::Converse),
+            (Operation::Converse(_), true) => Some(Self::ConverseStream),
+            (Operation::Invoke(_), false) => Some(Self::Invoke),
+            (Operation::Invoke(_), true) => Some(Self::InvokeStream),
+            _ => None,
+        }
+    }
+
     const ALL: [Self; 4] = [Self::Converse, Self::ConverseStream, Self::Invoke, Self::InvokeStream];
 
     /// The last part of its path.
@@ -32,13 +44,13 @@ impl Action {
     }
 
     /// Whether the answer is a stream of frames.
-    pub(crate) const fn is_stream(self) -> bool {
+    const fn is_stream(self) -> bool {
         matches!(self, Self::ConverseStream | Self::InvokeStream)
     }
 
     /// Where it is asked of a model, by an id or an ARN of whatever kind: as botocore escapes it, so that a slash within an ARN
     /// is no slash of the path.
-    pub(crate) fn path(self, model: &str) -> String {
+    fn path(self, model: &str) -> String {
         let mut path = String::with_capacity(model.len() * 2 + 40);
         path.push_str("/model/");
         percent_encode(model, &mut path);
@@ -53,7 +65,7 @@ impl Action {
     ///
     /// # Errors
     /// [`Code::InvalidRequest`] if the model's name is empty, or escaped in a way that means no text.
-    pub(crate) fn of_path(path: &str) -> Option<Result<(Self, Cow<'_, str>), Error>> {
+    fn of_path(path: &str) -> Option<Result<(Self, Cow<'_, str>), Error>> {
         let (model, action) = path.strip_prefix("/model/")?.rsplit_once('/')?;
         let action = Self::ALL.into_iter().find(|known| known.as_str() == action)?;
         let decoded = percent_decode(model).filter(|model| !model.is_empty());
@@ -61,6 +73,39 @@ impl Action {
             let text = "the path names no model: it is empty, or escaped in a way that means no text";
             Error::new(Code::InvalidRequest, text).with_param("modelId")
         }))
+    }
+}
+
+/// Where `operation` is asked of `model`, streamed or not; none if it is no operation of Bedrock's.
+pub(crate) fn path(operation: &Operation, model: &str, stream: bool) -> Option<String> {
+    Action::of(operation, stream).map(|action| action.path(model))
+}
+
+/// What a client's path asks for; `None` if it is none of Bedrock's.
+///
+/// # Errors
+/// As [`Action::of_path`].
+pub(crate) fn operation(path: &str) -> Option<Result<Operation, Error>> {
+    let asked = |(action, model): (Action, Cow<'_, str>)| {
+        let named = Named { model: model.into_owned(), stream: action.is_stream() };
+        match action {
+            Action::Converse | Action::ConverseStream => Operation::Converse(named),
+            Action::Invoke | Action::InvokeStream => Operation::Invoke(named),
+        }
+    };
+    Action::of_path(path).map(|found| found.map(asked))
+}
+
+/// Refuses the names that a path cannot hold: whoever takes dot segments out of it, on the way or there, asks for another.
+///
+/// # Errors
+/// [`Code::InvalidRequest`] for such a name.
+pub(crate) fn check_model(model: &str) -> Result<(), Error> {
+    match model {
+        "." | ".." => {
+            Err(Error::invalid("model", "a model of Bedrock's cannot be called so: its name is part of a path"))
+        }
+        _ => Ok(()),
     }
 }
 

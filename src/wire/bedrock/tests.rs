@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::error::{Code, Error};
-use crate::model::Usage;
 use crate::model::chat::{
     Block, BlockKind, Choice, Delta, Effort, Event, Format, Message, Request, Rest, Role, Source, Stop, Tokens, Tool,
 };
+use crate::model::{Named, Operation, Usage};
 use crate::wire::chat::{Meta, Read};
 use crate::wire::event_stream::{self, Decoder, Kind};
 use crate::wire::openai::Step;
@@ -558,9 +558,17 @@ fn garbage_and_failures_are_told_from_what_goes_on() {
     }
 }
 
+fn converse(stream: bool) -> Operation {
+    Operation::Converse(Named { model: "x".to_owned(), stream })
+}
+
+fn invoke(stream: bool) -> Operation {
+    Operation::Invoke(Named { model: "x".to_owned(), stream })
+}
+
 /// What a judge says of each frame, and at the end: whole, with which tokens.
-fn judged(action: Action, bytes: &[u8]) -> (Vec<String>, bool, Option<Usage>) {
-    let (mut decoder, mut stream, mut steps) = (Decoder::new(1 << 20), FrameStream::new(action), Vec::new());
+fn judged(operation: &Operation, bytes: &[u8]) -> (Vec<String>, bool, Option<Usage>) {
+    let (mut decoder, mut stream, mut steps) = (Decoder::new(1 << 20), FrameStream::new(operation), Vec::new());
     decoder.push(bytes);
     while let Some(frame) = decoder.next() {
         steps.push(match stream.next(&frame.expect("a good frame")) {
@@ -575,30 +583,31 @@ fn judged(action: Action, bytes: &[u8]) -> (Vec<String>, bool, Option<Usage>) {
 #[test]
 fn a_stream_that_passes_through_is_judged_by_its_frames() {
     let all = events("stream-text.jsonl");
-    let (steps, complete, usage) = judged(Action::ConverseStream, &frames(&all));
+    let (steps, complete, usage) = judged(&converse(true), &frames(&all));
     assert_eq!(steps, ["forward", "first", "forward", "forward", "forward", "forward", "last"]);
     assert_eq!((complete, usage), (true, Some(Usage { input: 10, output: 5 })));
-    assert!(!judged(Action::ConverseStream, &frames(&all[..5])).1);
-    assert!(judged(Action::ConverseStream, &frames(&all[..6])).1);
-    let usage = judged(Action::ConverseStream, &frames(&events("stream-tools.jsonl"))).2;
+    assert!(!judged(&converse(true), &frames(&all[..5])).1);
+    assert!(judged(&converse(true), &frames(&all[..6])).1);
+    let usage = judged(&converse(true), &frames(&events("stream-tools.jsonl"))).2;
     assert_eq!(usage, Some(Usage { input: 124, output: 60 }));
     let failed = error_event(&Error::new(Code::Internal, "sorry"));
-    assert_eq!(judged(Action::ConverseStream, &failed).0, ["error 500 sorry"]);
+    assert_eq!(judged(&converse(true), &failed).0, ["error 500 sorry"]);
     let empty = frames(&[delta(0, json!({"text": ""}))]);
-    assert_eq!(judged(Action::ConverseStream, &empty).0, ["forward"]);
+    assert_eq!(judged(&converse(true), &empty).0, ["forward"]);
 }
 
 #[test]
 fn a_body_that_passes_through_is_an_object_for_converse_and_anything_for_a_model() {
-    for (action, stream) in [(Action::Converse, false), (Action::ConverseStream, true)] {
-        let fields = parse(action, "x".to_owned(), br#"{"messages":[],"new":{"x":null}}"#).expect("good");
+    for stream in [false, true] {
+        let operation = converse(stream);
+        let fields = parse(&operation, br#"{"messages":[],"new":{"x":null}}"#).expect("good");
         assert_eq!((&*fields.model, fields.stream, fields.include_usage), ("x", stream, true));
         let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(200), "]".repeat(200));
         for body in [&b""[..], b"[]", b"{", b"{} {}", b"{\"x\":\"\xff\"}", deep.as_bytes()] {
-            assert_eq!(parse(action, "x".to_owned(), body).expect_err("bad").code(), Code::InvalidRequest);
+            assert_eq!(parse(&operation, body).expect_err("bad").code(), Code::InvalidRequest);
         }
     }
-    assert!(parse(Action::InvokeStream, "x".to_owned(), b"\xff").expect("anything").stream);
+    assert!(parse(&invoke(true), b"\xff").expect("anything").stream);
 }
 
 /// A model's own events as InvokeModel's stream wraps them.
@@ -617,46 +626,46 @@ fn a_models_own_stream_is_judged_by_what_is_known_of_it() {
         .lines()
         .map(|line| value(line.as_bytes()))
         .collect();
-    let (steps, complete, usage) = judged(Action::InvokeStream, &chunks(&claude));
+    let (steps, complete, usage) = judged(&invoke(true), &chunks(&claude));
     assert_eq!(steps, ["forward", "forward", "first", "forward", "forward", "forward", "forward", "last"]);
     assert_eq!((complete, usage), (true, Some(Usage { input: 115, output: 12 })));
-    assert!(!judged(Action::InvokeStream, &chunks(&claude[..claude.len() - 1])).1, "Claude's end is known");
+    assert!(!judged(&invoke(true), &chunks(&claude[..claude.len() - 1])).1, "Claude's end is known");
 
     let titan = [json!({"outputText": "a", "index": 0}), json!({"outputText": "b", "completionReason": "FINISH"})];
-    let (steps, complete, usage) = judged(Action::InvokeStream, &chunks(&titan));
+    let (steps, complete, usage) = judged(&invoke(true), &chunks(&titan));
     assert_eq!((steps, complete, usage), (vec!["first".to_owned(), "forward".to_owned()], true, None));
     let metrics = json!({"x": 1, "amazon-bedrock-invocationMetrics": {"inputTokenCount": 3, "outputTokenCount": 4}});
-    let (steps, complete, usage) = judged(Action::InvokeStream, &chunks(&[titan[0].clone(), metrics]));
+    let (steps, complete, usage) = judged(&invoke(true), &chunks(&[titan[0].clone(), metrics]));
     assert_eq!((&*steps[1], complete, usage), ("last", true, Some(Usage { input: 3, output: 4 })));
-    assert!(!judged(Action::InvokeStream, b"").1, "nothing is no answer");
+    assert!(!judged(&invoke(true), b"").1, "nothing is no answer");
 
     let failed = json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}});
-    assert_eq!(judged(Action::InvokeStream, &chunks(&[failed])).0, ["error 502 Overloaded"]);
+    assert_eq!(judged(&invoke(true), &chunks(&[failed])).0, ["error 502 Overloaded"]);
     for payload in [json!({"bytes": "%%"}), json!({"bytes": "eA=="}), json!({})] {
-        assert_eq!(judged(Action::InvokeStream, &frames(&[("chunk".to_owned(), payload)])).0, ["garbage"]);
+        assert_eq!(judged(&invoke(true), &frames(&[("chunk".to_owned(), payload)])).0, ["garbage"]);
     }
 }
 
 #[test]
 fn an_answer_that_passes_through_is_judged_by_its_status_and_its_body() {
-    let judge = |action, status, body: &str| decode(action, status, None, body.as_bytes());
+    let judge = |operation: Operation, status, body: &str| decode(&operation, (status, None), body.as_bytes());
     let both = Some(Usage { input: 3, output: 4 });
-    let converse = r#"{"output":{},"usage":{"inputTokens":1,"outputTokens":4,"cacheReadInputTokens":2}}"#;
-    assert_eq!(judge(Action::Converse, 200, converse).expect("good"), both);
+    let whole = r#"{"output":{},"usage":{"inputTokens":1,"outputTokens":4,"cacheReadInputTokens":2}}"#;
+    assert_eq!(judge(converse(false), 200, whole).expect("good"), both);
     for body in [
         r#"{"type":"message","usage":{"input_tokens":1,"cache_creation_input_tokens":1,"cache_read_input_tokens":1,"output_tokens":4}}"#,
         r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#,
         r#"{"output":{},"usage":{"inputTokens":3,"outputTokens":4}}"#,
     ] {
-        assert_eq!(judge(Action::Invoke, 200, body).expect("good"), both, "{body}");
+        assert_eq!(judge(invoke(false), 200, body).expect("good"), both, "{body}");
     }
     for body in ["", "\u{0}", "{}", r#"{"embedding":[1],"usage":null}"#] {
-        assert_eq!(judge(Action::Invoke, 200, body).expect("whatever it is"), None, "{body}");
-        assert_eq!(judge(Action::Converse, 200, body).expect_err("none").code(), Code::UpstreamBadResponse);
+        assert_eq!(judge(invoke(false), 200, body).expect("whatever it is"), None, "{body}");
+        assert_eq!(judge(converse(false), 200, body).expect_err("none").code(), Code::UpstreamBadResponse);
     }
-    assert_eq!(judge(Action::Invoke, 302, "").expect_err("no redirect").code(), Code::UpstreamBadResponse);
+    assert_eq!(judge(invoke(false), 302, "").expect_err("no redirect").code(), Code::UpstreamBadResponse);
     let error =
-        decode(Action::Converse, 429, Some("ThrottlingException"), br#"{"message":"slow"}"#).expect_err("an error");
+        decode(&converse(false), (429, Some("ThrottlingException")), br#"{"message":"slow"}"#).expect_err("an error");
     assert_eq!((error.code(), error.status(), error.message()), (Code::UpstreamError, 429, "slow"));
 }
 
@@ -668,8 +677,8 @@ proptest! {
         let mut frame = Vec::new();
         event_stream::write(Kind::Event, &name, &mut frame, |out| out.extend_from_slice(bytes.as_bytes()));
         let _ = told([&*frame].into_iter());
-        let _ = judged(Action::ConverseStream, &frame);
-        let _ = judged(Action::InvokeStream, &frame);
+        let _ = judged(&converse(true), &frame);
+        let _ = judged(&invoke(true), &frame);
     }
 
     #[test]

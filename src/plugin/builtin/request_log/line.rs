@@ -140,6 +140,10 @@ fn named(operation: &Operation) -> (&'static str, Option<&str>) {
         Operation::Responses => ("responses", None),
         Operation::Messages => ("messages", None),
         Operation::CountTokens => ("messages.count_tokens", None),
+        #[cfg(feature = "bedrock")]
+        Operation::Converse(_) => ("converse", None),
+        #[cfg(feature = "bedrock")]
+        Operation::Invoke(_) => ("invoke", None),
         Operation::Forward(forward) => (forward.method, forward.path.split('?').next()),
     }
 }

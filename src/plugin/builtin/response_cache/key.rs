@@ -58,6 +58,9 @@ pub(super) fn read(call: &Call, body: &[u8], fields: &BodyFields) -> Option<Aske
         Operation::Embeddings => b"embeddings",
         Operation::Responses => b"responses",
         Operation::Messages => b"messages",
+        // Of what Bedrock is asked for not even the model stands in the body.
+        #[cfg(feature = "bedrock")]
+        Operation::Converse(_) | Operation::Invoke(_) => return None,
         Operation::CountTokens | Operation::Forward(_) => return None,
     };
     let embeddings = call.operation == Operation::Embeddings;
