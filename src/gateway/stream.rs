@@ -24,6 +24,7 @@ use crate::model::{Operation, Served, Sink, SinkError, StreamEnd, StreamHead};
 use crate::sync::{CancelReason, CancelToken};
 use crate::time::now;
 use crate::wire::openai::{Assembly, ChatChunk, ChatReply};
+use crate::wire::pieces::Framing;
 use crate::wire::sse;
 
 /// The largest event taken apart, in bytes; the worker lets none through that is larger.
@@ -172,6 +173,12 @@ pub struct RawStream {
 /// Opens a stream for `body`.
 pub(super) fn open(gateway: &Gateway, operation: Operation, body: Vec<u8>, options: &CallOptions) -> Result<RawStream> {
     let mut guard = gateway.begin(now());
+    if Framing::of(&operation) != Framing::Events {
+        let text = "streams of frames are for clients of Bedrock's routes; ask for the same chat by another operation";
+        let error = Error::new(Code::Unsupported, text);
+        guard.fail(&error);
+        return Err(error);
+    }
     let call = gateway.own_call(&mut guard, operation, body, true, options)?;
     let house = gateway.house();
     let (config, depth) = (&house.config, house.result_buffer(&call.fields.model));

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::context::{Context, Slot};
-use super::event::{Change, Event, EventHook, frame};
+use super::event::{Change, Event, EventHook};
 use super::figures::{Figures, PluginStats};
 use super::outcome::{Outcome, StreamSummary};
 use super::reply::{Reply, StreamReply};
@@ -29,7 +29,7 @@ use crate::model::{BodyFields, Call};
 use crate::sync::QuitSignal;
 use crate::sync::threads::{self, brief, count_panic, panic_text};
 use crate::time::{Stamp, now};
-use crate::wire::sse;
+use crate::wire::pieces::{Framing, Pieces};
 
 /// A hook that takes longer is told of.
 const SLOW: Duration = Duration::from_millis(250);
@@ -125,7 +125,7 @@ impl Chain {
             call: Arc::clone(call),
             slots: Vec::new(),
             hooks: Vec::new(),
-            decoder: None,
+            pieces: None,
             streams: false,
             headers: Vec::new(),
             settled: false,
@@ -238,7 +238,7 @@ pub(crate) struct Run {
     slots: Vec<Slot>,
     /// What looks at the events, in the order in which they do; the first number is the plugin's.
     hooks: Vec<Hook>,
-    decoder: Option<sse::Decoder>,
+    pieces: Option<Pieces>,
     /// Whether it was asked who looks at the events.
     streams: bool,
     /// What they have put on the head of the answer.
@@ -381,14 +381,14 @@ impl Run {
         }
         head.append(headers);
         if !hooks.is_empty() {
-            self.decoder = Some(sse::Decoder::new(MAX_EVENT));
+            self.pieces = Some(Pieces::new(Framing::of(&self.call.operation), MAX_EVENT));
         }
         Ok(())
     }
 
     /// Whether anything looks at the events.
     pub(crate) fn looks_at_events(&self) -> bool {
-        self.decoder.is_some()
+        self.pieces.is_some()
     }
 
     /// Puts into `out` what the plugins make of whole events.
@@ -396,19 +396,19 @@ impl Run {
     /// # Errors
     /// If a plugin fails whose work must not be left out: the stream has to end.
     pub(crate) fn events(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-        let Self { chain, hooks, decoder, .. } = self;
-        let Some(decoder) = decoder else {
+        let Self { chain, call, hooks, pieces, .. } = self;
+        let Some(pieces) = pieces else {
             out.extend_from_slice(bytes);
             return Ok(());
         };
-        decoder.push(bytes);
-        while let Some(event) = decoder.next() {
-            let event = event.map_err(|error| Error::new(Code::UpstreamBadResponse, error.to_string()))?;
-            if event.is_comment {
-                out.extend_from_slice(event.raw);
+        pieces.push(bytes);
+        while let Some(piece) = pieces.next() {
+            let piece = piece?;
+            if piece.is_comment {
+                out.extend_from_slice(piece.raw);
                 continue;
             }
-            pass(chain, hooks, (event.name, event.data), event.raw, out)?;
+            pass((chain, Framing::of(&call.operation)), hooks, (piece.name, &piece.data), piece.raw, out)?;
         }
         Ok(())
     }
@@ -418,7 +418,8 @@ impl Run {
     /// # Errors
     /// As [`events`](Self::events).
     pub(crate) fn end_stream(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
-        let Self { chain, hooks, .. } = self;
+        let Self { chain, call, hooks, .. } = self;
+        let framing = Framing::of(&call.operation);
         for at in 0..hooks.len() {
             let (own, later) = hooks.split_at_mut(at + 1);
             let Some(own) = own.last_mut() else { continue };
@@ -427,8 +428,8 @@ impl Run {
             own.took += took;
             for data in result.or_else(|refusal| refusal.map_or(Ok(Vec::new()), Err))? {
                 let data = data.to_string().into_bytes();
-                let raw = framed(b"", &data);
-                pass(chain, later, (b"", &data), &raw, out)?;
+                let raw = framed(framing, b"", &data);
+                pass((chain, framing), later, (b"", &data), &raw, out)?;
             }
         }
         Ok(())
@@ -437,7 +438,7 @@ impl Run {
 
 /// Puts into `out` what hooks, one after the other, make of an event of a name and data, which stands there as `raw`.
 fn pass(
-    chain: &Chain,
+    (chain, framing): (&Chain, Framing),
     hooks: &mut [Hook],
     (name, data): (&[u8], &[u8]),
     raw: &[u8],
@@ -449,7 +450,7 @@ fn pass(
         let Some(own) = own.last_mut() else { continue };
         let (Some(hook), Some(link)) = (own.hook.as_mut(), chain.links.get(own.at)) else { continue };
         let as_it_came = changed.is_none().then_some(raw);
-        let mut event = Event::new(name, changed.as_deref().unwrap_or(data), as_it_came);
+        let mut event = Event::new(framing, name, changed.as_deref().unwrap_or(data), as_it_came);
         let (result, took) = link.call(&chain.events, "event", || (hook.event(&mut event), Duration::ZERO));
         own.took += took;
         match result {
@@ -457,8 +458,8 @@ fn pass(
                 let (before, change) = event.into_change();
                 for (name, data) in before {
                     let data = data.to_string().into_bytes();
-                    let raw = framed(name.as_bytes(), &data);
-                    pass(chain, later, (name.as_bytes(), &data), &raw, out)?;
+                    let raw = framed(framing, name.as_bytes(), &data);
+                    pass((chain, framing), later, (name.as_bytes(), &data), &raw, out)?;
                 }
                 match change {
                     Change::None => {}
@@ -475,15 +476,15 @@ fn pass(
         }
     }
     match changed {
-        Some(data) => frame(name, &data, out),
+        Some(data) => framing.write(name, &data, out),
         None => out.extend_from_slice(raw),
     }
     Ok(())
 }
 
-fn framed(name: &[u8], data: &[u8]) -> Vec<u8> {
+fn framed(framing: Framing, name: &[u8], data: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(name.len() + data.len() + 16);
-    frame(name, data, &mut out);
+    framing.write(name, data, &mut out);
     out
 }
 

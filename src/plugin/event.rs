@@ -7,6 +7,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::PluginError;
+use crate::wire::pieces::Framing;
 
 /// What looks at the events of one stream. It belongs to that stream alone and may keep what it needs.
 ///
@@ -102,6 +103,7 @@ pub struct Event<'a> {
     data: &'a [u8],
     /// As it was framed; `None` if a hook before has changed it.
     raw: Option<&'a [u8]>,
+    framing: Framing,
     parsed: OnceCell<Option<Value>>,
     draft: Option<Draft>,
     before: Vec<Inserted>,
@@ -116,11 +118,11 @@ enum Draft {
 }
 
 impl<'a> Event<'a> {
-    pub(super) fn new(name: &'a [u8], data: &'a [u8], raw: Option<&'a [u8]>) -> Self {
-        Self { name, data, raw, parsed: OnceCell::new(), draft: None, before: Vec::new() }
+    pub(super) fn new(framing: Framing, name: &'a [u8], data: &'a [u8], raw: Option<&'a [u8]>) -> Self {
+        Self { name, data, raw, framing, parsed: OnceCell::new(), draft: None, before: Vec::new() }
     }
 
-    /// Its `event` field; empty if it has none.
+    /// Its `event` field, or what its frame is called; empty if it has none.
     #[must_use]
     pub fn name(&self) -> &[u8] {
         self.name
@@ -132,14 +134,14 @@ impl<'a> Event<'a> {
         self.data
     }
 
-    /// All of it as it came to this hook, framed, with its blank line: byte for byte as the provider sent it, unless a hook
+    /// All of it as it came to this hook, framed, with its blank line where it has one: byte for byte as the provider sent it, unless a hook
     /// before has changed it.
     #[must_use]
     pub fn raw(&self) -> Cow<'a, [u8]> {
         self.raw.map_or_else(
             || {
                 let mut framed = Vec::new();
-                frame(self.name, self.data, &mut framed);
+                self.framing.write(self.name, self.data, &mut framed);
                 Cow::Owned(framed)
             },
             Cow::Borrowed,
@@ -186,20 +188,6 @@ impl<'a> Event<'a> {
         };
         (self.before, change)
     }
-}
-
-/// Puts an event into `out`, framed.
-pub(super) fn frame(name: &[u8], data: &[u8], out: &mut Vec<u8>) {
-    // A plugin may have given it: what follows a line's end would be a field, or an event, of its own.
-    let name = name.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
-    if !name.is_empty() {
-        out.extend_from_slice(b"event: ");
-        out.extend_from_slice(name);
-        out.push(b'\n');
-    }
-    out.extend_from_slice(b"data: ");
-    out.extend_from_slice(data);
-    out.extend_from_slice(b"\n\n");
 }
 
 /// What a hook made of an event.

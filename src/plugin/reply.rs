@@ -5,12 +5,11 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use super::PluginError;
-use super::event::frame;
 use crate::model::{Answer, Call, Operation, Served, Usage};
 use crate::recycle::Buffer;
 use crate::wire::chat::Meta;
-use crate::wire::crossing;
 use crate::wire::openai::DONE;
+use crate::wire::{crossing, sse};
 
 /// A whole answer: a provider's, or one of a plugin's own.
 ///
@@ -135,7 +134,7 @@ impl Reply {
     /// If it is no answer of an operation that its events can be made from.
     pub(crate) fn into_stream(self, call: &Call) -> Result<StreamReply, PluginError> {
         if let Some(events) = crossing::streamed(&call.operation, &self.body, meta(call))? {
-            return Ok(self.streamed(StreamReply::new().with_framed(&events)));
+            return Ok(self.streamed(StreamReply { events, ..StreamReply::new() }));
         }
         let object = match call.operation {
             Operation::ChatCompletions => "chat.completion.chunk",
@@ -238,7 +237,7 @@ impl StreamReply {
     #[must_use]
     pub fn with_event(mut self, data: &Value) -> Self {
         let name = data.get("type").and_then(Value::as_str).unwrap_or_default();
-        frame(name.as_bytes(), data.to_string().as_bytes(), &mut self.events);
+        sse::write(name.as_bytes(), data.to_string().as_bytes(), &mut self.events);
         self
     }
 

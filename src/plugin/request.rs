@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::PluginError;
 use crate::model::{BodyFields, Call, Operation};
 use crate::wire;
+use crate::wire::pieces::Framing;
 
 /// A request on its way to a provider.
 ///
@@ -46,11 +47,13 @@ pub struct Request<'a> {
     changed: Option<(Vec<u8>, BodyFields)>,
     parsed: OnceCell<Option<Value>>,
     draft: Option<Value>,
+    /// The model that a plugin has chosen where the body names none.
+    renamed: Option<String>,
 }
 
 impl<'a> Request<'a> {
     pub(super) fn new(call: &'a Call) -> Self {
-        Self { call, changed: None, parsed: OnceCell::new(), draft: None }
+        Self { call, changed: None, parsed: OnceCell::new(), draft: None, renamed: None }
     }
 
     /// What is asked for.
@@ -69,6 +72,7 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn model(&self) -> &str {
         match &self.draft {
+            _ if self.is_named_beside() => self.renamed.as_deref().unwrap_or(&self.fields().model),
             Some(draft) => draft.get("model").and_then(Value::as_str).unwrap_or_default(),
             None => &self.fields().model,
         }
@@ -103,9 +107,16 @@ impl<'a> Request<'a> {
 
     /// Sends it to another model: `provider/model`, or an alias. What the caller may not name it is refused for.
     pub fn set_model(&mut self, model: &str) {
-        if let Some(Value::Object(body)) = self.json_mut() {
+        if self.is_named_beside() {
+            self.renamed = Some(model.to_owned());
+        } else if let Some(Value::Object(body)) = self.json_mut() {
             body.insert("model".to_owned(), model.into());
         }
+    }
+
+    /// Whether the route names the model, and not the body.
+    fn is_named_beside(&self) -> bool {
+        Framing::of(&self.call.operation) != Framing::Events
     }
 
     /// What routing needs of the body as it would go now.
@@ -115,12 +126,22 @@ impl<'a> Request<'a> {
 
     /// Takes the draft, if there is one.
     pub(super) fn settle(&mut self) -> Result<(), PluginError> {
-        let Some(draft) = self.draft.take() else { return Ok(()) };
+        let renamed = self.renamed.take();
+        let Some(draft) = self.draft.take() else {
+            if let Some(model) = renamed {
+                let fields = BodyFields { model, ..self.fields().clone() };
+                self.changed = Some((self.body().to_vec(), fields));
+            }
+            return Ok(());
+        };
         let body = serde_json::to_vec(&draft)?;
         let mut fields = wire::parse(&self.call.operation, &body)
             .map_err(|error| format!("what it made of the request is none: {}", error.message()))?;
         if fields.stream != self.call.fields.stream {
             return Err("it changed whether a stream is asked for".into());
+        }
+        if self.is_named_beside() {
+            fields.model = renamed.unwrap_or_else(|| self.fields().model.clone());
         }
         let before = self.parsed.get().and_then(Option::as_ref);
         if draft.get("fallbacks") == before.and_then(|body| body.get("fallbacks")) {
@@ -140,7 +161,7 @@ impl<'a> Request<'a> {
 
     /// Throws the draft away.
     pub(super) fn forget(&mut self) {
-        self.draft = None;
+        (self.draft, self.renamed) = (None, None);
     }
 
     /// What became of the body, if anything was changed.

@@ -59,6 +59,20 @@ pub(in crate::wire) fn append(buffer: &mut Vec<u8>, start: &mut usize, bytes: &[
     buffer.extend_from_slice(bytes);
 }
 
+/// Appends an event of this name, which may be empty, and data, which is one line.
+pub(crate) fn write(name: &[u8], data: &[u8], out: &mut Vec<u8>) {
+    // A plugin may have given it: what follows a line's end would be a field, or an event, of its own.
+    let name = name.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    if !name.is_empty() {
+        out.extend_from_slice(b"event: ");
+        out.extend_from_slice(name);
+        out.push(b'\n');
+    }
+    out.extend_from_slice(b"data: ");
+    out.extend_from_slice(data);
+    out.extend_from_slice(b"\n\n");
+}
+
 /// Cuts a stream of bytes into events. Holds at most one unfinished event and what was pushed and not yet taken out.
 #[derive(Debug)]
 pub struct Decoder {

@@ -160,3 +160,16 @@ fn what_others_have_of_it_is_named_and_left() {
     let names: Vec<_> = schema.pointer(key).and_then(Value::as_object).expect("it is there").keys().collect();
     assert_eq!(names, ["access_key", "secret_key", "session_token", "region"]);
 }
+
+#[test]
+fn a_program_writes_it_without_a_file() {
+    use sluicegate::{Gateway, KeySetup, ProviderSetup};
+    let key = KeySetup::aws("id-canary", "key-canary").session_token("token-canary").region("eu-west-3").named("a");
+    let config = Gateway::builder().provider(ProviderSetup::known("bedrock").key(key)).into_config().expect("good");
+    let provider = config.provider("bedrock").expect("it is there");
+    let aws = Some(("id-canary".to_owned(), Some("token-canary".to_owned())));
+    assert_eq!(
+        (exposed(provider), provider.region.as_deref()),
+        (vec![("key-canary".to_owned(), aws)], Some("eu-west-3"))
+    );
+}

@@ -192,9 +192,11 @@ fn a_stream_without_its_end_is_cut_and_says_so_in_a_frame() {
     let (station, b, _) = station();
     let all = stream(&["one"]);
     let begun = all[..2].concat();
-    for rest in
-        [Vec::new(), all[2][..10].to_vec(), frame("exception", "throttlingException", &json!({ "message": "theirs" }))]
-    {
+    for rest in [
+        Vec::new(),
+        all[2][..10].to_vec(),
+        frame("exception", "internalServerException", &json!({ "message": "theirs" })),
+    ] {
         let mut client = station.client();
         bedrock(&mut client, "m", "converse-stream", ASKED);
         let pieces = b.next().pieces(FRAMES);
@@ -213,7 +215,7 @@ fn a_stream_without_its_end_is_cut_and_says_so_in_a_frame() {
                     ("modelStreamErrorException", &json!("stream_cut"))
                 );
             }
-            _ => assert_eq!((name.as_str(), &last["message"]), ("throttlingException", &json!("theirs"))),
+            _ => assert_eq!((name.as_str(), &last["message"]), ("internalServerException", &json!("theirs"))),
         }
     }
     // What is no frame ends it, wherever it stands.
@@ -420,4 +422,32 @@ fn a_client_that_leaves_frames_ends_them_upstream() {
         pieces.try_send(Piece::Bytes(Vec::new())).is_err_and(|e| e.is_disconnected())
     });
     assert_eq!(station.house.at_rest()["errors"], json!({ "client_closed": 1 }));
+}
+
+/// What a client reads in the deltas of frames.
+fn text_of(bytes: &[u8]) -> String {
+    let deltas = frames(bytes).into_iter().filter(|(name, _)| name == "contentBlockDelta");
+    deltas.filter_map(|(_, body)| body["delta"]["text"].as_str().map(str::to_owned)).collect()
+}
+
+#[test]
+fn what_a_plugin_takes_out_of_a_request_comes_back_in_frames() {
+    let gate = Gate::new();
+    let providers = json!({ "bedrock": speaking(json!({})) });
+    let config = json!({ "providers": providers, "plugins": [{ "name": "redaction", "config": {} }] });
+    let station = Station::on(House::with(config, &[("bedrock", &gate)]));
+    let mut client = station.client();
+    bedrock(&mut client, "m", "converse-stream", &PLAIN.replace("one two", "bob@example.org"));
+    let arrived = gate.next();
+    assert_eq!(arrived.json()["messages"][0]["content"][0]["text"], "[EMAIL_1]");
+    let pieces = arrived.pieces(FRAMES);
+    stream(&["To [EMA", "IL_1] now, [EM"]).iter().for_each(|frame| send(&pieces, frame));
+    drop(pieces);
+    let answer = client.answer();
+    assert!(answer.complete);
+    assert_eq!(text_of(&answer.body), "To bob@example.org now, [EM");
+
+    bedrock(&mut client, "m", "converse", &PLAIN.replace("one two", "bob@example.org"));
+    gate.next().respond(200, &[], WHOLE.replace("hi", "[EMAIL_1]"));
+    assert_eq!(client.answer().json()["output"]["message"]["content"][0]["text"], "bob@example.org");
 }

@@ -6,6 +6,7 @@ use std::thread::scope;
 
 use crossbeam_channel::{bounded, never};
 use serde_json::{Value, json};
+use sluicegate::model::{Named, Operation};
 use sluicegate::plugin::{
     Context, Event, EventHook, Flow, NotYet, OnFailure, Outcome, Plugin, PluginError, Reply, Request, StreamReply,
 };
@@ -289,6 +290,40 @@ fn what_a_plugin_makes_of_a_request_goes_upstream() {
     let error = house.gateway().chat(&request()).expect_err("there is no such provider");
     assert_eq!(error.code(), Code::ModelNotFound);
     assert_eq!(taken(&notes), ["nowhere.pre", "nowhere.post:model_not_found"]);
+}
+
+#[test]
+fn a_request_whose_route_names_the_model_goes_to_another_too() {
+    let q = Gate::new();
+    let house = House::new(json!({ "p": provider(json!({})), "q": provider(json!({})) }), &[("q", &q)]);
+    for rewrites in [true, false] {
+        let elsewhere = Spy::new("elsewhere", &notes()).pre(move |request, _| {
+            assert_eq!(request.model(), "p/m");
+            if rewrites {
+                request.json_mut().ok_or("no JSON")?["messages"][0]["content"][0]["text"] = "Please.".into();
+            }
+            request.set_model("q/other");
+            assert_eq!(request.model(), "q/other");
+            Ok(Flow::Continue)
+        });
+        house.gateway().set_plugins(vec![Arc::new(elsewhere)]).expect("names");
+        scope(|scope| {
+            let named = Named { model: "p/m".to_owned(), stream: false };
+            let body = r#"{"messages":[{"role":"user","content":[{"text":"Now."}]}]}"#;
+            let gateway = house.gateway();
+            let asked = scope.spawn(move || gateway.raw(Operation::Converse(named), body));
+            let arrived = q.next();
+            let sent = arrived.json();
+            let words = if rewrites { "Please." } else { "Now." };
+            assert_eq!((&sent["model"], &sent["messages"][0]["content"]), (&json!("other"), &json!(words)));
+            arrived.answer();
+            let answer = asked.join().expect("no panic").expect("it is answered");
+            assert!(answer.body.starts_with(br#"{"output":{"message":"#));
+        });
+    }
+    let named = Named { model: "p/m".to_owned(), stream: true };
+    let refused = house.gateway().raw_stream(Operation::Converse(named), "{}").map(drop);
+    assert_eq!(refused.expect_err("frames are no events").code(), Code::Unsupported);
 }
 
 #[test]

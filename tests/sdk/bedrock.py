@@ -164,7 +164,8 @@ class Handler(BaseHTTPRequestHandler):
                 answer.say([f"{number} "], begin=number == 0, end=False)
                 time.sleep(0.01)
         except OSError:
-            self.server.left += 1
+            with self.server.lock:
+                self.server.left += 1
         self.close_connection = True
 
 

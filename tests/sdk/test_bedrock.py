@@ -1,6 +1,7 @@
 """boto3 as a client of Bedrock's routes, before providers of each shape; and Bedrock as a provider, whose stand-in has botocore
 check what is signed and what is sent."""
 
+import base64
 import json
 import time
 
@@ -281,6 +282,36 @@ def test_openais_sdk_has_a_round_of_tools_with_bedrock(bedrock, streamed):
 def test_openais_sdk_raises_what_bedrocks_errors_mean(bedrock, name, kind):
     with connect(bedrock) as client, pytest.raises(kind, match=f"asked to fail with {name}"):
         client.chat.completions.create(model=f"bearer/fail-{name}", messages=ask())
+
+
+def test_a_picture_reaches_bedrock_from_either_sdk(bedrock, upstream_bedrock):
+    data = base64.b64encode(PIXEL).decode()
+    url = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+    source = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}
+    question = {"type": "text", "text": "What is it?"}
+    with connect(bedrock) as openai_client, connect_anthropic(bedrock) as anthropic_client:
+        for create, picture in [(openai_client.chat.completions.create, url), (anthropic_client.messages.create, source)]:
+            create(model="bedrock/echo", max_tokens=50, messages=ask([question, picture]))
+            sent = json.loads(upstream_bedrock.last()[2])["messages"][0]["content"]
+            assert sent == [{"text": "What is it?"}, {"image": {"format": "png", "source": {"bytes": data}}}]
+
+
+def test_time_outs_and_leavers_of_the_other_sdks(bedrock, upstream_bedrock):
+    with connect(bedrock) as client, pytest.raises(openai.InternalServerError) as caught:
+        client.chat.completions.create(model="impatient/hang", messages=ask())
+    assert (caught.value.status_code, caught.value.code) == (504, "upstream_timeout")
+    with connect(bedrock, timeout=0.3) as hasty, pytest.raises(openai.APITimeoutError):
+        hasty.chat.completions.create(model="bedrock/hang", messages=ask())
+    left = upstream_bedrock.left
+    with connect(bedrock) as client, client.chat.completions.create(model="bedrock/long", messages=ask(), stream=True) as stream:
+        next(iter(stream))
+    with connect_anthropic(bedrock) as client:
+        with client.messages.create(model="bedrock/long", max_tokens=50, messages=ask(), stream=True) as stream:
+            next(iter(stream))
+    deadline = time.monotonic() + 10
+    while upstream_bedrock.left < left + 2:
+        assert time.monotonic() < deadline, "the provider was never left"
+        time.sleep(0.02)
 
 
 def test_openais_sdk_hears_of_a_cut_stream(bedrock):

@@ -68,6 +68,40 @@ impl KeySetup {
         Self::of(Value::from(format!("file:{}", path.as_ref().display())))
     }
 
+    /// A key of AWS's, by which each request is signed: for Bedrock.
+    ///
+    /// ```
+    /// use sluicegate::{KeySetup, ProviderSetup};
+    ///
+    /// let key = KeySetup::aws("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG").region("eu-central-1");
+    /// let provider = ProviderSetup::known("bedrock").key(key);
+    /// assert!(!format!("{provider:?}").contains("AKIDEXAMPLE"));
+    /// ```
+    #[cfg(feature = "bedrock")]
+    #[must_use]
+    pub fn aws(access_key: impl Into<Secret>, secret_key: impl Into<Secret>) -> Self {
+        let mut key = Self::default();
+        key.draft.set(&["bedrock_key_config", "access_key"], &access_key.into());
+        key.draft.set(&["bedrock_key_config", "secret_key"], &secret_key.into());
+        key
+    }
+
+    /// What temporary keys of AWS's carry.
+    #[cfg(feature = "bedrock")]
+    #[must_use]
+    pub fn session_token(mut self, token: impl Into<Secret>) -> Self {
+        self.draft.set(&["bedrock_key_config", "session_token"], &token.into());
+        self
+    }
+
+    /// The region of AWS's that the key is for; by default what the environment names, or `us-east-1`.
+    #[cfg(feature = "bedrock")]
+    #[must_use]
+    pub fn region(mut self, region: &str) -> Self {
+        self.draft.set(&["bedrock_key_config", "region"], region);
+        self
+    }
+
     fn of(value: impl Said) -> Self {
         let mut key = Self::default();
         key.draft.set(&["value"], value);

@@ -36,6 +36,7 @@ impl Guess {
                 let wish = Wish::of(request.body());
                 let count = wish.n.unwrap_or(1).max(1);
                 let longest = wish.max_completion_tokens.or(wish.max_output_tokens).or(wish.max_tokens);
+                let longest = longest.or(wish.inference.and_then(|wish| wish.max_tokens));
                 let up_to = |most: u64| Answers::UpTo(most.saturating_mul(count.into()));
                 Self { input, answers: longest.map_or(Answers::Usual(count), up_to) }
             }
@@ -65,6 +66,15 @@ struct Wish {
     max_completion_tokens: Option<u64>,
     max_output_tokens: Option<u64>,
     n: Option<u32>,
+    /// Where Converse has it.
+    #[serde(rename = "inferenceConfig")]
+    inference: Option<Inference>,
+}
+
+#[derive(Deserialize)]
+struct Inference {
+    #[serde(rename = "maxTokens")]
+    max_tokens: Option<u64>,
 }
 
 impl Wish {

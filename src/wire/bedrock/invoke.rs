@@ -5,6 +5,8 @@
 //! has any, its trials in `anthropic_beta`; "PayloadPart" in the API reference: a frame's `bytes` are an event's data in base64.
 //! The shapes of other models' own are not read: nothing but their names tells them apart.
 
+use std::borrow::Cow;
+
 use super::output::json;
 use crate::error::{Code, Error};
 use crate::model::chat::{Event, Request, Rest};
@@ -87,6 +89,18 @@ impl InvokeWriter {
         }
         self.events.clear();
     }
+}
+
+/// A frame that holds an event of a model's own.
+#[derive(serde::Deserialize)]
+struct Chunk<'a> {
+    #[serde(borrow)]
+    bytes: Cow<'a, str>,
+}
+
+/// What such a frame's payload holds, in base64; none if it is no such payload.
+pub(crate) fn read_chunk(payload: &[u8]) -> Option<Cow<'_, str>> {
+    serde_json::from_slice::<Chunk<'_>>(payload).ok().map(|chunk| chunk.bytes)
 }
 
 /// Appends a frame that holds an event of a model's own.

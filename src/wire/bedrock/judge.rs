@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::error::{of_answer, of_frame};
 use super::input::{Input, Wrong};
+use super::invoke::read_chunk;
 use super::reply;
 use crate::error::{Code, Error, UpstreamAnswer};
 use crate::model::{BodyFields, Named, Operation, Usage};
@@ -143,13 +144,6 @@ enum Speaker {
     Other,
 }
 
-/// A frame of InvokeModel's stream.
-#[derive(Deserialize)]
-struct Chunk<'a> {
-    #[serde(borrow)]
-    bytes: std::borrow::Cow<'a, str>,
-}
-
 /// A model's own event, as far as it is known.
 #[derive(Deserialize)]
 struct ModelEvent<'a> {
@@ -234,8 +228,7 @@ impl FrameStream {
         if frame.name != "chunk" {
             return Some(self.forward(false));
         }
-        let chunk: Chunk<'_> = serde_json::from_slice(frame.payload).ok()?;
-        let bytes = base64::decode(&chunk.bytes)?;
+        let bytes = base64::decode(&read_chunk(frame.payload)?)?;
         let event: ModelEvent<'_> = serde_json::from_slice(&bytes).ok()?;
         let kind = event.kind.as_deref().unwrap_or_default();
         if kind == "error" {

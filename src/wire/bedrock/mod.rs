@@ -25,7 +25,7 @@ mod tests;
 
 pub(crate) use encode::write_request;
 pub(crate) use error::{error_body, error_event, error_name};
-pub(crate) use invoke::{InvokeWriter, read_invoke};
+pub(crate) use invoke::{InvokeWriter, read_chunk, read_invoke, write_chunk};
 pub(crate) use judge::{FrameStream, decode, parse};
 pub(crate) use path::{check_model, operation, path};
 pub(crate) use reader::StreamReader;

@@ -5,7 +5,7 @@
 //! too; a choice's texts end with its finish reason, in whose event the rest is put. A response's are told apart by item and
 //! part; they end with the event that has the text whole, before which the rest is put as one more piece, and the events
 //! behind it are numbered on. A message's are told apart by block; they end with it, and the rest is put before its end as one
-//! more piece. What does not come in pieces is changed as in a whole answer.
+//! more piece, and so do those of Converse's blocks. What does not come in pieces is changed as in a whole answer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,6 +36,8 @@ enum Way {
     Response(String),
     /// What a block of a message says, or a tool is given.
     Block(Piece),
+    /// The same of Converse's, by the place in its frame.
+    Frame(&'static str),
 }
 
 /// What a piece of a message's block is: its type, and the field that has it.
@@ -44,6 +46,13 @@ type Piece = (&'static str, &'static str);
 /// The pieces that are words.
 const PIECES: [Piece; 3] =
     [("text_delta", "text"), ("thinking_delta", "thinking"), ("input_json_delta", "partial_json")];
+
+/// Where words stand in Converse's frames.
+const IN_FRAMES: [(&str, Flavour); 3] = [
+    ("/delta/text", Flavour::Plain),
+    ("/delta/reasoningContent/text", Flavour::Plain),
+    ("/delta/toolUse/input", Flavour::Json),
+];
 
 /// What looks at the events of one stream.
 pub(super) struct Hook {
@@ -162,6 +171,28 @@ impl Hook {
         self.rests(is_of).into_iter().filter_map(piece).collect()
     }
 
+    /// A frame of Converse's.
+    fn converse(&mut self, event: &mut Event<'_>) -> Option<()> {
+        let data = event.json()?;
+        let index = data["contentBlockIndex"].as_u64()?;
+        if event.name() == b"contentBlockStop" || data["delta"]["reasoningContent"].get("signature").is_some() {
+            let is_of = |(of, way): &Name| matches!(way, Way::Frame(_)) && *of == index;
+            for ((_, way), rest) in self.rests(is_of) {
+                let Way::Frame(place) = way else { continue };
+                let mut piece = Value::from(rest);
+                for key in place.rsplit('/').filter(|key| !key.is_empty()) {
+                    piece = json!({ key: piece });
+                }
+                piece["contentBlockIndex"] = index.into();
+                event.put_before("contentBlockDelta", piece);
+            }
+            return Some(());
+        }
+        let (place, flavour) = IN_FRAMES.into_iter().find(|(place, _)| data.pointer(place).is_some())?;
+        self.hear((index, Way::Frame(place)), flavour, event.json_mut()?.pointer_mut(place)?);
+        Some(())
+    }
+
     /// An event of a response.
     fn response(&mut self, event: &mut Event<'_>) -> Option<()> {
         let data = event.json_mut()?;
@@ -256,7 +287,7 @@ fn put_back(choice: &mut Map<String, Value>, way: Way, rest: &str) {
             let field = if kind == "function" { "arguments" } else { "input" };
             append(&mut calls[at][kind][field], rest);
         }
-        Way::Text | Way::Response(_) | Way::Block(_) => {}
+        Way::Text | Way::Response(_) | Way::Block(_) | Way::Frame(_) => {}
     }
 }
 
@@ -277,6 +308,7 @@ impl EventHook for Hook {
                 self.choices(data);
             }
         } else if self.message(event).is_none()
+            && self.converse(event).is_none()
             && self.response(event).is_none()
             && let Some(data) = event.json_mut()
         {
@@ -288,7 +320,8 @@ impl EventHook for Hook {
     fn end(&mut self) -> Result<Vec<Value>, PluginError> {
         // A stream may be complete by its end alone.
         let mut events = self.rests_of_blocks(None);
-        for ((index, way), rest) in self.rests(|_| true) {
+        // A frame of Converse's ends its block always, and what has no name is no frame.
+        for ((index, way), rest) in self.rests(|(_, way)| !matches!(way, Way::Frame(_))) {
             if let Way::Response(name) = way {
                 let text = name.split(' ').next().unwrap_or_default();
                 events.push(json!({ "type": format!("{text}.delta"), "delta": rest }));

@@ -17,7 +17,7 @@ use super::text::Flavour;
 
 /// Keys below which nothing is anybody's words: names and ids, addresses that a provider is to fetch, and what it is to send
 /// there, data in base64.
-const LEFT: [&str; 28] = [
+const LEFT: [&str; 32] = [
     "model",
     "models",
     "fallbacks",
@@ -46,6 +46,11 @@ const LEFT: [&str; 28] = [
     "encrypted_content",
     "signature",
     "logprobs",
+    // Bedrock's.
+    "bytes",
+    "redactedContent",
+    "stopReason",
+    "toolUseId",
 ];
 
 /// The key of data that is words in one place: where Anthropic's documents are plain text, and say so beside it.
