@@ -180,6 +180,7 @@ impl Crossing {
     ///
     /// # Errors
     /// What the provider says that it failed by, and [`Code::UpstreamBadResponse`] for what is no answer.
+    #[cfg_attr(not(feature = "bedrock"), expect(unused_variables, reason = "no other shape has such a header"))]
     pub(crate) fn decode<'a>(
         self,
         operation: &Operation,

@@ -7,6 +7,7 @@
 use super::bedrock;
 use super::{anthropic, openai};
 use crate::error::Error;
+#[cfg(feature = "front")]
 use crate::ids::RequestId;
 use crate::model::{BodyFields, Operation};
 
@@ -57,17 +58,6 @@ impl Dialect {
         }
     }
 
-    /// The event that ends a complete stream and is the gateway's to send; none where the shape's own last event does.
-    #[must_use]
-    pub fn stream_end(self) -> &'static [u8] {
-        match self {
-            Self::OpenAi => openai::DONE,
-            Self::Anthropic => b"",
-            #[cfg(feature = "bedrock")]
-            Self::Bedrock => b"",
-        }
-    }
-
     /// What its streams are, as a header says it.
     pub(crate) fn stream_type(self) -> &'static str {
         match self {
@@ -85,6 +75,20 @@ impl Dialect {
             Self::Bedrock => false,
         }
     }
+}
+
+/// What a client of the data plane is told in it.
+#[cfg(feature = "front")]
+impl Dialect {
+    /// The event that ends a complete stream and is the gateway's to send; none where the shape's own last event does.
+    pub(crate) fn stream_end(self) -> &'static [u8] {
+        match self {
+            Self::OpenAi => openai::DONE,
+            Self::Anthropic => b"",
+            #[cfg(feature = "bedrock")]
+            Self::Bedrock => b"",
+        }
+    }
 
     /// The header in which its clients look for the request's name, beside the gateway's own.
     pub(crate) fn request_header(self) -> Option<&'static str> {
@@ -97,6 +101,7 @@ impl Dialect {
     }
 
     /// The header line that tells its clients what `error` is, where its bodies do not.
+    #[cfg_attr(not(feature = "bedrock"), expect(unused_variables, reason = "no other shape has such a header"))]
     pub(crate) fn error_header(self, error: &Error) -> Option<(&'static str, &str)> {
         match self {
             Self::OpenAi | Self::Anthropic => None,

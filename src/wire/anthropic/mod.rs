@@ -9,6 +9,7 @@
 //! `top_k`); the version `2026-10-21` refuses these by their names, whatever the model. What is read may be of either.
 
 mod decode;
+#[cfg(feature = "front")]
 mod error;
 mod read_request;
 mod reply;
@@ -23,7 +24,6 @@ mod golden;
 
 pub(crate) use {
     decode::decode,
-    error::{error_body, error_event},
     read_request::read_request,
     reply::{read_reply, write_reply},
     stream::EventStream,
@@ -31,6 +31,9 @@ pub(crate) use {
     stream_write::StreamWriter,
     write_request::write_request,
 };
+
+#[cfg(feature = "front")]
+pub(crate) use error::{error_body, error_event};
 
 /// The version of the API that [`write_request`] writes for, as its header `anthropic-version` names it.
 pub(crate) const VERSION: &str = "2023-06-01";

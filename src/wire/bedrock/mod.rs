@@ -8,12 +8,14 @@
 
 mod content;
 mod encode;
+#[cfg_attr(not(feature = "front"), expect(dead_code, reason = "only the data plane has clients"))]
 mod error;
 mod input;
 mod invoke;
 mod judge;
 mod model;
 mod output;
+#[cfg_attr(not(feature = "front"), expect(dead_code, reason = "only the data plane has clients"))]
 mod path;
 mod reader;
 mod reply;
@@ -24,10 +26,13 @@ mod writer;
 mod tests;
 
 pub(crate) use encode::write_request;
+#[cfg(feature = "front")]
 pub(crate) use error::{error_body, error_event, error_name};
 pub(crate) use invoke::{InvokeWriter, read_chunk, read_invoke, write_chunk};
 pub(crate) use judge::{FrameStream, decode, parse};
-pub(crate) use path::{check_model, operation, path};
+#[cfg(feature = "front")]
+pub(crate) use path::operation;
+pub(crate) use path::{check_model, path};
 pub(crate) use reader::StreamReader;
 pub(crate) use reply::{read_reply, write_reply};
 pub(crate) use request::read_request;
@@ -37,4 +42,5 @@ pub(crate) use writer::StreamWriter;
 pub(crate) const STREAM_TYPE: &str = "application/vnd.amazon.eventstream";
 
 /// The header that names what went wrong.
+#[cfg(feature = "front")]
 pub(crate) const ERROR_TYPE: &str = "x-amzn-errortype";

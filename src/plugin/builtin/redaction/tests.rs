@@ -273,7 +273,7 @@ fn what_comes_whole_in_a_chunk_is_changed_as_in_a_whole_answer() {
         json!({ "id": "eve@x.org", "choices": [choice], "sources": [{ "title": source }] })
     };
     let data = chunk("[EMAIL_1] or eve@x.org", "by [EMAIL_1]").to_string();
-    let mut event = crate::plugin::Event::new(b"", data.as_bytes(), None);
+    let mut event = crate::plugin::Event::new(crate::wire::pieces::Framing::Events, b"", data.as_bytes(), None);
     hook.event(&mut event).expect("it is JSON");
     assert_eq!(event.json(), Some(&chunk("me@x.org or [EMAIL]", "by me@x.org")));
 }
