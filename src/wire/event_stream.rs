@@ -254,8 +254,11 @@ mod tests {
         }
     }
 
-    /// What comes out of these pieces: names, payloads, raw bytes.
-    fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Vec<(String, Vec<u8>, Vec<u8>)>, Broken> {
+    /// A frame: its name, its payload, its bytes.
+    type Whole = (String, Vec<u8>, Vec<u8>);
+
+    /// What comes out of these pieces.
+    fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Whole>, Broken> {
         let (mut decoder, mut read) = (Decoder::new(1 << 20), Vec::new());
         for piece in pieces {
             decoder.push(piece);

@@ -21,7 +21,10 @@ fn signing(config: Value) -> Value {
     json!({ "keys": [{ "name": "a", "value": "", "bedrock_key_config": config }] })
 }
 
-fn exposed(provider: &Provider) -> Vec<(String, Option<(String, Option<String>)>)> {
+/// What a key has beside its value: its name, and a token.
+type Aws = Option<(String, Option<String>)>;
+
+fn exposed(provider: &Provider) -> Vec<(String, Aws)> {
     let key = |key: &sluicegate::config::Key| {
         let aws = key.aws.as_ref().map(|aws| {
             (aws.access_key.expose().to_owned(), aws.session_token.as_ref().map(|token| token.expose().to_owned()))

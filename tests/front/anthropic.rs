@@ -286,6 +286,9 @@ fn a_key_for_some_models_names_no_others_by_any_way() {
     assert_eq!(client.answer().status, 200);
 }
 
+/// What is asked, by method, path, header lines and body; and what that is told: its status, its name, our code.
+type Refused<'a> = (&'a str, &'a str, &'a [&'a str], String, (u16, &'a str, &'a str));
+
 #[test]
 fn whatever_is_refused_is_told_in_anthropics_shape_however_early() {
     let server = json!({ "max_body_bytes": 2000, "max_header_bytes": 4096 });
@@ -294,8 +297,7 @@ fn whatever_is_refused_is_told_in_anthropics_shape_however_early() {
     let station = Station::on(House::with(config, &[("p", &gate)]));
     let long = format!("x: {}", "y".repeat(5000));
     let body = |model: &str| asked(model, "");
-    type Told = (u16, &'static str, &'static str);
-    let cases: [(&str, &str, &[&str], String, Told); 11] = [
+    let cases: [Refused<'_>; 11] = [
         ("GET", "/v1/messages", &[], String::new(), (405, "invalid_request_error", "method_not_allowed")),
         ("POST", "/anthropic/nowhere", &[], String::new(), (404, "not_found_error", "not_found")),
         ("POST", "/v1/messages/batches", &[], String::new(), (404, "not_found_error", "not_found")),

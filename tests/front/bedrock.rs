@@ -374,6 +374,9 @@ fn silence_among_frames_is_filled_with_nothing_and_a_held_stream_begins_with_its
     assert_eq!(frames(&answer.body)[0].0, "messageStart");
 }
 
+/// What is asked, by method, path, header lines and body; and what that is told: its status, its name, our code.
+type Refused<'a> = (&'a str, &'a str, &'a [&'a str], &'a str, (u16, &'a str, &'a str));
+
 #[test]
 fn whatever_is_refused_is_told_in_awss_shape_however_early() {
     let server = json!({ "max_body_bytes": 2000, "keys": ["gw-key-canary-2"] });
@@ -381,7 +384,7 @@ fn whatever_is_refused_is_told_in_awss_shape_however_early() {
     let station = Station::on(House::with(config, &[]));
     let key = "authorization: Bearer gw-key-canary-2";
     let long = PLAIN.replace("one two", &"x".repeat(3000));
-    let cases: [(&str, &str, &[&str], &str, (u16, &str, &str)); 8] = [
+    let cases: [Refused<'_>; 8] = [
         ("POST", "/bedrock/model/sim%2Fecho/converse", &[], PLAIN, (401, "AccessDeniedException", "unauthorized")),
         (
             "POST",
