@@ -4,9 +4,8 @@ answers."""
 import base64
 import datetime
 import json
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from unittest.mock import patch
 from urllib.parse import unquote
 
@@ -16,7 +15,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.parsers import create_parser
 from botocore.validate import ParamValidator
-from upstream import FUSE
+from upstream import FUSE, Recording
 
 REGION, ACCESS_KEY, SECRET_KEY, TOKEN = "eu-central-1", "AKIDUPSTREAM", "up/stream+secret", "up-stream-token=="
 BEARER = "bedrock-api-key-upstream"
@@ -28,41 +27,15 @@ USAGE = {"inputTokens": 5, "outputTokens": 3, "totalTokens": 8}
 ARGUMENTS = {"city": "Łódź", "days": 2}
 
 
-class Bedrock(ThreadingHTTPServer):
-    """Listens on a free port; `with` starts and ends it."""
-
-    daemon_threads = True
+class Bedrock(Recording):
+    """Keeps the requests that it lets in."""
 
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.requests = []
-        """(path, headers, body) of each request that was let in."""
+        super().__init__(Handler)
         self.wrong = []
         """What was wrong with the others."""
         self.left = 0
         """Streams that their reader has left."""
-        self.lock = threading.Lock()
-        self.end = threading.Event()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def last(self):
-        with self.lock:
-            return self.requests[-1]
-
-    def handle_error(self, request, client_address):
-        """A client that leaves is what some tests are about."""
-
-    def __enter__(self):
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.end.set()
-        self.shutdown()
-        self.server_close()
 
 
 def signature(handler, body):

@@ -47,23 +47,19 @@ def chunk(text, finish=None):
     return b"data: " + json.dumps(body).encode() + b"\n\n"
 
 
-class Upstream(ThreadingHTTPServer):
-    """Listens on a free port; `with` starts and ends it."""
+class Recording(ThreadingHTTPServer):
+    """Listens on a free port and keeps what it is sent; `with` starts and ends it."""
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, handler):
+        super().__init__(("127.0.0.1", 0), handler)
         self.requests = []
         """(path, headers, body) of each request, as it came."""
         self.lock = threading.Lock()
-        self.go = threading.Event()
-        """Streams of model `held` send their first event, then wait for this."""
         self.end = threading.Event()
         """Requests of model `hang` wait for this."""
-        self.together = threading.Barrier(50)
-        """Streams of model `together` begin when so many have come."""
 
     @property
     def url(self):
@@ -78,6 +74,29 @@ class Upstream(ThreadingHTTPServer):
         """The body of that, as what it says."""
         return json.loads(self.last()[2])
 
+    def handle_error(self, request, client_address):
+        """A client that leaves is what some tests are about."""
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.end.set()
+        self.shutdown()
+        self.server_close()
+
+
+class Upstream(Recording):
+    """A provider of OpenAI's shape."""
+
+    def __init__(self):
+        super().__init__(Handler)
+        self.go = threading.Event()
+        """Streams of model `held` send their first event, then wait for this."""
+        self.together = threading.Barrier(50)
+        """Streams of model `together` begin when so many have come."""
+
     @contextmanager
     def holding(self):
         """Streams of model `held` wait within this, unless they are let go."""
@@ -87,19 +106,10 @@ class Upstream(ThreadingHTTPServer):
         finally:
             self.go.set()
 
-    def handle_error(self, request, client_address):
-        """A client that leaves is what some tests are about."""
-
-    def __enter__(self):
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        return self
-
     def __exit__(self, *_):
         self.go.set()
-        self.end.set()
         self.together.abort()
-        self.shutdown()
-        self.server_close()
+        super().__exit__()
 
 
 class Handler(BaseHTTPRequestHandler):
