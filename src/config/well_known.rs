@@ -154,6 +154,7 @@ mod tests {
         };
         let first = match known.kind {
             Kind::Anthropic => "messages",
+            #[cfg(feature = "bedrock")]
             Kind::Bedrock => "converse",
             _ => "chat",
         };
@@ -173,6 +174,7 @@ mod tests {
     fn the_readmes_table_of_providers_has_these_lines() {
         let readme = include_str!("../../README.md");
         let table: Vec<_> = WELL_KNOWN.iter().map(row).collect();
-        assert!(readme.contains(&table.join("\n")), "the table is to be:\n{}", table.join("\n"));
+        let there: Vec<_> = readme.lines().filter(|line| table.iter().any(|row| row == line)).collect();
+        assert_eq!(there, table, "the table is to be:\n{}", table.join("\n"));
     }
 }
