@@ -658,9 +658,9 @@ fn the_environment_offers_providers_by_their_keys_and_the_simulated_one() {
         [
             ("openai", "https://api.openai.com", "/v1"),
             ("anthropic", "https://api.anthropic.com", "/v1"),
+            ("bedrock", "https://bedrock-runtime.us-east-1.amazonaws.com", ""),
             ("groq", "https://api.groq.com/openai", "/v1"),
             ("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", ""),
-            ("bedrock", "https://bedrock-runtime.us-east-1.amazonaws.com", ""),
             ("sim", "", "/v1"),
         ]
     );

@@ -21,7 +21,9 @@ fn lines(answer: &Answer) -> Vec<&str> {
 const METHODS: &str = "access-control-allow-methods: GET, HEAD, POST, PUT, PATCH, DELETE";
 const SENT: &str = "access-control-allow-headers: authorization, x-api-key, api-key, content-type, x-request-id, \
     x-sluicegate-timeout, x-sluicegate-priority, x-sluicegate-stream-recovery, anthropic-beta, anthropic-version, \
-    openai-beta, openai-organization, openai-project, traceparent, tracestate, x-client-request-id, *";
+    openai-beta, openai-organization, openai-project, traceparent, tracestate, x-amzn-bedrock-guardrailidentifier, \
+    x-amzn-bedrock-guardrailversion, x-amzn-bedrock-performanceconfig-latency, x-amzn-bedrock-request-metadata, \
+    x-amzn-bedrock-service-tier, x-amzn-bedrock-trace, x-client-request-id, *";
 const READ: &str = "access-control-expose-headers: x-request-id, x-sluicegate-provider, x-sluicegate-model, \
     x-sluicegate-attempts, x-sluicegate-fallbacks, x-sluicegate-queue-us, x-sluicegate-upstream-us, \
     x-sluicegate-overhead-us, x-sluicegate-dropped, retry-after, retry-after-ms, request-id, *";
