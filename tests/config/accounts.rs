@@ -51,7 +51,7 @@ fn prices_and_budgets_are_exact_and_every_wrong_one_is_told() {
             "prices": { "openai/gpt-4o*": { "input": 2.5, "output": 10 } },
             "budgets": { "team": { "limit": 0.1, "period": "day" }, "*": { "limit": 10 } },
             "tag_budgets": { "*": { "limit": 5, "period": "90s" } },
-            "by_tag": "team", "state_file": "/tmp/spent.json",
+            "by_tag": "team", "state_file": "spent.json",
         }),
     );
     let config = taken(document);

@@ -5,7 +5,6 @@ import base64
 import datetime
 import json
 import time
-from http.server import BaseHTTPRequestHandler
 from unittest.mock import patch
 from urllib.parse import unquote
 
@@ -15,7 +14,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.parsers import create_parser
 from botocore.validate import ParamValidator
-from upstream import FUSE, Recording
+from upstream import FUSE, Quiet, Recording
 
 REGION, ACCESS_KEY, SECRET_KEY, TOKEN = "eu-central-1", "AKIDUPSTREAM", "up/stream+secret", "up-stream-token=="
 BEARER = "bedrock-api-key-upstream"
@@ -62,15 +61,9 @@ def problems(body):
     return report.generate_report() or (f"unknown fields {unknown}" if unknown else "")
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def log_message(self, *_):
-        pass
-
+class Handler(Quiet):
     def do_POST(self):
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        body = self.body()
         authorization = self.headers.get("Authorization", "")
         try:
             if not authorization.startswith("Bearer "):

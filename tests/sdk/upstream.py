@@ -112,15 +112,22 @@ class Upstream(Recording):
         super().__exit__()
 
 
-class Handler(BaseHTTPRequestHandler):
+class Quiet(BaseHTTPRequestHandler):
+    """Speaks HTTP/1.1, and of it to nobody."""
+
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
     def log_message(self, *_):
         pass
 
+    def body(self):
+        return self.rfile.read(int(self.headers.get("content-length", 0)))
+
+
+class Handler(Quiet):
     def do_POST(self):
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        body = self.body()
         with self.server.lock:
             self.server.requests.append((self.path, dict(self.headers.items()), body))
         other = OTHERS.get((self.command, self.path.partition("?")[0]))
