@@ -66,6 +66,34 @@ impl Utc {
     }
 }
 
+/// The seconds from the Unix epoch to a moment of the Gregorian calendar, in UTC: year, month and day, hour, minute and second.
+pub(crate) fn since_epoch((year, month, day): (i64, i64, i64), (hour, minute, second): (i64, i64, i64)) -> i64 {
+    // Days since 1970-01-01, by years that begin in March, so that a leap day is a year's last.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    (days + (month * 153 + 2) / 5 + day - 1 - 719_468) * 86_400 + hour * 3600 + minute * 60 + second
+}
+
+/// A number of a date, at most so large.
+pub(crate) fn date_number(text: &str, most: i64) -> Option<i64> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse::<i64>().ok().filter(|number| digits && *number <= most)
+}
+
+/// The seconds since the Unix epoch of a date like `1994-11-06T08:49:37Z` (RFC 3339, section 5.6), in UTC alone, and whether
+/// parts of a second follow them.
+pub(crate) fn rfc3339(text: &str) -> Option<(i64, bool)> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let (time, part) = time.split_once('.').map_or((time, ""), |(time, part)| (time, part));
+    let date: Vec<&str> = date.split('-').collect();
+    let time: Vec<&str> = time.split(':').collect();
+    let (&[year, month, day], &[hour, minute, second]) = (date.as_slice(), time.as_slice()) else { return None };
+    let from_one = |text, most| date_number(text, most).filter(|number| *number > 0);
+    let date = (date_number(year, 9999)?, from_one(month, 12)?, from_one(day, 31)?);
+    let time = (date_number(hour, 23)?, date_number(minute, 59)?, date_number(second, 60)?);
+    Some((since_epoch(date, time), part.bytes().any(|b| b != b'0')))
+}
+
 /// A duration as whole microseconds, saturating.
 #[must_use]
 pub fn micros_of(duration: Duration) -> u64 {

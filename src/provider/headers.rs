@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::secret::Mask;
-use crate::time::{parse_duration, unix_ms};
+use crate::time::{date_number, parse_duration, rfc3339, since_epoch, unix_ms};
 use crate::wire::passing;
 
 /// The longest `Retry-After` of a provider that is passed on.
@@ -80,7 +80,9 @@ pub(super) fn nothing_left(headers: &[(String, String)], now_ms: u64) -> Option<
             is_none(left).then(|| time_until(value(format!("x-ratelimit-reset-{what}"))?))??
         } else {
             let what = name.strip_prefix("anthropic-ratelimit-")?.strip_suffix("-remaining")?;
-            let reset = || rfc3339(value(format!("anthropic-ratelimit-{what}-reset"))?);
+            // Parts of a second count as one.
+            let whole = |(seconds, more): (i64, bool)| seconds + i64::from(more);
+            let reset = || rfc3339(value(format!("anthropic-ratelimit-{what}-reset"))?).map(whole);
             seconds_until(is_none(left).then(reset)??, now_ms)
         };
         Duration::try_from_secs_f64(seconds).ok()
@@ -116,35 +118,8 @@ fn http_date(text: &str) -> Option<i64> {
     let fields: Vec<&str> = text.split_once(", ")?.1.split([' ', ':']).collect();
     let &[day, month, year, hour, minute, second, "GMT"] = fields.as_slice() else { return None };
     let month = MONTHS.iter().position(|name| *name == month)? as i64 + 1;
-    let date = (number(year, 9999)?, month, number(day, 31)?);
-    Some(since_epoch(date, (number(hour, 23)?, number(minute, 59)?, number(second, 60)?)))
-}
-
-/// The same of a date like `1994-11-06T08:49:37Z` (RFC 3339, section 5.6), as Anthropic's headers have it: in UTC. Parts of a
-/// second count as one.
-fn rfc3339(text: &str) -> Option<i64> {
-    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
-    let (time, part) = time.split_once('.').map_or((time, None), |(time, part)| (time, Some(part)));
-    let date: Vec<&str> = date.split('-').collect();
-    let time: Vec<&str> = time.split(':').collect();
-    let (&[year, month, day], &[hour, minute, second]) = (date.as_slice(), time.as_slice()) else { return None };
-    let date = (number(year, 9999)?, number(month, 12).filter(|month| *month > 0)?, number(day, 31)?);
-    let time = (number(hour, 23)?, number(minute, 59)?, number(second, 60)?);
-    Some(since_epoch(date, time) + i64::from(part.is_some_and(|part| part.bytes().any(|b| b != b'0'))))
-}
-
-/// A number of a date, at most so large.
-fn number(text: &str, most: i64) -> Option<i64> {
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    text.parse::<i64>().ok().filter(|number| digits && *number <= most)
-}
-
-/// The seconds from the Unix epoch to a moment of the Gregorian calendar, in UTC: year, month and day, hour, minute and second.
-fn since_epoch((year, month, day): (i64, i64, i64), (hour, minute, second): (i64, i64, i64)) -> i64 {
-    // Days since 1970-01-01, by years that begin in March, so that a leap day is a year's last.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    (days + (month * 153 + 2) / 5 + day - 1 - 719_468) * 86_400 + hour * 3600 + minute * 60 + second
+    let date = (date_number(year, 9999)?, month, date_number(day, 31)?);
+    Some(since_epoch(date, (date_number(hour, 23)?, date_number(minute, 59)?, date_number(second, 60)?)))
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 
 use serde_json::Value;
 
+use crate::time::rfc3339;
+
 /// The most models of one provider that are taken.
 pub(crate) const MOST_MODELS: usize = 10_000;
 
@@ -49,25 +51,7 @@ fn listed(entry: &Value) -> Option<Listed> {
 
 /// The seconds of a time such as `2025-02-19T00:00:00Z`; none for one in another zone, which no provider gives.
 fn seconds_of(text: &str) -> Option<u64> {
-    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
-    let number = |text: &str| text.parse::<u64>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
-    let mut date = date.splitn(3, '-').map(number);
-    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
-    let mut time = time.split('.').next()?.splitn(3, ':').map(number);
-    let (hour, minute, second) = (time.next()??, time.next()??, time.next()??);
-    if !(1970..=9999).contains(&year)
-        || !(1..=12).contains(&month)
-        || !(1..=31).contains(&day)
-        || hour > 23
-        || minute > 59
-    {
-        return None;
-    }
-    // Years begin in March, so that the day that comes every fourth year is their last.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
-    const EPOCH: u64 = 719_468;
-    Some((days - EPOCH) * 86_400 + hour * 3600 + minute * 60 + second)
+    rfc3339(text).and_then(|(seconds, _)| u64::try_from(seconds).ok())
 }
 
 #[cfg(test)]

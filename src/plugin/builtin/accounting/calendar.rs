@@ -1,10 +1,7 @@
 //! Budgets' periods in UTC: which one a moment lies in, and when the next begins. Pure.
-//!
-//! The arithmetic is Howard Hinnant's (`days_from_civil`, "chrono-Compatible Low-Level Date Algorithms",
-//! <https://howardhinnant.github.io/date_algorithms.html>), as that of [`Utc`] is.
 
 use crate::config::plugins::Period;
-use crate::time::Utc;
+use crate::time::{Utc, since_epoch};
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -29,7 +26,7 @@ pub(super) fn span(period: Period, at_ms: u64) -> Span {
         Period::Every(time) => each(u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)),
         Period::Month => {
             let Utc { year, month, .. } = Utc::at(at_ms / 1000);
-            let next = if month == 12 { days_from_civil(year + 1, 1) } else { days_from_civil(year, month + 1) };
+            let next = if month == 12 { first_of(year + 1, 1) } else { first_of(year, month + 1) };
             Span { number: year * 12 + month - 1, ends_ms: next.checked_mul(DAY_MS) }
         }
     }
@@ -42,13 +39,9 @@ pub(super) fn shown(at_ms: u64) -> String {
 }
 
 /// How many days after the first of January 1970 a month begins.
-fn days_from_civil(year: u64, month: u64) -> u64 {
-    let year = year - u64::from(month <= 2);
-    let (era, year_of_era) = (year / 400, year % 400);
-    let from_march = if month > 2 { month - 3 } else { month + 9 };
-    let day_of_year = (153 * from_march + 2) / 5;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
+fn first_of(year: u64, month: u64) -> u64 {
+    // No time in milliseconds comes near what these can hold.
+    (since_epoch((year as i64, month as i64, 1), (0, 0, 0)) / 86_400) as u64
 }
 
 #[cfg(test)]
