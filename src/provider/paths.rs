@@ -1,13 +1,13 @@
 //! Where a provider's routes live behind its base URL, and which it has: put together once, not for each request.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 use crate::config::{self, Has};
 use crate::error::{Code, Error};
 use crate::model::Operation;
 #[cfg(feature = "bedrock")]
 use crate::wire::bedrock;
+use crate::wire::percent::percent_encode;
 use crate::wire::{Dialect, route};
 
 /// A provider's routes.
@@ -141,18 +141,13 @@ impl Paths {
     }
 }
 
-/// A name as a segment of a path: what is not unreserved there is percent-encoded (RFC 3986, section 2.3), and the dots of
-/// `.` and `..`, which lead elsewhere, are, too.
+/// A name as a segment of a path, percent-encoded; the dots of `.` and `..`, which lead elsewhere, are, too.
 fn escaped(name: &str) -> String {
-    let dots = name.bytes().all(|byte| byte == b'.');
-    let mut out = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_~".contains(&byte) || (byte == b'.' && !dots) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
+    if name.bytes().all(|byte| byte == b'.') {
+        return "%2E".repeat(name.len());
     }
+    let mut out = String::with_capacity(name.len());
+    percent_encode(name, &mut out);
     out
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod json;
 pub(crate) mod models;
 pub(crate) mod ours;
 pub mod passing;
+pub(crate) mod percent;
 pub(crate) mod pieces;
 pub(crate) mod pull;
 pub mod sse;

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 use crate::time::Utc;
+use crate::wire::percent::percent_encode;
 
 /// The name under which Bedrock's runtime is signed for.
 pub(crate) const BEDROCK: &str = "bedrock";
@@ -145,17 +146,6 @@ fn canonical_path(path: &str, out: &mut String) {
     }
     if parts.is_empty() || path.ends_with('/') {
         out.push('/');
-    }
-}
-
-/// Encodes all but what RFC 3986 calls unreserved, as AWS asks for.
-pub(crate) fn percent_encode(text: &str, out: &mut String) {
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
     }
 }
 

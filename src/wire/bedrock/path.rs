@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::error::{Code, Error};
 use crate::model::{Named, Operation};
-use crate::wire::sigv4::percent_encode;
+use crate::wire::percent::percent_encode;
 
 /// What is asked of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
