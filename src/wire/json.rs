@@ -397,18 +397,6 @@ fn plain_run(bytes: &[u8]) -> usize {
     tail.map_or(bytes.len(), |more| at + more)
 }
 
-/// Writes a string, quotes and all.
-pub(crate) fn push_string(text: &str, out: &mut Vec<u8>) {
-    if text.bytes().any(|b| matches!(b, b'"' | b'\\' | 0..0x20)) {
-        // Writing a string to memory has no way to fail.
-        let _ = serde_json::to_writer(out, text);
-        return;
-    }
-    out.push(b'"');
-    out.extend_from_slice(text.as_bytes());
-    out.push(b'"');
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -15,7 +15,7 @@ use crate::error::{Code, Error};
 
 pub(crate) use event::{BlockKind, Delta, Event};
 pub(crate) use reply::{Reply, Stop, Tokens};
-pub(crate) use request::{Choice, Effort, Format, Message, Request, Rest, Role, Tool};
+pub(crate) use request::{Choice, Effort, Format, LEAST_BUDGET, Message, Request, Rest, Role, Tool};
 
 /// A piece of a message.
 ///

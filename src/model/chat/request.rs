@@ -131,6 +131,23 @@ pub(crate) enum Effort {
     Own,
 }
 
+impl Effort {
+    /// The most tokens that it may think, for models that take a number; none for no thinking.
+    pub(crate) const fn budget(self) -> Option<u64> {
+        match self {
+            Self::None => None,
+            Self::Minimal | Self::Low => Some(LEAST_BUDGET),
+            Self::Medium | Self::Own => Some(4096),
+            Self::High => Some(16_384),
+            Self::Max => Some(32_768),
+            Self::Tokens(tokens) => Some(tokens),
+        }
+    }
+}
+
+/// The fewest tokens that Claude can be given to think ("Extended thinking", at Anthropic and in Bedrock's user guide).
+pub(crate) const LEAST_BUDGET: u64 = 1024;
+
 /// A field that the neutral request has no place for.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Rest<'a> {

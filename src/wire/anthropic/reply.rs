@@ -6,8 +6,7 @@ use super::stream_write::push_option;
 use super::words::{Counts, call_id, push_usage, reason_of, stop_of};
 use crate::error::Error;
 use crate::model::chat::{Block, Reply, Stop};
-use crate::wire::chat::Meta;
-use crate::wire::json::push_string;
+use crate::wire::chat::{Meta, push_string};
 use crate::wire::openai::{INSIDE_OK, upstream_error};
 use crate::wire::pull::{Path, Pull, Wrong, answer_text};
 
@@ -101,9 +100,9 @@ fn block<'a>(pull: &mut Pull<'a>, path: &Path<'_>) -> Result<Option<Block<'a>>, 
 pub(crate) fn write_reply(reply: &Reply<'_>, meta: &Meta<'_>, out: &mut Vec<u8>) {
     out.clear();
     out.extend_from_slice(b"{\"id\":");
-    push_string(reply.id.as_deref().unwrap_or(meta.id), out);
+    push_string(out, reply.id.as_deref().unwrap_or(meta.id));
     out.extend_from_slice(b",\"type\":\"message\",\"role\":\"assistant\",\"model\":");
-    push_string(&reply.model, out);
+    push_string(out, &reply.model);
     out.extend_from_slice(b",\"content\":[");
     let mut before = false;
     for block in &reply.content {
@@ -131,7 +130,7 @@ pub(crate) fn write_reply(reply: &Reply<'_>, meta: &Meta<'_>, out: &mut Vec<u8>)
 fn push_block(block: &Block<'_>, out: &mut Vec<u8>) {
     let mut member = |key: &[u8], text: &str| {
         out.extend_from_slice(key);
-        push_string(text, out);
+        push_string(out, text);
     };
     match block {
         Block::Text(text) => member(b"{\"type\":\"text\",\"text\":", text),

@@ -6,8 +6,7 @@
 
 use super::words::{call_id, push_count, push_usage, reason_of};
 use crate::model::chat::{BlockKind, Delta, Event, Stop, Tokens};
-use crate::wire::chat::Meta;
-use crate::wire::json::push_string;
+use crate::wire::chat::{Meta, push_string};
 
 /// The state of one stream.
 #[derive(Debug)]
@@ -80,9 +79,9 @@ impl StreamWriter {
         }
         frame("message_start", out);
         out.extend_from_slice(b",\"message\":{\"id\":");
-        push_string(id.unwrap_or(&self.id), out);
+        push_string(out, id.unwrap_or(&self.id));
         out.extend_from_slice(b",\"type\":\"message\",\"role\":\"assistant\",\"model\":");
-        push_string(model.unwrap_or(&self.model), out);
+        push_string(out, model.unwrap_or(&self.model));
         out.extend_from_slice(b",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,\"usage\":");
         push_usage(self.tokens, out);
         out.push(b'}');
@@ -102,14 +101,14 @@ impl StreamWriter {
             }
             BlockKind::HiddenThinking(data) => {
                 out.extend_from_slice(b"{\"type\":\"redacted_thinking\",\"data\":");
-                push_string(data, out);
+                push_string(out, data);
                 out.push(b'}');
             }
             BlockKind::ToolCall { id, name } => {
                 out.extend_from_slice(b"{\"type\":\"tool_use\",\"id\":");
-                push_string(&call_id(id), out);
+                push_string(out, &call_id(id));
                 out.extend_from_slice(b",\"name\":");
-                push_string(name, out);
+                push_string(out, name);
                 out.extend_from_slice(b",\"input\":{}}");
             }
         }
@@ -129,7 +128,7 @@ impl StreamWriter {
         push_count(b",\"index\":", self.blocks.saturating_sub(1), out);
         out.extend_from_slice(b",\"delta\":");
         out.extend_from_slice(kind);
-        push_string(text, out);
+        push_string(out, text);
         out.push(b'}');
         end(out);
     }
@@ -158,7 +157,7 @@ fn end(out: &mut Vec<u8>) {
 /// Writes a string, or null.
 pub(super) fn push_option(text: Option<&str>, out: &mut Vec<u8>) {
     match text {
-        Some(text) => push_string(text, out),
+        Some(text) => push_string(out, text),
         None => out.extend_from_slice(b"null"),
     }
 }

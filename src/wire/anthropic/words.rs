@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::model::chat::{Effort, Stop, Tokens};
+use crate::wire::chat::push_number;
 use crate::wire::pull::{Pull, Value, Wrong};
 
 /// How a refusal names this shape.
@@ -117,7 +118,7 @@ pub(super) fn push_usage(tokens: Tokens, out: &mut Vec<u8>) {
 /// Writes a key, as it stands with what is before it, and a number.
 pub(super) fn push_count(key: &[u8], count: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(key);
-    out.extend_from_slice(itoa::Buffer::new().format(count).as_bytes());
+    push_number(out, count);
 }
 
 /// The id of a call as Anthropic takes it, `^[a-zA-Z0-9_-]+$`: any other is told from its like by a hash of it, so that call
@@ -149,18 +150,6 @@ pub(super) fn takes_effort(model: &str) -> bool {
         parts.skip_while(|part| !is_number(part)).take_while(is_number).filter_map(|part| part.parse().ok());
     let Some(major) = numbers.next() else { return true };
     (major, numbers.next().unwrap_or(0)) >= (4, 6)
-}
-
-/// The most tokens that an effort may think, for models that take a number; `None` for no thinking.
-pub(super) const fn budget_of(effort: Effort) -> Option<u64> {
-    match effort {
-        Effort::None => None,
-        Effort::Minimal | Effort::Low => Some(1024),
-        Effort::Medium | Effort::Own => Some(4096),
-        Effort::High => Some(16_384),
-        Effort::Max => Some(32_768),
-        Effort::Tokens(tokens) => Some(tokens),
-    }
 }
 
 /// The `effort` that comes nearest, for models that take one; `None` where the model is left to find its own.
@@ -246,6 +235,6 @@ mod tests {
             assert!(!takes_effort(model), "{model}");
         }
         assert_eq!(effort_of(Effort::Tokens(5000)), Some("high"));
-        assert_eq!((effort_of(Effort::Own), budget_of(Effort::None)), (None, None));
+        assert_eq!((effort_of(Effort::Own), Effort::None.budget()), (None, None));
     }
 }

@@ -23,10 +23,12 @@ mod content;
 mod tests;
 
 use self::content::{messages, system};
-use super::words::{SHAPE, budget_of, effort_of, push_count, takes_effort};
+use super::words::{SHAPE, effort_of, push_count, takes_effort};
 use crate::error::Error;
-use crate::model::chat::{Block, Choice, Effort, Format, Lost, Message, Request, Role, Tool, unsupported};
-use crate::wire::json::push_string;
+use crate::model::chat::{
+    Block, Choice, Effort, Format, LEAST_BUDGET, Lost, Message, Request, Role, Tool, unsupported,
+};
+use crate::wire::chat::{leave_out, push_float, push_string};
 
 /// The tokens of an answer, where it is not said how many it may have.
 const ANSWER: u64 = 4096;
@@ -34,25 +36,17 @@ const ANSWER: u64 = 4096;
 /// The most tokens of an answer and its thoughts together that every model which thinks can give.
 const MOST: u64 = 32_000;
 
-/// The fewest tokens that can be thought ("Extended thinking").
-const LEAST_BUDGET: u64 = 1024;
-
 /// Writes a request to `model`, and says what was left out.
 ///
 /// # Errors
 /// [`Code::Unsupported`](crate::error::Code::Unsupported), naming the field, for what this shape cannot express.
 pub(crate) fn write_request(request: &Request<'_>, model: &str, out: &mut Vec<u8>) -> Result<Lost, Error> {
     let mut lost = Lost::default();
-    for rest in &request.rest {
-        match rest.hint {
-            true => lost.hint(&rest.name),
-            false => return Err(unsupported(&rest.name, SHAPE)),
-        }
-    }
+    leave_out(&request.rest, SHAPE, &mut lost)?;
     out.clear();
     out.extend_from_slice(b"{\"model\":");
-    push_string(model, out);
-    let budget = request.effort.and_then(budget_of);
+    push_string(out, model);
+    let budget = request.effort.and_then(Effort::budget);
     let max_tokens = request.max_tokens.unwrap_or_else(|| ANSWER.saturating_add(budget.unwrap_or(0)).min(MOST));
     push_count(b",\"max_tokens\":", max_tokens, out);
     system(request, out)?;
@@ -175,7 +169,7 @@ fn sampling(request: &Request<'_>, lost: &mut Lost, out: &mut Vec<u8>) -> Result
             return Err(unsupported("stop", SHAPE));
         }
         out.extend_from_slice(if number == 0 { b",\"stop_sequences\":[" } else { b"," });
-        push_string(stop, out);
+        push_string(out, stop);
     }
     if !request.stop.is_empty() {
         out.push(b']');
@@ -201,8 +195,7 @@ fn sampling(request: &Request<'_>, lost: &mut Lost, out: &mut Vec<u8>) -> Result
 
 fn push_number(key: &[u8], number: f64, out: &mut Vec<u8>) {
     out.extend_from_slice(key);
-    // Writing a number to memory has no way to fail.
-    let _ = serde_json::to_writer(out, &number);
+    push_float(out, number);
 }
 
 fn output(format: Option<&Format<'_>>, effort: Option<&'static str>, out: &mut Vec<u8>) -> Result<(), Error> {
@@ -231,5 +224,5 @@ fn output(format: Option<&Format<'_>>, effort: Option<&'static str>, out: &mut V
 
 fn member(key: &[u8], text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(key);
-    push_string(text, out);
+    push_string(out, text);
 }

@@ -4,12 +4,12 @@
 //! models" in the user guide for what goes to a model in its own shape.
 
 use super::model::Family;
-use super::output::{CACHE_POINT, List, Names, SHAPE, block, is_written, json, number, said, string};
+use super::output::{CACHE_POINT, List, Names, SHAPE, block, is_written, number, said};
 use crate::error::Error;
-use crate::model::chat::{Block, Choice, Effort, Format, Lost, Message, Request, Role, Tool, unsupported};
-
-/// The fewest tokens that Claude can be given to think ("Extended thinking" in the Amazon Bedrock user guide).
-const LEAST_BUDGET: u64 = 1024;
+use crate::model::chat::{
+    Block, Choice, Effort, Format, LEAST_BUDGET, Lost, Message, Request, Role, Tool, unsupported,
+};
+use crate::wire::chat::{leave_out, push, push_string};
 
 /// Writes the body of a request for `model`; which that is, and whether it is streamed, its path says ([`super::path`]).
 ///
@@ -21,12 +21,7 @@ const LEAST_BUDGET: u64 = 1024;
 /// [`Code::InvalidRequest`](crate::error::Code::InvalidRequest) for arguments of a call that are no JSON object.
 pub(crate) fn write_request(request: &Request<'_>, model: &str, out: &mut Vec<u8>) -> Result<Lost, Error> {
     let mut lost = Lost::default();
-    for rest in &request.rest {
-        if !rest.hint {
-            return Err(unsupported(&rest.name, SHAPE));
-        }
-        lost.hint(&rest.name);
-    }
+    leave_out(&request.rest, SHAPE, &mut lost)?;
     if request.user.is_some() {
         lost.hint("user");
     }
@@ -35,16 +30,16 @@ pub(crate) fn write_request(request: &Request<'_>, model: &str, out: &mut Vec<u8
     }
 
     out.clear();
-    json(out, "{\"messages\":[");
+    push(out, "{\"messages\":[");
     messages(&request.messages, &mut lost, out)?;
-    json(out, "]");
+    push(out, "]");
     let later = request.messages.iter().filter(|message| message.role == Role::System);
     system(request.system.iter().chain(later.flat_map(|message| &message.content)), out)?;
     inference(request, out)?;
     tools(request, out)?;
     additional(request, Family::of(model), &mut lost, out)?;
     format(request.format.as_ref(), out)?;
-    json(out, "}");
+    push(out, "}");
     Ok(lost)
 }
 
@@ -60,21 +55,21 @@ fn messages(messages: &[Message<'_>], lost: &mut Lost, out: &mut Vec<u8>) -> Res
             }
             if open != Some(message.role) {
                 if open.is_some() {
-                    json(out, "]}");
+                    push(out, "]}");
                 }
                 open = Some(message.role);
                 blocks = List::new();
                 list.next(out);
-                json(out, "{\"role\":");
-                json(out, if message.role == Role::User { "\"user\"" } else { "\"assistant\"" });
-                json(out, ",\"content\":[");
+                push(out, "{\"role\":");
+                push(out, if message.role == Role::User { "\"user\"" } else { "\"assistant\"" });
+                push(out, ",\"content\":[");
             }
             blocks.next(out);
             block(part, &mut names, out)?;
         }
     }
     if open.is_some() {
-        json(out, "]}");
+        push(out, "]}");
     }
     Ok(())
 }
@@ -85,18 +80,18 @@ fn system<'a, 'b: 'a>(blocks: impl Iterator<Item = &'a Block<'b>>, out: &mut Vec
         if !matches!(part, Block::Text(_) | Block::CacheMark) {
             return Err(unsupported("system", SHAPE));
         }
-        json(out, if list.is_empty() { ",\"system\":[" } else { "" });
+        push(out, if list.is_empty() { ",\"system\":[" } else { "" });
         list.next(out);
         said(part, out);
     }
-    json(out, if list.is_empty() { "" } else { "]" });
+    push(out, if list.is_empty() { "" } else { "]" });
     Ok(())
 }
 
 fn inference(request: &Request<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
     let mut list = List::new();
     let start = out.len();
-    json(out, ",\"inferenceConfig\":{");
+    push(out, ",\"inferenceConfig\":{");
     if let Some(most) = request.max_tokens {
         list.key(out, "maxTokens");
         number(out, &most);
@@ -117,7 +112,7 @@ fn inference(request: &Request<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
     }
     match list.is_empty() {
         true => out.truncate(start),
-        false => json(out, "}"),
+        false => push(out, "}"),
     }
     Ok(())
 }
@@ -132,28 +127,28 @@ fn tools(request: &Request<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
     if none || request.tools.is_empty() {
         return Ok(());
     }
-    json(out, ",\"toolConfig\":{\"tools\":[");
+    push(out, ",\"toolConfig\":{\"tools\":[");
     let mut list = List::new();
     for tool in &request.tools {
         list.next(out);
         self::tool(tool, out);
         if tool.cache_mark {
             list.next(out);
-            json(out, CACHE_POINT);
+            push(out, CACHE_POINT);
         }
     }
-    json(out, "]");
+    push(out, "]");
     match &request.tool_choice {
-        Some(Choice::Auto) => json(out, ",\"toolChoice\":{\"auto\":{}}"),
-        Some(Choice::Any) => json(out, ",\"toolChoice\":{\"any\":{}}"),
+        Some(Choice::Auto) => push(out, ",\"toolChoice\":{\"auto\":{}}"),
+        Some(Choice::Any) => push(out, ",\"toolChoice\":{\"any\":{}}"),
         Some(Choice::Named(name)) => {
-            json(out, ",\"toolChoice\":{\"tool\":{\"name\":");
-            string(out, name);
-            json(out, "}}");
+            push(out, ",\"toolChoice\":{\"tool\":{\"name\":");
+            push_string(out, name);
+            push(out, "}}");
         }
         Some(Choice::None) | None => {}
     }
-    json(out, "}");
+    push(out, "}");
     Ok(())
 }
 
@@ -162,28 +157,28 @@ fn is_of_a_call(block: &Block<'_>) -> bool {
 }
 
 fn tool(tool: &Tool<'_>, out: &mut Vec<u8>) {
-    json(out, "{\"toolSpec\":{");
+    push(out, "{\"toolSpec\":{");
     let mut list = List::new();
     list.text(out, "name", &tool.name);
     if let Some(description) = tool.description.as_deref().filter(|text| !text.is_empty()) {
         list.text(out, "description", description);
     }
     list.key(out, "inputSchema");
-    json(out, "{\"json\":");
-    json(out, tool.schema.as_deref().unwrap_or("{\"type\":\"object\",\"properties\":{}}"));
-    json(out, "}");
+    push(out, "{\"json\":");
+    push(out, tool.schema.as_deref().unwrap_or("{\"type\":\"object\",\"properties\":{}}"));
+    push(out, "}");
     if let Some(strict) = tool.strict {
         list.key(out, "strict");
         number(out, &strict);
     }
-    json(out, "}}");
+    push(out, "}}");
 }
 
 /// What goes to the model in its own shape.
 fn additional(request: &Request<'_>, family: Family, lost: &mut Lost, out: &mut Vec<u8>) -> Result<(), Error> {
     let start = out.len();
     let mut list = List::new();
-    json(out, ",\"additionalModelRequestFields\":{");
+    push(out, ",\"additionalModelRequestFields\":{");
     // A name that does not say whose the model is, is taken for Claude's, for these are what is asked with such fields.
     let claude = matches!(family, Family::Claude | Family::Unknown);
     match request.top_k {
@@ -193,9 +188,9 @@ fn additional(request: &Request<'_>, family: Family, lost: &mut Lost, out: &mut 
         }
         Some(top_k) if family == Family::Nova => {
             list.key(out, "inferenceConfig");
-            json(out, "{\"topK\":");
+            push(out, "{\"topK\":");
             number(out, &top_k);
-            json(out, "}");
+            push(out, "}");
         }
         Some(_) => return Err(unsupported("top_k", SHAPE)),
         None => {}
@@ -204,34 +199,27 @@ fn additional(request: &Request<'_>, family: Family, lost: &mut Lost, out: &mut 
         (None | Some(Effort::None), _) => {}
         (Some(Effort::Own), _) if claude => {
             list.key(out, "thinking");
-            json(out, "{\"type\":\"adaptive\"}");
+            push(out, "{\"type\":\"adaptive\"}");
         }
         (Some(_), Some(budget)) if claude => {
             list.key(out, "thinking");
-            json(out, "{\"type\":\"enabled\",\"budget_tokens\":");
+            push(out, "{\"type\":\"enabled\",\"budget_tokens\":");
             number(out, &budget);
-            json(out, "}");
+            push(out, "}");
         }
         // Another's model, or no room to think in.
         (Some(_), _) => lost.hint("reasoning_effort"),
     }
     match list.is_empty() {
         true => out.truncate(start),
-        false => json(out, "}"),
+        false => push(out, "}"),
     }
     Ok(())
 }
 
 /// How many tokens an effort may take: less than the answer may have, and none if that leaves too few.
 fn budget(effort: Effort, max_tokens: Option<u64>) -> Option<u64> {
-    let wanted = match effort {
-        Effort::None | Effort::Own => return None,
-        Effort::Minimal | Effort::Low => LEAST_BUDGET,
-        Effort::Medium => 4096,
-        Effort::High => 16_384,
-        Effort::Max => 32_768,
-        Effort::Tokens(tokens) => tokens,
-    };
+    let wanted = effort.budget()?;
     let room = max_tokens.map_or(u64::MAX, |most| most.saturating_sub(1));
     Some(wanted.min(room)).filter(|budget| *budget >= LEAST_BUDGET)
 }
@@ -241,13 +229,13 @@ fn format(format: Option<&Format<'_>>, out: &mut Vec<u8>) -> Result<(), Error> {
         None => Ok(()),
         Some(Format::Json) => Err(unsupported("response_format", SHAPE)),
         Some(Format::Schema { name, schema, .. }) => {
-            json(out, ",\"outputConfig\":{\"textFormat\":{\"type\":\"json_schema\",\"structure\":{\"jsonSchema\":{");
+            push(out, ",\"outputConfig\":{\"textFormat\":{\"type\":\"json_schema\",\"structure\":{\"jsonSchema\":{");
             let mut list = List::new();
             list.text(out, "schema", schema);
             if let Some(name) = name {
                 list.text(out, "name", name);
             }
-            json(out, "}}}}");
+            push(out, "}}}}");
             Ok(())
         }
     }

@@ -7,10 +7,9 @@
 
 use std::borrow::Cow;
 
-use super::output::json;
 use crate::error::{Code, Error};
 use crate::model::chat::{Event, Request, Rest};
-use crate::wire::chat::Meta;
+use crate::wire::chat::{Meta, push};
 use crate::wire::event_stream::{Kind, write};
 use crate::wire::{anthropic, base64};
 
@@ -106,9 +105,9 @@ pub(crate) fn read_chunk(payload: &[u8]) -> Option<Cow<'_, str>> {
 /// Appends a frame that holds an event of a model's own.
 pub(crate) fn write_chunk(event: &[u8], out: &mut Vec<u8>) {
     write(Kind::Event, "chunk", out, |out| {
-        json(out, "{\"bytes\":\"");
-        json(out, &base64::encode(event));
-        json(out, "\"}");
+        push(out, "{\"bytes\":\"");
+        push(out, &base64::encode(event));
+        push(out, "\"}");
     });
 }
 

@@ -7,6 +7,7 @@ use super::input::{is_json, is_object};
 use crate::error::Error;
 use crate::model::chat::{Block, Source, unsupported};
 use crate::wire::base64;
+use crate::wire::chat::{push, push_string};
 
 /// The shape, as people call it.
 pub(super) const SHAPE: &str = "Bedrock's Converse";
@@ -50,24 +51,14 @@ impl List {
     /// Writes a member whose value is text.
     pub(super) fn text(&mut self, out: &mut Vec<u8>, name: &str, value: &str) {
         self.key(out, name);
-        string(out, value);
+        push_string(out, value);
     }
-}
-
-/// Appends a text as JSON.
-pub(super) fn string(out: &mut Vec<u8>, text: &str) {
-    number(out, &text);
 }
 
 /// Appends a number as JSON, or whatever else cannot fail to be written.
 pub(super) fn number(out: &mut Vec<u8>, value: &impl serde::Serialize) {
     // Memory takes all, and there is nothing in the values that could fail.
     let _ = serde_json::to_writer(out, value);
-}
-
-/// Appends what is JSON already.
-pub(super) fn json(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(text.as_bytes());
 }
 
 /// What a message says that is written: no empty text, which Bedrock refuses wherever it stands, and no thoughts without the
@@ -96,15 +87,15 @@ pub(super) fn block(block: &Block<'_>, names: &mut Names, out: &mut Vec<u8>) -> 
             call(id, name, arguments, out);
         }
         Block::ToolResult { id, content, failed } => {
-            json(out, "{\"toolResult\":{\"toolUseId\":");
-            string(out, &call_id(id));
-            json(out, ",\"content\":[");
+            push(out, "{\"toolResult\":{\"toolUseId\":");
+            push_string(out, &call_id(id));
+            push(out, ",\"content\":[");
             let mut list = List::new();
             for part in content.iter().filter(|part| is_written(part)) {
                 list.next(out);
                 self::block(part, names, out)?;
             }
-            json(out, if *failed { "],\"status\":\"error\"}}" } else { "]}}" });
+            push(out, if *failed { "],\"status\":\"error\"}}" } else { "]}}" });
         }
         block => said(block, out),
     }
@@ -115,26 +106,26 @@ pub(super) fn block(block: &Block<'_>, names: &mut Names, out: &mut Vec<u8>) -> 
 pub(super) fn said(block: &Block<'_>, out: &mut Vec<u8>) {
     match block {
         Block::Text(text) => {
-            json(out, "{\"text\":");
-            string(out, text);
-            json(out, "}");
+            push(out, "{\"text\":");
+            push_string(out, text);
+            push(out, "}");
         }
         Block::Thinking { text, signature } => {
-            json(out, "{\"reasoningContent\":{\"reasoningText\":{\"text\":");
-            string(out, text);
+            push(out, "{\"reasoningContent\":{\"reasoningText\":{\"text\":");
+            push_string(out, text);
             if let Some(signature) = signature {
-                json(out, ",\"signature\":");
-                string(out, signature);
+                push(out, ",\"signature\":");
+                push_string(out, signature);
             }
-            json(out, "}}}");
+            push(out, "}}}");
         }
         Block::HiddenThinking(data) => {
-            json(out, "{\"reasoningContent\":{\"redactedContent\":");
-            string(out, &blob(data));
-            json(out, "}}");
+            push(out, "{\"reasoningContent\":{\"redactedContent\":");
+            push_string(out, &blob(data));
+            push(out, "}}");
         }
         Block::ToolCall { id, name, arguments } => call(id, name, arguments, out),
-        Block::CacheMark => json(out, CACHE_POINT),
+        Block::CacheMark => push(out, CACHE_POINT),
         Block::Image(_) | Block::Document { .. } | Block::ToolResult { .. } => {}
     }
 }
@@ -152,17 +143,17 @@ pub(super) fn blob(data: &str) -> Cow<'_, str> {
 
 /// A call. Arguments that are no JSON, as a model may write them, stand as a text: the member may be any value.
 fn call(id: &str, name: &str, arguments: &str, out: &mut Vec<u8>) {
-    json(out, "{\"toolUse\":{\"toolUseId\":");
-    string(out, &call_id(id));
-    json(out, ",\"name\":");
-    string(out, name);
-    json(out, ",\"input\":");
+    push(out, "{\"toolUse\":{\"toolUseId\":");
+    push_string(out, &call_id(id));
+    push(out, ",\"name\":");
+    push_string(out, name);
+    push(out, ",\"input\":");
     match arguments.trim_ascii() {
-        "" => json(out, "{}"),
-        arguments if is_json(arguments) => json(out, arguments),
-        arguments => string(out, arguments),
+        "" => push(out, "{}"),
+        arguments if is_json(arguments) => push(out, arguments),
+        arguments => push_string(out, arguments),
     }
-    json(out, "}}");
+    push(out, "}}");
 }
 
 /// A call's id as Bedrock takes it: at most 64 of letters, digits and `_.:-`. Another becomes one that is made of it, the same
@@ -183,11 +174,11 @@ fn image(source: &Source<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
     let Some((format, _)) = IMAGES.iter().find(|(_, known)| *known == media_type) else {
         return Err(unsupported(media_type, SHAPE));
     };
-    json(out, "{\"image\":{\"format\":");
-    string(out, format);
-    json(out, ",\"source\":{\"bytes\":");
-    string(out, data);
-    json(out, "}}}");
+    push(out, "{\"image\":{\"format\":");
+    push_string(out, format);
+    push(out, ",\"source\":{\"bytes\":");
+    push_string(out, data);
+    push(out, "}}}");
     Ok(())
 }
 
@@ -201,13 +192,13 @@ fn document(source: &Source<'_>, name: Option<&str>, names: &mut Names, out: &mu
         Source::Url(_) => return Err(unsupported("a document by its address", SHAPE)),
     };
     let name = document_name(name.unwrap_or_default(), names);
-    json(out, "{\"document\":{\"format\":");
-    string(out, format);
-    json(out, ",\"name\":");
-    string(out, &name);
-    json(out, ",\"source\":{");
+    push(out, "{\"document\":{\"format\":");
+    push_string(out, format);
+    push(out, ",\"name\":");
+    push_string(out, &name);
+    push(out, ",\"source\":{");
     List::new().text(out, member, data);
-    json(out, "}}}");
+    push(out, "}}}");
     names.push(name);
     Ok(())
 }

@@ -4,10 +4,10 @@
 
 use super::content::blocks;
 use super::input::{Input, Wrong};
-use super::output::{List, json, number, said, string};
+use super::output::{List, number, said};
 use crate::error::Error;
 use crate::model::chat::{Block, Reply, Stop, Tokens};
-use crate::wire::chat::Meta;
+use crate::wire::chat::{Meta, push, push_string};
 
 /// Reads a good answer of a model that was asked for by the name of `model`, which the answer does not say.
 ///
@@ -107,7 +107,7 @@ pub(super) fn usage(input: &mut Input<'_>) -> Result<Tokens, Wrong> {
 /// Appends tokens, and how long it took: nobody knows that here, and a client's SDK wants a number.
 pub(super) fn usage_and_metrics(tokens: Tokens, out: &mut Vec<u8>) {
     let cached = tokens.cache_read.unwrap_or(0).saturating_add(tokens.cache_written.unwrap_or(0));
-    json(out, "\"usage\":{");
+    push(out, "\"usage\":{");
     let mut list = List::new();
     for (name, count) in [
         ("inputTokens", Some(tokens.input.saturating_sub(cached))),
@@ -121,13 +121,13 @@ pub(super) fn usage_and_metrics(tokens: Tokens, out: &mut Vec<u8>) {
             number(out, &count);
         }
     }
-    json(out, "},\"metrics\":{\"latencyMs\":0}");
+    push(out, "},\"metrics\":{\"latencyMs\":0}");
 }
 
 /// Writes an answer. It has a place for neither its name nor the model's.
 pub(crate) fn write_reply(reply: &Reply<'_>, _meta: &Meta<'_>, out: &mut Vec<u8>) {
     out.clear();
-    json(out, "{\"output\":{\"message\":{\"role\":\"assistant\",\"content\":[");
+    push(out, "{\"output\":{\"message\":{\"role\":\"assistant\",\"content\":[");
     let mut list = List::new();
     // A model gives no marks, documents or results; an empty text says nothing.
     let told = |block: &&Block<'_>| match block {
@@ -139,9 +139,9 @@ pub(crate) fn write_reply(reply: &Reply<'_>, _meta: &Meta<'_>, out: &mut Vec<u8>
         list.next(out);
         said(block, out);
     }
-    json(out, "]}},\"stopReason\":");
-    string(out, reason_of(reply.stop));
-    json(out, ",");
+    push(out, "]}},\"stopReason\":");
+    push_string(out, reason_of(reply.stop));
+    push(out, ",");
     usage_and_metrics(reply.tokens.unwrap_or_default(), out);
-    json(out, "}");
+    push(out, "}");
 }

@@ -3,10 +3,10 @@
 //! Source: "ConverseStreamOutput" in the Amazon Bedrock API reference: only a call's block is begun by a frame of its own, and
 //! the tokens come behind the end.
 
-use super::output::{List, blob, call_id, json, number, string};
+use super::output::{List, blob, call_id, number};
 use super::reply::{reason_of, usage_and_metrics};
 use crate::model::chat::{BlockKind, Delta, Event, Tokens};
-use crate::wire::chat::Meta;
+use crate::wire::chat::{Meta, push, push_string};
 use crate::wire::event_stream::{Kind, write};
 
 /// The state of one stream.
@@ -35,7 +35,7 @@ impl StreamWriter {
     /// Appends the frames for an event.
     pub(crate) fn event(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
         match event {
-            Event::Begin { .. } => frame("messageStart", out, |out| json(out, "{\"role\":\"assistant\"}")),
+            Event::Begin { .. } => frame("messageStart", out, |out| push(out, "{\"role\":\"assistant\"}")),
             Event::BlockBegin(kind) => self.begin(kind, out),
             Event::Delta(delta) => self.delta(delta, out),
             Event::BlockEnd => {
@@ -43,16 +43,16 @@ impl StreamWriter {
                     let index = self.index;
                     self.index += 1;
                     frame("contentBlockStop", out, |out| {
-                        json(out, "{\"contentBlockIndex\":");
+                        push(out, "{\"contentBlockIndex\":");
                         number(out, &index);
-                        json(out, "}");
+                        push(out, "}");
                     });
                 }
             }
             Event::End { stop, .. } => frame("messageStop", out, |out| {
-                json(out, "{\"stopReason\":");
-                string(out, reason_of(*stop));
-                json(out, "}");
+                push(out, "{\"stopReason\":");
+                push_string(out, reason_of(*stop));
+                push(out, "}");
             }),
             Event::Tokens(tokens) => self.tokens = Some(*tokens),
             Event::Ping => {}
@@ -63,9 +63,9 @@ impl StreamWriter {
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
         if let Some(tokens) = self.tokens.take() {
             frame("metadata", out, |out| {
-                json(out, "{");
+                push(out, "{");
                 usage_and_metrics(tokens, out);
-                json(out, "}");
+                push(out, "}");
             });
         }
     }
@@ -77,21 +77,21 @@ impl StreamWriter {
             BlockKind::Text | BlockKind::Thinking => {}
             BlockKind::HiddenThinking(data) => {
                 self.delta_of(out, |out| {
-                    json(out, "{\"reasoningContent\":");
+                    push(out, "{\"reasoningContent\":");
                     member(out, "redactedContent", &blob(data));
-                    json(out, "}");
+                    push(out, "}");
                 });
             }
             BlockKind::ToolCall { id, name } => {
                 let index = self.index;
                 frame("contentBlockStart", out, |out| {
-                    json(out, "{\"contentBlockIndex\":");
+                    push(out, "{\"contentBlockIndex\":");
                     number(out, &index);
-                    json(out, ",\"start\":{\"toolUse\":{");
+                    push(out, ",\"start\":{\"toolUse\":{");
                     let mut list = List::new();
                     list.text(out, "name", name);
                     list.text(out, "toolUseId", &call_id(id));
-                    json(out, "}}}");
+                    push(out, "}}}");
                 });
             }
         }
@@ -104,30 +104,30 @@ impl StreamWriter {
         self.delta_of(out, |out| match delta {
             Delta::Text(text) if !thinking => member(out, "text", text),
             Delta::Arguments(text) => {
-                json(out, "{\"toolUse\":");
+                push(out, "{\"toolUse\":");
                 member(out, "input", text);
-                json(out, "}");
+                push(out, "}");
             }
             Delta::Text(text) => {
-                json(out, "{\"reasoningContent\":");
+                push(out, "{\"reasoningContent\":");
                 member(out, "text", text);
-                json(out, "}");
+                push(out, "}");
             }
             Delta::Signature(text) => {
-                json(out, "{\"reasoningContent\":");
+                push(out, "{\"reasoningContent\":");
                 member(out, "signature", text);
-                json(out, "}");
+                push(out, "}");
             }
         });
     }
 
     fn delta_of(&self, out: &mut Vec<u8>, delta: impl FnOnce(&mut Vec<u8>)) {
         frame("contentBlockDelta", out, |out| {
-            json(out, "{\"contentBlockIndex\":");
+            push(out, "{\"contentBlockIndex\":");
             number(out, &self.index);
-            json(out, ",\"delta\":");
+            push(out, ",\"delta\":");
             delta(out);
-            json(out, "}");
+            push(out, "}");
         });
     }
 }
@@ -138,7 +138,7 @@ fn frame(name: &str, out: &mut Vec<u8>, payload: impl FnOnce(&mut Vec<u8>)) {
 
 /// Appends an object of one text.
 fn member(out: &mut Vec<u8>, name: &str, value: &str) {
-    json(out, "{");
+    push(out, "{");
     List::new().text(out, name, value);
-    json(out, "}");
+    push(out, "}");
 }

@@ -6,7 +6,7 @@ use crate::model::chat::{Block, Lost, Request, Role, Source, unsupported};
 use crate::wire::anthropic::reply::input_of;
 use crate::wire::anthropic::words::{SHAPE, call_id};
 use crate::wire::base64;
-use crate::wire::json::push_string;
+use crate::wire::chat::push_string;
 
 /// A block of a turn, and what stands beside it.
 struct Item<'r> {
@@ -98,7 +98,7 @@ fn gather<'r>(at: usize, blocks: &'r [Block<'r>], items: &mut Vec<Item<'r>>, mut
 /// Writes blocks, or the one text that they are; `continued` says that the answer goes on from the last one.
 fn content(items: &[Item<'_>], continued: bool, out: &mut Vec<u8>) -> Result<(), Error> {
     let text_of = |text: &str, last: bool, out: &mut Vec<u8>| {
-        push_string(if continued && last { text.trim_end() } else { text }, out);
+        push_string(out, if continued && last { text.trim_end() } else { text });
     };
     if let [Item { block: Block::Text(text), mark: false, .. }] = items {
         text_of(text, true, out);
