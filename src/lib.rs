@@ -498,6 +498,8 @@ pub mod admin;
 pub mod front;
 
 // Public for this repository's tests, benchmarks and tools, and no promise to anybody else.
+#[doc(hidden)]
+pub mod calendar;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;

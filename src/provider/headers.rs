@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use crate::calendar::{date_number, rfc3339, since_epoch};
 use crate::error::Error;
 use crate::secret::Mask;
-use crate::time::{date_number, parse_duration, rfc3339, since_epoch, unix_ms};
+use crate::time::{parse_duration, unix_ms};
 use crate::wire::passing;
 
 /// The longest `Retry-After` of a provider that is passed on.

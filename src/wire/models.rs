@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use crate::time::rfc3339;
+use crate::calendar::rfc3339;
 
 /// The most models of one provider that are taken.
 pub(crate) const MOST_MODELS: usize = 10_000;

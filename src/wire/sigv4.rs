@@ -11,8 +11,8 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use crate::calendar::Utc;
 use crate::secret::Secret;
-use crate::time::Utc;
 use crate::wire::percent::percent_encode;
 
 /// The name under which Bedrock's runtime is signed for.

@@ -13,7 +13,7 @@ pub(super) struct Tree {
 
 /// The architecture's table: a module uses only those of lower layers.
 const LAYERS: [&[&str]; 9] = [
-    &["error", "time", "ids", "secret", "metrics"],
+    &["error", "calendar", "time", "ids", "secret", "metrics"],
     &["sync", "net"],
     &["recycle", "queue", "config", "model", "events"],
     &["wire", "transport", "http"],

@@ -6,7 +6,7 @@
 //! is reached through its public face.
 
 // What the files that are compiled by path know as modules of their own crate.
-use sluicegate::{error, recycle, secret, time, wire};
+use sluicegate::{calendar, error, recycle, secret, time, wire};
 
 mod config;
 mod http;

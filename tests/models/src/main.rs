@@ -26,6 +26,8 @@ macro_rules! thread_local {
     ($($declared:tt)*) => { std::thread_local!($($declared)*); };
 }
 
+#[path = "../../../src/calendar.rs"]
+mod calendar;
 #[path = "../../../src/error.rs"]
 mod error;
 #[path = "../../../src/ids.rs"]

@@ -1,7 +1,7 @@
 //! Budgets' periods in UTC: which one a moment lies in, and when the next begins. Pure.
 
+use crate::calendar::{Utc, since_epoch};
 use crate::config::plugins::Period;
-use crate::time::{Utc, since_epoch};
 
 const DAY_MS: u64 = 86_400_000;
 

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::calendar::Utc;
 use crate::error::{Error, Spent};
 use crate::model::{Operation, Served, Tags};
 use crate::plugin::{Context, Outcome};
-use crate::time::{Utc, micros_of};
+use crate::time::micros_of;
 
 /// What was asked, as far as it is known only before.
 #[derive(Debug, Default)]
