@@ -100,7 +100,7 @@ impl<'a> Cors<'a> {
     }
 
     /// The origin of a request's page, if it is one of the configured.
-    fn admitted<'h>(&self, head: &'h Head) -> Option<&'h str> {
+    pub(super) fn admitted<'h>(&self, head: &'h Head) -> Option<&'h str> {
         if self.origins.is_empty() {
             return None;
         }

@@ -2,10 +2,14 @@
 //!
 //! What a request carries is made a digest first and compared with that of every key, in constant time and whatever it
 //! was, so that a wrong, a malformed and a missing key take one way and get one answer (P7).
+//!
+//! Without keys the gateway serves whoever reaches it, but no page of another site that a browser beside it shows: a POST of
+//! plain text is one for which browsers ask nobody, and would spend a provider's money for any page on the web.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::cors::Cors;
 use crate::config::{Scope, Server};
 use crate::error::{Code, Error};
 use crate::gateway::Strangers;
@@ -25,9 +29,16 @@ pub(super) struct Client {
 ///
 /// # Errors
 /// [`Code::Unauthorized`], with `Retry-After` if its address failed too often; then the connection should close.
+/// [`Code::Forbidden`] for another site's page where there are no keys.
 pub(super) fn check(server: &Server, strangers: &Strangers, head: &Head, peer: SocketAddr) -> Result<Client, Error> {
     if server.keys.is_empty() {
-        return Ok(Client::default());
+        return if is_foreign_page(server, head) {
+            let text = "the request comes from another site's page; name its origin in server.cors_origins, or give the \
+                        gateway keys (server.keys)";
+            Err(Error::new(Code::Forbidden, text))
+        } else {
+            Ok(Client::default())
+        };
     }
     let digests = server.keys.iter().map(|key| &key.digest);
     if let Some(key) = sent_key(head).find_in(digests).and_then(|at| server.keys.get(at)) {
@@ -39,4 +50,12 @@ pub(super) fn check(server: &Server, strangers: &Strangers, head: &Head, peer: S
         Some(after) => error.with_retry_after(after),
         None => error,
     })
+}
+
+/// Whether a browser says that another site's page sent this, one of no configured origin. Every browser of today says it to
+/// loopback and over TLS (Fetch Metadata Request Headers, section 2.3), and no page can have it say something else.
+fn is_foreign_page(server: &Server, head: &Head) -> bool {
+    let mut sites = head.headers().filter(|(name, _)| name.eq_ignore_ascii_case("sec-fetch-site"));
+    let foreign = sites.any(|(_, site)| !matches!(site, b"same-origin" | b"none"));
+    foreign && Cors::new(&server.cors_origins).admitted(head).is_none()
 }

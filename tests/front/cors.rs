@@ -136,3 +136,38 @@ fn without_configuration_nothing_is_said() {
     let answer = client.answer();
     assert_eq!((answer.status, lines(&answer).len()), (200, 0));
 }
+
+#[test]
+fn without_keys_another_sites_page_spends_nothing() {
+    let (station, gate) = Station::gated(json!({}), json!({ "cors_origins": ["https://app.example"] }));
+    for site in ["cross-site", "same-site", "\u{e9}"] {
+        let site = format!("Sec-Fetch-Site: {site}");
+        for page in ["Origin: https://evil.example", "Origin: null", "x-origin: none"] {
+            let mut client = station.client();
+            client.chat(&[page, &site, "Content-Type: text/plain"], &chat("p/m", false));
+            let answer = client.answer();
+            assert_eq!((answer.status, answer.code().as_str()), (403, "forbidden"), "{page}, {site}");
+            assert!(answer.text().contains("server.cors_origins"), "{}", answer.text());
+        }
+    }
+    assert!(gate.is_empty());
+    // A configured origin's page may, and whoever is no page.
+    let mut client = station.client();
+    for said in
+        [&[PAGE, "Sec-Fetch-Site: cross-site"][..], &["Sec-Fetch-Site: none"], &["Sec-Fetch-Site: same-origin"], &[]]
+    {
+        client.chat(said, &chat("p/m", false));
+        gate.next().respond(200, &[], crate::house::reply("well"));
+        assert_eq!(client.answer().status, 200, "{said:?}");
+    }
+    assert_eq!(station.house.at_rest()["errors"]["forbidden"], 9);
+}
+
+#[test]
+fn a_key_is_leave_enough_for_any_page() {
+    let (station, gate) = station(json!([]));
+    let mut client = station.client();
+    client.chat(&[KEY, PAGE, "Sec-Fetch-Site: cross-site"], &chat("p/m", false));
+    gate.next().respond(200, &[], crate::house::reply("well"));
+    assert_eq!(client.answer().status, 200);
+}
