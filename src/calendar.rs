@@ -2,6 +2,9 @@
 //!
 //! Pure arithmetic in UTC and the Gregorian calendar; the clock is read elsewhere.
 
+/// The months, as HTTP calls them.
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
 /// A moment in UTC, as a calendar and a clock show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Utc {
@@ -56,8 +59,7 @@ pub fn since_epoch((year, month, day): (i64, i64, i64), (hour, minute, second): 
 }
 
 /// A number of a date, at most so large.
-#[must_use]
-pub fn date_number(text: &str, most: i64) -> Option<i64> {
+fn date_number(text: &str, most: i64) -> Option<i64> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     text.parse::<i64>().ok().filter(|number| digits && *number <= most)
 }
@@ -77,6 +79,37 @@ pub fn rfc3339(text: &str) -> Option<(i64, bool)> {
     Some((since_epoch(date, time), part.bytes().any(|b| b != b'0')))
 }
 
+/// The seconds since the Unix epoch of a date like `Sun, 06 Nov 1994 08:49:37 GMT`, the one form that is still sent
+/// (RFC 9110, section 5.6.7).
+#[must_use]
+pub fn http_date(text: &str) -> Option<i64> {
+    let fields: Vec<&str> = text.split_once(", ")?.1.split([' ', ':']).collect();
+    let &[day, month, year, hour, minute, second, "GMT"] = fields.as_slice() else { return None };
+    let month = MONTHS.iter().position(|name| *name == month)? as i64 + 1;
+    let date = (date_number(year, 9999)?, month, date_number(day, 31)?);
+    Some(since_epoch(date, (date_number(hour, 23)?, date_number(minute, 59)?, date_number(second, 60)?)))
+}
+
+/// Appends a moment as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7).
+pub fn write_http_date(unix_seconds: u64, out: &mut Vec<u8>) {
+    const DAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
+    let Utc { year, month, day, hour, minute, second } = Utc::at(unix_seconds);
+    let two = |number: u64| [b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8];
+    out.extend_from_slice(DAYS[(unix_seconds / 86_400 % 7) as usize]);
+    out.extend_from_slice(b", ");
+    out.extend_from_slice(&two(day));
+    out.push(b' ');
+    out.extend_from_slice(MONTHS[(month as usize - 1) % 12].as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(&two(year / 100));
+    out.extend_from_slice(&two(year));
+    for (before, number) in [(b' ', hour), (b':', minute), (b':', second)] {
+        out.push(before);
+        out.extend_from_slice(&two(number));
+    }
+    out.extend_from_slice(b" GMT");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,8 +124,14 @@ mod tests {
             assert_eq!(since_epoch(date.into(), time.into()), seconds as i64);
             let text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
             assert_eq!(rfc3339(&format!("{text}Z")), Some((seconds as i64, false)), "{text}");
+            let mut written = Vec::new();
+            write_http_date(seconds, &mut written);
+            assert_eq!(http_date(std::str::from_utf8(&written).expect("text")), Some(seconds as i64), "{text}");
             assert_eq!(rfc3339(&format!("{text}.250Z")), Some((seconds as i64, true)), "{text}");
         }
+        let mut written = Vec::new();
+        write_http_date(784_111_777, &mut written);
+        assert_eq!(written, b"Sun, 06 Nov 1994 08:49:37 GMT", "the RFC's own example");
         for wrong in [
             "2026-13-01T00:00:00Z",
             "2026-00-01T00:00:00Z",
@@ -101,6 +140,23 @@ mod tests {
             "2026-01-01",
         ] {
             assert_eq!(rfc3339(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_date_is_read_in_its_one_form() {
+        for (text, seconds) in [
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
+            ("Tue, 29 Feb 2000 12:00:00 GMT", Some(951_825_600)),
+            ("Fri, 01 Mar 2024 00:00:00 GMT", Some(1_709_251_200)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", None),
+            ("Sun, 06 Nov 1994 24:00:00 GMT", None),
+            ("Sun, +6 Nov 1994 08:49:37 GMT", None),
+            ("Sun, 06 Non 1994 08:49:37 GMT", None),
+            ("", None),
+        ] {
+            assert_eq!(http_date(text), seconds, "{text}");
         }
     }
 }

@@ -34,7 +34,7 @@ use super::response::{Ending, Response};
 use super::server::{Shared, Stay};
 use super::service::Hold;
 use super::stream::SendError;
-use crate::time::{Deadline, now};
+use crate::time::{Deadline, now, unix_ms};
 
 /// The longest body that is copied behind its head; a longer one goes out beside it, in the same call.
 const COPIED: usize = 3 << 10;
@@ -387,7 +387,7 @@ impl Connection {
         patience: &mut Duration,
     ) -> Result<(), SendError> {
         let mut out = self.input.lend();
-        response.write_head(Ending::Length, close, &mut out);
+        response.write_head(Ending::Length, close, unix_ms() / 1000, &mut out);
         let body: &[u8] = if head_only || !response.may_have_body() { &[] } else { &response.body };
         let sent = if body.len() <= COPIED {
             out.extend_from_slice(body);

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 
 use super::head::is_token;
+use crate::calendar;
 use crate::recycle::Buffer;
 
 /// An answer to a request.
 ///
-/// Framing belongs to the server: `content-length`, `transfer-encoding` and `connection` among the headers are left out
-/// when the head is written, but a `connection: close` is heeded. A header whose name is no token is left out, and in a
+/// Framing and `date` belong to the server: `content-length`, `transfer-encoding`, `connection` and `date` among the headers are
+/// left out when the head is written, but a `connection: close` is heeded. A header whose name is no token is left out, and in a
 /// value each control character (CR, LF and NUL above all) becomes a space, so that no text of an upstream or of a client
 /// can add a line.
 #[derive(Clone, Debug)]
@@ -90,16 +91,19 @@ impl Response {
         !matches!(self.status, 204 | 304)
     }
 
-    /// Appends the head, its blank line included.
-    pub(super) fn write_head(&self, ending: Ending, close: bool, out: &mut Vec<u8>) {
+    /// Appends the head, its blank line included; `at` is the time, in seconds since the Unix epoch, which an origin server with
+    /// a clock has to say (RFC 9110, section 6.6.1).
+    pub(super) fn write_head(&self, ending: Ending, close: bool, at: u64, out: &mut Vec<u8>) {
         let status = if (200..=999).contains(&self.status) { self.status } else { 500 };
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
         out.push(b' ');
         out.extend_from_slice(reason(status).as_bytes());
+        out.extend_from_slice(b"\r\ndate: ");
+        calendar::write_http_date(at, out);
         out.extend_from_slice(b"\r\n");
         for (name, value) in &self.headers {
-            if is_framing(name) || name.is_empty() || !name.bytes().all(is_token) {
+            if is_own(name) || name.is_empty() || !name.bytes().all(is_token) {
                 continue;
             }
             out.extend_from_slice(name.as_bytes());
@@ -129,8 +133,9 @@ impl Response {
     }
 }
 
-fn is_framing(name: &str) -> bool {
-    ["content-length", "transfer-encoding", "connection"].iter().any(|own| name.eq_ignore_ascii_case(own))
+/// Whether a line is the server's own to write.
+fn is_own(name: &str) -> bool {
+    ["content-length", "transfer-encoding", "connection", "date"].iter().any(|own| name.eq_ignore_ascii_case(own))
 }
 
 fn reason(status: u16) -> &'static str {
@@ -169,7 +174,7 @@ mod tests {
 
     fn head(response: &Response, ending: Ending, close: bool) -> String {
         let mut out = Vec::new();
-        response.write_head(ending, close, &mut out);
+        response.write_head(ending, close, 784_111_777, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -178,7 +183,7 @@ mod tests {
         let response = Response::new(200).header("x-a", "1").body("{}", "application/json");
         assert_eq!(
             head(&response, Ending::Length, true),
-            "HTTP/1.1 200 OK\r\nx-a: 1\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n"
+            "HTTP/1.1 200 OK\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\nx-a: 1\r\ncontent-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n"
         );
         assert!(head(&response, Ending::Chunks, false).ends_with("transfer-encoding: chunked\r\n\r\n"));
     }
@@ -190,16 +195,20 @@ mod tests {
             .header("x b", "no token")
             .header("", "no name")
             .header("Content-Length", "7")
-            .header("Transfer-Encoding", "chunked");
+            .header("Transfer-Encoding", "chunked")
+            .header("Date", "yesterday");
         assert_eq!(
             head(&response, Ending::Length, false),
-            "HTTP/1.1 299 \r\nx-a: b  set-cookie: c  \td\r\ncontent-length: 0\r\n\r\n"
+            "HTTP/1.1 299 \r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\nx-a: b  set-cookie: c  \td\r\ncontent-length: 0\r\n\r\n"
         );
     }
 
     #[test]
     fn a_status_without_a_body_announces_none() {
-        assert_eq!(head(&Response::new(204), Ending::Length, false), "HTTP/1.1 204 No Content\r\n\r\n");
+        assert_eq!(
+            head(&Response::new(204), Ending::Length, false),
+            "HTTP/1.1 204 No Content\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
+        );
         assert!(head(&Response::new(100), Ending::Length, false).starts_with("HTTP/1.1 500 "));
     }
 

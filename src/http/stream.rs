@@ -12,6 +12,7 @@ use super::connection::Connection;
 use super::input::KEPT;
 use super::response::{Ending, Response};
 use super::watcher::Watch;
+use crate::time::unix_ms;
 
 /// Why a stream takes no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +60,7 @@ impl StreamWriter {
         close: bool,
     ) -> Self {
         let mut out = connection.as_mut().map(|connection| connection.lend()).unwrap_or_default();
-        head.write_head(ending, close, &mut out);
+        head.write_head(ending, close, unix_ms() / 1000, &mut out);
         let patience = connection.as_ref().map_or(Duration::ZERO, |c| c.server().limits().write_timeout);
         Self { connection, watch, out, ending, bodiless, close, patience, failed: None }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::calendar::{date_number, rfc3339, since_epoch};
+use crate::calendar::{http_date, rfc3339};
 use crate::error::Error;
 use crate::secret::Mask;
 use crate::time::{parse_duration, unix_ms};
@@ -112,17 +112,6 @@ fn time_until(text: &str) -> Option<f64> {
     (!text.is_empty()).then_some(seconds)
 }
 
-/// The seconds since the Unix epoch of a date like `Sun, 06 Nov 1994 08:49:37 GMT`, the one form that is still sent
-/// (RFC 9110, section 5.6.7).
-fn http_date(text: &str) -> Option<i64> {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let fields: Vec<&str> = text.split_once(", ")?.1.split([' ', ':']).collect();
-    let &[day, month, year, hour, minute, second, "GMT"] = fields.as_slice() else { return None };
-    let month = MONTHS.iter().position(|name| *name == month)? as i64 + 1;
-    let date = (date_number(year, 9999)?, month, date_number(day, 31)?);
-    Some(since_epoch(date, (date_number(hour, 23)?, date_number(minute, 59)?, date_number(second, 60)?)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,23 +192,6 @@ mod tests {
         let error = with_upstream(Error::new(Code::UpstreamError, "x"), headers, &Mask::default());
         assert_eq!(error.upstream_headers(), [("x-ratelimit-reset".to_owned(), "9s".to_owned())]);
         assert_eq!(error.retry_after(), Some(Duration::from_secs(3)));
-    }
-
-    #[test]
-    fn a_date_is_read_in_its_one_form() {
-        for (text, seconds) in [
-            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
-            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
-            ("Tue, 29 Feb 2000 12:00:00 GMT", Some(951_825_600)),
-            ("Fri, 01 Mar 2024 00:00:00 GMT", Some(1_709_251_200)),
-            ("Sunday, 06-Nov-94 08:49:37 GMT", None),
-            ("Sun, 06 Nov 1994 24:00:00 GMT", None),
-            ("Sun, +6 Nov 1994 08:49:37 GMT", None),
-            ("Sun, 06 Non 1994 08:49:37 GMT", None),
-            ("", None),
-        ] {
-            assert_eq!(http_date(text), seconds, "{text}");
-        }
     }
 
     #[test]

@@ -189,7 +189,7 @@ fn what_sdks_need_passes_upstream_and_the_configuration_goes_before_it() {
 fn limits_come_back_and_what_is_the_providers_own_stays_behind() {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-ratelimit-remaining-requests: 9\r\n\
         OpenAI-Processing-MS: 12\r\nanthropic-ratelimit-tokens-limit: 5\r\nrequest-id: req_1\r\nset-cookie: a=b\r\n\
-        server: x\r\nx-request-id: theirs\r\nx-sluicegate-provider: evil\r\nlocation: http://evil.example\r\n\
+        server: x\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\nx-request-id: theirs\r\nx-sluicegate-provider: evil\r\nlocation: http://evil.example\r\n\
         openai-organization: org-own\r\nkeep-alive: timeout=5\r\naccess-control-allow-origin: *\r\n\
         strict-transport-security: max-age=1";
     let upstream = Recorder::answering(1, head);
@@ -203,6 +203,7 @@ fn limits_come_back_and_what_is_the_providers_own_stays_behind() {
         "anthropic-ratelimit-tokens-limit",
         "content-length",
         "content-type",
+        "date",
         "openai-processing-ms",
         "request-id",
         "x-ratelimit-remaining-requests",
@@ -216,6 +217,7 @@ fn limits_come_back_and_what_is_the_providers_own_stays_behind() {
         "x-sluicegate-upstream-us",
     ];
     assert_eq!(names, wanted);
+    assert_ne!(answer.header("date"), Some("Sun, 06 Nov 1994 08:49:37 GMT"), "the time is the gateway's own");
     assert_eq!((answer.header("x-request-id"), answer.header("x-sluicegate-provider")), (Some("ours"), Some("p")));
     upstream.next();
 }
