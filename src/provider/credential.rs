@@ -48,6 +48,9 @@ impl Signer {
     pub fn new(access_key: &Secret, secret_key: &Secret, token: Option<&Secret>, region: &str, base_url: &str) -> Self {
         let place = base_url.split_once("://").map_or(base_url, |(_, place)| place);
         let (host, prefix) = place.split_at(place.find('/').unwrap_or(place.len()));
+        // As it is sent: without the port that goes without saying.
+        let usual = if base_url.starts_with("http://") { ":80" } else { ":443" };
+        let host = host.strip_suffix(usual).unwrap_or(host);
         Self {
             credentials: Credentials {
                 access_key: access_key.clone(),
@@ -60,10 +63,13 @@ impl Signer {
         }
     }
 
-    /// The lines of a request that is sent now, of whose `headers` those are signed that say what it means.
+    /// The lines of a request that is sent now, of whose `headers` those are signed that say what it means, if there is one way
+    /// to write them: what is signed is the value with its spaces squeezed, and who counts a tab among them differs. A client that
+    /// chose one where AWS does not would have the key taken for a wrong one.
     pub(crate) fn sign(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Signature {
         let says = |name: &str| name == "content-type" || name.starts_with("x-amzn-");
-        let headers: Vec<_> = headers.iter().copied().filter(|(name, _)| says(name)).collect();
+        let is_plain = |value: &str| !value.contains('\t') && !value.contains("  ");
+        let headers: Vec<_> = headers.iter().copied().filter(|(name, value)| says(name) && is_plain(value)).collect();
         let target = format!("{}{path}", self.prefix);
         let request = sigv4::Request { method, host: &self.host, target: &target, headers: &headers, body };
         let scope = Scope { region: &self.region, service: sigv4::BEDROCK };
@@ -95,12 +101,17 @@ mod tests {
         for (base_url, host, prefix) in [
             ("https://bedrock-runtime.eu-west-1.amazonaws.com", "bedrock-runtime.eu-west-1.amazonaws.com", ""),
             ("http://127.0.0.1:8080", "127.0.0.1:8080", ""),
+            ("https://h.example:443", "h.example", ""),
+            ("http://h.example:80/aws", "h.example", "/aws"),
+            ("http://h.example:443", "h.example:443", ""),
+            ("https://[::1]:443", "[::1]", ""),
             ("https://proxy.example/aws/", "proxy.example", "/aws"),
         ] {
             let signer = signer(base_url);
             assert_eq!((signer.host.as_str(), signer.prefix.as_str()), (host, prefix));
         }
-        let headers = [("accept", "x"), ("content-type", "application/json"), ("x-amzn-bedrock-trace", "ENABLED")];
+        let odd = ("x-amzn-bedrock-request-metadata", "a\tb");
+        let headers = [("accept", "x"), ("content-type", "application/json"), ("x-amzn-bedrock-trace", "ENABLED"), odd];
         let signature = signer("https://h").sign("POST", "/model/x/converse", &headers, b"{}");
         let lines: Vec<_> = signature.lines().collect();
         let (name, value) = lines[1];

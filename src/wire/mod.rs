@@ -14,6 +14,7 @@ pub(crate) mod percent;
 pub(crate) mod pieces;
 pub(crate) mod pull;
 pub mod sse;
+pub(crate) mod turns;
 
 pub(crate) mod chat;
 pub mod openai;

@@ -6,6 +6,7 @@
 //! provider speaks never comes here: those bytes pass through.
 
 mod event;
+mod names;
 mod reply;
 mod request;
 
@@ -14,6 +15,7 @@ use std::borrow::Cow;
 use crate::error::{Code, Error};
 
 pub(crate) use event::{BlockKind, Delta, Event};
+pub(crate) use names::Names;
 pub(crate) use reply::{Reply, Stop, Tokens};
 pub(crate) use request::{Choice, Effort, Format, LEAST_BUDGET, Message, Request, Rest, Role, Tool};
 
@@ -66,6 +68,17 @@ pub(crate) enum Block<'a> {
     HiddenThinking(Cow<'a, str>),
     /// What is before this may be cached by the provider: a mark in the order of the blocks.
     CacheMark,
+}
+
+impl Block<'_> {
+    /// Whether it is a thought that its provider takes back.
+    pub(crate) fn is_sealed(&self) -> bool {
+        match self {
+            Self::Thinking { signature, .. } => signature.as_deref().is_some_and(|signature| !signature.is_empty()),
+            Self::HiddenThinking(_) => true,
+            _ => false,
+        }
+    }
 }
 
 /// Where the bytes of a picture or a document are.

@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 
-use super::Block;
+use super::{Block, Names};
 
 /// A chat as it is asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Request<'a> {
+    /// What the caller's shape calls its fields.
+    pub(crate) names: &'static Names,
     /// What the model is told before the conversation: text, and marks for the cache.
     pub(crate) system: Vec<Block<'a>>,
     /// How many of the caller's messages stand in `system`, so that the others are called by the numbers that they have there.
@@ -44,6 +46,40 @@ pub(crate) struct Request<'a> {
     pub(crate) usage_unasked: bool,
     /// Fields without a place above, in the order in which they came.
     pub(crate) rest: Vec<Rest<'a>>,
+}
+
+impl Request<'_> {
+    /// Whether the conversation stands in the middle of a turn, results of tools last, in which nothing was thought that can be
+    /// sent back: Anthropic's models refuse to think on then ("Extended thinking": preserving thinking blocks), wherever they
+    /// are asked, and who asks in a shape that has no signatures could never send it.
+    fn is_without_thoughts(&self) -> bool {
+        let (mut in_turn, mut results, mut behind) = (false, false, Role::Assistant);
+        for message in self.messages.iter().rev().filter(|message| message.role != Role::System) {
+            if message.role == Role::User {
+                results &= behind == Role::User;
+                results |= message.content.iter().any(|block| matches!(block, Block::ToolResult { .. }));
+            } else if !results {
+                break;
+            } else if message.content.iter().any(Block::is_sealed) {
+                return false;
+            } else {
+                in_turn = true;
+            }
+            behind = message.role;
+        }
+        in_turn
+    }
+
+    /// Whether a function must be called. Anthropic's models do not think then ("Extended thinking": with tool use).
+    fn is_forced(&self) -> bool {
+        matches!(self.tool_choice, Some(Choice::Any | Choice::Named(_)))
+    }
+
+    /// Whether one of Anthropic's models may be told to think, which models that find their own measure do in the middle of a
+    /// turn, too.
+    pub(crate) fn may_think(&self, own_measure: bool) -> bool {
+        !self.is_forced() && (own_measure || !self.is_without_thoughts())
+    }
 }
 
 /// One message.

@@ -32,6 +32,9 @@ pub(crate) use {
     write_request::write_request,
 };
 
+#[cfg(feature = "bedrock")]
+pub(crate) use words::{effort_of, takes_effort};
+
 #[cfg(feature = "front")]
 pub(crate) use error::{error_body, error_event};
 

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 
 use self::content::only_text;
 use crate::error::Error;
-use crate::model::chat::{Block, Choice, Effort, Format, Request, Rest, Tool};
+use crate::model::chat::{Block, Choice, Effort, Format, Names, Request, Rest, Tool};
 use crate::wire::pull::{Members, Path, Pull, Value, Wrong, text_of};
 
 /// Fields of a request that an answer is as good without.
@@ -31,6 +31,7 @@ pub(crate) fn read_request(body: &[u8]) -> Result<Request<'_>, Error> {
     let mut reader = Reader::default();
     // Its streams say their tokens always.
     reader.request.stream_usage = true;
+    reader.request.names = &Names::ANTHROPIC;
     let read = pull.fields(&Path::WHOLE, |pull, key| reader.field(pull, key));
     read.and_then(|()| pull.end()).and_then(|()| reader.finish()).map_err(Wrong::refused)
 }

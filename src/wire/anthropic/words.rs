@@ -139,7 +139,7 @@ pub(super) fn call_id(id: &str) -> Cow<'_, str> {
 
 /// Whether a model is told how much to think by an effort, and finds out by itself how many tokens that is; the others take a
 /// number of tokens ("Adaptive thinking", "Effort"): those of Anthropic's before 4.6, and whatever else speaks this shape.
-pub(super) fn takes_effort(model: &str) -> bool {
+pub(crate) fn takes_effort(model: &str) -> bool {
     let mut parts = model.split(|c: char| !c.is_ascii_alphanumeric()).skip_while(|part| *part != "claude");
     if parts.next().is_none() {
         return false;
@@ -153,7 +153,7 @@ pub(super) fn takes_effort(model: &str) -> bool {
 }
 
 /// The `effort` that comes nearest, for models that take one; `None` where the model is left to find its own.
-pub(super) const fn effort_of(effort: Effort) -> Option<&'static str> {
+pub(crate) const fn effort_of(effort: Effort) -> Option<&'static str> {
     match effort {
         Effort::None | Effort::Own => None,
         Effort::Minimal | Effort::Low | Effort::Tokens(..=1024) => Some("low"),

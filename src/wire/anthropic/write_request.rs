@@ -1,17 +1,11 @@
 //! The neutral chat, written as a request in Anthropic's shape.
 //!
 //! Where the shape is narrower than what was asked in another:
-//! - There is one place for what the system says. Texts of its in the middle of a conversation go to its end, as Anthropic's own
-//!   endpoint for OpenAI's shape does ("OpenAI SDK compatibility"): they keep their authority rather than their place. Newer
-//!   models take them in place, but no others, and not everywhere.
-//! - Neighbours of one role become one turn, the results of tools first in it ("Handle tool calls": results come first, and in
-//!   the turn right after the calls). Texts of nothing but space, which are refused, are left out, and so is a turn that is
-//!   then empty; the space at the end of an answer that is to be continued goes, too.
+//! - The conversation becomes turns (`wire::turns`).
 //! - `temperature` ends at 1; more is written as 1, as that endpoint does, and named among what was lost.
 //! - An effort is a number of tokens for older models and a word for newer ones (`words`). A number needs 1024 at least and
-//!   less than `max_tokens`; where that leaves no room, nothing is thought, which is told. Nor is anything where results of tools
-//!   are sent and what was thought before the calls is not: the API refuses to think on then ("Extended thinking": preserving
-//!   thinking blocks), and who asks in a shape that has no signatures could never send it.
+//!   less than `max_tokens`; where that leaves no room, nothing is thought, which is told. Nor is anything where the API refuses
+//!   it: while a function must be called, and in the middle of a turn whose thoughts are not there.
 //! - `max_tokens` must be said: where it is not, 4096 for the answer beside what may be thought, which every model takes.
 //! - There is no mode for JSON without a schema: it is refused.
 //!
@@ -25,9 +19,7 @@ mod tests;
 use self::content::{messages, system};
 use super::words::{SHAPE, effort_of, push_count, takes_effort};
 use crate::error::Error;
-use crate::model::chat::{
-    Block, Choice, Effort, Format, LEAST_BUDGET, Lost, Message, Request, Role, Tool, unsupported,
-};
+use crate::model::chat::{Choice, Effort, Format, LEAST_BUDGET, Lost, Request, Tool, unsupported};
 use crate::wire::chat::{leave_out, push_float, push_string};
 
 /// The tokens of an answer, where it is not said how many it may have.
@@ -59,55 +51,30 @@ pub(crate) fn write_request(request: &Request<'_>, model: &str, out: &mut Vec<u8
         None => {}
         Some(Effort::None) if takes_effort(model) => out.extend_from_slice(b",\"thinking\":{\"type\":\"disabled\"}"),
         Some(asked) if takes_effort(model) => {
-            // Newer models keep their thoughts to themselves unless they are asked for.
-            out.extend_from_slice(b",\"thinking\":{\"type\":\"adaptive\",\"display\":\"summarized\"}");
+            if request.may_think(true) {
+                // Newer models keep their thoughts to themselves unless they are asked for.
+                out.extend_from_slice(b",\"thinking\":{\"type\":\"adaptive\",\"display\":\"summarized\"}");
+            } else {
+                lost.hint(request.names.effort);
+            }
             effort = effort_of(asked);
         }
         // Those think only if they are told to.
         Some(Effort::None) => {}
         Some(_) => match budget.map(|budget| budget.min(max_tokens.saturating_sub(1))) {
-            Some(budget @ LEAST_BUDGET..) if !is_without_thoughts(&request.messages) => {
+            Some(budget @ LEAST_BUDGET..) if request.may_think(false) => {
                 push_count(b",\"thinking\":{\"type\":\"enabled\",\"budget_tokens\":", budget, out);
                 out.push(b'}');
             }
-            _ => lost.hint("reasoning_effort"),
+            _ => lost.hint(request.names.effort),
         },
     }
-    output(request.format.as_ref(), effort, out)?;
+    output(request, effort, out)?;
     if request.stream {
         out.extend_from_slice(b",\"stream\":true");
     }
     out.push(b'}');
     Ok(lost)
-}
-
-/// Whether the conversation stands in the middle of a turn, results of tools last, in which nothing was thought that can be
-/// sent back.
-fn is_without_thoughts(messages: &[Message<'_>]) -> bool {
-    let (mut in_turn, mut results, mut behind) = (false, false, Role::Assistant);
-    for message in messages.iter().rev().filter(|message| message.role != Role::System) {
-        if message.role == Role::User {
-            results &= behind == Role::User;
-            results |= message.content.iter().any(|block| matches!(block, Block::ToolResult { .. }));
-        } else if !results {
-            break;
-        } else if message.content.iter().any(is_sealed) {
-            return false;
-        } else {
-            in_turn = true;
-        }
-        behind = message.role;
-    }
-    in_turn
-}
-
-/// Whether it is a thought that its provider takes back.
-fn is_sealed(block: &Block<'_>) -> bool {
-    match block {
-        Block::Thinking { signature, .. } => signature.as_deref().is_some_and(|signature| !signature.is_empty()),
-        Block::HiddenThinking(_) => true,
-        _ => false,
-    }
 }
 
 /// The member that marks for the cache.
@@ -166,7 +133,7 @@ fn sampling(request: &Request<'_>, lost: &mut Lost, out: &mut Vec<u8>) -> Result
     for (number, stop) in request.stop.iter().enumerate() {
         // "OpenAI SDK compatibility": all that are not space alone work.
         if stop.trim().is_empty() {
-            return Err(unsupported("stop", SHAPE));
+            return Err(unsupported(request.names.stop, SHAPE));
         }
         out.extend_from_slice(if number == 0 { b",\"stop_sequences\":[" } else { b"," });
         push_string(out, stop);
@@ -176,7 +143,7 @@ fn sampling(request: &Request<'_>, lost: &mut Lost, out: &mut Vec<u8>) -> Result
     }
     if let Some(temperature) = request.temperature {
         if temperature > 1.0 {
-            lost.hint("temperature");
+            lost.hint(request.names.temperature);
         }
         push_number(b",\"temperature\":", temperature.min(1.0), out);
     }
@@ -198,7 +165,8 @@ fn push_number(key: &[u8], number: f64, out: &mut Vec<u8>) {
     push_float(out, number);
 }
 
-fn output(format: Option<&Format<'_>>, effort: Option<&'static str>, out: &mut Vec<u8>) -> Result<(), Error> {
+fn output(request: &Request<'_>, effort: Option<&'static str>, out: &mut Vec<u8>) -> Result<(), Error> {
+    let format = &request.format;
     if format.is_none() && effort.is_none() {
         return Ok(());
     }
@@ -208,7 +176,7 @@ fn output(format: Option<&Format<'_>>, effort: Option<&'static str>, out: &mut V
     }
     match format {
         None => {}
-        Some(Format::Json) => return Err(unsupported("response_format", SHAPE)),
+        Some(Format::Json) => return Err(unsupported(request.names.format, SHAPE)),
         Some(Format::Schema { schema, .. }) => {
             if effort.is_some() {
                 out.push(b',');

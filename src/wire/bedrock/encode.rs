@@ -4,17 +4,16 @@
 //! models" in the user guide for what goes to a model in its own shape.
 
 use super::model::Family;
-use super::output::{CACHE_POINT, List, Names, SHAPE, block, is_written, number, said};
+use super::output::{Blocks, CACHE_POINT, List, SHAPE, number};
 use crate::error::Error;
-use crate::model::chat::{
-    Block, Choice, Effort, Format, LEAST_BUDGET, Lost, Message, Request, Role, Tool, unsupported,
-};
+use crate::model::chat::{Block, Choice, Effort, Format, LEAST_BUDGET, Lost, Request, Role, Tool, unsupported};
+use crate::wire::anthropic::{effort_of, takes_effort};
 use crate::wire::chat::{leave_out, push, push_string};
+use crate::wire::turns::{self, Turn};
 
 /// Writes the body of a request for `model`; which that is, and whether it is streamed, its path says ([`super::path`]).
 ///
-/// What others have in the middle of a conversation, words of whoever runs the program, stands with the others of its kind at
-/// the beginning: Bedrock has no other place for it. Neighbours of the same role become one message.
+/// The conversation becomes turns ([`turns`]): Bedrock's rules are those of Anthropic's models.
 ///
 /// # Errors
 /// [`Code::Unsupported`](crate::error::Code::Unsupported) for what Converse cannot express,
@@ -23,72 +22,53 @@ pub(crate) fn write_request(request: &Request<'_>, model: &str, out: &mut Vec<u8
     let mut lost = Lost::default();
     leave_out(&request.rest, SHAPE, &mut lost)?;
     if request.user.is_some() {
-        lost.hint("user");
+        lost.hint(request.names.user);
     }
     if request.parallel_tools == Some(false) && !request.tools.is_empty() {
-        return Err(unsupported("parallel_tool_calls", SHAPE));
+        return Err(unsupported(request.names.parallel_tools, SHAPE));
     }
 
     out.clear();
     push(out, "{\"messages\":[");
-    messages(&request.messages, &mut lost, out)?;
+    messages(request, &mut lost, out)?;
     push(out, "]");
-    let later = request.messages.iter().filter(|message| message.role == Role::System);
-    system(request.system.iter().chain(later.flat_map(|message| &message.content)), out)?;
-    inference(request, out)?;
+    system(request, out)?;
+    inference(request, &mut lost, out);
     tools(request, out)?;
-    additional(request, Family::of(model), &mut lost, out)?;
-    format(request.format.as_ref(), out)?;
+    additional(request, model, &mut lost, out)?;
+    format(request, out)?;
     push(out, "}");
     Ok(lost)
 }
 
-fn messages(messages: &[Message<'_>], lost: &mut Lost, out: &mut Vec<u8>) -> Result<(), Error> {
-    let (mut list, mut blocks, mut open, mut names) = (List::new(), List::new(), None, Names::new());
-    for message in messages.iter().filter(|message| message.role != Role::System) {
-        for part in &message.content {
-            if !is_written(part) {
-                if matches!(part, Block::Thinking { .. }) {
-                    lost.hint("reasoning_content");
-                }
-                continue;
-            }
-            if open != Some(message.role) {
-                if open.is_some() {
-                    push(out, "]}");
-                }
-                open = Some(message.role);
-                blocks = List::new();
-                list.next(out);
-                push(out, "{\"role\":");
-                push(out, if message.role == Role::User { "\"user\"" } else { "\"assistant\"" });
-                push(out, ",\"content\":[");
-            }
-            blocks.next(out);
-            block(part, &mut names, out)?;
-        }
-    }
-    if open.is_some() {
+fn messages(request: &Request<'_>, lost: &mut Lost, out: &mut Vec<u8>) -> Result<(), Error> {
+    let (mut list, mut blocks) = (List::new(), Blocks::new(request.names));
+    for Turn { role, items } in turns::turns(request, lost) {
+        list.next(out);
+        push(out, "{\"role\":");
+        push(out, if role == Role::User { "\"user\"" } else { "\"assistant\"" });
+        push(out, ",\"content\":[");
+        blocks.write(&items, out)?;
         push(out, "]}");
     }
     Ok(())
 }
 
-fn system<'a, 'b: 'a>(blocks: impl Iterator<Item = &'a Block<'b>>, out: &mut Vec<u8>) -> Result<(), Error> {
-    let mut list = List::new();
-    for part in blocks.filter(|part| is_written(part)) {
-        if !matches!(part, Block::Text(_) | Block::CacheMark) {
-            return Err(unsupported("system", SHAPE));
-        }
-        push(out, if list.is_empty() { ",\"system\":[" } else { "" });
-        list.next(out);
-        said(part, out);
+fn system(request: &Request<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
+    let items = turns::system(request);
+    if let Some(other) = items.iter().find(|item| !matches!(item.block, Block::Text(_))) {
+        return Err(unsupported(&format!("messages.{}.content", other.at), SHAPE));
     }
-    push(out, if list.is_empty() { "" } else { "]" });
+    if !items.is_empty() {
+        push(out, ",\"system\":[");
+        Blocks::new(request.names).write(&items, out)?;
+        push(out, "]");
+    }
     Ok(())
 }
 
-fn inference(request: &Request<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
+/// How freely is chosen, and when it ends. Others go further than 1, which is written instead, as for Anthropic's own API.
+fn inference(request: &Request<'_>, lost: &mut Lost, out: &mut Vec<u8>) {
     let mut list = List::new();
     let start = out.len();
     push(out, ",\"inferenceConfig\":{");
@@ -96,15 +76,16 @@ fn inference(request: &Request<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
         list.key(out, "maxTokens");
         number(out, &most);
     }
-    for (field, name, value) in [("temperature", "temperature", request.temperature), ("top_p", "topP", request.top_p)]
+    let names = request.names;
+    for (field, name, value) in
+        [(names.temperature, "temperature", request.temperature), (names.top_p, "topP", request.top_p)]
     {
         let Some(value) = value else { continue };
-        // Others go further than 1.
-        if !(0.0..=1.0).contains(&value) {
-            return Err(unsupported(field, SHAPE));
+        if value > 1.0 {
+            lost.hint(field);
         }
         list.key(out, name);
-        number(out, &value);
+        number(out, &value.min(1.0));
     }
     if !request.stop.is_empty() {
         list.key(out, "stopSequences");
@@ -114,7 +95,6 @@ fn inference(request: &Request<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
         true => out.truncate(start),
         false => push(out, "}"),
     }
-    Ok(())
 }
 
 /// The functions. That none is to be called Bedrock has no word for: then none is told of, which it takes as long as the
@@ -122,7 +102,7 @@ fn inference(request: &Request<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
 fn tools(request: &Request<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
     let none = request.tool_choice == Some(Choice::None);
     if none && request.messages.iter().flat_map(|message| &message.content).any(is_of_a_call) {
-        return Err(unsupported("tool_choice", SHAPE));
+        return Err(unsupported(request.names.tool_choice, SHAPE));
     }
     if none || request.tools.is_empty() {
         return Ok(());
@@ -175,7 +155,8 @@ fn tool(tool: &Tool<'_>, out: &mut Vec<u8>) {
 }
 
 /// What goes to the model in its own shape.
-fn additional(request: &Request<'_>, family: Family, lost: &mut Lost, out: &mut Vec<u8>) -> Result<(), Error> {
+fn additional(request: &Request<'_>, model: &str, lost: &mut Lost, out: &mut Vec<u8>) -> Result<(), Error> {
+    let family = Family::of(model);
     let start = out.len();
     let mut list = List::new();
     push(out, ",\"additionalModelRequestFields\":{");
@@ -192,29 +173,54 @@ fn additional(request: &Request<'_>, family: Family, lost: &mut Lost, out: &mut 
             number(out, &top_k);
             push(out, "}");
         }
-        Some(_) => return Err(unsupported("top_k", SHAPE)),
+        Some(_) => return Err(unsupported(request.names.top_k, SHAPE)),
         None => {}
     }
-    match (request.effort, request.effort.and_then(|effort| budget(effort, request.max_tokens))) {
-        (None | Some(Effort::None), _) => {}
-        (Some(Effort::Own), _) if claude => {
-            list.key(out, "thinking");
-            push(out, "{\"type\":\"adaptive\"}");
-        }
-        (Some(_), Some(budget)) if claude => {
-            list.key(out, "thinking");
-            push(out, "{\"type\":\"enabled\",\"budget_tokens\":");
-            number(out, &budget);
-            push(out, "}");
-        }
-        // Another's model, or no room to think in.
-        (Some(_), _) => lost.hint("reasoning_effort"),
+    match request.effort {
+        None | Some(Effort::None) => {}
+        Some(effort) if claude => thinking(request, effort, takes_effort(model), &mut list, lost, out),
+        // Another's model.
+        Some(_) => lost.hint(request.names.effort),
     }
     match list.is_empty() {
         true => out.truncate(start),
         false => push(out, "}"),
     }
     Ok(())
+}
+
+/// How much one of Claude's models is to think: those that find their own measure are told by a word ("Adaptive thinking" in the
+/// user guide), the others by a number.
+fn thinking(
+    request: &Request<'_>,
+    effort: Effort,
+    own_measure: bool,
+    list: &mut List,
+    lost: &mut Lost,
+    out: &mut Vec<u8>,
+) {
+    let adaptive = own_measure || effort == Effort::Own;
+    match budget(effort, request.max_tokens).filter(|_| !adaptive) {
+        _ if !request.may_think(adaptive) => lost.hint(request.names.effort),
+        None if adaptive => {
+            list.key(out, "thinking");
+            push(out, "{\"type\":\"adaptive\"}");
+        }
+        Some(budget) => {
+            list.key(out, "thinking");
+            push(out, "{\"type\":\"enabled\",\"budget_tokens\":");
+            number(out, &budget);
+            push(out, "}");
+        }
+        // No room to think in.
+        None => lost.hint(request.names.effort),
+    }
+    if let Some(word) = effort_of(effort).filter(|_| own_measure) {
+        list.key(out, "output_config");
+        push(out, "{\"effort\":");
+        push_string(out, word);
+        push(out, "}");
+    }
 }
 
 /// How many tokens an effort may take: less than the answer may have, and none if that leaves too few.
@@ -224,10 +230,10 @@ fn budget(effort: Effort, max_tokens: Option<u64>) -> Option<u64> {
     Some(wanted.min(room)).filter(|budget| *budget >= LEAST_BUDGET)
 }
 
-fn format(format: Option<&Format<'_>>, out: &mut Vec<u8>) -> Result<(), Error> {
-    match format {
+fn format(request: &Request<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
+    match &request.format {
         None => Ok(()),
-        Some(Format::Json) => Err(unsupported("response_format", SHAPE)),
+        Some(Format::Json) => Err(unsupported(request.names.format, SHAPE)),
         Some(Format::Schema { name, schema, .. }) => {
             push(out, ",\"outputConfig\":{\"textFormat\":{\"type\":\"json_schema\",\"structure\":{\"jsonSchema\":{");
             let mut list = List::new();

@@ -1,13 +1,15 @@
 //! JSON appended to bytes, and the blocks of a message as Converse has them.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use super::content::{DOCUMENTS, IMAGES};
 use super::input::{is_json, is_object};
 use crate::error::Error;
-use crate::model::chat::{Block, Source, unsupported};
+use crate::model::chat::{Block, Names, Source, unsupported};
 use crate::wire::base64;
 use crate::wire::chat::{push, push_string};
+use crate::wire::turns::{self, Item, bad_arguments};
 
 /// The shape, as people call it.
 pub(super) const SHAPE: &str = "Bedrock's Converse";
@@ -61,45 +63,114 @@ pub(super) fn number(out: &mut Vec<u8>, value: &impl serde::Serialize) {
     let _ = serde_json::to_writer(out, value);
 }
 
-/// What a message says that is written: no empty text, which Bedrock refuses wherever it stands, and no thoughts without the
-/// provider's signature, which it does not take back.
-pub(super) fn is_written(block: &Block<'_>) -> bool {
-    match block {
-        Block::Text(text) => !text.is_empty(),
-        Block::Thinking { signature, .. } => signature.is_some(),
-        _ => true,
-    }
+/// Writes the blocks of a request's messages.
+#[derive(Debug)]
+pub(super) struct Blocks {
+    /// What the caller's shape calls them.
+    names: &'static Names,
+    /// The names of documents that were given out, no two of which may be alike, with the number that was last tried for each.
+    documents: HashMap<String, u32>,
 }
 
-/// Documents' names as they were given out in one request: no two may be alike.
-pub(super) type Names = Vec<String>;
-
-/// Appends a block of a request's message.
-pub(super) fn block(block: &Block<'_>, names: &mut Names, out: &mut Vec<u8>) -> Result<(), Error> {
-    match block {
-        Block::Image(source) => image(source, out)?,
-        Block::Document { source, name } => document(source, name.as_deref(), names, out)?,
-        Block::ToolCall { id, name, arguments } => {
-            if !arguments.trim_ascii().is_empty() && !is_object(arguments) {
-                let text = format!("the arguments of the call {id:?} are no JSON object");
-                return Err(Error::invalid("messages", text));
-            }
-            call(id, name, arguments, out);
-        }
-        Block::ToolResult { id, content, failed } => {
-            push(out, "{\"toolResult\":{\"toolUseId\":");
-            push_string(out, &call_id(id));
-            push(out, ",\"content\":[");
-            let mut list = List::new();
-            for part in content.iter().filter(|part| is_written(part)) {
-                list.next(out);
-                self::block(part, names, out)?;
-            }
-            push(out, if *failed { "],\"status\":\"error\"}}" } else { "]}}" });
-        }
-        block => said(block, out),
+impl Blocks {
+    pub(super) fn new(names: &'static Names) -> Self {
+        Self { names, documents: HashMap::new() }
     }
-    Ok(())
+
+    /// Appends blocks, with their marks behind them.
+    pub(super) fn write(&mut self, items: &[Item<'_>], out: &mut Vec<u8>) -> Result<(), Error> {
+        let mut list = List::new();
+        for item in items {
+            list.next(out);
+            self.block(item, out)?;
+            if item.mark {
+                list.next(out);
+                push(out, CACHE_POINT);
+            }
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, item: &Item<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
+        let refused = |what| unsupported(&format!("messages.{}.content.{what}", item.at), SHAPE);
+        match item.block {
+            Block::Image(source) => image(source, out).ok_or_else(|| refused(self.names.picture))?,
+            Block::Document { source, name } => {
+                self.document(source, name.as_deref(), out).ok_or_else(|| refused(self.names.document))?;
+            }
+            Block::ToolCall { id, name, arguments } => {
+                if !arguments.trim_ascii().is_empty() && !is_object(arguments) {
+                    return Err(bad_arguments(item.at, id));
+                }
+                call(id, name, arguments, out);
+            }
+            Block::ToolResult { id, content, failed } => {
+                push(out, "{\"toolResult\":{\"toolUseId\":");
+                push_string(out, &call_id(id));
+                push(out, ",\"content\":[");
+                self.write(&turns::result(item.at, content), out)?;
+                push(out, if *failed { "],\"status\":\"error\"}}" } else { "]}}" });
+            }
+            Block::Text(text) => {
+                push(out, "{\"text\":");
+                push_string(out, item.text(text));
+                push(out, "}");
+            }
+            block => said(block, out),
+        }
+        Ok(())
+    }
+
+    /// Appends a document; `None` for one that Bedrock does not read.
+    fn document(&mut self, source: &Source<'_>, name: Option<&str>, out: &mut Vec<u8>) -> Option<()> {
+        let (format, member, data) = match source {
+            Source::Data { media_type, data } => {
+                let (format, _) = DOCUMENTS.iter().find(|(_, known)| known == media_type)?;
+                (*format, "bytes", data)
+            }
+            Source::Text(text) => ("txt", "text", text),
+            Source::Url(_) => return None,
+        };
+        push(out, "{\"document\":{\"format\":");
+        push_string(out, format);
+        push(out, ",\"name\":");
+        push_string(out, &self.document_name(name.unwrap_or_default()));
+        push(out, ",\"source\":{");
+        List::new().text(out, member, data);
+        push(out, "}}}");
+        Some(())
+    }
+
+    /// A document's name as Bedrock takes it: of ASCII letters and digits, single spaces, hyphens, parentheses and square
+    /// brackets. Whatever else stands in it becomes a hyphen; what has no name, or one that was used before, gets a number.
+    fn document_name(&mut self, name: &str) -> String {
+        let mut kept = String::new();
+        for c in name.chars().take(LONGEST_NAME - 10) {
+            match c {
+                c if c.is_whitespace() => {
+                    if !kept.ends_with(' ') {
+                        kept.push(' ');
+                    }
+                }
+                c if c.is_ascii_alphanumeric() || "-()[]".contains(c) => kept.push(c),
+                _ => kept.push('-'),
+            }
+        }
+        let kept = match kept.trim() {
+            "" => "document",
+            kept => kept,
+        };
+        let mut name = kept.to_owned();
+        // Counted on from the last one, so that a thousand of one name are a thousand tries.
+        let mut number = self.documents.get(kept).copied().unwrap_or(1);
+        while self.documents.contains_key(&name) {
+            number += 1;
+            name = format!("{kept} {number}");
+        }
+        self.documents.insert(kept.to_owned(), number);
+        self.documents.entry(name.clone()).or_insert(1);
+        name
+    }
 }
 
 /// Appends what a model may say as well: text, thoughts, a call, a picture. What only a client says is left out.
@@ -167,68 +238,18 @@ pub(super) fn call_id(id: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{kept}_{:08x}", crc32fast::hash(id.as_bytes())))
 }
 
-fn image(source: &Source<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
-    let Source::Data { media_type, data } = source else { return Err(unsupported("image_url", SHAPE)) };
+/// Appends a picture; `None` for one that Bedrock does not take.
+fn image(source: &Source<'_>, out: &mut Vec<u8>) -> Option<()> {
+    let Source::Data { media_type, data } = source else { return None };
     // A name that is no more than usual.
     let media_type = if media_type == "image/jpg" { "image/jpeg" } else { media_type };
-    let Some((format, _)) = IMAGES.iter().find(|(_, known)| *known == media_type) else {
-        return Err(unsupported(media_type, SHAPE));
-    };
+    let (format, _) = IMAGES.iter().find(|(_, known)| *known == media_type)?;
     push(out, "{\"image\":{\"format\":");
     push_string(out, format);
     push(out, ",\"source\":{\"bytes\":");
     push_string(out, data);
     push(out, "}}}");
-    Ok(())
-}
-
-fn document(source: &Source<'_>, name: Option<&str>, names: &mut Names, out: &mut Vec<u8>) -> Result<(), Error> {
-    let (format, member, data) = match source {
-        Source::Data { media_type, data } => match DOCUMENTS.iter().find(|(_, known)| known == media_type) {
-            Some((format, _)) => (*format, "bytes", data),
-            None => return Err(unsupported(media_type, SHAPE)),
-        },
-        Source::Text(text) => ("txt", "text", text),
-        Source::Url(_) => return Err(unsupported("a document by its address", SHAPE)),
-    };
-    let name = document_name(name.unwrap_or_default(), names);
-    push(out, "{\"document\":{\"format\":");
-    push_string(out, format);
-    push(out, ",\"name\":");
-    push_string(out, &name);
-    push(out, ",\"source\":{");
-    List::new().text(out, member, data);
-    push(out, "}}}");
-    names.push(name);
-    Ok(())
-}
-
-/// A document's name as Bedrock takes it: of ASCII letters and digits, single spaces, hyphens, parentheses and square brackets.
-/// Whatever else stands in it becomes a hyphen; what has no name, or one that was used before, gets a number.
-fn document_name(name: &str, used: &Names) -> String {
-    let mut kept = String::new();
-    for c in name.chars().take(LONGEST_NAME - 10) {
-        match c {
-            c if c.is_whitespace() => {
-                if !kept.ends_with(' ') {
-                    kept.push(' ');
-                }
-            }
-            c if c.is_ascii_alphanumeric() || "-()[]".contains(c) => kept.push(c),
-            _ => kept.push('-'),
-        }
-    }
-    let kept = match kept.trim() {
-        "" => "document",
-        kept => kept,
-    };
-    let mut name = kept.to_owned();
-    let mut number = 1;
-    while used.contains(&name) {
-        number += 1;
-        name = format!("{kept} {number}");
-    }
-    name
+    Some(())
 }
 
 #[cfg(test)]
@@ -250,21 +271,21 @@ mod tests {
 
     #[test]
     fn a_documents_name_is_made_to_fit_and_no_two_are_alike() {
-        let mut used = Names::new();
+        let mut blocks = Blocks::new(&Names::OPENAI);
         for (given, wanted) in [
             ("report", "report"),
             ("report", "report 2"),
+            ("report 3", "report 3"),
+            ("report", "report 4"),
             ("Q3 \t report.pdf", "Q3 report-pdf"),
             ("a [b] (c)-d", "a [b] (c)-d"),
             ("", "document"),
             (" ", "document 2"),
             ("na\u{ef}ve", "na-ve"),
         ] {
-            let name = document_name(given, &used);
-            assert_eq!(name, wanted);
-            used.push(name);
+            assert_eq!(blocks.document_name(given), wanted);
         }
-        assert!(document_name(&"x".repeat(500), &used).len() <= LONGEST_NAME);
+        assert!(blocks.document_name(&"x".repeat(500)).len() <= LONGEST_NAME);
     }
 
     proptest! {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use super::content::{blocks, cache_point};
 use super::input::{Input, Wrong, is_object};
 use crate::error::Error;
-use crate::model::chat::{Block, Choice, Effort, Format, Message, Request, Role, Tool};
+use crate::model::chat::{Block, Choice, Effort, Format, Message, Names, Request, Role, Tool};
 
 /// Reads the body of a Converse request. What it asks for that no chat has is in [`Request::rest`]; that a stream says its
 /// tokens goes without saying here.
@@ -21,7 +21,7 @@ pub(crate) fn read_request(body: &[u8]) -> Result<Request<'_>, Error> {
 
 fn read(body: &[u8]) -> Result<Request<'_>, Wrong> {
     let mut input = Input::strict(body)?;
-    let mut request = Request { stream_usage: true, ..Request::default() };
+    let mut request = Request { names: &Names::BEDROCK, stream_usage: true, ..Request::default() };
     let mut messages = None;
     input.object(|input, key| {
         match key {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::error::Code;
-use crate::model::chat::{Message, Role, Source};
+use crate::model::chat::{Message, Names, Role, Source};
 use crate::wire::anthropic::golden;
 
 fn read(text: &str) -> Request<'_> {
@@ -40,6 +40,7 @@ fn a_chat_of_texts_is_read_whole() {
         user: Some("u-13".into()),
         stream: true,
         stream_usage: true,
+        names: &Names::ANTHROPIC,
         ..Request::default()
     };
     assert_eq!(request, wanted);

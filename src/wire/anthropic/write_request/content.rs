@@ -7,25 +7,11 @@ use crate::wire::anthropic::reply::input_of;
 use crate::wire::anthropic::words::{SHAPE, call_id};
 use crate::wire::base64;
 use crate::wire::chat::push_string;
-
-/// A block of a turn, and what stands beside it.
-struct Item<'r> {
-    block: &'r Block<'r>,
-    /// Which message it is of, for errors.
-    at: usize,
-    /// What is before this may be cached.
-    mark: bool,
-}
+use crate::wire::turns::{self, Item, Turn, bad_arguments};
 
 /// Writes what the system says, before the conversation and in it.
 pub(super) fn system(request: &Request<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
-    let mut items = Vec::new();
-    gather(0, &request.system, &mut items, None);
-    for (at, message) in request.messages.iter().enumerate() {
-        if message.role == Role::System {
-            gather(request.before + at, &message.content, &mut items, None);
-        }
-    }
+    let items = turns::system(request);
     if let Some(other) = items.iter().find(|item| !matches!(item.block, Block::Text(_))) {
         return Err(unsupported(&format!("messages.{}.content", other.at), SHAPE));
     }
@@ -33,30 +19,13 @@ pub(super) fn system(request: &Request<'_>, out: &mut Vec<u8>) -> Result<(), Err
         return Ok(());
     }
     out.extend_from_slice(b",\"system\":");
-    content(&items, false, out)
+    content(&items, out)
 }
 
 /// Writes the conversation, turn by turn.
 pub(super) fn messages(request: &Request<'_>, lost: &mut Lost, out: &mut Vec<u8>) -> Result<(), Error> {
-    let mut turns: Vec<(Role, Vec<Item<'_>>)> = Vec::with_capacity(request.messages.len());
-    for (at, message) in request.messages.iter().enumerate().filter(|(_, message)| message.role != Role::System) {
-        let at = request.before + at;
-        match turns.last_mut() {
-            Some((role, items)) if *role == message.role => gather(at, &message.content, items, Some(lost)),
-            _ => {
-                let mut items = Vec::with_capacity(message.content.len());
-                gather(at, &message.content, &mut items, Some(lost));
-                if !items.is_empty() {
-                    turns.push((message.role, items));
-                }
-            }
-        }
-    }
     out.extend_from_slice(b",\"messages\":[");
-    let last = turns.len().saturating_sub(1);
-    for (number, (role, mut items)) in turns.into_iter().enumerate() {
-        // Stable: results keep their order, and so does the rest.
-        items.sort_by_key(|item| !matches!(item.block, Block::ToolResult { .. }));
+    for (number, Turn { role, items }) in turns::turns(request, lost).into_iter().enumerate() {
         if number > 0 {
             out.push(b',');
         }
@@ -64,51 +33,23 @@ pub(super) fn messages(request: &Request<'_>, lost: &mut Lost, out: &mut Vec<u8>
         let head: &[u8] =
             if assistant { b"{\"role\":\"assistant\",\"content\":" } else { b"{\"role\":\"user\",\"content\":" };
         out.extend_from_slice(head);
-        content(&items, assistant && number == last, out)?;
+        content(&items, out)?;
         out.push(b'}');
     }
     out.push(b']');
     Ok(())
 }
 
-/// Adds the blocks of a message that can be written, each with its mark. Thoughts without a signature are refused by the API;
-/// it does as well without them.
-fn gather<'r>(at: usize, blocks: &'r [Block<'r>], items: &mut Vec<Item<'r>>, mut lost: Option<&mut Lost>) {
-    let from = items.len();
-    for block in blocks {
-        match block {
-            Block::Text(text) if text.trim().is_empty() => {}
-            Block::Thinking { signature, .. } if signature.as_deref().unwrap_or_default().is_empty() => {
-                if let Some(lost) = lost.as_deref_mut() {
-                    lost.hint("reasoning_content");
-                }
-            }
-            Block::CacheMark => {
-                let takes =
-                    |item: &&mut Item<'_>| !matches!(item.block, Block::Thinking { .. } | Block::HiddenThinking(_));
-                if let Some(item) = items[from..].iter_mut().rfind(takes) {
-                    item.mark = true;
-                }
-            }
-            _ => items.push(Item { block, at, mark: false }),
-        }
-    }
-}
-
-/// Writes blocks, or the one text that they are; `continued` says that the answer goes on from the last one.
-fn content(items: &[Item<'_>], continued: bool, out: &mut Vec<u8>) -> Result<(), Error> {
-    let text_of = |text: &str, last: bool, out: &mut Vec<u8>| {
-        push_string(out, if continued && last { text.trim_end() } else { text });
-    };
-    if let [Item { block: Block::Text(text), mark: false, .. }] = items {
-        text_of(text, true, out);
+/// Writes blocks, or the one text that they are.
+fn content(items: &[Item<'_>], out: &mut Vec<u8>) -> Result<(), Error> {
+    if let [item @ Item { block: Block::Text(text), mark: false, .. }] = items {
+        push_string(out, item.text(text));
         return Ok(());
     }
     for (number, item) in items.iter().enumerate() {
         out.push(if number == 0 { b'[' } else { b',' });
         if let Block::Text(text) = item.block {
-            out.extend_from_slice(b"{\"type\":\"text\",\"text\":");
-            text_of(text, number + 1 == items.len(), out);
+            member(b"{\"type\":\"text\",\"text\":", item.text(text), out);
         } else {
             block(item, out)?;
         }
@@ -146,15 +87,14 @@ fn block(item: &Item<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
             member(b"{\"type\":\"tool_use\",\"id\":", &call_id(id), out);
             member(b",\"name\":", name, out);
             out.extend_from_slice(b",\"input\":");
-            out.extend_from_slice(input_of(arguments).ok_or_else(refused)?.as_bytes());
+            out.extend_from_slice(input_of(arguments).ok_or_else(|| bad_arguments(item.at, id))?.as_bytes());
         }
         Block::ToolResult { id, content: said, failed } => {
             member(b"{\"type\":\"tool_result\",\"tool_use_id\":", &call_id(id), out);
-            let mut items = Vec::with_capacity(said.len());
-            gather(item.at, said, &mut items, None);
+            let items = turns::result(item.at, said);
             if !items.is_empty() {
                 out.extend_from_slice(b",\"content\":");
-                content(&items, false, out)?;
+                content(&items, out)?;
             }
             if *failed {
                 out.extend_from_slice(b",\"is_error\":true");

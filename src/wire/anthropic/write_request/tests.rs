@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::error::Code;
-use crate::model::chat::{Rest, Source};
+use crate::model::chat::{Block, Message, Rest, Role, Source};
 use crate::wire::anthropic::words::call_id;
 use crate::wire::anthropic::{golden, read_request};
 
@@ -62,6 +62,9 @@ fn call<'a>(id: &'a str, arguments: &'a str) -> Block<'a> {
 fn what_is_read_is_written_as_it_was() {
     for (body, model) in [(golden::REQUEST_TEXT, OLD), (golden::REQUEST_TOOLS, OLD), (golden::REQUEST_MEDIA, NEW)] {
         let request = read_request(body.as_bytes()).expect("good");
+        // Nothing is thought while a function must be called.
+        let tool_choice = request.tool_choice.clone().map(|_| Choice::Auto);
+        let request = Request { tool_choice, ..request };
         let (sent, lost) = write(&request, model).expect("it can be said");
         assert_eq!(lost, Lost::default());
         let again = sent.to_string();
@@ -314,6 +317,20 @@ fn nothing_is_thought_in_the_middle_of_a_turn_whose_thoughts_are_not_there() {
 }
 
 #[test]
+fn nothing_is_thought_while_a_function_must_be_called() {
+    let tool = Tool { name: "f".into(), description: None, schema: None, strict: None, cache_mark: false };
+    for (choice, thinks) in [(Choice::Auto, true), (Choice::Any, false), (Choice::Named("f".into()), false)] {
+        let tools = vec![tool.clone()];
+        let request = Request { tools, tool_choice: Some(choice), effort: Some(Effort::High), ..Request::default() };
+        for model in [OLD, NEW] {
+            let (sent, lost) = write(&request, model).expect("it can be said");
+            assert_eq!((sent.get("thinking").is_some(), lost.names().is_empty()), (thinks, thinks), "{sent}");
+        }
+        assert_eq!(write(&request, NEW).expect("it can be said").0["output_config"]["effort"], "high");
+    }
+}
+
+#[test]
 fn a_schema_is_held_to_and_what_cannot_be_said_is_refused_by_name() {
     let format = |format| Request { format: Some(format), ..Request::default() };
     let schema = Format::Schema { name: Some("n".into()), schema: r#"{"type":"object"}"#.into(), strict: None };
@@ -326,10 +343,9 @@ fn a_schema_is_held_to_and_what_cannot_be_said_is_refused_by_name() {
         (&json!("high"), &wanted["format"])
     );
     assert_eq!(refused(&format(Format::Json)), "response_format");
-    assert_eq!(
-        refused(&Request { messages: vec![assistant([call("a", "{")])], ..Request::default() }),
-        "messages.0.content"
-    );
+    let bad = Request { messages: vec![assistant([call("a", "{")])], ..Request::default() };
+    let error = write(&bad, OLD).expect_err("it is no object");
+    assert_eq!((error.code(), error.param()), (Code::InvalidRequest, Some("messages.0.tool_calls")));
     let rest = |hint| Rest { name: "seed".into(), value: "1".into(), hint };
     assert_eq!(refused(&Request { rest: vec![rest(true), rest(false)], ..Request::default() }), "seed");
 }

@@ -6,7 +6,9 @@
 
 use super::SHAPE;
 use crate::error::Error;
-use crate::model::chat::{Block, Choice, Effort, Format, Lost, Message, Request, Role, Source, Tool, unsupported};
+use crate::model::chat::{
+    Block, Choice, Effort, Format, Lost, Message, Names, Request, Role, Source, Tool, unsupported,
+};
 use crate::wire::chat::{leave_out, push, push_comma, push_escaped, push_float, push_number, push_string};
 
 /// What a schema is called whose sender gave it no name: here it must have one.
@@ -31,7 +33,7 @@ pub(crate) fn write_request(request: &Request<'_>, model: &str, out: &mut Vec<u8
     push(out, "{\"model\":");
     push_string(out, model);
     push(out, ",\"messages\":[");
-    let mut writer = Writer { out, lost: &mut lost };
+    let mut writer = Writer { out, lost: &mut lost, names: request.names };
     if request.system.iter().any(is_said) {
         writer.message(Role::System, &request.system, &Spot::System)?;
     }
@@ -71,12 +73,13 @@ impl Spot {
 struct Writer<'w> {
     out: &'w mut Vec<u8>,
     lost: &'w mut Lost,
+    names: &'static Names,
 }
 
 impl Writer<'_> {
     /// A mark for the cache. OpenAI's own models cache without one, and servers that resemble it refuse what they do not know.
     fn mark(&mut self) {
-        self.lost.hint("cache_control");
+        self.lost.hint(self.names.mark);
     }
 
     /// The messages that one becomes: here each result of a function is one of its own, and stands right behind the calls,
@@ -91,7 +94,7 @@ impl Writer<'_> {
             let Block::ToolResult { id, content, failed } = block else { continue };
             results = true;
             if *failed {
-                self.lost.hint("is_error");
+                self.lost.hint(self.names.failed);
             }
             self.check("tool", content, &|_| spot.refuse(at))?;
             push_comma(self.out);
@@ -147,7 +150,7 @@ impl Writer<'_> {
                 }
                 // A model's thoughts are its provider's own: OpenAI's chats have no field for them, and refuse one.
                 Block::Thinking { .. } | Block::HiddenThinking(_) => {
-                    self.lost.hint("thinking");
+                    self.lost.hint(self.names.thoughts);
                     true
                 }
             };
@@ -168,7 +171,7 @@ impl Writer<'_> {
                 push(self.out, "[");
                 for (at, block) in blocks.iter().enumerate().filter(|(_, block)| is_said(block)) {
                     push_comma(self.out);
-                    push_part(self.out, block, self.lost).ok_or_else(|| refuse(at))?;
+                    push_part(self.out, block, self.lost, self.names).ok_or_else(|| refuse(at))?;
                 }
                 push(self.out, "]");
             }
@@ -188,7 +191,9 @@ impl Writer<'_> {
             push(self.out, "]");
         }
         match &request.tool_choice {
+            // Without functions OpenAI refuses a word on how they are called, and these two ask for nothing then.
             None => {}
+            Some(Choice::Auto | Choice::None) if request.tools.is_empty() => {}
             Some(Choice::Auto) => push(self.out, ",\"tool_choice\":\"auto\""),
             Some(Choice::None) => push(self.out, ",\"tool_choice\":\"none\""),
             Some(Choice::Any) => push(self.out, ",\"tool_choice\":\"required\""),
@@ -198,7 +203,7 @@ impl Writer<'_> {
                 push(self.out, "}}");
             }
         }
-        if let Some(several) = request.parallel_tools {
+        if let Some(several) = request.parallel_tools.filter(|_| !request.tools.is_empty()) {
             push(self.out, ",\"parallel_tool_calls\":");
             push(self.out, truth(several));
         }
@@ -206,7 +211,7 @@ impl Writer<'_> {
 
     fn options(&mut self, request: &Request<'_>, model: &str) -> Result<(), Error> {
         if request.top_k.is_some() {
-            return Err(unsupported("top_k", SHAPE));
+            return Err(unsupported(request.names.top_k, SHAPE));
         }
         if let Some(most) = request.max_tokens {
             push(self.out, limit_key(model));
@@ -227,6 +232,10 @@ impl Writer<'_> {
             push(self.out, "]");
         }
         push_format(self.out, request.format.as_ref());
+        // There is a word for not to think, which models before GPT-5.1 refuse, and so do those that never think.
+        if request.effort == Some(Effort::None) {
+            self.lost.hint(self.names.effort);
+        }
         if let Some(word) = request.effort.and_then(effort) {
             push(self.out, ",\"reasoning_effort\":\"");
             push(self.out, word);
@@ -237,7 +246,7 @@ impl Writer<'_> {
                 push(self.out, ",\"user\":");
                 push_string(self.out, user);
             }
-            Some(_) => self.lost.hint("metadata.user_id"),
+            Some(_) => self.lost.hint(request.names.user),
             None => {}
         }
         if request.stream {
@@ -270,7 +279,6 @@ fn limit_key(model: &str) -> &'static str {
 
 fn effort(effort: Effort) -> Option<&'static str> {
     Some(match effort {
-        Effort::None => "none",
         Effort::Minimal => "minimal",
         Effort::Low => "low",
         Effort::Medium => "medium",
@@ -280,7 +288,7 @@ fn effort(effort: Effort) -> Option<&'static str> {
         Effort::Tokens(tokens) if tokens < HIGH_FROM => "medium",
         Effort::Tokens(_) => "high",
         // As much as the model finds right is what it does unsaid.
-        Effort::Own => return None,
+        Effort::Own | Effort::None => return None,
     })
 }
 
@@ -336,7 +344,7 @@ pub(super) fn push_call(out: &mut Vec<u8>, call: &Block<'_>) {
 }
 
 /// Appends a part of a message; `None` if it cannot be one.
-fn push_part(out: &mut Vec<u8>, block: &Block<'_>, lost: &mut Lost) -> Option<()> {
+fn push_part(out: &mut Vec<u8>, block: &Block<'_>, lost: &mut Lost, names: &Names) -> Option<()> {
     match block {
         Block::Text(text) => push_text(out, text),
         Block::Image(Source::Url(url)) => {
@@ -360,7 +368,7 @@ fn push_part(out: &mut Vec<u8>, block: &Block<'_>, lost: &mut Lost) -> Option<()
         // Files are PDFs for most models; words can be said as what they are.
         Block::Document { source: Source::Text(text), name } => {
             if name.is_some() {
-                lost.hint("title");
+                lost.hint(names.title);
             }
             push_text(out, text);
         }
@@ -392,7 +400,7 @@ mod tests {
     use crate::model::chat::Rest;
 
     fn said(role: Role, content: Vec<Block<'static>>) -> Request<'static> {
-        Request { messages: vec![Message { role, content }], ..Request::default() }
+        Request { names: &Names::ANTHROPIC, messages: vec![Message { role, content }], ..Request::default() }
     }
 
     fn text(text: &'static str) -> Block<'static> {
@@ -433,9 +441,28 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_said_of_functions_that_are_not_there_nor_of_thoughts_that_are_not_wanted() {
+        let request = |tool_choice| Request {
+            tool_choice: Some(tool_choice),
+            parallel_tools: Some(true),
+            effort: Some(Effort::None),
+            ..said(Role::User, vec![text("x")])
+        };
+        for (choice, wanted) in
+            [(Choice::Auto, Value::Null), (Choice::None, Value::Null), (Choice::Any, json!("required"))]
+        {
+            let (mut body, lost) = written(&request(choice), "gpt-4o");
+            assert_eq!(body["tool_choice"].take(), wanted);
+            assert_eq!((body.get("parallel_tool_calls"), body.get("reasoning_effort")), (None, None));
+            assert_eq!(lost.names(), ["thinking"]);
+        }
+    }
+
+    #[test]
     fn a_user_whose_name_is_too_long_is_left_out_and_named() {
         for (length, names) in [(64, &[][..]), (65, &["metadata.user_id"])] {
-            let request = Request { user: Some("\u{e9}".repeat(length).into()), ..Request::default() };
+            let user = Some("\u{e9}".repeat(length).into());
+            let request = Request { user, names: &Names::ANTHROPIC, ..Request::default() };
             let (body, lost) = written(&request, "m");
             assert_eq!(body.get("user").is_some(), names.is_empty(), "{length}");
             assert_eq!(lost.names(), names);
