@@ -11,7 +11,7 @@ use super::json::{Scanner, Syntax, Text};
 use crate::error::{Code, Error};
 
 /// The most members of an object that is gathered: many times what any shape has, and a bound on the work of asking.
-const MOST_MEMBERS: usize = 64;
+pub(crate) const MOST_MEMBERS: usize = 64;
 
 /// What is wrong with a text.
 #[derive(Debug)]
@@ -157,6 +157,11 @@ impl<'a> Value<'a> {
     pub(crate) fn string(&self, path: &Path<'_>) -> Result<Cow<'a, str>, Wrong> {
         let text = self.text.ok_or_else(|| path.wrong("must be a string"))?;
         text.decode().ok_or_else(|| path.wrong("has half a surrogate pair"))
+    }
+
+    /// The text of an object, or the text that it is.
+    pub(crate) fn object_or_text(&self, path: &Path<'_>) -> Result<Cow<'a, str>, Wrong> {
+        if self.text.is_some() { self.string(path) } else { self.object(path).map(Cow::Borrowed) }
     }
 
     pub(crate) fn boolean(&self, path: &Path<'_>) -> Result<bool, Wrong> {

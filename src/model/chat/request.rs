@@ -168,6 +168,20 @@ pub(crate) enum Effort {
 }
 
 impl Effort {
+    /// By the word that OpenAI and Anthropic have for it.
+    pub(crate) fn of_word(word: &str) -> Option<Self> {
+        Some(match word {
+            "none" => Self::None,
+            "minimal" => Self::Minimal,
+            "low" => Self::Low,
+            "medium" => Self::Medium,
+            "high" => Self::High,
+            // There is one for what is above high.
+            "xhigh" | "max" => Self::Max,
+            _ => return None,
+        })
+    }
+
     /// The most tokens that it may think, for models that take a number; none for no thinking.
     pub(crate) const fn budget(self) -> Option<u64> {
         match self {

@@ -256,13 +256,8 @@ impl<'a> Reader<'a> {
 }
 
 fn effort(value: Value<'_>, path: &Path<'_>) -> Result<Effort, Wrong> {
-    Ok(match &*value.string(path)? {
-        "low" => Effort::Low,
-        "medium" => Effort::Medium,
-        "high" => Effort::High,
-        "xhigh" | "max" => Effort::Max,
-        _ => return Err(path.wrong("must be 'low', 'medium', 'high', 'xhigh' or 'max'")),
-    })
+    let word = value.string(path)?;
+    Effort::of_word(&word).ok_or_else(|| path.wrong("must be 'low', 'medium', 'high', 'xhigh' or 'max'"))
 }
 
 /// Whether the value of `fallbacks` is a list of names, as the gateway's own is.

@@ -90,7 +90,8 @@ fn block<'a>(pull: &mut Pull<'a>, path: &Path<'_>) -> Result<Option<Block<'a>>, 
         "tool_use" => Some(Block::ToolCall {
             id: members.string("id", path)?,
             name: members.string("name", path)?,
-            arguments: Cow::Borrowed(members.need("input", path)?.object(&path.key("input"))?),
+            // No object always: what a model wrote ill is passed on as the text that it is, by this gateway for one.
+            arguments: members.need("input", path)?.object_or_text(&path.key("input"))?,
         }),
         _ => None,
     })
@@ -254,7 +255,7 @@ mod tests {
             r#"{"content":"a"}"#,
             r#"{"content":[{"text":"a"}]}"#,
             r#"{"content":[{"type":"text","text":5}]}"#,
-            r#"{"content":[{"type":"tool_use","id":"a","name":"f","input":"x"}]}"#,
+            r#"{"content":[{"type":"tool_use","id":"a","name":"f","input":5}]}"#,
             r#"{"content":[],"stop_reason":5}"#,
             r#"{"content":[]}x"#,
         ] {

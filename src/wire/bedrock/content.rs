@@ -36,7 +36,7 @@ pub(super) fn blocks<'a>(input: &mut Input<'a>) -> Result<Vec<Block<'a>>, Wrong>
 
 fn block<'a>(input: &mut Input<'a>) -> Result<Option<Block<'a>>, Wrong> {
     let mut found = None;
-    input.object(|input, key| {
+    input.union(|input, key| {
         found = match key {
             "text" => Some(Block::Text(input.string()?)),
             "image" => image(input)?,
@@ -109,7 +109,7 @@ fn format<'a>(input: &mut Input<'a>, known: &[(&str, &'static str)]) -> Result<&
 /// Where a picture's or a document's bytes are: here, or as text; a bucket of Amazon's is no address that others fetch from.
 fn bytes<'a>(input: &mut Input<'a>) -> Result<Option<Source<'a>>, Wrong> {
     let mut source = None;
-    input.object(|input, key| {
+    input.union(|input, key| {
         source = Some(match key {
             "bytes" => Source::Data { media_type: Cow::Borrowed(""), data: input.string()? },
             "text" => Source::Text(input.string()?),
@@ -133,7 +133,9 @@ fn call<'a>(input: &mut Input<'a>) -> Result<Block<'a>, Wrong> {
         match key {
             "toolUseId" => id = Some(input.string()?),
             "name" => name = Some(input.string()?),
-            "input" => arguments = Some(Cow::Borrowed(input.raw()?)),
+            "input" if input.is_strict() => arguments = Some(Cow::Borrowed(input.raw()?)),
+            // What a model wrote ill is no object, and told as the text that it is.
+            "input" => arguments = Some(input.raw_or_text()?),
             _ => return Ok(false),
         }
         Ok(true)
@@ -141,7 +143,7 @@ fn call<'a>(input: &mut Input<'a>) -> Result<Block<'a>, Wrong> {
     let Some(id) = id else { return input.missing("toolUseId") };
     let Some(name) = name else { return input.missing("name") };
     let arguments = arguments.unwrap_or(Cow::Borrowed("{}"));
-    match is_object(&arguments) {
+    match !input.is_strict() || is_object(&arguments) {
         true => Ok(Block::ToolCall { id, name, arguments }),
         false => input.wrong("its input is no JSON object"),
     }
@@ -170,7 +172,7 @@ fn result<'a>(input: &mut Input<'a>) -> Result<Block<'a>, Wrong> {
 
 fn reasoning<'a>(input: &mut Input<'a>) -> Result<Option<Block<'a>>, Wrong> {
     let mut found = None;
-    input.object(|input, key| {
+    input.union(|input, key| {
         match key {
             "reasoningText" => {
                 let (mut text, mut signature) = (Cow::Borrowed(""), None);

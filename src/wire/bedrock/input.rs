@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use crate::error::{Code, Error};
 use crate::model::chat::Rest;
 use crate::wire::json::{Scanner, Syntax};
+use crate::wire::pull::MOST_MEMBERS;
 
 /// What is wrong with a text, and where.
 #[derive(Debug)]
@@ -68,20 +69,40 @@ impl<'a> Input<'a> {
     }
 
     /// Reads the object that comes next: `member` reads the value of each member, or returns `false` without having touched
-    /// it if it does not know the name. A member that is `null` is as if it were not there.
-    pub(super) fn object(
+    /// it if it does not know the name. A member that is `null` is as if it were not there. In a client's none stands twice.
+    pub(super) fn object(&mut self, member: impl FnMut(&mut Self, &str) -> Result<bool, Wrong>) -> Result<(), Wrong> {
+        self.members(MOST_MEMBERS, member)
+    }
+
+    /// Reads an object that is one of several things, and says which by its one member: of a client's that has two, one would be
+    /// lost.
+    pub(super) fn union(&mut self, member: impl FnMut(&mut Self, &str) -> Result<bool, Wrong>) -> Result<(), Wrong> {
+        self.members(1, member)
+    }
+
+    fn members(
         &mut self,
+        most: usize,
         mut member: impl FnMut(&mut Self, &str) -> Result<bool, Wrong>,
     ) -> Result<(), Wrong> {
         self.scanner.enter_object().or_else(|syntax| self.fail(syntax))?;
-        let mut first = true;
+        let (mut first, mut known) = (true, Vec::new());
         while let Some(key) = self.scanner.next_key(&mut first).or_else(|syntax| self.fail(syntax))? {
             if self.scanner.peek() == Some(b'n') {
                 self.raw()?;
                 continue;
             }
             let Some(name) = key.text.decode() else { return self.wrong("a name is no text") };
+            if self.rest.is_some() && known.len() == most {
+                return self.wrong(&format!("it has more members than {most}"));
+            }
             self.place.push(Step::Member(name.clone()));
+            if self.rest.is_some() {
+                if known.contains(&name) {
+                    return self.wrong("it stands twice");
+                }
+                known.push(name.clone());
+            }
             if !member(self, &name)? {
                 self.unknown(false)?;
             }
@@ -132,12 +153,23 @@ impl<'a> Input<'a> {
         text.parse().or_else(|_| self.wrong(&format!("{what} is expected")))
     }
 
-    /// Passes over what comes next. `hint`: the answer is as good without it.
+    /// Reads whatever comes next, as it stands there, or the text that it is.
+    pub(super) fn raw_or_text(&mut self) -> Result<Cow<'a, str>, Wrong> {
+        if self.scanner.peek() == Some(b'"') { self.string() } else { self.raw().map(Cow::Borrowed) }
+    }
+
+    /// Whether the text is a client's.
+    pub(super) fn is_strict(&self) -> bool {
+        self.rest.is_some()
+    }
+
+    /// Passes over what comes next. `hint`: the answer is as good without it. Hints are kept by names without numbers: each block
+    /// of each message may have the same.
     pub(super) fn unknown(&mut self, hint: bool) -> Result<(), Wrong> {
-        let value = Cow::Borrowed(self.raw()?);
+        let value = self.raw()?;
         if self.rest.is_some() {
-            let name = Cow::Owned(self.named());
-            self.rest.get_or_insert_default().push(Rest { name, value, hint });
+            let name = Cow::Owned(if hint { self.named_without_numbers() } else { self.named() });
+            Rest::keep(self.rest.get_or_insert_default(), name, value, hint);
         }
         Ok(())
     }
@@ -169,6 +201,14 @@ impl<'a> Input<'a> {
         let steps = self.place.iter().map(|step| match step {
             Step::Member(name) => name.clone(),
             Step::Element(nth) => Cow::Owned(nth.to_string()),
+        });
+        steps.collect::<Vec<_>>().join(".")
+    }
+
+    fn named_without_numbers(&self) -> String {
+        let steps = self.place.iter().filter_map(|step| match step {
+            Step::Member(name) => Some(&**name),
+            Step::Element(_) => None,
         });
         steps.collect::<Vec<_>>().join(".")
     }
@@ -207,6 +247,7 @@ mod tests {
         let rest = read(r#"{"b":{"c":[ 1 ]},"a":[]}"#).expect("good");
         assert_eq!(rest, [Rest { name: "b".into(), value: r#"{"c":[ 1 ]}"#.into(), hint: false }]);
         for (text, place) in [
+            (r#"{"a":[],"\u0061":[]}"#, Some("a")),
             (r#"{"a":[1,"x"]}"#, Some("a.1")),
             (r#"{"a":5}"#, Some("a")),
             (r#"{"a":[1}"#, Some("a")),

@@ -121,6 +121,11 @@ impl StreamReader {
                 input.end()?;
                 self.begin(emit);
             }
+            // Nothing is left to be said of an answer that has ended.
+            "contentBlockStart" | "contentBlockDelta" | "contentBlockStop" if self.stopped => {
+                input.raw()?;
+                input.end()?;
+            }
             "contentBlockStart" | "contentBlockDelta" => {
                 let (index, piece) = piece(&mut input)?;
                 input.end()?;

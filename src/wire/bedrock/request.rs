@@ -33,6 +33,8 @@ fn read(body: &[u8]) -> Result<Request<'_>, Wrong> {
             "outputConfig" => request.format = output(input)?,
             // Labels for the account's own logs, and by which way the model answers.
             "requestMetadata" | "performanceConfig" | "serviceTier" => input.unknown(true)?,
+            // What of the model's own answer is to stand beside the one that all models give.
+            "additionalModelResponseFieldPaths" => input.unknown(true)?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -72,7 +74,7 @@ fn read_messages<'a>(input: &mut Input<'a>) -> Result<Vec<Message<'a>>, Wrong> {
 fn system<'a>(input: &mut Input<'a>) -> Result<Vec<Block<'a>>, Wrong> {
     let mut system = Vec::new();
     input.array(|input| {
-        input.object(|input, key| {
+        input.union(|input, key| {
             system.push(match key {
                 "text" => Block::Text(input.string()?),
                 "cachePoint" => cache_point(input)?,
@@ -110,7 +112,7 @@ fn tools<'a>(input: &mut Input<'a>, request: &mut Request<'a>) -> Result<(), Wro
     input.object(|input, key| {
         match key {
             "tools" => input.array(|input| {
-                input.object(|input, key| {
+                input.union(|input, key| {
                     match key {
                         "toolSpec" => request.tools.push(tool(input)?),
                         "cachePoint" => {
@@ -125,7 +127,7 @@ fn tools<'a>(input: &mut Input<'a>, request: &mut Request<'a>) -> Result<(), Wro
                     Ok(true)
                 })
             })?,
-            "toolChoice" => input.object(|input, key| {
+            "toolChoice" => input.union(|input, key| {
                 request.tool_choice = Some(match key {
                     "auto" => input.raw().map(|_| Choice::Auto)?,
                     "any" => input.raw().map(|_| Choice::Any)?,
@@ -179,11 +181,24 @@ fn tool<'a>(input: &mut Input<'a>) -> Result<Tool<'a>, Wrong> {
 
 /// What goes to the model in its own shape: of Claude's and Nova's fields, those that a chat has.
 fn additional<'a>(input: &mut Input<'a>, request: &mut Request<'a>) -> Result<(), Wrong> {
+    let (mut asked, mut word) = (None, None);
     input.object(|input, key| {
         match key {
             "top_k" => request.top_k = Some(input.value("a whole number")?),
             // Both stand in Bedrock's own examples.
-            "thinking" | "reasoning_config" => request.effort = thinking(input)?,
+            "thinking" | "reasoning_config" => asked = thinking(input)?,
+            "output_config" => input.object(|input, key| {
+                match key {
+                    "effort" => match Effort::of_word(&input.string()?) {
+                        found @ Some(_) => word = found,
+                        None => return input.wrong("it is no effort that is known"),
+                    },
+                    _ => return Ok(false),
+                }
+                Ok(true)
+            })?,
+            // Trials of Anthropic's protocol, which have no meaning elsewhere.
+            "anthropic_beta" => input.unknown(true)?,
             "inferenceConfig" => input.object(|input, key| {
                 match key {
                     "topK" => request.top_k = Some(input.value("a whole number")?),
@@ -194,7 +209,10 @@ fn additional<'a>(input: &mut Input<'a>, request: &mut Request<'a>) -> Result<()
             _ => return Ok(false),
         }
         Ok(true)
-    })
+    })?;
+    // How much is said by a word beside that it is left to the model.
+    request.effort = if asked == Some(Effort::Own) { word.or(asked) } else { asked.or(word) };
+    Ok(())
 }
 
 fn thinking(input: &mut Input<'_>) -> Result<Option<Effort>, Wrong> {
@@ -203,6 +221,8 @@ fn thinking(input: &mut Input<'_>) -> Result<Option<Effort>, Wrong> {
         match key {
             "type" => kind = Some(input.string()?),
             "budget_tokens" => budget = Some(input.value("a whole number")?),
+            // Whether the thoughts are shown; they are, where they come from elsewhere.
+            "display" => input.unknown(true)?,
             _ => return Ok(false),
         }
         Ok(true)

@@ -131,16 +131,18 @@ fn what_no_chat_has_is_kept_by_its_name_and_refused_unless_it_is_a_hint() {
         ("guardrailConfig", false),
         ("requestMetadata", true),
         ("serviceTier", true),
-        ("additionalModelRequestFields.anthropic_beta", false),
+        ("additionalModelRequestFields.anthropic_beta", true),
         ("toolConfig.tools.0.systemTool", false),
-        ("system.0.cachePoint.ttl", true),
+        ("system.cachePoint.ttl", true),
     ];
     assert_eq!(rest, wanted);
     let error = write(&request, CLAUDE).expect_err("refused");
     assert_eq!((error.code(), error.param()), (Code::Unsupported, Some("messages.0.content.1.video")));
     let hints = request.rest.into_iter().filter(|rest| rest.hint).collect();
     let (_, lost) = write(&Request { rest: hints, ..asking(vec![user(vec![text("x")])]) }, CLAUDE).expect("good");
-    assert_eq!(lost, ["requestMetadata", "serviceTier", "system.0.cachePoint.ttl"]);
+    let wanted =
+        ["requestMetadata", "serviceTier", "additionalModelRequestFields.anthropic_beta", "system.cachePoint.ttl"];
+    assert_eq!(lost, wanted);
 }
 
 #[test]
@@ -187,6 +189,14 @@ fn a_request_that_is_none_is_refused_by_the_field_at_fault() {
             r#"{"messages":[],"outputConfig":{"textFormat":{"type":"json_schema","structure":{"jsonSchema":{"schema":"{"}}}}}"#,
             Some("outputConfig.textFormat.structure.jsonSchema.schema"),
         ),
+        // What stands twice, or is two things at once, would be lost in part.
+        (r#"{"messages":[],"messages":[]}"#, Some("messages")),
+        (r#"{"messages":[{"role":"user","content":[],"r\u006fle":"user"}]}"#, Some("messages.0.role")),
+        (
+            r#"{"messages":[{"role":"user","content":[{"text":"a","image":{"format":"png","source":{"bytes":""}}}]}]}"#,
+            Some("messages.0.content.0"),
+        ),
+        (r#"{"messages":[],"toolConfig":{"toolChoice":{"any":{},"auto":{}}}}"#, Some("toolConfig.toolChoice")),
         (r#"{"messages":[]} x"#, None),
     ] {
         let error = read_request(body.as_bytes()).expect_err("it is none");
@@ -195,6 +205,36 @@ fn a_request_that_is_none_is_refused_by_the_field_at_fault() {
     let deep = format!(r#"{{"messages":[],"x":{}{}}}"#, "[".repeat(200), "]".repeat(200));
     assert_eq!(read_request(deep.as_bytes()).expect_err("too deep").code(), Code::InvalidRequest);
     assert_eq!(read_request(b"{\"messages\":[\"\xff\"]}").expect_err("no UTF-8").code(), Code::InvalidRequest);
+}
+
+#[test]
+fn what_is_kept_of_a_request_is_bounded_and_each_hint_is_named_once() {
+    let block = r#"{"cachePoint":{"type":"default","ttl":"1h"}}"#;
+    let body = format!(r#"{{"messages":[{{"role":"user","content":[{}]}}]}}"#, [block; 10_000].join(","));
+    let request = read_request(body.as_bytes()).expect("good");
+    let kept: Vec<_> = request.rest.iter().map(|rest| &*rest.name).collect();
+    assert_eq!(kept, ["messages.content.cachePoint.ttl"]);
+    let block = r#"{"video":{}}"#;
+    let body = format!(r#"{{"messages":[{{"role":"user","content":[{}]}}]}}"#, [block; 10_000].join(","));
+    assert_eq!(read_request(body.as_bytes()).expect("good").rest.len(), 256);
+}
+
+#[test]
+fn how_much_is_thought_is_read_from_claudes_own_fields() {
+    let effort = |fields: &str| {
+        let body = format!(r#"{{"messages":[],"additionalModelRequestFields":{fields}}}"#);
+        let request = read_request(body.as_bytes()).expect("good");
+        (request.effort, request.rest.len())
+    };
+    for (fields, wanted) in [
+        (r#"{"thinking":{"type":"adaptive"},"output_config":{"effort":"low"}}"#, (Some(Effort::Low), 0)),
+        (r#"{"output_config":{"effort":"max"},"thinking":{"type":"adaptive"}}"#, (Some(Effort::Max), 0)),
+        (r#"{"thinking":{"type":"adaptive","display":"summarized"}}"#, (Some(Effort::Own), 1)),
+        (r#"{"thinking":{"type":"disabled"},"output_config":{"effort":"low"}}"#, (Some(Effort::None), 0)),
+        (r#"{"output_config":{"effort":"low"}}"#, (Some(Effort::Low), 0)),
+    ] {
+        assert_eq!(effort(fields), wanted, "{fields}");
+    }
 }
 
 #[test]
@@ -456,6 +496,11 @@ fn arguments_that_a_model_wrote_ill_are_told_as_they_are() {
         inputs.iter().map(|block| &block["toolUse"]["input"]).collect::<Vec<_>>(),
         [&json!("{\"a\":"), &json!({})]
     );
+    let again = read_reply(&out, "m").expect("what is written so is read so");
+    assert_eq!(again.content, [call("1", "f", "{\"a\":"), call("2", "f", "{}")]);
+    crate::wire::anthropic::write_reply(&reply, &META, &mut out);
+    let again = crate::wire::anthropic::read_reply(&out, "m").expect("there, too");
+    assert_eq!(again.content[1..], [call("1", "f", "{\"a\":"), call("2", "f", "{}")]);
     assert_eq!((&told["stopReason"], &told["usage"]["totalTokens"]), (&json!("end_turn"), &json!(0)));
 }
 

@@ -29,7 +29,10 @@ fn read(body: &[u8]) -> Result<Request<'_>, Fault> {
                 talk = true;
                 messages(pull, at, &mut request)?;
             }
-            "tools" => tools(pull, at, &mut request)?,
+            "tools" => {
+                request.tools.clear();
+                tools(pull, at, &mut request)?;
+            }
             "tool_choice" => tool_choice(pull, at, &mut request)?,
             "parallel_tool_calls" => request.parallel_tools = Some(pull.truth(at)?),
             "max_completion_tokens" => request.max_tokens = Some(pull.whole(at)?),
@@ -130,16 +133,8 @@ fn stop<'a>(pull: &mut Pull<'a>, at: &Place<'_>) -> Result<Vec<Cow<'a, str>>, Fa
 }
 
 fn effort(pull: &mut Pull<'_>, at: &Place<'_>) -> Result<Effort, Fault> {
-    Ok(match &*pull.string(at)? {
-        "none" => Effort::None,
-        "minimal" => Effort::Minimal,
-        "low" => Effort::Low,
-        "medium" => Effort::Medium,
-        "high" => Effort::High,
-        // The neutral chat has one word for what is above high.
-        "xhigh" | "max" => Effort::Max,
-        _ => return Err(at.fault("must be none, minimal, low, medium, high, xhigh or max")),
-    })
+    let word = pull.string(at)?;
+    Effort::of_word(&word).ok_or_else(|| at.fault("must be none, minimal, low, medium, high, xhigh or max"))
 }
 
 fn stream_options<'a>(pull: &mut Pull<'a>, at: &Place<'_>, request: &mut Request<'a>) -> Result<(), Fault> {
