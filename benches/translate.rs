@@ -5,8 +5,8 @@
 //! ```
 //! Pass-through is the floor: of a request the upstream's model name is put in, a whole answer is looked at for errors and
 //! tokens, and so is each event of a stream, whose bytes are then copied. A translation reads all of it and writes it anew.
-//! A shape with itself is never translated by the gateway; it shows what the two halves of the shape take. What both ways
-//! have before and after them (the look at a body that routing takes, the cutting of a stream into events) is left out.
+//! A shape with itself is never translated by the gateway; it shows what the two halves of the shape take. The cutting of a
+//! stream into events, with the checksums of frames, is part of both ways; the look at a body that routing takes is left out.
 //!
 //! The contenders take turns round by round, so that they see the same machine; a ratio is the median of those of the rounds.
 //! Prints JSON, and a table on standard error with the limits that the project has set itself.
@@ -24,9 +24,8 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use sluicegate::model::Operation;
-use sluicegate::wire::openai::{self, EventStream};
+use sluicegate::wire::openai;
 use sluicegate::wire::pairs::{Pair, Shape};
-use sluicegate::wire::sse::{Decoder, Event};
 
 /// How often the contenders take turns.
 const ROUNDS: usize = 101;
@@ -35,11 +34,26 @@ const ROUNDS: usize = 101;
 const TURNS: usize = 200;
 
 /// Pairs of shapes, by client and provider.
-const PAIRS: [(&str, Pair); 4] = [
+const PAIRS: [(&str, Pair); 9] = [
     ("openai -> openai", Pair { client: Shape::OpenAi, provider: Shape::OpenAi }),
     ("openai -> anthropic", Pair { client: Shape::OpenAi, provider: Shape::Anthropic }),
+    ("openai -> bedrock", Pair { client: Shape::OpenAi, provider: Shape::Bedrock }),
     ("anthropic -> openai", Pair { client: Shape::Anthropic, provider: Shape::OpenAi }),
     ("anthropic -> anthropic", Pair { client: Shape::Anthropic, provider: Shape::Anthropic }),
+    ("anthropic -> bedrock", TO_BEDROCK),
+    ("bedrock -> openai", Pair { client: Shape::Bedrock, provider: Shape::OpenAi }),
+    ("bedrock -> anthropic", FROM_BEDROCK),
+    ("bedrock -> bedrock", Pair { client: Shape::Bedrock, provider: Shape::Bedrock }),
+];
+
+const TO_BEDROCK: Pair = Pair { client: Shape::Anthropic, provider: Shape::Bedrock };
+const FROM_BEDROCK: Pair = Pair { client: Shape::Bedrock, provider: Shape::Anthropic };
+
+/// The shapes, whose streams pass through where both sides speak the same.
+const SHAPES: [(&str, Shape); 3] = [
+    ("openai, as it is", Shape::OpenAi),
+    ("anthropic, as it is", Shape::Anthropic),
+    ("bedrock, as it is", Shape::Bedrock),
 ];
 
 /// One time of what is measured; what it writes goes into an empty buffer.
@@ -58,8 +72,8 @@ struct Contender<'a> {
 struct Texts {
     request: String,
     reply: String,
-    /// What is streamed, and its events.
-    streams: [(&'static str, Vec<Owned>); 2],
+    /// What is streamed, and the bytes of its events.
+    streams: [(&'static str, Vec<Vec<u8>>); 2],
 }
 
 fn main() -> ExitCode {
@@ -67,10 +81,11 @@ fn main() -> ExitCode {
     if !std::env::args().any(|arg| arg == "--bench") {
         return ExitCode::SUCCESS;
     }
-    let texts = [openai_texts(), anthropic_texts()];
+    let texts = [openai_texts(), anthropic_texts(), bedrock_texts(&anthropic_texts())];
     let of = |shape: Shape| match shape {
         Shape::OpenAi => &texts[0],
         Shape::Anthropic => &texts[1],
+        Shape::Bedrock => &texts[2],
     };
     let own = of(Shape::OpenAi);
     let fields = &openai::parse_chat(own.request.as_bytes()).expect("a good body");
@@ -84,15 +99,15 @@ fn main() -> ExitCode {
             out.extend_from_slice(own.reply.as_bytes());
         }),
     ];
-    for (what, stream) in &own.streams {
-        contenders.push(Contender::new(what, "as it is", stream.len(), None, move |out| {
-            let mut judge = EventStream::new(&Operation::ChatCompletions, fields);
-            for event in stream {
-                let event = event.event();
-                black_box(judge.next(&event));
-                out.extend_from_slice(event.raw);
-            }
-        }));
+    for (way, shape) in SHAPES {
+        for (what, stream) in &of(shape).streams {
+            contenders.push(Contender::new(what, way, stream.len(), None, move |out| {
+                let mut passing = shape.passing();
+                for event in stream {
+                    assert!(matches!(passing.feed(event, out), Ok(true)), "the shape has it");
+                }
+            }));
+        }
     }
     let floors = contenders.len();
     for (way, pair) in &PAIRS {
@@ -107,7 +122,7 @@ fn main() -> ExitCode {
             contenders.push(Contender::new(what, way, stream.len(), Some(2.0), move |out| {
                 let mut relay = pair.stream();
                 for event in stream {
-                    assert!(relay.event(&event.event(), out), "the shape has it");
+                    assert!(matches!(relay.feed(event, out), Ok(true)), "the shape has it");
                 }
             }));
         }
@@ -157,27 +172,9 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// An event that outlives its decoder.
-struct Owned {
-    raw: Vec<u8>,
-    data: Vec<u8>,
-}
-
-impl Owned {
-    fn event(&self) -> Event<'_> {
-        Event { raw: &self.raw, data: &self.data, name: b"", is_comment: false }
-    }
-}
-
-fn events(text: &str) -> Vec<Owned> {
-    let mut decoder = Decoder::new(text.len());
-    decoder.push(text.as_bytes());
-    let mut events = Vec::new();
-    while let Some(event) = decoder.next() {
-        let event = event.expect("short");
-        events.push(Owned { raw: event.raw.to_vec(), data: event.data.to_vec() });
-    }
-    events
+/// The bytes of each event.
+fn events(text: &str) -> Vec<Vec<u8>> {
+    text.split_inclusive("\n\n").map(|event| event.as_bytes().to_vec()).collect()
 }
 
 const QUESTION: &str = "Here is what the harbour office wrote today: \u{201c}the sluice at the eastern dock opens at six, and \
@@ -302,6 +299,35 @@ fn anthropic_texts() -> Texts {
             ("event of words", events(&stream(text, words, "end_turn"))),
             ("event of a call", events(&stream(begun, piece, "tool_use"))),
         ],
+    }
+}
+
+/// The same chat as Bedrock's clients and providers write it: what the others' becomes.
+fn bedrock_texts(anthropic: &Texts) -> Texts {
+    let (mut request, mut reply) = (Vec::new(), Vec::new());
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("JSON");
+    TO_BEDROCK
+        .request(anthropic.request.as_bytes(), "anthropic.claude-sonnet-4-6", &mut request)
+        .expect("it can be told");
+    FROM_BEDROCK.reply(anthropic.reply.as_bytes(), &mut reply).expect("an answer");
+    let frames = |(what, events): &(&'static str, Vec<Vec<u8>>)| {
+        let mut stream = FROM_BEDROCK.stream();
+        let mut frames: Vec<Vec<u8>> = Vec::new();
+        for event in events {
+            let mut frame = Vec::new();
+            assert!(matches!(stream.feed(event, &mut frame), Ok(true)), "the shape has it");
+            frames.push(frame);
+        }
+        let mut last = Vec::new();
+        stream.finish(&mut last);
+        frames.push(last);
+        frames.retain(|frame| !frame.is_empty());
+        (*what, frames)
+    };
+    Texts {
+        request: text(request),
+        reply: text(reply),
+        streams: [frames(&anthropic.streams[0]), frames(&anthropic.streams[1])],
     }
 }
 

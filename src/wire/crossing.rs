@@ -35,7 +35,7 @@ use crate::model::chat::unsupported;
 use crate::model::chat::{Lost, Reply, Request};
 use crate::model::{BodyFields, Call, Operation, Usage};
 pub(crate) use stream::Stream;
-pub(super) use stream::{Reader, Writer};
+pub(super) use stream::Writer;
 
 /// The way of one request to a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -43,7 +43,12 @@ enum OfFrames {
 
 impl Stream {
     /// One whose bytes the client gets as they come.
-    pub(super) fn same(to: Dialect, operation: &Operation, fields: &BodyFields, max_event_bytes: usize) -> Self {
+    pub(in crate::wire) fn same(
+        to: Dialect,
+        operation: &Operation,
+        fields: &BodyFields,
+        max_event_bytes: usize,
+    ) -> Self {
         let judge = match to {
             Dialect::OpenAi => OfEvents::OpenAi(EventStream::new(operation, fields)),
             Dialect::Anthropic => OfEvents::Anthropic(anthropic::EventStream::new()),
@@ -57,7 +62,7 @@ impl Stream {
     }
 
     /// One of which `writer` writes what the client gets.
-    pub(super) fn translated(to: Dialect, writer: Writer, max_event_bytes: usize) -> Self {
+    pub(in crate::wire) fn translated(to: Dialect, writer: Writer, max_event_bytes: usize) -> Self {
         let translated = Translated { writer, tokens: None, content: false };
         let reader = match to {
             Dialect::OpenAi => Reader::OpenAi(chat::StreamReader::new()),
@@ -219,13 +224,13 @@ impl Translated {
 
 /// What reads events in the provider's shape.
 #[derive(Debug)]
-pub(in crate::wire) enum Reader {
+enum Reader {
     OpenAi(chat::StreamReader),
     Anthropic(anthropic::StreamReader),
 }
 
 impl Reader {
-    pub(in crate::wire) fn next(&mut self, event: &sse::Event<'_>, emit: &mut dyn FnMut(Event<'_>)) -> Read {
+    fn next(&mut self, event: &sse::Event<'_>, emit: &mut dyn FnMut(Event<'_>)) -> Read {
         match self {
             Self::OpenAi(reader) => reader.next(event, emit),
             Self::Anthropic(reader) => reader.next(event, emit),
@@ -263,7 +268,7 @@ impl Writer {
         }
     }
 
-    pub(in crate::wire) fn event(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
+    pub(super) fn event(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
         match self {
             Self::OpenAi(writer) => writer.event(event, out),
             Self::Anthropic(writer) => writer.event(event, out),
