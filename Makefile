@@ -151,7 +151,7 @@ miri:
 # toolchain and `cargo install cargo-fuzz --locked`. What it finds lies in target/fuzz/artifacts; run the target on it to see
 # it again. FUZZ names the targets.
 FUZZ_SECS ?= 60
-FUZZ ?= head chunked sse stream config url hygiene
+FUZZ ?= head chunked sse stream frames config url hygiene
 FUZZED := target/fuzz/$(shell rustc -vV | sed -n 's/^host: //p')/release
 
 fuzz:

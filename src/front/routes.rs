@@ -6,6 +6,7 @@ use crate::ids::RequestId;
 use crate::model::{Forward, Operation};
 #[cfg(feature = "bedrock")]
 use crate::wire;
+use crate::wire::percent::percent_decode;
 use crate::wire::{Dialect, passing, route};
 
 use super::answer;
@@ -183,34 +184,13 @@ fn forward(head: &Head, rest: &str) -> Result<Forward, Refused> {
 /// Whether a path has a dot segment, however it is written: what is percent-decoded on the way must not lead to another
 /// route of the provider's than the one that was judged here.
 fn leaves(path: &str) -> bool {
-    let decoded = percent_decoded(path);
+    let (decoded, _) = percent_decode(path);
     decoded.split(|byte| matches!(byte, b'/' | b'\\')).any(|segment| matches!(segment, b"." | b".."))
 }
 
 /// A model's id as a path has it; `None` if it is no text.
 fn decode(id: &str) -> Option<String> {
-    String::from_utf8(percent_decoded(id)).ok()
-}
-
-/// The bytes that a part of a path stands for; a `%` without two digits stands for itself.
-fn percent_decoded(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let digit = |offset: usize| bytes.get(at + offset).and_then(|digit| char::from(*digit).to_digit(16));
-        match (byte, digit(1), digit(2)) {
-            (b'%', Some(high), Some(low)) => {
-                decoded.push((high * 16 + low) as u8);
-                at += 3;
-            }
-            _ => {
-                decoded.push(byte);
-                at += 1;
-            }
-        }
-    }
-    decoded
+    String::from_utf8(percent_decode(id).0).ok()
 }
 
 #[cfg(test)]

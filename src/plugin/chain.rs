@@ -273,7 +273,8 @@ impl Run {
                         Flow::Stream(_) if !call.fields.stream => {
                             return Err("it gave a stream to who asked for none".into());
                         }
-                        Flow::Stream(_) | Flow::Refuse(_) => {}
+                        Flow::Stream(stream) => return stream.in_shape_of(call).map(Flow::Stream),
+                        Flow::Refuse(_) => {}
                     }
                     Ok(flow)
                 });

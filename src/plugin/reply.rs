@@ -188,7 +188,8 @@ impl fmt::Debug for Reply {
     }
 }
 
-/// A stream that a plugin answers with; it is complete, and goes out at once.
+/// A stream that a plugin answers with; it is complete, and goes out at once. The stream of a chat in OpenAI's shape is
+/// translated for who asks in another.
 ///
 /// ```
 /// use sluicegate::plugin::{Context, Flow, Plugin, PluginError, Request, StreamReply};
@@ -294,6 +295,17 @@ pub(crate) struct StreamParts {
 }
 
 impl StreamReply {
+    /// A plugin's own stream in the shape that `call` has.
+    ///
+    /// # Errors
+    /// If it is the stream of a chat, and cannot be read.
+    pub(super) fn in_shape_of(mut self, call: &Call) -> Result<Self, PluginError> {
+        if let Some(events) = crossing::told(&call.operation, &self.events, meta(call))? {
+            self.events = events;
+        }
+        Ok(self)
+    }
+
     pub(crate) fn into_parts(self) -> StreamParts {
         let Self { events, headers, usage, origin } = self;
         StreamParts { events, headers, usage, origin }

@@ -25,8 +25,8 @@ mod stream;
 #[cfg(feature = "bedrock")]
 use super::bedrock;
 use super::chat::Meta;
-use super::openai::{self, chat};
-use super::{Dialect, anthropic, route};
+use super::openai::{self, Step, chat};
+use super::{Dialect, anthropic, route, sse};
 use crate::error::{Code, Error};
 #[cfg(feature = "bedrock")]
 use crate::model::Named;
@@ -253,6 +253,44 @@ pub(crate) fn streamed(operation: &Operation, body: &[u8], meta: Meta<'_>) -> Re
     reply.into_events(&mut |event| writer.event(&event, &mut out));
     writer.finish(&mut out);
     Ok(Some(out))
+}
+
+/// The events of a complete stream that a program answers to a chat with, written for whoever asked for it: as [`answered`], and
+/// none where that gives none.
+///
+/// # Errors
+/// [`Code::UpstreamBadResponse`] if they cannot be read, and what they say that they failed by.
+pub(crate) fn told(operation: &Operation, events: &[u8], meta: Meta<'_>) -> Result<Option<Vec<u8>>, Error> {
+    let Some(shape) = Asked::of(operation).filter(|asked| *asked != Asked::Chat) else { return Ok(None) };
+    if !is_of_chunks(events) {
+        return Ok(None);
+    }
+    let longest = events.len() + openai::DONE.len();
+    let mut stream = Stream::translated(Dialect::OpenAi, Writer::of(shape, meta), longest);
+    let mut out = Vec::with_capacity(events.len());
+    // What it leaves unsaid is why it ended: that it has is certain.
+    for piece in [events, openai::DONE] {
+        stream.push(piece);
+        while let Some(step) = stream.next(false, &mut out) {
+            if let Step::Error(error) = step? {
+                return Err(error);
+            }
+        }
+    }
+    stream.finish(&mut out);
+    Ok(Some(out))
+}
+
+/// Whether the first of these events that is no comment is a piece of a chat in OpenAI's shape.
+fn is_of_chunks(events: &[u8]) -> bool {
+    let mut decoder = sse::Decoder::new(events.len());
+    decoder.push(events);
+    while let Some(Ok(event)) = decoder.next() {
+        if !event.is_comment {
+            return openai::has_choices(event.data);
+        }
+    }
+    false
 }
 
 /// A chat, in the shapes of clients.

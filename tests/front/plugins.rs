@@ -6,7 +6,7 @@ use serde_json::json;
 use sluicegate::gateway::WeakGateway;
 use sluicegate::plugin::{
     Context, Event, EventHook, Flow, HttpReply, HttpRequest, HttpResponse, OnFailure, Outcome, Plugin, PluginError,
-    Reply, Request,
+    Reply, Request, StreamReply,
 };
 
 use super::Station;
@@ -174,6 +174,41 @@ fn a_plugin_leads_nobody_past_what_its_key_may_name() {
         (Some("redirect"), Some("0"))
     );
     assert!(gate.is_empty());
+}
+
+/// Tells a tale in pieces, in the shape of OpenAI's chats whatever it is asked in.
+struct Tale;
+
+impl Plugin for Tale {
+    fn name(&self) -> &str {
+        "tale"
+    }
+
+    fn pre(&self, _: &mut Request<'_>, _: &mut Context<'_>) -> Result<Flow, PluginError> {
+        let event = |text: &str| json!({ "choices": [{ "index": 0, "delta": { "content": text } }] });
+        Ok(Flow::Stream(StreamReply::new().with_event(&event("Once ")).with_event(&event("upon"))))
+    }
+}
+
+#[test]
+fn a_plugins_stream_is_told_in_the_shape_that_it_is_asked_for_in() {
+    let (station, gate) = Station::gated(json!({}), json!({}));
+    with_plugins(&station, vec![Arc::new(Tale)]);
+    let body = r#"{"model":"p/m","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"x"}]}"#;
+    let mut client = station.client();
+    client.ask("POST", "/v1/messages", &[], body);
+    let answer = client.answer();
+    let events = answer.text();
+    let named: Vec<_> = events.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
+    let (first, last) = (named.first().copied(), named.last().copied());
+    assert_eq!((answer.complete, first, last), (true, Some("message_start"), Some("message_stop")), "{events}");
+    assert!(events.contains(r#""text":"Once ""#) && events.contains(r#""stop_reason":"end_turn""#), "{events}");
+    let body = r#"{"messages":[{"role":"user","content":[{"text":"x"}]}]}"#;
+    client.ask("POST", "/bedrock/model/p%2Fm/converse-stream", &[], body);
+    let answer = client.answer();
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    assert!(answer.complete && text.contains("messageStart") && text.contains(r#"{"text":"upon"}"#), "{text}");
+    assert!(text.contains(r#"{"stopReason":"end_turn"}"#) && gate.is_empty(), "{text}");
 }
 
 /// Has a plugin of its name take its place before its own request is read.

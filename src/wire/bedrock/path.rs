@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::error::{Code, Error};
 use crate::model::{Named, Operation};
-use crate::wire::percent::percent_encode;
+use crate::wire::percent::{percent_decode, percent_encode};
 
 /// What is asked of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl Action {
     fn of_path(path: &str) -> Option<Result<(Self, Cow<'_, str>), Error>> {
         let (model, action) = path.strip_prefix("/model/")?.rsplit_once('/')?;
         let action = Self::ALL.into_iter().find(|known| known.as_str() == action)?;
-        let decoded = percent_decode(model).filter(|model| !model.is_empty());
+        let decoded = meaning(model).filter(|model| !model.is_empty());
         Some(decoded.map(|model| (action, model)).ok_or_else(|| {
             let text = "the path names no model: it is empty, or escaped in a way that means no text";
             Error::new(Code::InvalidRequest, text).with_param("modelId")
@@ -110,27 +110,12 @@ pub(crate) fn check_model(model: &str) -> Result<(), Error> {
 }
 
 /// What an escaped text means; `None` if it means none.
-fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
+fn meaning(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
         return Some(Cow::Borrowed(text));
     }
-    let (mut out, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
-    while let Some((byte, after)) = rest.split_first() {
-        rest = after;
-        out.push(match byte {
-            b'%' => {
-                let (high, low) = (digit(rest.first()?)?, digit(rest.get(1)?)?);
-                rest = &rest[2..];
-                high << 4 | low
-            }
-            byte => *byte,
-        });
-    }
-    String::from_utf8(out).ok().map(Cow::Owned)
-}
-
-fn digit(byte: &u8) -> Option<u8> {
-    char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    let (bytes, whole) = percent_decode(text);
+    String::from_utf8(bytes).ok().filter(|_| whole).map(Cow::Owned)
 }
 
 #[cfg(test)]

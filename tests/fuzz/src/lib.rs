@@ -9,6 +9,7 @@
 use sluicegate::{calendar, error, recycle, secret, time, wire};
 
 mod config;
+mod frames;
 mod http;
 mod pieces;
 mod provider;
@@ -17,6 +18,7 @@ mod stream;
 mod url;
 
 pub use config::config;
+pub use frames::frames;
 pub use http::{chunked, head};
 pub use provider::hygiene;
 pub use sse::sse;
@@ -27,11 +29,12 @@ pub use url::url;
 pub type Property = fn(&[u8]);
 
 /// Every property, by the name of its target and its folder of seeds.
-pub const PROPERTIES: [(&str, Property); 7] = [
+pub const PROPERTIES: [(&str, Property); 8] = [
     ("head", head),
     ("chunked", chunked),
     ("sse", sse),
     ("stream", stream),
+    ("frames", frames),
     ("config", config),
     ("url", url),
     ("hygiene", hygiene),
