@@ -1,10 +1,11 @@
 """A stand-in for Bedrock's runtime: botocore judges how requests are signed and what they say, and the model's name says how it
-answers."""
+answers, in the words of the simulated provider or by a play."""
 
 import base64
 import datetime
 import json
-import time
+import socket
+from collections import Counter
 from unittest.mock import patch
 from urllib.parse import unquote
 
@@ -14,6 +15,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.parsers import create_parser
 from botocore.validate import ParamValidator
+from scripted import PLAYS, Call, Play, Text, anthropic_says, anthropic_whole, bedrock_says, bedrock_whole, pieces
 from upstream import FUSE, Quiet, Recording
 
 REGION, ACCESS_KEY, SECRET_KEY, TOKEN = "eu-central-1", "AKIDUPSTREAM", "up/stream+secret", "up-stream-token=="
@@ -22,8 +24,8 @@ STATUSES = {name: aws.client().meta.service_model.shape_for(name).metadata["erro
     "AccessDeniedException", "InternalServerException", "ModelErrorException", "ModelNotReadyException", "ModelTimeoutException",
     "ResourceNotFoundException", "ServiceUnavailableException", "ThrottlingException", "ValidationException",
 )}  # fmt: skip
-USAGE = {"inputTokens": 5, "outputTokens": 3, "totalTokens": 8}
-ARGUMENTS = {"city": "Łódź", "days": 2}
+NAMES = {str(status): name for name, status in STATUSES.items() if name != "ModelNotReadyException"}
+"""The name that each status has; a 429 is a throttled caller's."""
 
 
 class Bedrock(Recording):
@@ -33,8 +35,16 @@ class Bedrock(Recording):
         super().__init__(Handler)
         self.wrong = []
         """What was wrong with the others."""
-        self.left = 0
-        """Streams that their reader has left."""
+        self.leavers = Counter()
+
+    def model(self):
+        """The model that was asked for last."""
+        return unquote(self.last()[0].split("/")[2])
+
+    def left(self, model):
+        """How many answers of this model's their readers have left."""
+        with self.lock:
+            return self.leavers[model]
 
 
 def signature(handler, body):
@@ -73,21 +83,25 @@ class Handler(Quiet):
         except AssertionError as error:
             self.server.wrong.append(str(error))
             return self.error("InvalidSignatureException", str(error), 403)
-        _, _, model, action = self.path.split("/")
-        request = json.loads(body)
-        if action.startswith("converse") and (wrong := problems(request)):
+        _, _, model, self.action = self.path.split("/")
+        self.model, self.request_body = unquote(model), json.loads(body)
+        if self.action.startswith("converse") and (wrong := problems(self.request_body)):
             self.server.wrong.append(wrong)
             return self.error("ValidationException", wrong)
         with self.server.lock:
             self.server.requests.append((self.path, dict(self.headers.items()), body))
-        word, _, rest = unquote(model).partition("-")
-        getattr(self, f"model_{word}")(rest, Answer(self, action, request))
+        word, _, rest = self.model.partition("-")
+        answer = getattr(self, f"model_{word}", None)
+        if answer is None:
+            return self.error("ResourceNotFoundException", f"there is no model {self.model}")
+        answer(rest)
 
-    def error(self, name, message, status=None):
-        body = json.dumps({"message": message}).encode()
-        self.whole(status or STATUSES[name], body, [("x-amzn-ErrorType", f"{name}:http://internal.amazon.com/coral/")])
+    def error(self, name, message, status=None, headers=()):
+        named = ("x-amzn-ErrorType", f"{name}:http://internal.amazon.com/coral/")
+        self.whole({"message": message}, status or STATUSES[name], [named, *headers])
 
-    def whole(self, status, body, headers=()):
+    def whole(self, said, status=200, headers=()):
+        body = json.dumps(said).encode()
         self.send_response(status)
         for name, value in [("content-type", "application/json"), ("content-length", str(len(body))), *headers]:
             self.send_header(name, value)
@@ -95,126 +109,113 @@ class Handler(Quiet):
         self.end_headers()
         self.wfile.write(body)
 
-    def model_echo(self, _, answer):
+    def model_echo(self, _):
         """Says what was said last."""
-        answer.say(answer.last().split(" "))
+        self.say(self.last().split(" "))
 
-    def model_tool(self, _, answer):
+    def model_tool(self, _):
         """Calls the first tool; a tool's result is said."""
-        result = answer.result()
-        answer.say(result.split(" ")) if result else answer.call("tool_1", answer.tool())
+        results = [block["toolResult"] for block in self.blocks() if "toolResult" in block]
+        if results:
+            return self.say(results[0]["content"][0]["text"].split(" "))
+        name = self.request_body["toolConfig"]["tools"][0]["toolSpec"]["name"]
+        self.tell(Play([Call("tooluse_1", name, {"city": "sim", "days": 1})], "tools"))
 
-    def model_fail(self, rest, _):
-        """Fails by this name."""
-        self.error(rest, f"asked to fail with {rest}")
+    def model_play(self, name):
+        """What is known by heart under this name."""
+        self.tell(PLAYS[name])
 
-    def model_hang(self, *_):
-        self.server.end.wait(FUSE)
-        self.close_connection = True
+    def model_fail(self, rest):
+        """Fails by this name, or by that of a status."""
+        asked = rest.partition("+")[0]
+        self.error(NAMES.get(asked, asked), f"asked to fail with {asked}")
 
-    def model_cut(self, rest, answer):
-        """A stream whose connection dies after so many words."""
-        answer.say([f"{number} " for number in range(int(rest))], end=False)
-        self.close_connection = True
+    def model_status(self, rest):
+        """The same, and says when to come again."""
+        self.error(NAMES[rest.partition("+")[0]], "refused", headers=[("retry-after", "7")])
 
-    def model_break(self, rest, answer):
-        """A stream that ends by an exception after so many words."""
-        answer.say([f"{number} " for number in range(int(rest))], end=False)
-        answer.send(aws.event("modelStreamErrorException", b'{"message":"it broke"}', "exception"))
+    def model_hang(self, _):
+        self.until_left()
+
+    def model_error(self, _):
+        """A stream that begins well, and at once has an exception."""
+        self.begin()
+        self.frame("internalServerException", {"message": "it failed inside a 200"})
         self.wfile.write(b"0\r\n\r\n")
 
-    def model_long(self, _, answer):
-        """A stream that goes on until its reader leaves."""
-        try:
-            for number in range(2000):
-                answer.say([f"{number} "], begin=number == 0, end=False)
-                time.sleep(0.01)
-        except OSError:
-            with self.server.lock:
-                self.server.left += 1
+    def model_cut(self, rest):
+        """A stream whose connection dies after so many words."""
+        self.first(int(rest))
         self.close_connection = True
 
+    def model_lorem(self, _):
+        """A stream that goes on until its reader leaves."""
+        self.first(1)
+        self.until_left()
 
-class Answer:
-    """An answer in the shape that was asked for: Converse's, or Claude's by InvokeModel; whole, or in frames."""
-
-    def __init__(self, handler, action, request):
-        self.handler, self.request = handler, request
-        self.invoke, self.stream = action.startswith("invoke"), action.endswith("stream")
+    def until_left(self):
+        """Waits for the end of the connection."""
+        self.connection.settimeout(FUSE)
+        try:
+            gone = self.connection.recv(1, socket.MSG_PEEK) == b""
+        except OSError as error:
+            gone = not isinstance(error, TimeoutError)
+        with self.server.lock:
+            self.server.leavers[self.model] += gone
+        self.close_connection = True
 
     def blocks(self):
-        content = self.request["messages"][-1]["content"]
+        """What was said last, in Converse's blocks, which Claude's of text resemble."""
+        content = self.request_body["messages"][-1]["content"]
         return [{"text": content}] if isinstance(content, str) else content
 
     def last(self):
         return " ".join(block["text"] for block in self.blocks() if "text" in block)
 
-    def result(self):
-        results = [block["toolResult"] for block in self.blocks() if "toolResult" in block]
-        return results[0]["content"][0]["text"] if results else ""
+    def say(self, words):
+        """Says this, a word in each event of a stream; words are its tokens."""
+        heard = [*self.request_body.get("system", []), *self.blocks()]
+        usage = {"input": sum(len(block["text"].split()) for block in heard if "text" in block), "output": len(words)}
+        self.tell(Play([Text(" ".join(words))], usage=usage), by_word)
 
-    def tool(self):
-        return self.request["toolConfig"]["tools"][0]["toolSpec"]["name"]
+    def tell(self, play, split=pieces):
+        """A play in the shape that was asked for: Converse's, or Claude's by InvokeModel; whole, or in frames."""
+        whole = anthropic_whole if self.action.startswith("invoke") else bedrock_whole
+        if not self.action.endswith("stream"):
+            return self.whole(whole(play))
+        self.begin()
+        for name, said in self.events(play, split):
+            self.frame(name, said)
+        self.wfile.write(b"0\r\n\r\n")
 
-    def say(self, words, begin=True, end=True):
-        pieces = [word if number == 0 else f" {word}" for number, word in enumerate(words)]
-        if self.stream:
-            deltas = [{"text": piece} for piece in pieces]
-            return self.frames(begin, None, deltas, "end_turn" if end else None)
-        if self.invoke:
-            usage = {"input_tokens": 5, "output_tokens": 3}
-            content = [{"type": "text", "text": "".join(pieces)}]
-            message = {"id": "msg_bdrk_1", "type": "message", "role": "assistant", "model": "claude", "content": content}
-            return self.json(message | {"stop_reason": "end_turn", "stop_sequence": None, "usage": usage})
-        self.message([{"text": "".join(pieces)}], "end_turn")
+    def first(self, number):
+        """A stream's beginning, and so many words."""
+        self.begin()
+        for name, said in self.events(Play([Text(self.last())]), by_word):
+            if name == "contentBlockStop" or number == 0:
+                break
+            self.frame(name, said)
+            number -= name == "contentBlockDelta"
 
-    def call(self, id, name):
-        if not self.stream:
-            return self.message([{"toolUse": {"toolUseId": id, "name": name, "input": ARGUMENTS}}], "tool_use")
-        text = json.dumps(ARGUMENTS)
-        deltas = [{"toolUse": {"input": text[at : at + 7]}} for at in range(0, len(text), 7)]
-        self.frames(True, {"toolUse": {"toolUseId": id, "name": name}}, deltas, "tool_use")
+    def events(self, play, split):
+        if self.action.startswith("converse"):
+            return bedrock_says(play, split)
+        wrapped = (base64.b64encode(json.dumps(event).encode()).decode() for event in anthropic_says(play, split))
+        return (("chunk", {"bytes": event, "p": "abc"}) for event in wrapped)
 
-    def message(self, content, reason):
-        message = {"role": "assistant", "content": content}
-        self.json({"output": {"message": message}, "stopReason": reason, "usage": USAGE, "metrics": {"latencyMs": 7}})
+    def begin(self):
+        self.send_response(200)
+        self.send_header("content-type", "application/vnd.amazon.eventstream")
+        self.send_header("x-amzn-RequestId", "up-1")
+        self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
 
-    def json(self, body):
-        self.handler.whole(200, json.dumps(body).encode())
+    def frame(self, name, payload):
+        data = aws.event(name, json.dumps(payload).encode(), "exception" if name.endswith("Exception") else "event")
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
 
-    def frames(self, begin, start, deltas, reason):
-        if begin:
-            self.handler.send_response(200)
-            self.handler.send_header("content-type", "application/vnd.amazon.eventstream")
-            self.handler.send_header("x-amzn-RequestId", "up-1")
-            self.handler.send_header("transfer-encoding", "chunked")
-            self.handler.end_headers()
-            self.event("messageStart", {"role": "assistant"}) if not self.invoke else self.chunk(
-                {"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 5, "output_tokens": 1}}}
-            )
-        if start:
-            self.event("contentBlockStart", {"contentBlockIndex": 0, "start": start})
-        for delta in deltas:
-            if self.invoke:
-                self.chunk({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", **delta}})
-            else:
-                self.event("contentBlockDelta", {"contentBlockIndex": 0, "delta": delta, "p": "abcdef"})
-        if reason is None:
-            return
-        if self.invoke:
-            self.chunk({"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": 3}})
-            self.chunk({"type": "message_stop"})
-        else:
-            self.event("contentBlockStop", {"contentBlockIndex": 0})
-            self.event("messageStop", {"stopReason": reason})
-            self.event("metadata", {"usage": USAGE, "metrics": {"latencyMs": 7}})
-        self.handler.wfile.write(b"0\r\n\r\n")
 
-    def chunk(self, event):
-        self.event("chunk", {"bytes": base64.b64encode(json.dumps(event).encode()).decode(), "p": "abc"})
-
-    def event(self, name, payload):
-        self.send(aws.event(name, json.dumps(payload).encode()))
-
-    def send(self, data):
-        self.handler.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+def by_word(text):
+    """A text in its words, each but the first with the space before it."""
+    first, *others = text.split(" ")
+    return [first, *(f" {word}" for word in others)]

@@ -114,8 +114,12 @@ class Simulated:
             return json.load(answer)
 
     def sent(self):
-        """Path and body of the last request."""
-        return self.get("last")["path"], self.get("last/body")
+        """The body of the last request."""
+        return self.get("last/body")
+
+    def model(self):
+        """The model that was asked for last."""
+        return self.sent()["model"]
 
     def left(self, model):
         """How many answers of this model's their readers have left."""

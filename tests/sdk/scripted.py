@@ -156,9 +156,11 @@ def anthropic_whole(play):
     return head | {"content": [anthropic_block(part) for part in play.said]} | end | {"usage": anthropic_usage(play)}
 
 
-def anthropic_events(play):
+def anthropic_says(play, split=pieces):
+    """The events of a stream, before they are written as such."""
+
     def event(kind, **more):
-        return f"event: {kind}\ndata: {json.dumps({'type': kind} | more)}\n\n".encode()
+        return {"type": kind} | more
 
     whole = anthropic_whole(play)
     end = {name: whole.pop(name) for name in ("stop_reason", "stop_sequence")}
@@ -169,11 +171,11 @@ def anthropic_events(play):
         match part:
             case Thought():
                 empty = {"thinking": "", "signature": ""}
-                deltas = [{"type": "thinking_delta", "thinking": piece} for piece in pieces(part.words)]
+                deltas = [{"type": "thinking_delta", "thinking": piece} for piece in split(part.words)]
                 deltas.append({"type": "signature_delta", "signature": part.signature})
             case Text():
                 empty = {"text": ""}
-                deltas = [{"type": "text_delta", "text": piece} for piece in pieces(part.words)]
+                deltas = [{"type": "text_delta", "text": piece} for piece in split(part.words)]
             case Call():
                 empty = {"input": {}}
                 text = json.dumps(part.arguments)
@@ -188,8 +190,66 @@ def anthropic_events(play):
     yield event("message_stop")
 
 
+def anthropic_events(play):
+    for event in anthropic_says(play):
+        yield f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
+
+
+def bedrock_usage(play):
+    taken = counts(play)
+    cached = {"cacheReadInputTokens": taken.get("read", 0), "cacheWriteInputTokens": taken.get("written", 0)}
+    usage = cached | {"inputTokens": taken["input"] - sum(cached.values()), "outputTokens": taken["output"]}
+    return usage | {"totalTokens": taken["input"] + taken["output"]}
+
+
+BEDROCK_STOPS = {
+    "end": "end_turn", "text": "stop_sequence", "length": "max_tokens", "tools": "tool_use", "refused": "content_filtered"
+}
+
+
+def bedrock_block(part):
+    match part:
+        case Thought():
+            return {"reasoningContent": {"reasoningText": {"text": part.words, "signature": part.signature}}}
+        case Text():
+            return {"text": part.words}
+        case Call():
+            return {"toolUse": {"toolUseId": part.id, "name": part.name, "input": part.arguments}}
+
+
+def bedrock_whole(play):
+    message = {"role": "assistant", "content": [bedrock_block(part) for part in play.said]}
+    end = {"stopReason": BEDROCK_STOPS.get(play.stop), "usage": bedrock_usage(play), "metrics": {"latencyMs": 7}}
+    return {"output": {"message": message}} | end
+
+
+def bedrock_says(play, split=pieces):
+    """The events of a stream by their names. Only a call's block is begun by one of its own."""
+    yield "messageStart", {"role": "assistant"}
+    for index, part in enumerate(play.said):
+        at = {"contentBlockIndex": index}
+        match part:
+            case Thought():
+                deltas = [{"reasoningContent": {"text": piece}} for piece in split(part.words)]
+                deltas.append({"reasoningContent": {"signature": part.signature}})
+            case Text():
+                deltas = [{"text": piece} for piece in split(part.words)]
+            case Call():
+                yield "contentBlockStart", at | {"start": {"toolUse": {"toolUseId": part.id, "name": part.name}}}
+                deltas = [{"toolUse": {"input": piece}} for piece in pieces(json.dumps(part.arguments))]
+        # What pads an event hides the length of what it says.
+        yield from (("contentBlockDelta", at | {"delta": delta, "p": "abcdef"}) for delta in deltas)
+        yield "contentBlockStop", at
+    if play.stop == "error":
+        yield "modelStreamErrorException", {"message": BROKEN}
+        return
+    whole = bedrock_whole(play)
+    yield "messageStop", {"stopReason": whole["stopReason"]}
+    yield "metadata", {"usage": whole["usage"], "metrics": whole["metrics"]}
+
+
 SHAPES = {
     "/v1/chat/completions": (openai_whole, openai_events),
     "/v1/messages": (anthropic_whole, anthropic_events),
 }
-"""How a play is told whole, and as a stream, on a route."""
+"""How a play is told whole, and as a stream, on a route. Bedrock's have the model in them, and frames for events: see `bedrock`."""

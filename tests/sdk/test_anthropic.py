@@ -2,7 +2,19 @@
 
 import anthropic
 import pytest
-from conftest import ERRORS, KINDS, PIXEL, STREAMED, WAYS, connect_anthropic, left
+from conftest import (
+    ERRORS,
+    FAILURES,
+    INSIDE,
+    KINDS,
+    PIXEL,
+    STREAMED,
+    WAYS,
+    connect_anthropic,
+    failing,
+    left,
+    schema_of,
+)
 from gateway import Gateway
 from pydantic import BaseModel
 from scripted import BROKEN
@@ -87,14 +99,12 @@ def test_a_round_of_tools(client, simulated, way, streamed):
     answer = answer_of(client, streamed, model=f"{way}/tool", max_tokens=100, tools=[WEATHER], messages=turns)
     assert (answer.content[0].text, answer.stop_reason) == ("It rains.", "end_turn")
     if way == "openai":
-        path, body = simulated.sent()
-        assert path == "/v1/chat/completions"
-        assert body["messages"][-1] == {"role": "tool", "tool_call_id": use.id, "content": "It rains."}
+        assert simulated.get("last")["path"] == "/v1/chat/completions"
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("streamed", STREAMED)
-def test_tools_that_are_called_at_once(client, upstream, kind, streamed):
+def test_tools_that_are_called_at_once(client, plays, kind, streamed):
     tools = [WEATHER, CLOCK]
     call = {"model": f"scripted-{kind}/play-parallel", "tools": tools, **said("Where?")}
     answer = answer_of(client, streamed, **call)
@@ -108,16 +118,27 @@ def test_tools_that_are_called_at_once(client, upstream, kind, streamed):
     content = [use.model_dump(include={"type", "id", "name", "input"}) for use in answer.content]
     turns = [*call["messages"], {"role": "assistant", "content": content}, {"role": "user", "content": results}]
     client.messages.create(model=f"scripted-{kind}/play-typed", max_tokens=100, tools=tools, messages=turns)
-    sent = upstream.sent()["messages"]
+    sent = plays[kind].sent()["messages"]
     if kind == "openai":
         assert [call["id"] for call in sent[1]["tool_calls"]] == ["call_a", "call_b"]
-        assert sent[2:] == [
+    assert sent[2:] == {
+        "openai": [
             {"role": "tool", "tool_call_id": "call_a", "content": "It rains."},
             {"role": "tool", "tool_call_id": "call_b", "content": "Noon."},
             {"role": "user", "content": "And now?"},
-        ]
-    else:
-        assert sent == turns
+        ],
+        "anthropic": turns[2:],
+        "bedrock": [
+            {
+                "role": "user",
+                "content": [
+                    {"toolResult": {"toolUseId": "call_a", "content": [{"text": "It rains."}]}},
+                    {"toolResult": {"toolUseId": "call_b", "content": [{"text": "Noon."}]}},
+                    {"text": "And now?"},
+                ],
+            }
+        ],
+    }[kind]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -128,73 +149,115 @@ def test_words_before_a_call(client, kind, streamed):
     assert (answer.content[0].text, answer.content[1].id) == ("I look.", "call_c")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "choice, theirs",
-    [
-        ({"type": "auto"}, "auto"),
-        ({"type": "any"}, "required"),
-        ({"type": "none"}, "none"),
-        ({"type": "tool", "name": "clock"}, {"type": "function", "function": {"name": "clock"}}),
-    ],
-)
-def test_which_tools_may_be_called(client, upstream, kind, choice, theirs):
-    if choice["type"] != "none":
-        choice = choice | {"disable_parallel_tool_use": True}
-    tools = [WEATHER, CLOCK]
-    client.messages.create(model=f"scripted-{kind}/play-typed", tools=tools, tool_choice=choice, **said("x"))
-    sent = upstream.sent()
-    if kind == "openai":
-        assert sent["tool_choice"] == theirs
-        assert sent.get("parallel_tool_calls") == (None if theirs == "none" else False)
-        assert sent["tools"][1]["function"] == {
+CHOICES = {
+    "auto": {"anthropic": {"type": "auto"}, "openai": "auto", "bedrock": {"auto": {}}},
+    "any": {"anthropic": {"type": "any"}, "openai": "required", "bedrock": {"any": {}}},
+    "tool": {
+        "anthropic": {"type": "tool", "name": "clock"},
+        "openai": {"type": "function", "function": {"name": "clock"}},
+        "bedrock": {"tool": {"name": "clock"}},
+    },
+}
+"""Which tools may be called, as each says it."""
+SPOKEN = {
+    "anthropic": CLOCK,
+    "openai": {
+        "type": "function",
+        "function": {"name": "clock", "description": "The time of a zone.", "parameters": CLOCK["input_schema"]},
+    },
+    "bedrock": {
+        "toolSpec": {
             "name": "clock",
             "description": "The time of a zone.",
-            "parameters": CLOCK["input_schema"],
+            "inputSchema": {"json": CLOCK["input_schema"]},
         }
-    else:
-        assert (sent["tool_choice"], sent["tools"]) == (choice, tools)
+    },
+}
+"""A tool, as each says it."""
+
+
+def chosen(client, provider, kind, choice):
+    """What a provider is told of two tools, and of which may be called."""
+    tools = [WEATHER, CLOCK]
+    client.messages.create(model=f"scripted-{kind}/play-typed", tools=tools, tool_choice=choice, **said("x"))
+    sent = provider.sent()
+    if kind == "bedrock":
+        config = sent.get("toolConfig", {})
+        return config.get("tools"), config.get("toolChoice"), None
+    return sent.get("tools"), sent.get("tool_choice"), sent.get("parallel_tool_calls")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "source, url",
-    [
-        ({"type": "base64", "media_type": "image/png", "data": PIXEL}, f"data:image/png;base64,{PIXEL}"),
-        ({"type": "url", "url": "https://example.com/a.png"}, "https://example.com/a.png"),
-    ],
-    ids=["here", "there"],
-)
-def test_an_image(client, simulated, kind, source, url):
-    content = [{"type": "image", "source": source}, {"type": "text", "text": "What is it?"}]
-    answer = client.messages.create(model=f"{kind}/echo", **said(content))
+@pytest.mark.parametrize("choice", CHOICES)
+def test_which_tools_may_be_called(client, plays, kind, choice):
+    tools, choice_sent, _ = chosen(client, plays[kind], kind, CHOICES[choice]["anthropic"])
+    assert (tools[1], choice_sent) == (SPOKEN[kind], CHOICES[choice][kind])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_that_no_tool_may_be_called(client, plays, kind):
+    tools, choice, _ = chosen(client, plays[kind], kind, {"type": "none"})
+    # Bedrock has no word for it, and is told of no tools.
+    assert (tools and tools[1], choice) == {
+        "anthropic": (SPOKEN["anthropic"], {"type": "none"}),
+        "openai": (SPOKEN["openai"], "none"),
+        "bedrock": (None, None),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+def test_one_tool_at_a_time(client, plays, kind):
+    one = {"type": "auto", "disable_parallel_tool_use": True}
+    _, choice, parallel = chosen(client, plays[kind], kind, one)
+    assert (choice, parallel) == {"anthropic": (one, None), "openai": ("auto", False)}[kind]
+
+
+def image(**source):
+    return [{"type": "image", "source": source}, {"type": "text", "text": "What is it?"}]
+
+
+HERE = image(type="base64", media_type="image/png", data=PIXEL)
+THERE = image(type="url", url="https://example.com/a.png")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_image(client, simulates, kind):
+    answer = client.messages.create(model=f"{kind}/echo", **said(HERE))
     assert answer.content[0].text == "What is it?"
-    sent = simulated.sent()[1]["messages"][-1]["content"]
-    if kind == "openai":
-        assert sent == [{"type": "image_url", "image_url": {"url": url}}, content[1]]
-    else:
-        assert sent == content
+    url = f"data:image/png;base64,{PIXEL}"
+    assert simulates[kind].sent()["messages"][-1]["content"] == {
+        "anthropic": HERE,
+        "openai": [{"type": "image_url", "image_url": {"url": url}}, HERE[1]],
+        "bedrock": [{"image": {"format": "png", "source": {"bytes": PIXEL}}}, {"text": "What is it?"}],
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+def test_an_image_by_its_address(client, simulates, kind):
+    client.messages.create(model=f"{kind}/echo", **said(THERE))
+    wanted = {"anthropic": THERE[0], "openai": {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}}
+    assert simulates[kind].sent()["messages"][-1]["content"][0] == wanted[kind]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_document(client, simulated, kind):
+def test_a_document(client, simulates, kind):
     source = {"type": "base64", "media_type": "application/pdf", "data": "JVBERg=="}
     document = {"type": "document", "source": source, "title": "a.pdf"}
     client.messages.create(model=f"{kind}/echo", **said([document, {"type": "text", "text": "Read."}]))
-    sent = simulated.sent()[1]["messages"][-1]["content"][0]
-    if kind == "openai":
-        file = {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERg=="}
-        assert sent == {"type": "file", "file": file}
-    else:
-        assert sent == document
+    file = {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERg=="}
+    assert simulates[kind].sent()["messages"][-1]["content"][0] == {
+        "anthropic": document,
+        "openai": {"type": "file", "file": file},
+        # There is no dot in a document's name there.
+        "bedrock": {"document": {"format": "pdf", "name": "a-pdf", "source": {"bytes": "JVBERg=="}}},
+    }[kind]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way, status", FAILURES)
 @pytest.mark.parametrize("streamed", STREAMED)
-@pytest.mark.parametrize("status", ERRORS)
 def test_a_providers_error_keeps_its_status_and_words(client, way, status, streamed):
     with pytest.raises(anthropic.APIStatusError) as caught:
-        client.messages.create(model=f"{way}/fail-{status}", stream=streamed, **said("x"))
+        client.messages.create(model=failing(way, f"fail-{status}"), stream=streamed, **said("x"))
     error = caught.value
     assert isinstance(error, getattr(anthropic, ERRORS[status])), repr(error)
     assert (error.status_code, error.body["type"]) == (status, "error")
@@ -205,10 +268,17 @@ def test_a_providers_error_keeps_its_status_and_words(client, way, status, strea
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("streamed", STREAMED)
+def test_when_to_come_again_is_said_as_the_provider_says_it(client, kind, streamed):
+    with pytest.raises(anthropic.RateLimitError) as caught:
+        client.messages.create(model=failing(f"scripted-{kind}", "status-429"), stream=streamed, **said("x"))
+    assert caught.value.response.headers["retry-after"] == "7"
+
+
+@pytest.mark.parametrize("kind, streamed", INSIDE)
 def test_an_error_inside_a_good_answer(client, kind, streamed):
     with pytest.raises(anthropic.APIStatusError) as caught:
         client.messages.create(model=f"{kind}/error-in-200", stream=streamed, **said("x"))
-    assert caught.value.status_code == 502
+    assert caught.value.status_code == INSIDE[kind, streamed]
     assert "inside a 200" in caught.value.message
 
 
@@ -249,14 +319,23 @@ def test_what_only_this_shape_has_passes(client, upstream, kind):
     assert upstream.sent().items() >= OWN.items()
 
 
-@pytest.mark.parametrize("kind", ["openai"])
-@pytest.mark.parametrize("field", OWN)
-def test_what_cannot_be_said_is_refused(client, kind, field):
+UNSAID = {
+    "image_url": {"messages": said(THERE)["messages"]},
+    "parallel_tool_calls": {"tools": [WEATHER], "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
+}
+"""What Bedrock alone has no words for."""
+REFUSED = [("openai", field, {field: value}, field) for field, value in OWN.items()]
+REFUSED += [("bedrock", field, {field: value}, field) for field, value in OWN.items() if field != "top_k"]
+REFUSED += [("bedrock", field, more, field) for field, more in UNSAID.items()]
+
+
+@pytest.mark.parametrize("kind, field, more, named", REFUSED, ids=lambda word: word if isinstance(word, str) else "")
+def test_what_cannot_be_said_is_refused(client, kind, field, more, named):
     with pytest.raises(anthropic.BadRequestError) as caught:
-        client.messages.create(model=f"{kind}/echo", extra_body={field: OWN[field]}, **said("x"))
+        client.messages.create(model=f"{kind}/echo", extra_body=more, **said("x"))
     body = caught.value.body
     assert (body["error"]["type"], body["sluicegate"]["code"]) == ("invalid_request_error", "unsupported")
-    assert f'"{field}' in body["error"]["message"]
+    assert f'"{named}' in body["error"]["message"]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -272,9 +351,9 @@ def test_a_cut_stream_raises_after_what_had_come(client, way):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("streamed", STREAMED)
-def test_a_caller_that_does_not_wait_ends_it_upstream(shapes, simulated, kind, streamed):
+def test_a_caller_that_does_not_wait_ends_it_upstream(shapes, simulates, kind, streamed):
     hasty = connect_anthropic(shapes, timeout=0.3)
-    with left(simulated, "hang") as model, hasty as client, pytest.raises(anthropic.APITimeoutError):
+    with left(shapes, simulates[kind], "hang") as model, hasty as client, pytest.raises(anthropic.APITimeoutError):
         client.messages.create(model=f"{kind}/{model}", stream=streamed, **said("x"))
 
 
@@ -286,9 +365,10 @@ def test_a_provider_that_does_not_answer_in_time(client, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_caller_that_leaves_ends_it_upstream(client, simulated, kind):
-    with left(simulated, "lorem-500+gap-50ms") as model, client.messages.stream(model=f"{kind}/{model}", **said("x")) as stream:
-        next(stream.text_stream)
+def test_a_caller_that_leaves_ends_it_upstream(shapes, client, simulates, kind):
+    with left(shapes, simulates[kind], "lorem-500+gap-50ms") as model:
+        with client.messages.stream(model=f"{kind}/{model}", **said("x")) as stream:
+            next(stream.text_stream)
 
 
 @pytest.mark.parametrize("way", ["sim", "anthropic"])
@@ -297,7 +377,7 @@ def test_tokens_are_counted_where_the_provider_can(client, way):
     assert counted.input_tokens == 3
 
 
-@pytest.mark.parametrize("kind", ["openai"])
+@pytest.mark.parametrize("kind", ["openai", "bedrock"])
 def test_tokens_are_not_counted_where_it_cannot(client, kind):
     with pytest.raises(anthropic.BadRequestError) as caught:
         client.messages.count_tokens(model=f"{kind}/echo", messages=said("x")["messages"])
@@ -305,14 +385,15 @@ def test_tokens_are_not_counted_where_it_cannot(client, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_the_system_says(client, upstream, kind):
-    for system in ["Be brief.", [{"type": "text", "text": "Be brief."}, {"type": "text", "text": "Be kind."}]]:
-        client.messages.create(model=f"scripted-{kind}/play-typed", system=system, **said("Hi"))
-        sent = upstream.sent()
-        if kind == "openai":
-            assert sent["messages"] == [{"role": "system", "content": system}, {"role": "user", "content": "Hi"}]
-        else:
-            assert sent["system"] == system
+@pytest.mark.parametrize("texts", [["Be brief."], ["Be brief.", "Be kind."]], ids=len)
+def test_what_the_system_says(client, plays, kind, texts):
+    blocks = [{"type": "text", "text": text} for text in texts]
+    system = blocks if len(texts) > 1 else texts[0]
+    client.messages.create(model=f"scripted-{kind}/play-typed", system=system, **said("Hi"))
+    sent = plays[kind].sent()
+    found = sent["messages"][0]["content"] if kind == "openai" else sent["system"]
+    assert found == {"anthropic": system, "openai": system, "bedrock": [{"text": text} for text in texts]}[kind]
+    assert [message["role"] for message in sent["messages"]] == (["system"] if kind == "openai" else []) + ["user"]
 
 
 class Said(BaseModel):
@@ -321,32 +402,31 @@ class Said(BaseModel):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_answer_that_has_a_schema(client, upstream, kind):
+def test_an_answer_that_has_a_schema(client, plays, kind):
     call = {"model": f"scripted-{kind}/play-typed", "output_format": Said, **said("x")}
     assert client.messages.parse(**call).parsed_output == Said(answer="yes", words=1)
-    sent = upstream.sent()
-    form = sent["response_format"]["json_schema"] if kind == "openai" else sent["output_config"]["format"]
-    assert set(form["schema"]["properties"]) == {"answer", "words"}
+    assert set(schema_of(kind, plays[kind].sent())["properties"]) == {"answer", "words"}
     with client.messages.stream(**call) as stream:
         assert stream.get_final_message().parsed_output == Said(answer="yes", words=1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("streamed", STREAMED)
-def test_thoughts(client, upstream, kind, streamed):
+def test_thoughts(client, plays, kind, streamed):
     thinking = {"type": "enabled", "budget_tokens": 4096}
     question = said("Is 27 prime?") | {"max_tokens": 8000}
     answer = answer_of(client, streamed, model=f"scripted-{kind}/play-thinks", thinking=thinking, **question)
     thought, text = answer.content
     # A provider of OpenAI's shape signs nothing.
-    signature = "" if kind == "openai" else "c2lnbmVk"
-    assert (thought.type, thought.thinking, thought.signature) == ("thinking", "27 is 3 cubed.", signature)
+    signature = {"openai": "", "anthropic": "c2lnbmVk", "bedrock": "c2lnbmVk"}
+    assert (thought.type, thought.thinking, thought.signature) == ("thinking", "27 is 3 cubed.", signature[kind])
     assert text.text == "It is not."
-    sent = upstream.sent()
-    if kind == "openai":
-        assert sent["reasoning_effort"] == "medium"
-    else:
-        assert sent["thinking"] == thinking
+    wanted = {
+        "openai": {"reasoning_effort": "medium"},
+        "anthropic": {"thinking": thinking},
+        "bedrock": {"additionalModelRequestFields": {"thinking": thinking}},
+    }
+    assert plays[kind].sent().items() >= wanted[kind].items()
     # And back, as a program does that goes on with the conversation.
     turns = [
         *question["messages"],
@@ -354,27 +434,42 @@ def test_thoughts(client, upstream, kind, streamed):
         {"role": "user", "content": "And 29?"},
     ]
     raw = client.messages.with_raw_response.create(model=f"scripted-{kind}/play-typed", max_tokens=100, messages=turns)
-    again = upstream.sent()["messages"][1]
-    if kind == "openai":
-        assert again == {"role": "assistant", "content": "It is not."}
-        assert raw.headers["x-sluicegate-dropped"] == "thinking"
-    else:
-        assert again["content"][0] == {"type": "thinking", "thinking": "27 is 3 cubed.", "signature": "c2lnbmVk"}
+    again = plays[kind].sent()["messages"][1]["content"]
+    signed = {"text": "27 is 3 cubed.", "signature": "c2lnbmVk"}
+    dropped = {"openai": "thinking", "anthropic": None, "bedrock": None}
+    assert (again, raw.headers.get("x-sluicegate-dropped")) == ({
+        "openai": "It is not.",
+        "anthropic": turns[1]["content"],
+        "bedrock": [{"reasoningContent": {"reasoningText": signed}}, {"text": "It is not."}],
+    }[kind], dropped[kind])  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_fields_of_sampling(client, upstream, kind):
+def test_fields_of_sampling(client, plays, kind):
     asked = {"temperature": 0.25, "top_p": 0.5}
     stop = ["!", ", three"]
-    user = {"user_id": "u-1"}
-    extra = {"stop_sequences": stop, "metadata": user, "extra_body": asked}
+    extra = {"stop_sequences": stop, "extra_body": asked}
     client.messages.create(model=f"scripted-{kind}/play-stops", **extra, **said("x"))
-    sent = upstream.sent()
-    assert sent.items() >= (asked | {"max_tokens": 100}).items()
-    if kind == "openai":
-        assert (sent["stop"], sent["user"]) == (stop, "u-1")
-    else:
-        assert (sent["stop_sequences"], sent["metadata"]) == (stop, user)
+    wanted = {
+        "anthropic": asked | {"max_tokens": 100, "stop_sequences": stop},
+        "openai": asked | {"max_tokens": 100, "stop": stop},
+        "bedrock": {"inferenceConfig": {"temperature": 0.25, "topP": 0.5, "maxTokens": 100, "stopSequences": stop}},
+    }
+    assert plays[kind].sent().items() >= wanted[kind].items()
+
+
+@pytest.mark.parametrize("kind", ["anthropic", "bedrock"])
+def test_out_of_how_many_tokens_is_chosen(client, plays, kind):
+    client.messages.create(model=f"scripted-{kind}/play-typed", extra_body={"top_k": 5}, **said("x"))
+    wanted = {"anthropic": {"top_k": 5}, "bedrock": {"additionalModelRequestFields": {"top_k": 5}}}
+    assert plays[kind].sent().items() >= wanted[kind].items()
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+def test_who_asks(client, plays, kind):
+    client.messages.create(model=f"scripted-{kind}/play-typed", metadata={"user_id": "u-1"}, **said("x"))
+    wanted = {"anthropic": {"metadata": {"user_id": "u-1"}}, "openai": {"user": "u-1"}}
+    assert plays[kind].sent().items() >= wanted[kind].items()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -382,11 +477,9 @@ def test_fields_of_sampling(client, upstream, kind):
 @pytest.mark.parametrize("play, reason", [("stops", "stop_sequence"), ("long", "max_tokens"), ("refuses", "refusal")])
 def test_why_an_answer_ends(client, kind, play, reason, streamed):
     answer = answer_of(client, streamed, model=f"scripted-{kind}/play-{play}", stop_sequences=[", three"], **said("x"))
-    if (kind, play) == ("openai", "stops"):
-        # There is one word there for an end, and nobody says at which text it was.
-        assert (answer.stop_reason, answer.stop_sequence) == ("end_turn", None)
-    else:
-        assert (answer.stop_reason, answer.stop_sequence) == (reason, ", three" if play == "stops" else None)
+    # OpenAI has one word for an end, and neither it nor Bedrock says at which text it was.
+    stops = {"openai": ("end_turn", None), "anthropic": (reason, ", three"), "bedrock": (reason, None)}
+    assert (answer.stop_reason, answer.stop_sequence) == (stops[kind] if play == "stops" else (reason, None))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -402,7 +495,7 @@ def test_usage_with_what_a_cache_had(client, kind, streamed):
 def test_a_fallback_from_another_shape(client, kind, streamed):
     for other in KINDS:
         raw = client.messages.with_raw_response.create(
-            model=f"{other}/fail-503", stream=streamed, extra_body={"fallbacks": [f"{kind}/echo"]}, **said("one two")
+            model=failing(other, "fail-503"), stream=streamed, extra_body={"fallbacks": [f"{kind}/echo"]}, **said("one two")
         )
         assert raw.headers["x-sluicegate-provider"] == kind
         if streamed:
@@ -413,11 +506,11 @@ def test_a_fallback_from_another_shape(client, kind, streamed):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_under_its_prefix_only_the_base_url_changes(shapes, simulated, kind):
+def test_under_its_prefix_only_the_base_url_changes(shapes, simulates, kind):
     model = "echo" if kind == "anthropic" else f"{kind}/echo"
     with connect_anthropic(shapes, prefix="/anthropic") as client:
         assert client.messages.create(model=model, **said("hi")).content[0].text == "hi"
-        assert simulated.sent()[1]["model"] == "echo"
+        assert simulates[kind].model() == "echo"
         with client.messages.stream(model=model, **said("hi")) as stream:
             assert stream.get_final_text() == "hi"
         assert client.models.list().data[0].id == "echo", "what is no message passes through"
@@ -430,24 +523,31 @@ def test_the_providers_key_goes_where_its_api_has_it(client, simulated):
 
 
 def hinted(client, kind, streamed):
-    """The header of an answer to what is asked with hints."""
+    """The names in the header of an answer to what is asked with hints."""
     block = {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}
-    hints = {"system": [block], "service_tier": "standard_only", "stream": streamed}
+    hints = {"system": [block], "service_tier": "standard_only", "metadata": {"user_id": "u-1"}, "stream": streamed}
     raw = client.messages.with_raw_response.create(model=f"{kind}/echo", **hints, **said("hi"))
-    return raw.headers.get("x-sluicegate-dropped")
+    return sorted(raw.headers.get("x-sluicegate-dropped", "").replace(" ", "").split(","))
 
 
 @pytest.mark.parametrize("kind", ["anthropic"])
 @pytest.mark.parametrize("streamed", STREAMED)
 def test_hints_pass_to_who_knows_them(client, simulated, kind, streamed):
-    assert hinted(client, kind, streamed) is None
-    assert simulated.sent()[1]["system"][0]["cache_control"] == {"type": "ephemeral"}
+    assert hinted(client, kind, streamed) == [""]
+    assert simulated.sent()["system"][0]["cache_control"] == {"type": "ephemeral"}
 
 
-@pytest.mark.parametrize("kind", ["openai"])
+@pytest.mark.parametrize("kind", ["openai", "bedrock"])
 @pytest.mark.parametrize("streamed", STREAMED)
 def test_hints_that_cannot_be_said_are_named(client, kind, streamed):
-    assert sorted(hinted(client, kind, streamed).replace(" ", "").split(",")) == ["cache_control", "service_tier"]
+    dropped = {"openai": ["cache_control", "service_tier"], "bedrock": ["service_tier", "user"]}
+    assert hinted(client, kind, streamed) == dropped[kind]
+
+
+@pytest.mark.parametrize("kind", ["bedrock"])
+def test_where_a_cache_is_to_begin(client, simulates, kind):
+    hinted(client, kind, False)
+    assert simulates[kind].sent()["system"] == [{"text": "Be brief."}, {"cachePoint": {"type": "default"}}]
 
 
 def test_a_gateway_key_that_is_missing_or_wrong(tmp_path):

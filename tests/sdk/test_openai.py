@@ -4,7 +4,20 @@ import json
 
 import openai
 import pytest
-from conftest import ERRORS, KINDS, PIXEL, STREAMED, WAYS, ask, connect, left
+from conftest import (
+    ERRORS,
+    FAILURES,
+    INSIDE,
+    KINDS,
+    PIXEL,
+    STREAMED,
+    WAYS,
+    ask,
+    connect,
+    failing,
+    left,
+    schema_of,
+)
 from pydantic import BaseModel
 from scripted import BROKEN
 
@@ -88,7 +101,7 @@ def result(call, content):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("streamed", STREAMED)
-def test_tools_that_are_called_at_once(client, upstream, kind, streamed):
+def test_tools_that_are_called_at_once(client, plays, kind, streamed):
     call = {"model": f"scripted-{kind}/play-parallel", "messages": ask("Where?"), "tools": [WEATHER, CLOCK]}
     message = answer_of(client, streamed, **call).choices[0].message
     weather, clock = message.tool_calls
@@ -96,19 +109,25 @@ def test_tools_that_are_called_at_once(client, upstream, kind, streamed):
     assert [json.loads(use.function.arguments) for use in (weather, clock)] == [{"city": "Oslo"}, {"zone": "CET"}]
     turns = [*ask("Where?"), said(message), result(weather, "It rains."), result(clock, "Noon.")]
     client.chat.completions.create(model=f"scripted-{kind}/play-typed", messages=turns, tools=[WEATHER, CLOCK])
-    sent = upstream.sent()["messages"]
-    if kind == "anthropic":
-        uses = [
-            {"type": "tool_use", "id": "call_a", "name": "weather", "input": {"city": "Oslo"}},
-            {"type": "tool_use", "id": "call_b", "name": "clock", "input": {"zone": "CET"}},
-        ]
-        results = [
-            {"type": "tool_result", "tool_use_id": "call_a", "content": "It rains."},
-            {"type": "tool_result", "tool_use_id": "call_b", "content": "Noon."},
-        ]
-        assert sent[1:] == [{"role": "assistant", "content": uses}, {"role": "user", "content": results}]
-    else:
-        assert sent == turns
+    anthropic = [
+        {"type": "tool_use", "id": "call_a", "name": "weather", "input": {"city": "Oslo"}},
+        {"type": "tool_use", "id": "call_b", "name": "clock", "input": {"zone": "CET"}},
+        {"type": "tool_result", "tool_use_id": "call_a", "content": "It rains."},
+        {"type": "tool_result", "tool_use_id": "call_b", "content": "Noon."},
+    ]
+    bedrock = [
+        {"toolUse": {"toolUseId": "call_a", "name": "weather", "input": {"city": "Oslo"}}},
+        {"toolUse": {"toolUseId": "call_b", "name": "clock", "input": {"zone": "CET"}}},
+        {"toolResult": {"toolUseId": "call_a", "content": [{"text": "It rains."}]}},
+        {"toolResult": {"toolUseId": "call_b", "content": [{"text": "Noon."}]}},
+    ]
+    wanted = {"openai": turns[1:], "anthropic": two_turns(anthropic), "bedrock": two_turns(bedrock)}
+    assert plays[kind].sent()["messages"][1:] == wanted[kind]
+
+
+def two_turns(blocks):
+    """Two calls, and what they came to, as the others have them."""
+    return [{"role": "assistant", "content": blocks[:2]}, {"role": "user", "content": blocks[2:]}]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -120,70 +139,110 @@ def test_words_before_a_call(client, kind, streamed):
     assert [use.id for use in choice.message.tool_calls] == ["call_c"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "choice, theirs",
-    [
-        ("auto", {"type": "auto"}),
-        ("required", {"type": "any"}),
-        ("none", {"type": "none"}),
-        ({"type": "function", "function": {"name": "clock"}}, {"type": "tool", "name": "clock"}),
-    ],
-)
-def test_which_tools_may_be_called(client, upstream, kind, choice, theirs):
-    call = {"model": f"scripted-{kind}/play-typed", "messages": ask(), "tools": [WEATHER, CLOCK], "tool_choice": choice}
-    client.chat.completions.create(**call, parallel_tool_calls=False)
-    sent = upstream.sent()
-    if kind == "anthropic":
-        one = {} if choice == "none" else {"disable_parallel_tool_use": True}
-        assert sent["tool_choice"] == theirs | one
-        assert sent["tools"][1] == {
+CHOICES = {
+    "auto": {"openai": "auto", "anthropic": {"type": "auto"}, "bedrock": {"auto": {}}},
+    "required": {"openai": "required", "anthropic": {"type": "any"}, "bedrock": {"any": {}}},
+    "named": {
+        "openai": {"type": "function", "function": {"name": "clock"}},
+        "anthropic": {"type": "tool", "name": "clock"},
+        "bedrock": {"tool": {"name": "clock"}},
+    },
+}
+"""Which tools may be called, as each says it."""
+SPOKEN = {
+    "openai": CLOCK,
+    "anthropic": {"name": "clock", "description": "Tells the clock.", "input_schema": CLOCK["function"]["parameters"]},
+    "bedrock": {
+        "toolSpec": {
             "name": "clock",
             "description": "Tells the clock.",
-            "input_schema": CLOCK["function"]["parameters"],
+            "inputSchema": {"json": CLOCK["function"]["parameters"]},
         }
-    else:
-        assert (sent["tool_choice"], sent["parallel_tool_calls"], sent["tools"]) == (choice, False, [WEATHER, CLOCK])
+    },
+}
+"""A tool, as each says it."""
+
+
+def chosen(client, provider, kind, **more):
+    """What a provider is told of two tools, and of which may be called."""
+    client.chat.completions.create(model=f"scripted-{kind}/play-typed", messages=ask(), tools=[WEATHER, CLOCK], **more)
+    sent = provider.sent()
+    if kind == "bedrock":
+        config = sent.get("toolConfig", {})
+        return config.get("tools"), config.get("toolChoice"), None
+    return sent.get("tools"), sent.get("tool_choice"), sent.get("parallel_tool_calls")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "url, source",
-    [
-        (f"data:image/png;base64,{PIXEL}", {"type": "base64", "media_type": "image/png", "data": PIXEL}),
-        ("https://example.com/a.png", {"type": "url", "url": "https://example.com/a.png"}),
-    ],
-    ids=["here", "there"],
-)
-def test_an_image(client, simulated, kind, url, source):
-    content = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": url}}]
-    answer = client.chat.completions.create(model=f"{kind}/echo", messages=ask(content))
+@pytest.mark.parametrize("choice", CHOICES)
+def test_which_tools_may_be_called(client, plays, kind, choice):
+    tools, choice_sent, _ = chosen(client, plays[kind], kind, tool_choice=CHOICES[choice]["openai"])
+    assert (tools[1], choice_sent) == (SPOKEN[kind], CHOICES[choice][kind])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_that_no_tool_may_be_called(client, plays, kind):
+    tools, choice, _ = chosen(client, plays[kind], kind, tool_choice="none")
+    # Bedrock has no word for it, and is told of no tools.
+    assert (tools and tools[1], choice) == {
+        "openai": (SPOKEN["openai"], "none"),
+        "anthropic": (SPOKEN["anthropic"], {"type": "none"}),
+        "bedrock": (None, None),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+def test_one_tool_at_a_time(client, plays, kind):
+    _, choice, parallel = chosen(client, plays[kind], kind, tool_choice="auto", parallel_tool_calls=False)
+    one = {"type": "auto", "disable_parallel_tool_use": True}
+    assert (choice, parallel) == {"openai": ("auto", False), "anthropic": (one, None)}[kind]
+
+
+def image(url):
+    return [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": url}}]
+
+
+HERE, THERE = image(f"data:image/png;base64,{PIXEL}"), image("https://example.com/a.png")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_image(client, simulates, kind):
+    answer = client.chat.completions.create(model=f"{kind}/echo", messages=ask(HERE))
     assert answer.choices[0].message.content == "What is it?"
-    sent = simulated.sent()[1]["messages"][0]["content"]
-    if kind == "anthropic":
-        assert sent == [content[0], {"type": "image", "source": source}]
-    else:
-        assert sent == content
+    source = {"type": "base64", "media_type": "image/png", "data": PIXEL}
+    assert simulates[kind].sent()["messages"][0]["content"] == {
+        "openai": HERE,
+        "anthropic": [HERE[0], {"type": "image", "source": source}],
+        "bedrock": [{"text": "What is it?"}, {"image": {"format": "png", "source": {"bytes": PIXEL}}}],
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+def test_an_image_by_its_address(client, simulates, kind):
+    client.chat.completions.create(model=f"{kind}/echo", messages=ask(THERE))
+    source = {"type": "url", "url": "https://example.com/a.png"}
+    wanted = {"openai": THERE[1], "anthropic": {"type": "image", "source": source}}
+    assert simulates[kind].sent()["messages"][0]["content"][1] == wanted[kind]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_document(client, simulated, kind):
+def test_a_document(client, simulates, kind):
     file = {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERg=="}}
     client.chat.completions.create(model=f"{kind}/echo", messages=ask([file, {"type": "text", "text": "Read."}]))
-    sent = simulated.sent()[1]["messages"][0]["content"][0]
-    if kind == "anthropic":
-        source = {"type": "base64", "media_type": "application/pdf", "data": "JVBERg=="}
-        assert sent == {"type": "document", "source": source, "title": "a.pdf"}
-    else:
-        assert sent == file
+    source = {"type": "base64", "media_type": "application/pdf", "data": "JVBERg=="}
+    assert simulates[kind].sent()["messages"][0]["content"][0] == {
+        "openai": file,
+        "anthropic": {"type": "document", "source": source, "title": "a.pdf"},
+        # There is no dot in a document's name there.
+        "bedrock": {"document": {"format": "pdf", "name": "a-pdf", "source": {"bytes": "JVBERg=="}}},
+    }[kind]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way, status", FAILURES)
 @pytest.mark.parametrize("streamed", STREAMED)
-@pytest.mark.parametrize("status", ERRORS)
 def test_a_providers_error_keeps_its_status_and_words(client, way, status, streamed):
     with pytest.raises(openai.APIStatusError) as caught:
-        client.chat.completions.create(model=f"{way}/fail-{status}", messages=ask(), stream=streamed)
+        client.chat.completions.create(model=failing(way, f"fail-{status}"), messages=ask(), stream=streamed)
     error = caught.value
     assert type(error) is getattr(openai, ERRORS[status]), repr(error)
     assert error.status_code == status
@@ -193,10 +252,18 @@ def test_a_providers_error_keeps_its_status_and_words(client, way, status, strea
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("streamed", STREAMED)
+def test_when_to_come_again_is_said_as_the_provider_says_it(client, kind, streamed):
+    with pytest.raises(openai.RateLimitError) as caught:
+        model = failing(f"scripted-{kind}", "status-429")
+        client.chat.completions.create(model=model, messages=ask(), stream=streamed)
+    assert caught.value.response.headers["retry-after"] == "7"
+
+
+@pytest.mark.parametrize("kind, streamed", INSIDE)
 def test_an_error_inside_a_good_answer(client, kind, streamed):
     with pytest.raises(openai.APIStatusError) as caught:
         client.chat.completions.create(model=f"{kind}/error-in-200", messages=ask(), stream=streamed)
-    assert caught.value.status_code == 502
+    assert caught.value.status_code == INSIDE[kind, streamed]
     assert "inside a 200" in caught.value.message
 
 
@@ -222,8 +289,9 @@ def test_a_cut_stream_raises_after_what_had_come(client, way):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("streamed", STREAMED)
-def test_a_caller_that_does_not_wait_ends_it_upstream(shapes, simulated, kind, streamed):
-    with left(simulated, "hang") as model, connect(shapes, timeout=0.3) as hasty, pytest.raises(openai.APITimeoutError):
+def test_a_caller_that_does_not_wait_ends_it_upstream(shapes, simulates, kind, streamed):
+    hasty = connect(shapes, timeout=0.3)
+    with left(shapes, simulates[kind], "hang") as model, hasty, pytest.raises(openai.APITimeoutError):
         hasty.chat.completions.create(model=f"{kind}/{model}", messages=ask(), stream=streamed)
 
 
@@ -235,14 +303,14 @@ def test_a_provider_that_does_not_answer_in_time(client, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_caller_that_leaves_ends_it_upstream(client, simulated, kind):
-    with left(simulated, "lorem-500+gap-50ms") as model:
+def test_a_caller_that_leaves_ends_it_upstream(shapes, client, simulates, kind):
+    with left(shapes, simulates[kind], "lorem-500+gap-50ms") as model:
         with client.chat.completions.create(model=f"{kind}/{model}", messages=ask(), stream=True) as stream:
             next(iter(stream))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_the_system_says(client, upstream, kind):
+def test_what_the_system_says(client, plays, kind):
     messages = [
         {"role": "system", "content": "Be brief."},
         {"role": "developer", "content": "Be kind."},
@@ -251,12 +319,12 @@ def test_what_the_system_says(client, upstream, kind):
         *ask("How are you?"),
     ]
     client.chat.completions.create(model=f"scripted-{kind}/play-typed", messages=messages)
-    sent = upstream.sent()
-    if kind == "anthropic":
+    sent = plays[kind].sent()
+    if kind == "openai":
+        assert sent["messages"] == messages
+    else:
         assert [block["text"] for block in sent["system"]] == ["Be brief.", "Be kind."]
         assert [message["role"] for message in sent["messages"]] == ["user", "assistant", "user"]
-    else:
-        assert sent["messages"] == messages
 
 
 class Said(BaseModel):
@@ -265,13 +333,11 @@ class Said(BaseModel):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_answer_that_has_a_schema(client, upstream, kind):
+def test_an_answer_that_has_a_schema(client, plays, kind):
     call = {"model": f"scripted-{kind}/play-typed", "messages": ask(), "response_format": Said}
     parsed = client.chat.completions.parse(**call)
     assert parsed.choices[0].message.parsed == Said(answer="yes", words=1)
-    sent = upstream.sent()
-    form = sent["output_config"]["format"] if kind == "anthropic" else sent["response_format"]["json_schema"]
-    assert set(form["schema"]["properties"]) == {"answer", "words"}
+    assert set(schema_of(kind, plays[kind].sent())["properties"]) == {"answer", "words"}
     with client.chat.completions.stream(**call) as stream:
         assert stream.get_final_completion().choices[0].message.parsed == Said(answer="yes", words=1)
 
@@ -285,32 +351,43 @@ def test_json_without_a_schema_passes(client, upstream, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("streamed", STREAMED)
-def test_thoughts(client, upstream, kind, streamed):
+def test_thoughts(client, plays, kind, streamed):
     call = {"model": f"scripted-{kind}/play-thinks", "messages": ask(), "reasoning_effort": "medium"}
     answer = answer_of(client, streamed, **call)
     message = answer.choices[0].message
     assert (message.model_extra["reasoning_content"], message.content) == ("27 is 3 cubed.", "It is not.")
-    assert answer.usage.completion_tokens_details.reasoning_tokens == 5
-    sent = upstream.sent()
-    if kind == "anthropic":
-        assert sent["thinking"] == {"type": "enabled", "budget_tokens": 4096}
-    else:
-        assert sent["reasoning_effort"] == "medium"
+    # Bedrock does not count thoughts apart.
+    details = answer.usage.completion_tokens_details
+    assert (details and details.reasoning_tokens) == {"openai": 5, "anthropic": 5, "bedrock": None}[kind]
+    budget = {"type": "enabled", "budget_tokens": 4096}
+    wanted = {
+        "openai": {"reasoning_effort": "medium"},
+        "anthropic": {"thinking": budget},
+        "bedrock": {"additionalModelRequestFields": {"thinking": budget}},
+    }
+    assert plays[kind].sent().items() >= wanted[kind].items()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_fields_of_sampling(client, upstream, kind):
+def test_fields_of_sampling(client, plays, kind):
     asked = {"temperature": 0.25, "top_p": 0.5, "max_completion_tokens": 77, "stop": [", three", "!"]}
     client.chat.completions.create(model=f"scripted-{kind}/play-stops", messages=ask(), **asked)
-    sent = upstream.sent()
-    if kind == "anthropic":
-        assert (sent["max_tokens"], sent["stop_sequences"]) == (77, [", three", "!"])
-        assert (sent["temperature"], sent["top_p"]) == (0.25, 0.5)
-        client.chat.completions.create(model=f"scripted-{kind}/play-stops", messages=ask(), stop="!")
-        sent = upstream.sent()
-        assert (sent["max_tokens"], sent["stop_sequences"]) == (4096, ["!"])
-    else:
-        assert sent.items() >= asked.items()
+    stops = {"stop_sequences": [", three", "!"]}
+    inference = {"temperature": 0.25, "topP": 0.5, "maxTokens": 77, "stopSequences": [", three", "!"]}
+    wanted = {
+        "openai": asked,
+        "anthropic": {"temperature": 0.25, "top_p": 0.5, "max_tokens": 77} | stops,
+        "bedrock": {"inferenceConfig": inference},
+    }
+    assert plays[kind].sent().items() >= wanted[kind].items()
+    # What is not said is left to the provider, but for Anthropic, which has to be told how much.
+    client.chat.completions.create(model=f"scripted-{kind}/play-stops", messages=ask(), stop="!")
+    wanted = {
+        "openai": {"stop": "!"},
+        "anthropic": {"max_tokens": 4096, "stop_sequences": ["!"]},
+        "bedrock": {"inferenceConfig": {"stopSequences": ["!"]}},
+    }
+    assert plays[kind].sent().items() >= wanted[kind].items()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -343,7 +420,7 @@ def test_usage_with_what_a_cache_had(client, kind, streamed):
 def test_a_fallback_from_another_shape(client, kind, streamed):
     for other in KINDS:
         raw = client.chat.completions.with_raw_response.create(
-            model=f"{other}/fail-503",
+            model=failing(other, "fail-503"),
             messages=ask("one two"),
             stream=streamed,
             extra_body={"fallbacks": [f"{kind}/echo"]},
@@ -366,15 +443,15 @@ def hinted(client, kind, streamed):
 @pytest.mark.parametrize("streamed", STREAMED)
 def test_hints_pass_to_who_knows_them(client, simulated, kind, streamed):
     assert hinted(client, kind, streamed) is None
-    assert simulated.sent()[1]["seed"] == 5
+    assert simulated.sent()["seed"] == 5
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
 @pytest.mark.parametrize("streamed", STREAMED)
-def test_hints_that_cannot_be_said_are_named(client, simulated, kind, streamed):
+def test_hints_that_cannot_be_said_are_named(client, simulates, kind, streamed):
     dropped = hinted(client, kind, streamed).replace(" ", "").split(",")
     assert sorted(dropped) == ["metadata", "seed", "service_tier"]
-    assert not {"seed", "service_tier", "metadata"} & simulated.sent()[1].keys()
+    assert not {"seed", "service_tier", "metadata"} & simulates[kind].sent().keys()
 
 
 OWN = {"n": 2, "logprobs": True, "logit_bias": {"5": 1}, "response_format": {"type": "json_object"}, "x_new": 1}
@@ -392,6 +469,21 @@ def test_what_only_this_shape_has_passes(client, upstream, kind):
 def test_what_cannot_be_said_is_refused(client, kind, field):
     with pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(model=f"{kind}/echo", messages=ask(), extra_body={field: OWN[field]})
+    assert (caught.value.code, caught.value.param) == ("unsupported", field)
+
+
+UNSAID = {
+    "image_url": {"messages": ask(THERE)},
+    "parallel_tool_calls": {"messages": ask(), "tools": [WEATHER], "parallel_tool_calls": False},
+}
+"""What all shapes but Bedrock's can say."""
+
+
+@pytest.mark.parametrize("kind", ["bedrock"])
+@pytest.mark.parametrize("field", UNSAID)
+def test_what_bedrock_has_no_words_for_is_refused(client, kind, field):
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model=f"{kind}/echo", **UNSAID[field])
     assert (caught.value.code, caught.value.param) == ("unsupported", field)
 
 
@@ -415,11 +507,12 @@ def test_what_is_no_chat_is_refused(client, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_under_its_prefix_only_the_base_url_changes(shapes, simulated, kind):
+def test_under_its_prefix_only_the_base_url_changes(shapes, simulates, kind):
     model = "echo" if kind == "openai" else f"{kind}/echo"
     with connect(shapes, prefix="/openai") as client:
         answer = client.chat.completions.create(model=model, messages=ask("hi"))
-        assert (answer.choices[0].message.content, simulated.sent()[1]["model"]) == ("hi", "echo")
+        assert answer.choices[0].message.content == "hi"
+        assert simulates[kind].model() == "echo"
         with client.chat.completions.stream(model=model, messages=ask("hi")) as stream:
             assert stream.get_final_completion().choices[0].message.content == "hi"
 
