@@ -1,69 +1,35 @@
-"""boto3 as a client of Bedrock's routes, before providers of each shape; and Bedrock as a provider, whose stand-in has botocore
-check what is signed and what is sent."""
+"""boto3 as a client of Bedrock's routes, before providers of each shape. The stand-in for Bedrock has botocore check what is signed
+and what is sent."""
 
 import base64
 import json
-import time
 
 import anthropic
 import boto3
-import openai
 import pytest
-from bedrock import ACCESS_KEY, ARGUMENTS, BEARER, REGION, SECRET_KEY, STATUSES, TOKEN, Bedrock
-from botocore.config import Config
+from bedrock import STATUSES
 from botocore.exceptions import ClientError, EventStreamError, ReadTimeoutError
-from conftest import ask, connect, connect_anthropic
+from conftest import FAILURES, INSIDE, KINDS, PIXEL, STREAMED, WAYS, ask, connect, connect_boto3, failing, left, schema_of
 from gateway import Gateway, provider
+from scripted import BROKEN
 
-WAYS = ["bedrock", "sim", "openai", "anthropic"]
-"""A provider that speaks Bedrock's shape, the simulated one, and that one spoken to in OpenAI's and in Anthropic's."""
-
-PIXEL = b"\x89PNG\r\n\x1a\n-a-picture"
-
-WEATHER = {
-    "toolSpec": {
-        "name": "weather",
-        "inputSchema": {"json": {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}},
-    }
-}
+EXCEPTIONS = {status: name for name, status in STATUSES.items() if name != "ModelNotReadyException"}
+"""What boto3 calls an error of a status, Bedrock's own or another's that means the same."""
+EXCEPTIONS |= {422: "ValidationException", 502: "InternalServerException", 529: "ServiceUnavailableException"}
 
 
-@pytest.fixture(scope="session")
-def upstream_bedrock():
-    with Bedrock() as upstream:
-        yield upstream
-    assert not upstream.wrong
+def tool(name, **properties):
+    schema = {"type": "object", "properties": properties}
+    return {"toolSpec": {"name": name, "description": f"Tells the {name}.", "inputSchema": {"json": schema}}}
 
 
-@pytest.fixture(scope="session")
-def bedrock(upstream_bedrock, simulated, tmp_path_factory):
-    """A gateway whose provider `bedrock` signs, and whose provider `bearer` sends a key."""
-    signing = {"access_key": ACCESS_KEY, "secret_key": SECRET_KEY, "session_token": TOKEN, "region": REGION}
-    own = provider(upstream_bedrock.url, kind="bedrock", keys=[{"name": "a", "value": "", "bedrock_key_config": signing}])
-    bearer = provider(upstream_bedrock.url, kind="bedrock", keys=[{"name": "b", "value": BEARER}])
-    impatient = json.loads(json.dumps(own))
-    impatient["network_config"]["default_request_timeout_in_seconds"] = "300ms"
-    providers = {"bedrock": own, "bearer": bearer, "impatient": impatient, "sim": {}}
-    for kind in ("openai", "anthropic"):
-        providers[kind] = provider(simulated.url, kind=kind, keys=[])
-    with Gateway(tmp_path_factory.mktemp("bedrock"), {"providers": providers}) as gateway:
-        yield gateway
-        for secret in (SECRET_KEY, TOKEN, BEARER, ACCESS_KEY):
-            assert secret not in gateway.text()
-
-
-def connect_boto3(gateway, timeout=20.0, **options):
-    """boto3 as a user sets it up, except that it never tries again."""
-    return boto3.client(
-        "bedrock-runtime", region_name="us-west-2", endpoint_url=f"{gateway.data}/bedrock",
-        aws_access_key_id="client-id", aws_secret_access_key="client-secret",
-        config=Config(retries={"total_max_attempts": 1}, read_timeout=timeout), **options,
-    )  # fmt: skip
+WEATHER = tool("weather", city={"type": "string"}, days={"type": "integer"})
+CLOCK = tool("clock", zone={"type": "string"})
 
 
 @pytest.fixture
-def client(bedrock):
-    return connect_boto3(bedrock)
+def client(shapes):
+    return connect_boto3(shapes)
 
 
 def named(way, model):
@@ -73,6 +39,41 @@ def named(way, model):
 
 def said(*content):
     return [{"role": "user", "content": [{"text": part} if isinstance(part, str) else part for part in content]}]
+
+
+def answer_of(client, streamed, **call):
+    """A whole answer, or what the events of one come to."""
+    if not streamed:
+        return client.converse(**call)
+    blocks, answer = {}, {}
+    for event in client.converse_stream(**call)["stream"]:
+        ((kind, told),) = event.items()
+        if kind == "contentBlockStart":
+            blocks[told["contentBlockIndex"]] = [told["start"]]
+        elif kind == "contentBlockDelta":
+            blocks.setdefault(told["contentBlockIndex"], []).append(told["delta"])
+        elif kind in ("messageStop", "metadata"):
+            answer |= told
+    assert list(blocks) == list(range(len(blocks))), "the blocks come in their order"
+    return answer | {"output": {"message": {"role": "assistant", "content": [sum_of(pieces) for pieces in blocks.values()]}}}
+
+
+def sum_of(pieces):
+    """A block out of what is said of it."""
+    kind = next(iter(pieces[0]))
+    if kind == "text":
+        return {"text": "".join(piece["text"] for piece in pieces)}
+    if kind == "toolUse":
+        assert len(pieces) > 2, "the arguments come in pieces"
+        call = pieces[0]["toolUse"]
+        return {"toolUse": call | {"input": json.loads("".join(piece["toolUse"]["input"] for piece in pieces[1:]))}}
+    thoughts = [piece["reasoningContent"] for piece in pieces]
+    text = {key: "".join(thought.get(key, "") for thought in thoughts) for key in ("text", "signature")}
+    return {"reasoningContent": {"reasoningText": {key: value for key, value in text.items() if value}}}
+
+
+def content(answer):
+    return answer["output"]["message"]["content"]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -100,116 +101,383 @@ def test_a_stream(client, way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("streamed", STREAMED)
 def test_a_round_of_tools(client, way, streamed):
     question = said("The weather?")
-    call = {"modelId": named(way, "tool"), "messages": question, "toolConfig": {"tools": [WEATHER]}}
-    if streamed:
-        events = list(client.converse_stream(**call)["stream"])
-        (start,) = [event["contentBlockStart"]["start"]["toolUse"] for event in events if "contentBlockStart" in event]
-        pieces = [event["contentBlockDelta"]["delta"]["toolUse"]["input"] for event in events if "contentBlockDelta" in event]
-        assert len([piece for piece in pieces if piece]) > 1, "the arguments come in pieces"
-        use = start | {"input": json.loads("".join(pieces))}
-        (reason,) = [event["messageStop"]["stopReason"] for event in events if "messageStop" in event]
-    else:
-        answer = client.converse(**call)
-        (block,) = answer["output"]["message"]["content"]
-        use, reason = block["toolUse"], answer["stopReason"]
-    assert (use["name"], set(use["input"]), reason) == ("weather", set(ARGUMENTS), "tool_use")
+    call = {"modelId": named(way, "tool"), "toolConfig": {"tools": [WEATHER]}}
+    answer = answer_of(client, streamed, messages=question, **call)
+    (block,) = content(answer)
+    use = block["toolUse"]
+    assert (use["name"], use["input"], answer["stopReason"]) == ("weather", {"city": "sim", "days": 1}, "tool_use")
     result = {"toolResult": {"toolUseId": use["toolUseId"], "content": [{"text": "It rains."}]}}
-    turns = [*question, {"role": "assistant", "content": [{"toolUse": use}]}, {"role": "user", "content": [result]}]
-    answer = client.converse(modelId=named(way, "tool"), messages=turns, toolConfig={"tools": [WEATHER]})
-    assert answer["output"]["message"]["content"] == [{"text": "It rains."}]
+    turns = [*question, {"role": "assistant", "content": [block]}, {"role": "user", "content": [result]}]
+    answer = answer_of(client, streamed, messages=turns, **call)
+    assert (content(answer), answer["stopReason"]) == ([{"text": "It rains."}], "end_turn")
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_an_image(client, upstream_bedrock, way):
-    image = {"image": {"format": "png", "source": {"bytes": PIXEL}}}
-    answer = client.converse(modelId=named(way, "echo"), messages=said("What is it?", image))
-    assert answer["output"]["message"]["content"][0]["text"] == "What is it?"
-    if way == "bedrock":
-        path, _, body = upstream_bedrock.last()
-        assert path == "/model/echo/converse"
-        assert json.loads(body)["messages"][0]["content"][1]["image"]["format"] == "png"
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_tools_that_are_called_at_once(client, plays, kind, streamed):
+    call = {"toolConfig": {"tools": [WEATHER, CLOCK]}}
+    answer = answer_of(client, streamed, modelId=f"scripted-{kind}/play-parallel", messages=said("Where?"), **call)
+    uses = [
+        {"toolUse": {"toolUseId": "call_a", "name": "weather", "input": {"city": "Oslo"}}},
+        {"toolUse": {"toolUseId": "call_b", "name": "clock", "input": {"zone": "CET"}}},
+    ]
+    assert (content(answer), answer["stopReason"]) == (uses, "tool_use")
+    results = [
+        {"toolResult": {"toolUseId": "call_a", "content": [{"text": "It rains."}], "status": "success"}},
+        {"toolResult": {"toolUseId": "call_b", "content": [{"json": {"hour": 12}}]}},
+        {"text": "And now?"},
+    ]
+    turns = [*said("Where?"), {"role": "assistant", "content": uses}, {"role": "user", "content": results}]
+    client.converse(modelId=f"scripted-{kind}/play-typed", messages=turns, **call)
+    sent = plays[kind].sent()["messages"]
+    if kind == "openai":
+        assert [call["id"] for call in sent[1]["tool_calls"]] == ["call_a", "call_b"]
+    noon = '{"hour": 12}'
+    assert sent[2:] == {
+        "openai": [
+            {"role": "tool", "tool_call_id": "call_a", "content": "It rains."},
+            {"role": "tool", "tool_call_id": "call_b", "content": noon},
+            {"role": "user", "content": "And now?"},
+        ],
+        "anthropic": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "tool_result", "tool_use_id": "call_a", "content": "It rains."},
+                    {"type": "tool_result", "tool_use_id": "call_b", "content": noon},
+                    {"type": "text", "text": "And now?"},
+                ],
+            }
+        ],
+        "bedrock": turns[2:],
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_words_before_a_call(client, kind, streamed):
+    call = {"modelId": f"scripted-{kind}/play-busy", "messages": said("Where?"), "toolConfig": {"tools": [WEATHER]}}
+    answer = answer_of(client, streamed, **call)
+    use = {"toolUseId": "call_c", "name": "weather", "input": {"city": "Rome"}}
+    assert (content(answer), answer["stopReason"]) == ([{"text": "I look."}, {"toolUse": use}], "tool_use")
+
+
+CHOICES = {
+    "auto": {"bedrock": {"auto": {}}, "openai": "auto", "anthropic": {"type": "auto"}},
+    "any": {"bedrock": {"any": {}}, "openai": "required", "anthropic": {"type": "any"}},
+    "tool": {
+        "bedrock": {"tool": {"name": "clock"}},
+        "openai": {"type": "function", "function": {"name": "clock"}},
+        "anthropic": {"type": "tool", "name": "clock"},
+    },
+}
+"""Which tools may be called, as each says it."""
+SCHEMA = CLOCK["toolSpec"]["inputSchema"]["json"]
+SPOKEN = {
+    "bedrock": CLOCK,
+    "openai": {
+        "type": "function",
+        "function": {"name": "clock", "description": "Tells the clock.", "parameters": SCHEMA},
+    },
+    "anthropic": {"name": "clock", "description": "Tells the clock.", "input_schema": SCHEMA},
+}
+"""A tool, as each says it."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("choice", CHOICES)
+def test_which_tools_may_be_called(client, plays, kind, choice):
+    config = {"tools": [WEATHER, CLOCK], "toolChoice": CHOICES[choice]["bedrock"]}
+    client.converse(modelId=f"scripted-{kind}/play-typed", messages=said("x"), toolConfig=config)
+    sent = plays[kind].sent()
+    tools = sent["toolConfig"]["tools"] if kind == "bedrock" else sent["tools"]
+    found = sent["toolConfig"]["toolChoice"] if kind == "bedrock" else sent["tool_choice"]
+    assert (tools[1], found) == (SPOKEN[kind], CHOICES[choice][kind])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_image(client, simulates, kind):
+    image = {"image": {"format": "png", "source": {"bytes": base64.b64decode(PIXEL)}}}
+    answer = client.converse(modelId=named(kind, "echo"), messages=said("What is it?", image))
+    assert content(answer)[0]["text"] == "What is it?"
+    url = f"data:image/png;base64,{PIXEL}"
+    assert simulates[kind].sent()["messages"][-1]["content"][1] == {
+        "bedrock": {"image": {"format": "png", "source": {"bytes": PIXEL}}},
+        "openai": {"type": "image_url", "image_url": {"url": url}},
+        "anthropic": {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXEL}},
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_document(client, simulates, kind):
+    document = {"format": "pdf", "name": "a", "source": {"bytes": b"%PDF"}}
+    client.converse(modelId=named(kind, "echo"), messages=said({"document": document}, "Read."))
+    source = {"type": "base64", "media_type": "application/pdf", "data": "JVBERg=="}
+    assert simulates[kind].sent()["messages"][-1]["content"][0] == {
+        "bedrock": {"document": document | {"source": {"bytes": "JVBERg=="}}},
+        "openai": {"type": "file", "file": {"filename": "a", "file_data": "data:application/pdf;base64,JVBERg=="}},
+        "anthropic": {"type": "document", "source": source, "title": "a"},
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_system_says(client, plays, kind):
+    texts = ["Be brief.", "Be kind."]
+    system = [{"text": text} for text in texts]
+    client.converse(modelId=f"scripted-{kind}/play-typed", messages=said("Hi"), system=system)
+    sent = plays[kind].sent()
+    found = sent["messages"][0]["content"] if kind == "openai" else sent["system"]
+    assert [block["text"] for block in found] == texts
+    assert [message["role"] for message in sent["messages"]] == (["system"] if kind == "openai" else []) + ["user"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_an_answer_that_has_a_schema(client, plays, kind, streamed):
+    schema = {"type": "object", "properties": {"answer": {"type": "string"}, "words": {"type": "integer"}}}
+    form = {"type": "json_schema", "structure": {"jsonSchema": {"schema": json.dumps(schema), "name": "said"}}}
+    call = {"messages": said("x"), "outputConfig": {"textFormat": form}}
+    answer = answer_of(client, streamed, modelId=f"scripted-{kind}/play-typed", **call)
+    assert json.loads(content(answer)[0]["text"]) == {"answer": "yes", "words": 1}
+    assert schema_of(kind, plays[kind].sent()) == schema
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_thoughts(client, plays, kind, streamed):
+    thinking = {"type": "enabled", "budget_tokens": 4096}
+    question = said("Is 27 prime?")
+    call = {"messages": question, "additionalModelRequestFields": {"thinking": thinking}, "inferenceConfig": {"maxTokens": 8000}}
+    answer = answer_of(client, streamed, modelId=f"scripted-{kind}/play-thinks", **call)
+    # A provider of OpenAI's shape signs nothing.
+    thought = {"text": "27 is 3 cubed."} | ({} if kind == "openai" else {"signature": "c2lnbmVk"})
+    assert content(answer) == [{"reasoningContent": {"reasoningText": thought}}, {"text": "It is not."}]
+    wanted = {
+        "bedrock": {"additionalModelRequestFields": {"thinking": thinking}},
+        "openai": {"reasoning_effort": "medium"},
+        "anthropic": {"thinking": thinking},
+    }
+    assert plays[kind].sent().items() >= wanted[kind].items()
+    # And back, as a program does that goes on with the conversation.
+    turns = [*question, answer["output"]["message"], *said("And 29?")]
+    raw = client.converse(modelId=f"scripted-{kind}/play-typed", messages=turns)["ResponseMetadata"]["HTTPHeaders"]
+    again = plays[kind].sent()["messages"][1]["content"]
+    assert again == {
+        "bedrock": turns[1]["content"],
+        "openai": "It is not.",
+        "anthropic": [
+            {"type": "thinking", "thinking": "27 is 3 cubed.", "signature": "c2lnbmVk"},
+            {"type": "text", "text": "It is not."},
+        ],
+    }[kind]
+    assert ("x-sluicegate-dropped" in raw) == (kind == "openai")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fields_of_sampling(client, plays, kind):
+    stop = ["!", ", three"]
+    inference = {"temperature": 0.25, "topP": 0.5, "maxTokens": 77, "stopSequences": stop}
+    client.converse(modelId=f"scripted-{kind}/play-stops", messages=said("x"), inferenceConfig=inference)
+    wanted = {
+        "bedrock": {"inferenceConfig": inference},
+        "openai": {"temperature": 0.25, "top_p": 0.5, "max_tokens": 77, "stop": stop},
+        "anthropic": {"temperature": 0.25, "top_p": 0.5, "max_tokens": 77, "stop_sequences": stop},
+    }
+    assert plays[kind].sent().items() >= wanted[kind].items()
+
+
+@pytest.mark.parametrize("kind", ["bedrock", "anthropic"])
+def test_out_of_how_many_tokens_is_chosen(client, plays, kind):
+    more = {"additionalModelRequestFields": {"top_k": 5}}
+    client.converse(modelId=f"scripted-{kind}/play-typed", messages=said("x"), **more)
+    assert plays[kind].sent().items() >= {"bedrock": more, "anthropic": {"top_k": 5}}[kind].items()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+@pytest.mark.parametrize("play, reason", [("stops", "stop_sequence"), ("long", "max_tokens"), ("refuses", "content_filtered")])
+def test_why_an_answer_ends(client, kind, play, reason, streamed):
+    answer = answer_of(client, streamed, modelId=f"scripted-{kind}/play-{play}", messages=said("x"))
+    # OpenAI has one word for an end.
+    assert answer["stopReason"] == ("end_turn" if (kind, play) == ("openai", "stops") else reason)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_usage_with_what_a_cache_had(client, kind, streamed):
+    usage = answer_of(client, streamed, modelId=f"scripted-{kind}/play-cached", messages=said("x"))["usage"]
+    assert (usage["inputTokens"], usage["outputTokens"], usage["totalTokens"]) == (40, 2, 1002)
+    assert (usage["cacheReadInputTokens"], usage["cacheWriteInputTokens"]) == (900, 60)
+
+
+def hinted(client, kind, streamed):
+    """The names in the header of an answer to what is asked with hints."""
+    call = client.converse_stream if streamed else client.converse
+    answer = call(
+        modelId=named(kind, "echo"), messages=said("hi"), system=[{"text": "Be brief."}, {"cachePoint": {"type": "default"}}],
+        requestMetadata={"team": "a"}, performanceConfig={"latency": "optimized"}, serviceTier={"type": "flex"},
+    )  # fmt: skip
+    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    if streamed:
+        answer["stream"].close()
+    return sorted(headers.get("x-sluicegate-dropped", "").replace(" ", "").split(","))
+
+
+@pytest.mark.parametrize("kind", ["bedrock"])
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_hints_pass_to_who_knows_them(client, simulates, kind, streamed):
+    assert hinted(client, kind, streamed) == [""]
+    sent = simulates[kind].sent()
+    assert (sent["serviceTier"], sent["system"][1]) == ({"type": "flex"}, {"cachePoint": {"type": "default"}})
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_hints_that_cannot_be_said_are_named(client, kind, streamed):
+    dropped = ["performanceConfig", "requestMetadata", "serviceTier"]
+    assert hinted(client, kind, streamed) == {"openai": ["cache_control", *dropped], "anthropic": dropped}[kind]
+
+
+@pytest.mark.parametrize("kind", ["anthropic"])
+def test_where_a_cache_is_to_begin(client, simulates, kind):
+    hinted(client, kind, False)
+    system = {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}
+    assert simulates[kind].sent()["system"] == [system]
+
+
+OWN = {
+    "guardrailConfig": {"guardrailConfig": {"guardrailIdentifier": "abcdefghij", "guardrailVersion": "1"}},
+    "additionalModelRequestFields.x_new": {"additionalModelRequestFields": {"x_new": 1}},
+    "additionalModelResponseFieldPaths": {"additionalModelResponseFieldPaths": ["/stop_sequence"]},
+    "promptVariables": {"promptVariables": {"name": {"text": "x"}}},
+    "guardContent": {"messages": said({"guardContent": {"text": {"text": "x"}}})},
+    "video": {"messages": said({"video": {"format": "mp4", "source": {"s3Location": {"uri": "s3://bucket/a.mp4"}}}}, "What?")},
+}
+"""What no other shape has, or nobody knows."""
+
+
+@pytest.mark.parametrize("kind", ["bedrock"])
+@pytest.mark.parametrize("field", OWN)
+def test_what_only_this_shape_has_passes(client, plays, kind, field):
+    client.converse(**{"modelId": f"scripted-{kind}/play-typed", "messages": said("x")} | OWN[field])
+    assert plays[kind].sent().items() >= OWN[field].items()
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+@pytest.mark.parametrize("field", OWN)
+def test_what_cannot_be_said_is_refused(client, kind, field):
+    with pytest.raises(client.exceptions.ValidationException, match=field):
+        client.converse(**{"modelId": f"{kind}/echo", "messages": said("x")} | OWN[field])
+
+
+@pytest.mark.parametrize("way, status", FAILURES)
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_a_providers_error_keeps_its_status_and_words(client, way, status, streamed):
+    call = client.converse_stream if streamed else client.converse
+    with pytest.raises(ClientError) as caught:
+        call(modelId=failing(way, f"fail-{status}"), messages=said("x"))
+    response = caught.value.response
+    assert (type(caught.value).__name__, response["ResponseMetadata"]["HTTPStatusCode"]) == (EXCEPTIONS[status], status)
+    assert f"asked to fail with {status}" in response["Error"]["Message"]
 
 
 @pytest.mark.parametrize("name", STATUSES)
 @pytest.mark.parametrize("operation", ["converse", "converse_stream", "invoke_model"])
 def test_bedrocks_own_errors_are_the_exceptions_that_they_are(client, operation, name):
     fields = {"body": "{}"} if operation == "invoke_model" else {"messages": said("x")}
-    with pytest.raises(ClientError) as caught:
-        getattr(client, operation)(modelId=f"fail-{name}", **fields)
+    with pytest.raises(ClientError, match=f"asked to fail with {name}") as caught:
+        getattr(client, operation)(modelId=failing("bedrock", f"fail-{name}"), **fields)
     assert type(caught.value).__name__ == name, caught.value
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == STATUSES[name]
 
 
-@pytest.mark.parametrize(
-    "way, model, name, status",
-    [
-        ("openai", "fail-429", "ThrottlingException", 429),
-        ("anthropic", "fail-529", "ServiceUnavailableException", 529),
-        ("openai", "fail-400", "ValidationException", 400),
-        ("sim", "fail-500", "InternalServerException", 500),
-        ("sim", "nonsense", "ResourceNotFoundException", 404),
-    ],
-)
-@pytest.mark.parametrize("operation", ["converse", "converse_stream"])
-def test_errors_of_others_are_told_by_the_exceptions_that_boto3_has(client, operation, way, model, name, status):
-    with pytest.raises(ClientError) as caught:
-        getattr(client, operation)(modelId=f"{way}/{model}", messages=said("x"))
-    response = caught.value.response
-    assert (type(caught.value).__name__, response["ResponseMetadata"]["HTTPStatusCode"]) == (name, status)
-    assert response["Error"]["Message"]
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_when_to_come_again_is_said_as_the_provider_says_it(client, kind, streamed):
+    call = client.converse_stream if streamed else client.converse
+    with pytest.raises(client.exceptions.ThrottlingException) as caught:
+        call(modelId=failing(f"scripted-{kind}", "status-429"), messages=said("x"))
+    assert caught.value.response["ResponseMetadata"]["HTTPHeaders"]["retry-after"] == "7"
 
 
-def test_what_cannot_be_said_is_refused_by_name(client):
-    guarded = {"guardrailConfig": {"guardrailIdentifier": "abcdefghij", "guardrailVersion": "1"}}
-    with pytest.raises(ClientError) as caught:
-        client.converse(modelId="openai/echo", messages=said("x"), **guarded)
-    assert type(caught.value).__name__ == "ValidationException" and "guardrailConfig" in str(caught.value)
-    with pytest.raises(ClientError) as caught:
-        client.invoke_model(modelId="openai/echo", body='{"inputText":"x"}')
-    assert "anthropic_version" in str(caught.value)
+@pytest.mark.parametrize("kind, streamed", INSIDE)
+def test_an_error_inside_a_good_answer(client, kind, streamed):
+    call = client.converse_stream if streamed else client.converse
+    with pytest.raises(client.exceptions.InternalServerException, match="inside a 200") as caught:
+        call(modelId=f"{kind}/error-in-200", messages=said("x"))
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == INSIDE[kind, streamed]
 
 
-@pytest.mark.parametrize("way", ["bedrock", "openai"])
-def test_a_cut_stream_raises_after_what_had_come(client, way):
-    words = "one two three"
-    stream = client.converse_stream(modelId=named(way, "cut-2"), messages=said(words))["stream"]
-    pieces = []
+def heard(stream, pieces):
+    """Notes the words of a stream."""
+    for event in stream:
+        if "contentBlockDelta" in event:
+            pieces.append(event["contentBlockDelta"]["delta"]["text"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_in_mid_stream_has_the_providers_words(client, kind):
+    stream, pieces = client.converse_stream(modelId=f"scripted-{kind}/play-breaks", messages=said("x"))["stream"], []
     with pytest.raises(EventStreamError) as caught:
-        for event in stream:
-            pieces += [event["contentBlockDelta"]["delta"]["text"]] if "contentBlockDelta" in event else []
-    assert len(pieces) == 2
+        heard(stream, pieces)
+    assert ("".join(pieces), caught.value.response["Error"]["Message"]) == ("So far", BROKEN)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_cut_stream_raises_after_what_had_come(client, way):
+    stream, pieces = client.converse_stream(modelId=named(way, "cut-2"), messages=said("one two three"))["stream"], []
+    with pytest.raises(EventStreamError) as caught:
+        heard(stream, pieces)
+    assert pieces == ["one", " two"]
     assert caught.value.response["Error"]["Code"] == "modelStreamErrorException"
 
 
-def test_an_exception_in_a_stream_keeps_its_words(client):
-    with pytest.raises(EventStreamError, match="it broke"):
-        list(client.converse_stream(modelId="break-2", messages=said("x"))["stream"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_a_caller_that_does_not_wait_ends_it_upstream(shapes, simulates, kind, streamed):
+    hasty = connect_boto3(shapes, timeout=0.3)
+    with left(shapes, simulates[kind], "hang") as model, pytest.raises(ReadTimeoutError):
+        (hasty.converse_stream if streamed else hasty.converse)(modelId=f"{kind}/{model}", messages=said("x"))
 
 
-def test_time_outs_of_either_side(bedrock, client):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_provider_that_does_not_answer_in_time(client, kind):
     with pytest.raises(client.exceptions.ModelTimeoutException) as caught:
-        client.converse(modelId="impatient/hang", messages=said("x"))
+        client.converse(modelId=f"impatient-{kind}/hang", messages=said("x"))
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 504
-    with pytest.raises(ReadTimeoutError):
-        connect_boto3(bedrock, 0.3).converse(modelId="hang", messages=said("x"))
 
 
-@pytest.mark.parametrize("way", ["bedrock", "sim"])
-def test_a_caller_that_leaves_ends_it_upstream(bedrock, client, upstream_bedrock, way):
-    before = bedrock.wait_for(lambda _: True)["requests"]["cancelled_total"]
-    left = upstream_bedrock.left
-    model = "long" if way == "bedrock" else "sim/lorem-500+gap-50ms"
-    stream = client.converse_stream(modelId=model, messages=said("x"))["stream"]
-    next(iter(stream))
-    stream.close()
-    bedrock.wait_for(lambda stats: stats["requests"]["cancelled_total"] > before)
-    deadline = time.monotonic() + 10
-    while way == "bedrock" and upstream_bedrock.left == left:
-        assert time.monotonic() < deadline, "the provider was never left"
-        time.sleep(0.02)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_caller_that_leaves_ends_it_upstream(shapes, client, simulates, kind):
+    with left(shapes, simulates[kind], "lorem-500+gap-50ms") as model:
+        stream = client.converse_stream(modelId=f"{kind}/{model}", messages=said("x"))["stream"]
+        next(iter(stream))
+        stream.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("streamed", STREAMED)
+def test_a_fallback_from_another_shape(client, kind, streamed):
+    # A body of Bedrock's shape has no place for `fallbacks`: an alias has them.
+    for other in KINDS:
+        call = client.converse_stream if streamed else client.converse
+        answer = call(modelId=f"{other}-then-{kind}", messages=said("one two"))
+        assert answer["ResponseMetadata"]["HTTPHeaders"]["x-sluicegate-provider"] == kind
+        if streamed:
+            pieces = []
+            heard(answer["stream"], pieces)
+            assert pieces == ["one", " two"]
+        else:
+            assert content(answer) == [{"text": "one two"}]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_under_its_prefix_only_the_base_url_changes(client, simulates, kind):
+    answer = client.converse(modelId=named(kind, "echo"), messages=said("hi"))
+    assert (content(answer), simulates[kind].model()) == ([{"text": "hi"}], "echo")
 
 
 CLAUDE = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 50, "messages": [{"role": "user", "content": "one two three"}]}
@@ -232,103 +500,43 @@ def test_a_model_streams_in_claudes_own_shape(client, way):
     assert [event["delta"]["text"] for event in events if event["type"] == "content_block_delta"] == ["one", " two", " three"]
 
 
-def test_anthropics_sdk_for_bedrock_has_its_stream(bedrock):
+NOVA = {"schemaVersion": "messages-v1", "messages": said("one two"), "inferenceConfig": {"maxTokens": 5}}
+
+
+@pytest.mark.parametrize("kind", ["bedrock"])
+@pytest.mark.parametrize("operation", ["invoke_model", "invoke_model_with_response_stream"])
+def test_a_model_is_asked_in_a_shape_of_its_own(client, plays, kind, operation):
+    getattr(client, operation)(modelId=f"scripted-{kind}/play-typed", body=json.dumps(NOVA))["body"].close()
+    assert plays[kind].sent() == NOVA
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+@pytest.mark.parametrize("operation", ["invoke_model", "invoke_model_with_response_stream"])
+def test_another_models_own_shape_is_refused_where_it_cannot_be_read(client, kind, operation):
+    with pytest.raises(client.exceptions.ValidationException, match="anthropic_version"):
+        getattr(client, operation)(modelId=f"{kind}/echo", body=json.dumps(NOVA))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_anthropics_sdk_for_bedrock_has_its_stream(shapes, way):
     client = anthropic.AnthropicBedrock(
-        base_url=f"{bedrock.data}/bedrock", aws_access_key="x", aws_secret_key="y", aws_region="us-east-1", max_retries=0
+        base_url=f"{shapes.data}/bedrock", aws_access_key="x", aws_secret_key="y", aws_region="us-east-1", max_retries=0
     )
-    with client.messages.stream(model="sim/echo", **{key: CLAUDE[key] for key in ("max_tokens", "messages")}) as stream:
-        assert "".join(stream.text_stream) == "one two three"
+    call = {"model": named(way, "echo")} | {key: CLAUDE[key] for key in ("max_tokens", "messages")}
+    with client, client.messages.stream(**call) as stream:
+        assert list(stream.text_stream) == ["one", " two", " three"]
 
 
 @pytest.mark.parametrize("key", ["bedrock", "bearer"])
 @pytest.mark.parametrize("model", ["echo", "echo-arn:aws:bedrock:us-east-1::foundation-model/x.y-v1:0"])
-def test_openais_sdk_reaches_bedrock(bedrock, upstream_bedrock, key, model):
-    with connect(bedrock) as client:
-        call = {"model": f"{key}/{model}", "messages": ask("naïve ☃ words")}
+def test_either_kind_of_key_opens_a_model_of_whatever_name(shapes, amazon, key, model):
+    call = {"model": f"{key}/{model}", "messages": ask("naïve ☃ words")}
+    with connect(shapes) as client:
         answer = client.chat.completions.create(**call)
-        assert (answer.choices[0].message.content, answer.usage.total_tokens) == ("naïve ☃ words", 8)
-        chunks = list(client.chat.completions.create(stream=True, **call))
-        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "naïve ☃ words"
-    path, headers, _ = upstream_bedrock.last()
-    assert path.endswith("/converse-stream") and path.count("/") == 3
+    assert answer.choices[0].message.content == "naïve ☃ words"
+    path, headers, _ = amazon.last()
+    assert (amazon.model(), path.count("/")) == (model, 3)
     assert headers["authorization"].startswith("AWS4-HMAC-SHA256" if key == "bedrock" else "Bearer ")
-
-
-@pytest.mark.parametrize("streamed", [False, True])
-def test_openais_sdk_has_a_round_of_tools_with_bedrock(bedrock, streamed):
-    parameters = WEATHER["toolSpec"]["inputSchema"]["json"]
-    tool = {"type": "function", "function": {"name": "weather", "parameters": parameters}}
-    call = {"model": "bedrock/tool", "messages": ask("The weather?"), "tools": [tool]}
-    with connect(bedrock) as client:
-        if streamed:
-            with client.chat.completions.stream(**call) as stream:
-                answer = stream.until_done().get_final_completion()
-        else:
-            answer = client.chat.completions.create(**call)
-        (use,) = answer.choices[0].message.tool_calls
-        assert json.loads(use.function.arguments) == ARGUMENTS and answer.choices[0].finish_reason == "tool_calls"
-        function = {"name": "weather", "arguments": use.function.arguments}
-        said = {"role": "assistant", "tool_calls": [{"id": use.id, "type": "function", "function": function}]}
-        result = {"role": "tool", "tool_call_id": use.id, "content": "It rains."}
-        answer = client.chat.completions.create(model="bedrock/tool", messages=[*ask("The weather?"), said, result], tools=[tool])
-        assert answer.choices[0].message.content == "It rains."
-
-
-@pytest.mark.parametrize(
-    "name, kind",
-    [("ThrottlingException", openai.RateLimitError), ("ValidationException", openai.BadRequestError),
-     ("ServiceUnavailableException", openai.InternalServerError), ("ResourceNotFoundException", openai.NotFoundError)],
-)  # fmt: skip
-def test_openais_sdk_raises_what_bedrocks_errors_mean(bedrock, name, kind):
-    with connect(bedrock) as client, pytest.raises(kind, match=f"asked to fail with {name}"):
-        client.chat.completions.create(model=f"bearer/fail-{name}", messages=ask())
-
-
-def test_a_picture_reaches_bedrock_from_either_sdk(bedrock, upstream_bedrock):
-    data = base64.b64encode(PIXEL).decode()
-    url = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
-    source = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}
-    question = {"type": "text", "text": "What is it?"}
-    with connect(bedrock) as openai_client, connect_anthropic(bedrock) as anthropic_client:
-        for create, picture in [(openai_client.chat.completions.create, url), (anthropic_client.messages.create, source)]:
-            create(model="bedrock/echo", max_tokens=50, messages=ask([question, picture]))
-            sent = json.loads(upstream_bedrock.last()[2])["messages"][0]["content"]
-            assert sent == [{"text": "What is it?"}, {"image": {"format": "png", "source": {"bytes": data}}}]
-
-
-def test_time_outs_and_leavers_of_the_other_sdks(bedrock, upstream_bedrock):
-    with connect(bedrock) as client, pytest.raises(openai.InternalServerError) as caught:
-        client.chat.completions.create(model="impatient/hang", messages=ask())
-    assert (caught.value.status_code, caught.value.code) == (504, "upstream_timeout")
-    with connect(bedrock, timeout=0.3) as hasty, pytest.raises(openai.APITimeoutError):
-        hasty.chat.completions.create(model="bedrock/hang", messages=ask())
-    left = upstream_bedrock.left
-    with connect(bedrock) as client, client.chat.completions.create(model="bedrock/long", messages=ask(), stream=True) as stream:
-        next(iter(stream))
-    with connect_anthropic(bedrock) as client:
-        with client.messages.create(model="bedrock/long", max_tokens=50, messages=ask(), stream=True) as stream:
-            next(iter(stream))
-    deadline = time.monotonic() + 10
-    while upstream_bedrock.left < left + 2:
-        assert time.monotonic() < deadline, "the provider was never left"
-        time.sleep(0.02)
-
-
-def test_openais_sdk_hears_of_a_cut_stream(bedrock):
-    with connect(bedrock) as client, pytest.raises(openai.APIError) as caught:
-        list(client.chat.completions.create(model="bedrock/cut-2", messages=ask(), stream=True))
-    assert caught.value.code == "stream_cut"
-
-
-def test_anthropics_sdk_reaches_bedrock(bedrock):
-    with connect_anthropic(bedrock) as client:
-        said = {"max_tokens": 50, "messages": ask("one two three")}
-        answer = client.messages.create(model="bedrock/echo", **said)
-        assert (answer.content[0].text, answer.stop_reason, answer.usage.output_tokens) == ("one two three", "end_turn", 3)
-        with client.messages.stream(model="bedrock/echo", **said) as stream:
-            assert list(stream.text_stream) == ["one", " two", " three"]
-        with pytest.raises(anthropic.RateLimitError):
-            client.messages.create(model="bedrock/fail-ThrottlingException", **said)
 
 
 def test_a_gateway_key_comes_as_a_bearer_key_and_signatures_open_nothing(certificate, simulated, tmp_path, monkeypatch):
@@ -342,5 +550,10 @@ def test_a_gateway_key_comes_as_a_bearer_key_and_signatures_open_nothing(certifi
         monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "gw-key-1")
         url, trust = f"{gateway.data}/bedrock", str(certificate[0])
         client = boto3.client("bedrock-runtime", region_name="us-west-2", endpoint_url=url, verify=trust)
-        answer = client.converse(modelId="echo", messages=said("in"))
-        assert answer["output"]["message"]["content"] == [{"text": "in"}]
+        assert content(client.converse(modelId="echo", messages=said("in"))) == [{"text": "in"}]
+
+
+def test_after_all_of_it_nothing_is_left_under_way(shapes):
+    requests = shapes.wait_for(lambda stats: stats["requests"]["in_flight"] == 0)["requests"]
+    ended = requests["succeeded_total"] + requests["failed_total"] + requests["cancelled_total"]
+    assert requests["received_total"] == ended > 0
