@@ -1,11 +1,11 @@
-"""Holds tests/matrix.toml against a run of the SDKs' tests, and the README's table against it.
+"""Holds tests/matrix.toml against a run of the SDKs' tests, and the README's tables against it.
 
     python3 tests/matrix.py REPORT
     python3 tests/matrix.py --check
     python3 tests/matrix.py --table
 
 REPORT is what pytest's `--junit-xml` wrote. A cell whose tests did not run with its provider, or did not all pass, is a
-failure; so is a table in the README that is another than `--table` prints. `--check` tries this program itself.
+failure; so are tables in the README that are others than `--table` prints. `--check` tries this program itself.
 """
 
 import re
@@ -16,7 +16,6 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 WORDS = {"passes", "translated", "left out", "refused"}
-ABSENT = "n.a."
 
 
 def parsed(name):
@@ -34,16 +33,19 @@ def runs(report):
 
 
 def cells(table):
-    """Each cell: its feature, interface and provider, what it says, and its tests by file, function and words."""
+    """Each cell: its feature, interface and provider, what it says, and its tests by file, function and words. An interface
+    that does not have the feature has no cells of it."""
     for feature in table["feature"]:
         for interface in table["interface"]:
             key, usual = interface["key"], feature["tests"]
             usual = usual.get(key) if isinstance(usual, dict) else usual
+            if usual is None:
+                continue
             for provider in table["providers"]:
                 said = feature.get("cells", {}).get(key, {}).get(provider, {})
-                word = said.get("is", "passes" if key == provider else "translated") if usual is not None else ABSENT
+                word = said.get("is", "passes" if key == provider else "translated")
                 tests = []
-                for name in said.get("tests", usual) or []:
+                for name in said.get("tests", usual):
                     file, _, name = name.rpartition("::")
                     function, words = parsed(name)
                     tests.append((file or interface["file"], function, (words - {""}) | {provider}))
@@ -58,13 +60,13 @@ def misses(table, found):
         said = feature.get("cells", {})
         named = {provider for row in said.values() for provider in row}
         of = set(feature["tests"]) if isinstance(feature["tests"], dict) else known
-        for stray in sorted((set(said) | of) - known | named - set(table["providers"])):
+        for stray in sorted((set(said) | of) - known | set(said) - of | named - set(table["providers"])):
             yield f"{feature['name']}: there is no {stray}"
     for name, interface, provider, word, tests in cells(table):
         place = f"{name}, {interface} to {provider}"
-        if word not in WORDS | {ABSENT}:
+        if word not in WORDS:
             yield f"{place}: {word!r} is no word of this table"
-        if word != ABSENT and not tests:
+        if not tests:
             yield f"{place}: no test is named"
         for file, function, words in tests:
             outcomes = [green for *which, has, green in found if which == [file, function] and words <= has]
@@ -74,14 +76,17 @@ def misses(table, found):
 
 
 def rows(table):
-    """The README's table."""
-    pairs = [(each, provider) for each in table["interface"] for provider in table["providers"]]
-    yield "| | " + " | ".join(f"{each['title']} → {provider}" for each, provider in pairs) + " |"
-    yield "| --- |" + " --- |" * len(pairs)
+    """The README's tables, one for each interface."""
     said = {(name, key, provider): word for name, key, provider, word, _ in cells(table)}
-    for feature in table["feature"]:
-        words = [said[feature["name"], each["key"], provider] for each, provider in pairs]
-        yield f"| {feature['name']} | " + " | ".join(words) + " |"
+    for each in table["interface"]:
+        if each != table["interface"][0]:
+            yield ""
+        yield f"| {each['title']} | " + " | ".join(table["providers"]) + " |"
+        yield "| --- |" + " --- |" * len(table["providers"])
+        for feature in table["feature"]:
+            words = [said.get((feature["name"], each["key"], provider)) for provider in table["providers"]]
+            if all(words):
+                yield f"| {feature['name']} | " + " | ".join(words) + " |"
 
 
 def check():
@@ -115,9 +120,9 @@ def check():
         (table("a", ["test_x"], {"tests": []}), False),
     ]:
         assert bool(list(misses(given, found))) != good, given
-    told = table("b", ["test_x"], {"is": "refused"})
-    assert list(rows(told)) == ["| | as → b |", "| --- | --- |", "| f | refused |"]
-    assert list(rows(table("b", {"z": []})))[2] == "| f | n.a. |"
+    told = table("b", {"a": ["test_x"]}, {"is": "refused"})
+    told["interface"].append({"key": "z", "title": "zs", "file": "test_z"})
+    assert list(rows(told)) == ["| as | b |", "| --- | --- |", "| f | refused |", "", "| zs | b |", "| --- | --- |"]
 
 
 def main(arguments):
@@ -131,10 +136,11 @@ def main(arguments):
         return 0
     missed = list(misses(table, runs(Path(arguments[0]).read_text())))
     if f"\n\n{printed}\n\n" not in (HERE.parent / "README.md").read_text():
-        missed.append("README.md: the table is another than `python3 tests/matrix.py --table` prints")
+        missed.append("README.md: the tables are others than `python3 tests/matrix.py --table` prints")
     tested = {test[:2] for *_, tests in cells(table) for test in tests}
-    features, size = len(table["feature"]), len(table["interface"]) * len(table["providers"])
-    print(f"{features} features x {size} pairs of interface and provider; {len(tested)} tests named, {len(missed)} misses")
+    pairs = len(table["interface"]) * len(table["providers"])
+    cell_count, features = len(list(cells(table))), len(table["feature"])
+    print(f"{features} features, {pairs} pairs of interface and provider, {cell_count} cells; {len(tested)} tests named, {len(missed)} misses")
     print("\n".join(missed), end="\n" if missed else "")
     return 1 if missed else 0
 

@@ -27,7 +27,7 @@ WEATHER = tool("weather", city={"type": "string"}, days={"type": "integer"})
 CLOCK = tool("clock", zone={"type": "string"})
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(shapes):
     return connect_boto3(shapes)
 
@@ -341,11 +341,13 @@ def test_hints_that_cannot_be_said_are_named(client, kind, streamed):
     assert hinted(client, kind, streamed) == {"openai": ["cache_control", *dropped], "anthropic": dropped}[kind]
 
 
-@pytest.mark.parametrize("kind", ["anthropic"])
+@pytest.mark.parametrize("kind", ["anthropic", "bedrock"])
 def test_where_a_cache_is_to_begin(client, simulates, kind):
     hinted(client, kind, False)
-    system = {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}
-    assert simulates[kind].sent()["system"] == [system]
+    assert simulates[kind].sent()["system"] == {
+        "bedrock": [{"text": "Be brief."}, {"cachePoint": {"type": "default"}}],
+        "anthropic": [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}],
+    }[kind]
 
 
 OWN = {
@@ -366,11 +368,14 @@ def test_what_only_this_shape_has_passes(client, plays, kind, field):
     assert plays[kind].sent().items() >= OWN[field].items()
 
 
-@pytest.mark.parametrize("kind", ["openai", "anthropic"])
-@pytest.mark.parametrize("field", OWN)
+REFUSED = {(kind, field): more for kind in ("openai", "anthropic") for field, more in OWN.items()}
+REFUSED["openai", "top_k"] = {"additionalModelRequestFields": {"top_k": 5}}
+
+
+@pytest.mark.parametrize("kind, field", REFUSED)
 def test_what_cannot_be_said_is_refused(client, kind, field):
     with pytest.raises(client.exceptions.ValidationException, match=field):
-        client.converse(**{"modelId": f"{kind}/echo", "messages": said("x")} | OWN[field])
+        client.converse(**{"modelId": f"{kind}/echo", "messages": said("x")} | REFUSED[kind, field])
 
 
 @pytest.mark.parametrize("way, status", FAILURES)

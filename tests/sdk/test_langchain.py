@@ -6,9 +6,10 @@ import os
 os.environ |= {"LANGSMITH_TRACING": "false", "LANGCHAIN_TRACING_V2": "false"}
 
 import pytest
-from conftest import STREAMED, WAYS
+from conftest import STREAMED, WAYS, connect_boto3
 from gateway import CLIENT_KEY
 from langchain_anthropic import ChatAnthropic
+from langchain_aws import ChatBedrockConverse
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
@@ -23,11 +24,14 @@ def weather(city: str, days: int) -> str:
     return f"In {city} it rains for {days} days."
 
 
+OPTIONS = {"api_key": CLIENT_KEY, "max_retries": 0, "timeout": 20.0}
 MODELS = {
-    ChatOpenAI: lambda gateway: {"base_url": f"{gateway.data}/v1", "stream_usage": True},
-    ChatAnthropic: lambda gateway: {"base_url": gateway.data, "max_tokens": 100},
+    ChatOpenAI: lambda gateway: OPTIONS | {"base_url": f"{gateway.data}/v1", "stream_usage": True},
+    ChatAnthropic: lambda gateway: OPTIONS | {"base_url": gateway.data, "max_tokens": 100},
+    # It knows by their names which models stream, unless it is told.
+    ChatBedrockConverse: lambda gateway: {"client": connect_boto3(gateway), "provider": "x", "disable_streaming": False},
 }
-"""What a user sets of each, beside key and model."""
+"""What a user sets of each, beside the model."""
 
 
 def ask(model, messages, streamed):
@@ -55,8 +59,7 @@ def loop(model, streamed):
 @pytest.mark.parametrize("streamed", STREAMED)
 @pytest.mark.parametrize("model", MODELS)
 def test_a_loop_of_tools_ends_in_words(shapes, model, way, streamed):
-    options = {"api_key": CLIENT_KEY, "max_retries": 0, "timeout": 20.0} | MODELS[model](shapes)
-    asked = model(model=f"{way}/tool", **options).bind_tools([weather])
+    asked = model(model=f"{way}/tool", **MODELS[model](shapes)).bind_tools([weather])
     _, called, told, answer = loop(asked, streamed)
     assert [(call["name"], call["args"]) for call in called.tool_calls] == [("weather", {"city": "sim", "days": 1})]
     assert told.content == "In sim it rains for 1 days."

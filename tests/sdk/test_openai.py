@@ -31,7 +31,7 @@ WEATHER = tool("weather", city={"type": "string"}, days={"type": "integer"})
 CLOCK = tool("clock", zone={"type": "string"})
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(shapes):
     with connect(shapes) as client:
         yield client
@@ -432,26 +432,35 @@ def test_a_fallback_from_another_shape(client, kind, streamed):
             assert raw.parse().choices[0].message.content == "one two"
 
 
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+def test_who_asks(client, plays, kind):
+    client.chat.completions.create(model=f"scripted-{kind}/play-typed", messages=ask(), user="u-1")
+    wanted = {"openai": {"user": "u-1"}, "anthropic": {"metadata": {"user_id": "u-1"}}}
+    assert plays[kind].sent().items() >= wanted[kind].items()
+
+
 def hinted(client, kind, streamed):
-    """The header of an answer to what is asked with hints."""
-    hints = {"seed": 5, "service_tier": "flex", "metadata": {"a": "b"}, "stream": streamed}
+    """The names in the header of an answer to what is asked with hints."""
+    hints = {"seed": 5, "service_tier": "flex", "metadata": {"a": "b"}, "user": "u-1", "stream": streamed}
     raw = client.chat.completions.with_raw_response.create(model=f"{kind}/echo", messages=ask("hi"), **hints)
-    return raw.headers.get("x-sluicegate-dropped")
+    return sorted(raw.headers.get("x-sluicegate-dropped", "").replace(" ", "").split(","))
 
 
 @pytest.mark.parametrize("kind", ["openai"])
 @pytest.mark.parametrize("streamed", STREAMED)
 def test_hints_pass_to_who_knows_them(client, simulated, kind, streamed):
-    assert hinted(client, kind, streamed) is None
+    assert hinted(client, kind, streamed) == [""]
     assert simulated.sent()["seed"] == 5
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
 @pytest.mark.parametrize("streamed", STREAMED)
 def test_hints_that_cannot_be_said_are_named(client, simulates, kind, streamed):
-    dropped = hinted(client, kind, streamed).replace(" ", "").split(",")
-    assert sorted(dropped) == ["metadata", "seed", "service_tier"]
-    assert not {"seed", "service_tier", "metadata"} & simulates[kind].sent().keys()
+    dropped = ["metadata", "seed", "service_tier"]
+    assert hinted(client, kind, streamed) == {"anthropic": dropped, "bedrock": [*dropped, "user"]}[kind]
+    sent = simulates[kind].sent()
+    assert not {"seed", "service_tier"} & sent.keys()
+    assert sent.get("metadata") == {"anthropic": {"user_id": "u-1"}, "bedrock": None}[kind]
 
 
 OWN = {"n": 2, "logprobs": True, "logit_bias": {"5": 1}, "response_format": {"type": "json_object"}, "x_new": 1}
