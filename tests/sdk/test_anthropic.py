@@ -2,6 +2,7 @@
 
 import anthropic
 import pytest
+from bedrock import STATUSES
 from conftest import (
     ERRORS,
     FAILURES,
@@ -264,6 +265,13 @@ def test_a_providers_error_keeps_its_status_and_words(client, way, status, strea
     assert f"asked to fail with {status}" in error.body["error"]["message"]
     assert error.request_id == error.response.headers["x-request-id"]
     assert error.body["sluicegate"]["provider"] == way
+
+
+@pytest.mark.parametrize("name", STATUSES)
+def test_bedrocks_errors_keep_their_names(client, name):
+    with pytest.raises(anthropic.APIStatusError) as caught:
+        client.messages.create(model=failing("bedrock", f"fail-{name}"), **said("x"))
+    assert (caught.value.body["error"]["type"], caught.value.status_code) == (name, STATUSES[name])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,7 +10,7 @@ import pytest
 from bedrock import STATUSES
 from botocore.exceptions import ClientError, EventStreamError, ReadTimeoutError
 from conftest import FAILURES, INSIDE, KINDS, PIXEL, STREAMED, WAYS, ask, connect, connect_boto3, failing, left, schema_of
-from gateway import Gateway, provider
+from gateway import CLIENT_KEY, Gateway, provider
 from scripted import BROKEN
 
 EXCEPTIONS = {status: name for name, status in STATUSES.items() if name != "ModelNotReadyException"}
@@ -480,7 +480,12 @@ def test_a_fallback_from_another_shape(client, kind, streamed):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_under_its_prefix_only_the_base_url_changes(client, simulates, kind):
+def test_under_its_prefix_only_the_base_url_changes(shapes, simulates, monkeypatch, kind):
+    """Which the environment can say, so that the program stays as it is."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", f"{shapes.data}/bedrock")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "client-id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CLIENT_KEY)
+    client = boto3.Session().client("bedrock-runtime", region_name="us-west-2")
     answer = client.converse(modelId=named(kind, "echo"), messages=said("hi"))
     assert (content(answer), simulates[kind].model()) == ([{"text": "hi"}], "echo")
 

@@ -4,6 +4,7 @@ import json
 
 import openai
 import pytest
+from bedrock import STATUSES
 from conftest import (
     ERRORS,
     FAILURES,
@@ -248,6 +249,13 @@ def test_a_providers_error_keeps_its_status_and_words(client, way, status, strea
     assert error.status_code == status
     assert f"asked to fail with {status}" in error.message
     assert error.response.json()["sluicegate"]["provider"] == way
+
+
+@pytest.mark.parametrize("name", STATUSES)
+def test_bedrocks_errors_keep_their_names(client, name):
+    with pytest.raises(openai.APIStatusError) as caught:
+        client.chat.completions.create(model=failing("bedrock", f"fail-{name}"), messages=ask())
+    assert (caught.value.type, caught.value.status_code) == (name, STATUSES[name])
 
 
 @pytest.mark.parametrize("kind", KINDS)
