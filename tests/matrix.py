@@ -115,6 +115,7 @@ def check():
         (table("a", ["test_b::test_z[b]"]), False),
         (table("a", []), False),
         (table("a", {"b": ["test_x"]}), False),
+        (table("a", {}, {"tests": ["test_x"]}), False),
         (table("a", ["test_y"], {"tests": ["test_x"]}), True),
         (table("a", ["test_x"], {"is": "perhaps"}), False),
         (table("a", ["test_x"], {"tests": []}), False),
@@ -139,8 +140,9 @@ def main(arguments):
         missed.append("README.md: the tables are others than `python3 tests/matrix.py --table` prints")
     tested = {test[:2] for *_, tests in cells(table) for test in tests}
     pairs = len(table["interface"]) * len(table["providers"])
-    cell_count, features = len(list(cells(table))), len(table["feature"])
-    print(f"{features} features, {pairs} pairs of interface and provider, {cell_count} cells; {len(tested)} tests named, {len(missed)} misses")
+    features, cell_count = len(table["feature"]), len(list(cells(table)))
+    print(f"{features} features, {pairs} pairs of interface and provider: {cell_count} cells")
+    print(f"{len(tested)} tests named, {len(missed)} misses")
     print("\n".join(missed), end="\n" if missed else "")
     return 1 if missed else 0
 

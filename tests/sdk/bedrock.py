@@ -6,6 +6,7 @@ import datetime
 import json
 import socket
 from collections import Counter
+from itertools import islice
 from unittest.mock import patch
 from urllib.parse import unquote
 
@@ -189,13 +190,10 @@ class Handler(Quiet):
         self.wfile.write(b"0\r\n\r\n")
 
     def first(self, number):
-        """A stream's beginning, and so many words."""
+        """The beginning of a stream by Converse, and so many words of what was said last."""
         self.begin()
-        for name, said in self.events(Play([Text(self.last())]), by_word):
-            if name == "contentBlockStop" or number == 0:
-                break
+        for name, said in islice(bedrock_says(Play([Text(self.last())]), by_word), 1 + number):
             self.frame(name, said)
-            number -= name == "contentBlockDelta"
 
     def events(self, play, split):
         if self.action.startswith("converse"):

@@ -194,6 +194,14 @@ def schema_of(kind, sent):
     return form["schema"]
 
 
+def tools_of(kind, sent):
+    """The tools that a provider of a kind was told of, which of them may be called, and whether several at once."""
+    if kind == "bedrock":
+        config = sent.get("toolConfig", {})
+        return config.get("tools"), config.get("toolChoice"), None
+    return sent.get("tools"), sent.get("tool_choice"), sent.get("parallel_tool_calls")
+
+
 @contextmanager
 def left(gateway, provider, model):
     """Gives the model, and waits until its reader has left an answer of its, and the gateway counts a call more as cancelled."""

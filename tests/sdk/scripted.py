@@ -252,4 +252,4 @@ SHAPES = {
     "/v1/chat/completions": (openai_whole, openai_events),
     "/v1/messages": (anthropic_whole, anthropic_events),
 }
-"""How a play is told whole, and as a stream, on a route. Bedrock's have the model in them, and frames for events: see `bedrock`."""
+"""How a play is told whole, and as a stream, on a route. Bedrock's name the model, and its events are frames: see `bedrock.py`."""

@@ -3,19 +3,7 @@
 import anthropic
 import pytest
 from bedrock import STATUSES
-from conftest import (
-    ERRORS,
-    FAILURES,
-    INSIDE,
-    KINDS,
-    PIXEL,
-    STREAMED,
-    WAYS,
-    connect_anthropic,
-    failing,
-    left,
-    schema_of,
-)
+from conftest import ERRORS, FAILURES, INSIDE, KINDS, PIXEL, STREAMED, WAYS, connect_anthropic, failing, left, schema_of, tools_of
 from gateway import Gateway
 from pydantic import BaseModel
 from scripted import BROKEN
@@ -181,11 +169,7 @@ def chosen(client, provider, kind, choice):
     """What a provider is told of two tools, and of which may be called."""
     tools = [WEATHER, CLOCK]
     client.messages.create(model=f"scripted-{kind}/play-typed", tools=tools, tool_choice=choice, **said("x"))
-    sent = provider.sent()
-    if kind == "bedrock":
-        config = sent.get("toolConfig", {})
-        return config.get("tools"), config.get("toolChoice"), None
-    return sent.get("tools"), sent.get("tool_choice"), sent.get("parallel_tool_calls")
+    return tools_of(kind, provider.sent())
 
 
 @pytest.mark.parametrize("kind", KINDS)

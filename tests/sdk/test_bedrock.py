@@ -1,5 +1,5 @@
-"""boto3 as a client of Bedrock's routes, before providers of each shape. The stand-in for Bedrock has botocore check what is signed
-and what is sent."""
+"""boto3 as a client of Bedrock's routes, before providers of each shape. Where that is Bedrock, botocore checks what is signed
+and sent."""
 
 import base64
 import json
@@ -9,7 +9,8 @@ import boto3
 import pytest
 from bedrock import STATUSES
 from botocore.exceptions import ClientError, EventStreamError, ReadTimeoutError
-from conftest import FAILURES, INSIDE, KINDS, PIXEL, STREAMED, WAYS, ask, connect, connect_boto3, failing, left, schema_of
+from conftest import FAILURES, INSIDE, KINDS, PIXEL, STREAMED, WAYS
+from conftest import ask, connect, connect_boto3, failing, left, schema_of, tools_of
 from gateway import CLIENT_KEY, Gateway, provider
 from scripted import BROKEN
 
@@ -192,10 +193,8 @@ SPOKEN = {
 def test_which_tools_may_be_called(client, plays, kind, choice):
     config = {"tools": [WEATHER, CLOCK], "toolChoice": CHOICES[choice]["bedrock"]}
     client.converse(modelId=f"scripted-{kind}/play-typed", messages=said("x"), toolConfig=config)
-    sent = plays[kind].sent()
-    tools = sent["toolConfig"]["tools"] if kind == "bedrock" else sent["tools"]
-    found = sent["toolConfig"]["toolChoice"] if kind == "bedrock" else sent["tool_choice"]
-    assert (tools[1], found) == (SPOKEN[kind], CHOICES[choice][kind])
+    tools, choice_sent, _ = tools_of(kind, plays[kind].sent())
+    assert (tools[1], choice_sent) == (SPOKEN[kind], CHOICES[choice][kind])
 
 
 @pytest.mark.parametrize("kind", KINDS)

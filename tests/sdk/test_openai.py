@@ -5,20 +5,7 @@ import json
 import openai
 import pytest
 from bedrock import STATUSES
-from conftest import (
-    ERRORS,
-    FAILURES,
-    INSIDE,
-    KINDS,
-    PIXEL,
-    STREAMED,
-    WAYS,
-    ask,
-    connect,
-    failing,
-    left,
-    schema_of,
-)
+from conftest import ERRORS, FAILURES, INSIDE, KINDS, PIXEL, STREAMED, WAYS, ask, connect, failing, left, schema_of, tools_of
 from pydantic import BaseModel
 from scripted import BROKEN
 
@@ -167,11 +154,7 @@ SPOKEN = {
 def chosen(client, provider, kind, **more):
     """What a provider is told of two tools, and of which may be called."""
     client.chat.completions.create(model=f"scripted-{kind}/play-typed", messages=ask(), tools=[WEATHER, CLOCK], **more)
-    sent = provider.sent()
-    if kind == "bedrock":
-        config = sent.get("toolConfig", {})
-        return config.get("tools"), config.get("toolChoice"), None
-    return sent.get("tools"), sent.get("tool_choice"), sent.get("parallel_tool_calls")
+    return tools_of(kind, provider.sent())
 
 
 @pytest.mark.parametrize("kind", KINDS)
