@@ -312,10 +312,13 @@ def test_what_only_this_shape_has_passes(client, upstream, kind):
 
 
 UNSAID = {
-    "image_url": said(THERE),
-    "parallel_tool_calls": {"tools": [WEATHER], "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
+    "messages.0.content.image": said(THERE),
+    "tool_choice.disable_parallel_tool_use": {
+        "tools": [WEATHER],
+        "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
+    },
 }
-"""What Bedrock alone has no words for, by what it is called then."""
+"""What Bedrock alone has no words for."""
 REFUSED = {("openai", field): {field: value} for field, value in OWN.items()}
 REFUSED |= {("bedrock", field): {field: value} for field, value in OWN.items() if field != "top_k"}
 REFUSED |= {("bedrock", field): more for field, more in UNSAID.items()}
@@ -532,7 +535,7 @@ def test_hints_pass_to_who_knows_them(client, simulated, kind, streamed):
 @pytest.mark.parametrize("kind", ["openai", "bedrock"])
 @pytest.mark.parametrize("streamed", STREAMED)
 def test_hints_that_cannot_be_said_are_named(client, kind, streamed):
-    dropped = {"openai": ["cache_control", "service_tier"], "bedrock": ["service_tier", "user"]}
+    dropped = {"openai": ["cache_control", "service_tier"], "bedrock": ["metadata.user_id", "service_tier"]}
     assert hinted(client, kind, streamed) == dropped[kind]
 
 

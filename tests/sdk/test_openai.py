@@ -473,7 +473,7 @@ def test_what_cannot_be_said_is_refused(client, kind, field):
 
 
 UNSAID = {
-    "image_url": {"messages": ask(THERE)},
+    "messages.0.content.image_url": {"messages": ask(THERE)},
     "parallel_tool_calls": {"messages": ask(), "tools": [WEATHER], "parallel_tool_calls": False},
 }
 """What all shapes but Bedrock's can say."""
