@@ -21,7 +21,9 @@ from upstream import FUSE, Quiet, Recording
 
 REGION, ACCESS_KEY, SECRET_KEY, TOKEN = "eu-central-1", "AKIDUPSTREAM", "up/stream+secret", "up-stream-token=="
 BEARER = "bedrock-api-key-upstream"
-STATUSES = {name: aws.client().meta.service_model.shape_for(name).metadata["error"]["httpStatusCode"] for name in (
+MODEL = aws.client().meta.service_model
+"""What botocore knows of Bedrock's runtime."""
+STATUSES = {name: MODEL.shape_for(name).metadata["error"]["httpStatusCode"] for name in (
     "AccessDeniedException", "InternalServerException", "ModelErrorException", "ModelNotReadyException", "ModelTimeoutException",
     "ResourceNotFoundException", "ServiceUnavailableException", "ThrottlingException", "ValidationException",
 )}  # fmt: skip
@@ -65,7 +67,7 @@ def signature(handler, body):
 
 def problems(body):
     """What botocore finds wrong with the body of a Converse request."""
-    shape = aws.client().meta.service_model.operation_model("Converse").input_shape
+    shape = MODEL.operation_model("Converse").input_shape
     fields = create_parser("rest-json")._parse_shape(shape, body) | {"modelId": "x"}
     report = ParamValidator().validate(fields, shape)
     unknown = set(body) - set(shape.members)
