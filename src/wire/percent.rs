@@ -16,7 +16,6 @@ pub(crate) fn percent_encode(text: &str, out: &mut String) {
 /// The bytes that a part of a path stands for, and whether every `%` in it has its two digits: one that has not stands for
 /// itself.
 #[cfg(any(feature = "front", feature = "bedrock"))]
-#[cfg_attr(not(feature = "front"), expect(dead_code, reason = "only the data plane has paths to read"))]
 pub(crate) fn percent_decode(text: &str) -> (Vec<u8>, bool) {
     let bytes = text.as_bytes();
     let (mut decoded, mut at, mut whole) = (Vec::with_capacity(bytes.len()), 0, true);

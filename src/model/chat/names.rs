@@ -2,7 +2,6 @@
 
 /// The names of fields as they stand in one shape, with dots where they stand deeper.
 #[derive(Debug, PartialEq, Eq)]
-#[cfg_attr(not(feature = "bedrock"), expect(dead_code, reason = "no other shape is so narrow"))]
 pub(crate) struct Names {
     pub(crate) tool_choice: &'static str,
     pub(crate) parallel_tools: &'static str,
