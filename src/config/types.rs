@@ -637,6 +637,13 @@ impl Provider {
         self.kind != Kind::Custom && !self.network.base_url.is_empty() && self.key_header.name != "api-key"
     }
 
+    /// The host, without brackets, and the port that it is reached at, unless it is part of this process.
+    #[cfg(feature = "front")]
+    pub(crate) fn address(&self) -> Option<(String, u16)> {
+        let url = super::base_url::parse(&self.network.base_url).ok()?;
+        Some((url.host.trim_matches(['[', ']']).to_owned(), url.port))
+    }
+
     /// Whether it has a key for `model`, if it asks for keys at all.
     #[must_use]
     #[doc(hidden)]

@@ -28,7 +28,7 @@ use crate::plugin::{Plugin, PluginError, SameName};
 #[cfg(feature = "bedrock")]
 use crate::provider::Signer;
 use crate::provider::{
-    AttemptSettings, CHECK_TIMEOUT, Checks, Credential, KeySettings, Paths, PoolSettings, Provider, Stock,
+    AttemptSettings, CHECK_TIMEOUT, Checks, Credential, Identity, KeySettings, Paths, PoolSettings, Provider, Stock,
 };
 use crate::queue::ByteBudget;
 use crate::secret::Mask;
@@ -414,6 +414,7 @@ fn attempt_settings(provider: &config::Provider) -> AttemptSettings {
         asks_usage: provider.offer.stream_usage,
         headers: network.extra_headers.clone(),
         keys: provider.keys.iter().map(key).collect(),
+        identity: Identity::of(provider),
         mask: Mask::of(provider.secrets()),
         request_timeout: network.request_timeout,
         connect_timeout: network.connect_timeout,

@@ -49,6 +49,7 @@ impl Gateway {
             Ok(plan) => plan,
             Err(error) => return Way { call, guard, sink, plugins: None }.refused(error),
         };
+        guard.leads_to(plan.first().provider.asking(&call.operation, &plan.first().model));
         let chain = guard.take_plugins().unwrap_or_else(|| self.0.plugins.in_force());
         let mut way = Way { call, guard, sink, plugins: None };
         let Some(chain) = chain else { return way.attempted(&plan, &self.0.pauses) };

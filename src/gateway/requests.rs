@@ -10,6 +10,7 @@ use super::house::House;
 use crate::error::{Code, Error};
 use crate::metrics::{CountGuard, Counter, Dist, Gauge, Histogram};
 use crate::plugin::Chain;
+use crate::provider::Asking;
 use crate::queue::Bytes;
 use crate::time::now;
 
@@ -83,6 +84,8 @@ pub struct RequestGuard {
     held: Option<Bytes>,
     /// What was in force when it arrived, until it is handled.
     house: Option<Arc<House>>,
+    /// What it first led to, if it led anywhere.
+    asking: Option<Asking>,
     /// The plugins that it has met as HTTP, or that there were none, until it is handled.
     pub(super) plugins: Option<Option<Arc<Chain>>>,
     _in_flight: CountGuard,
@@ -93,7 +96,16 @@ impl RequestGuard {
         requests.received.inc();
         let in_flight = requests.in_flight.enter();
         let requests = Arc::clone(requests);
-        Self { requests, arrived, open: true, held: None, house: None, plugins: None, _in_flight: in_flight }
+        Self {
+            requests,
+            arrived,
+            open: true,
+            held: None,
+            house: None,
+            asking: None,
+            plugins: None,
+            _in_flight: in_flight,
+        }
     }
 
     /// Keeps what was in force when it arrived: a reload while its body comes changes nothing for it.
@@ -105,6 +117,11 @@ impl RequestGuard {
     /// What was in force when it arrived, for whoever handles it.
     pub(super) fn take_house(&mut self) -> Option<Arc<House>> {
         self.house.take()
+    }
+
+    /// It leads there: it is measured by that, too.
+    pub(super) fn leads_to(&mut self, asking: Asking) {
+        self.asking = Some(asking);
     }
 
     /// The plugins that it has met, if it came over HTTP, for whoever handles it.
@@ -133,14 +150,14 @@ impl RequestGuard {
 
     /// It ended well. The request stays in flight until the guard drops.
     pub(crate) fn succeed(&mut self) {
-        if self.close() {
+        if self.close(None) {
             self.requests.succeeded.inc();
         }
     }
 
     /// It ended with `error`.
     pub fn fail(&mut self, error: &Error) {
-        if self.close() {
+        if self.close(Some(error.code())) {
             self.requests.count_error(error.code());
             match error.code() {
                 Code::ClientClosed | Code::ClientTooSlow => self.requests.cancelled.inc(),
@@ -149,10 +166,14 @@ impl RequestGuard {
         }
     }
 
-    fn close(&mut self) -> bool {
+    fn close(&mut self, failed: Option<Code>) -> bool {
         let was_open = std::mem::replace(&mut self.open, false);
         if was_open {
-            self.requests.total_us.record_micros(now().saturating_duration_since(self.arrived));
+            let took = now().saturating_duration_since(self.arrived);
+            self.requests.total_us.record_micros(took);
+            if let Some(asking) = self.asking.take() {
+                asking.ended(failed, took);
+            }
         }
         was_open
     }
@@ -160,7 +181,7 @@ impl RequestGuard {
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
-        if self.close() {
+        if self.close(Some(Code::Internal)) {
             self.requests.count_error(Code::Internal);
             self.requests.failed.inc();
         }

@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use serde::Serialize;
 
+#[cfg(feature = "front")]
+use super::buckets::Spread;
+
 /// Locks per histogram. Threads spread over them by their number, so that two recording at once seldom meet.
 pub(super) const STRIPES: usize = 2;
 
@@ -36,7 +39,7 @@ pub(super) fn stripe() -> usize {
 
 /// One thread's share of a distribution; takes its memory when a first value comes.
 #[derive(Clone, Default)]
-pub(super) struct Tally(Option<Box<Counted>>);
+pub(crate) struct Tally(Option<Box<Counted>>);
 
 #[derive(Clone)]
 struct Counted {
@@ -73,7 +76,7 @@ impl Tally {
     }
 
     /// `None` where nothing was counted.
-    pub(super) fn dist(&self) -> Option<Dist> {
+    pub(crate) fn dist(&self) -> Option<Dist> {
         let Counted { counts, sum, max } = self.0.as_deref().filter(|counted| !counted.counts.is_empty())?;
         let at = |quantile| counts.value_at_quantile(quantile).min(*max);
         Some(Dist {
@@ -85,6 +88,22 @@ impl Tally {
             p999: at(0.999),
             max: *max,
         })
+    }
+}
+
+#[cfg(feature = "front")]
+impl Tally {
+    /// How many values lie in each range. A value within 1 % above a bound may count as not above it: that is how finely they
+    /// are kept.
+    pub(crate) fn spread(&self, bounds: &[u64]) -> Spread {
+        let mut spread = Spread { counts: vec![0; bounds.len() + 1], sum: 0 };
+        let Some(Counted { counts, sum, .. }) = self.0.as_deref() else { return spread };
+        for slot in counts.iter_recorded() {
+            let least = counts.lowest_equivalent(slot.value_iterated_to());
+            spread.counts[bounds.partition_point(|bound| *bound < least)] += slot.count_at_value();
+        }
+        spread.sum = u64::try_from(*sum).unwrap_or(u64::MAX);
+        spread
     }
 }
 
@@ -102,9 +121,14 @@ impl Histogram {
     /// The distribution so far; `None` where nothing was counted yet.
     #[must_use]
     pub fn dist(&self) -> Option<Dist> {
+        self.all().dist()
+    }
+
+    /// Everything that was counted so far.
+    pub(crate) fn all(&self) -> Tally {
         let mut all = Tally::default();
         self.stripes.iter().for_each(|stripe| all.merge(&stripe.lock()));
-        all.dist()
+        all
     }
 }
 
@@ -161,6 +185,19 @@ mod tests {
         for (got, want) in [(dist.p50, 5000.0), (dist.p90, 9000.0), (dist.p99, 9900.0)] {
             assert!((got as f64 / want - 1.0).abs() <= 0.01, "{got} is not within 1 % of {want}");
         }
+    }
+
+    #[cfg(feature = "front")]
+    #[test]
+    fn a_spread_has_each_value_once_within_one_percent_of_its_bound() {
+        let bounds = [10, 1000, 100_000];
+        assert_eq!(Tally::default().spread(&bounds), Spread { counts: vec![0; 4], sum: 0 });
+        let histogram = Histogram::default();
+        for value in [0, 10, 11, 990, 1000, 1020, 99_000, 100_000, 102_000, 9_000_000_000] {
+            histogram.record(value);
+        }
+        let spread = histogram.all().spread(&bounds);
+        assert_eq!((spread.counts, spread.sum), (vec![2, 3, 3, 2], 9_000_304_031));
     }
 
     #[test]

@@ -4,12 +4,16 @@
 //! (I2), so that a panic or an early return cannot leave it standing. Rates that are limited are in `rate`, tokens that are
 //! estimated in `tokens`.
 
+#[cfg(feature = "front")]
+mod buckets;
 mod drain;
 mod histogram;
 mod paired;
 pub(crate) mod rate;
 pub(crate) mod tokens;
 
+#[cfg(feature = "front")]
+pub(crate) use buckets::{BOUNDS, Buckets, Spread};
 pub use drain::{Drain, DrainRate, retry_after};
 pub use histogram::{Dist, Histogram};
 pub use paired::{Bucket, Paired, PairedStats};

@@ -10,7 +10,7 @@ use std::fmt;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::histogram::{Dist, STRIPES, Tally, stripe};
+use super::histogram::{STRIPES, Tally, stripe};
 
 /// The upper bounds of the ranges of the wait, in microseconds; past the last one lies a range without end.
 const BOUNDS: [u64; 6] = [100, 1000, 10_000, 100_000, 1_000_000, 10_000_000];
@@ -68,12 +68,11 @@ impl Paired {
         share.services[bucket].record(service_us);
     }
 
-    /// The distribution of all service times; `None` where nothing was counted yet.
-    #[must_use]
-    pub fn services(&self) -> Option<Dist> {
+    /// All service times.
+    pub(crate) fn services(&self) -> Tally {
         let mut all = Tally::default();
         self.stripes.iter().for_each(|share| share.lock().services.iter().for_each(|tally| all.merge(tally)));
-        all.dist()
+        all
     }
 
     /// What there is to say of both.
@@ -212,9 +211,9 @@ mod tests {
         let second = &stats.buckets[1];
         assert_eq!((second.service_p50_us, second.service_p99_us), (Some(30), Some(30)));
         assert_eq!((stats.buckets[2].service_p50_us, stats.buckets[2].service_p99_us), (None, None));
-        let all = paired.services().expect("something was counted");
+        let all = paired.services().dist().expect("something was counted");
         assert_eq!((all.count, all.max, all.mean), (5, 40, 26));
-        assert_eq!(Paired::default().services(), None);
+        assert_eq!(Paired::default().services().dist(), None);
     }
 
     #[test]

@@ -21,11 +21,12 @@ use super::job::{Job, Payload, Progress, Reached, Reply, Responder};
 use super::keys::KeySettings;
 use super::paths::Paths;
 use super::pool::{Shared, cancelled};
+use super::series::{Asked, Identity};
 use super::{relay, rescue, whole};
 use crate::config::{Retries, StreamGarbage, StreamRecovery};
 use crate::error::{Code, Error};
 use crate::model::chat::Lost;
-use crate::model::{Answer, Call, Operation, Served, Timing, Usage};
+use crate::model::{Answer, Call, Operation, Served, Timing};
 use crate::queue::{ByteBudget, Bytes, Permit};
 use crate::recycle::{Buffer, Joint};
 use crate::secret::{Mask, REDACTED};
@@ -51,6 +52,8 @@ pub struct AttemptSettings {
     pub mask: Mask,
     /// Its keys, of which each attempt goes with one.
     pub keys: Vec<KeySettings>,
+    /// Who it is to those who measure.
+    pub(crate) identity: Identity,
     /// What it speaks, the first of them what others are translated to.
     pub dialects: &'static [Dialect],
     /// Where its routes live, behind the base URL.
@@ -99,6 +102,7 @@ impl AttemptSettings {
         Self {
             mask: Mask::default(),
             keys: Vec::new(),
+            identity: Identity::default(),
             dialects: &[Dialect::OpenAi],
             paths: Paths::under("/v1"),
             deployments: Vec::new(),
@@ -271,11 +275,11 @@ impl Active {
                     Reached::Streaming => None,
                 };
                 pass.end(Ok(&Done { usage, took: timing.upstream }));
-                running.succeed();
+                running.succeed(timing.upstream);
             }
             Err(error) => {
                 pass.end(Err(error));
-                running.fail(error);
+                running.fail(error, timing.upstream);
             }
         }
         drop((permit, job));
@@ -294,7 +298,7 @@ pub(crate) fn run(
 ) {
     let Payload { pass, permit, entry, responder, call, crossing, model, submitted, progress, .. } = payload;
     let queue = taken.saturating_duration_since(submitted);
-    let running = entry.taken();
+    let running = entry.taken(Asked::of(&call.operation, &model), taken);
     let streamed = call.fields.stream;
     let forwarded = call.operation.is_forward();
     let held = shared.attempt.holds(&call);
@@ -308,6 +312,7 @@ pub(crate) fn run(
     let opened = open(shared, face, &mut active, until, scratch);
     if opened.as_ref().is_ok_and(|incoming| openai::is_success(incoming.status)) {
         active.pass.accepted();
+        active.running.accepted();
     }
     match opened {
         Ok(incoming) if openai::is_success(incoming.status) && held => {
@@ -440,7 +445,7 @@ fn read_whole(
         }
     };
     if let Some(usage) = usage {
-        count_tokens(shared, usage);
+        active.running.note_usage(usage);
     }
     let headers = active.headers(shared, incoming.headers);
     let body = own.map_or(body, Buffer::from);
@@ -466,11 +471,6 @@ fn coded(coding: &str) -> Error {
 pub(super) fn is_of(incoming: &Incoming, kind: &str) -> bool {
     let found = incoming.header("content-type").and_then(|found| found.split(';').next());
     found.is_some_and(|found| found.trim().eq_ignore_ascii_case(kind))
-}
-
-pub(super) fn count_tokens(shared: &Shared, usage: Usage) {
-    shared.figures.tokens_in.add(usage.input);
-    shared.figures.tokens_out.add(usage.output);
 }
 
 /// The provider's words without the secrets that it was sent, should it echo them.

@@ -11,11 +11,14 @@ use std::cell::Cell;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::scaler::Hold;
+use super::series::{Asked, Chunks, Series};
+use crate::error::Code;
 use crate::metrics::{CountGuard, Counter, Gauge, Histogram, Paired};
-use crate::time::micros_of;
+use crate::model::Usage;
+use crate::time::{micros_of, now};
 
 thread_local! {
     /// Whether the panic that unwinds this thread is counted.
@@ -67,6 +70,9 @@ pub(crate) struct Totals {
     pub(crate) tokens_out: Counter,
 
     pub(crate) garbage_events: Counter,
+
+    /// What is measured of each model.
+    pub(crate) series: Series,
 
     pub(crate) spawned: Counter,
     pub(crate) retired: Counter,
@@ -153,12 +159,12 @@ impl Entry {
         self.count(outcome);
     }
 
-    /// A worker took it.
-    pub(crate) fn taken(mut self) -> Running {
+    /// A worker took it, at `taken`.
+    pub(crate) fn taken(mut self, asked: Asked, taken: Instant) -> Running {
         self.open = false;
         self.waiting = None;
         self.figures.completed.inc();
-        Running { figures: Arc::clone(&self.figures), open: true }
+        Running { figures: Arc::clone(&self.figures), asked, taken, open: true }
     }
 
     fn count(&mut self, outcome: Unserved) {
@@ -194,7 +200,6 @@ pub(crate) enum JobOutcome {
 impl JobOutcome {
     /// The outcome that goes with an error.
     pub(crate) fn of(error: &crate::Error) -> Self {
-        use crate::error::Code;
         match error.code() {
             Code::UpstreamTimeout | Code::FirstTokenTimeout | Code::StreamIdleTimeout | Code::StreamTooLong => {
                 Self::TimedOut
@@ -209,27 +214,45 @@ impl JobOutcome {
 #[derive(Debug)]
 pub(crate) struct Running {
     figures: Arc<Figures>,
+    asked: Asked,
+    taken: Instant,
     open: bool,
 }
 
 impl Running {
-    /// It ended well.
-    pub(crate) fn succeed(mut self) {
-        self.count(JobOutcome::Succeeded);
+    /// The provider has begun to answer well.
+    pub(crate) fn accepted(&mut self) {
+        self.asked.accepted(&self.figures.series);
     }
 
-    /// It ended with `error`.
-    pub(crate) fn fail(mut self, error: &crate::Error) {
-        if error.code() == crate::Code::ShuttingDown {
+    /// The provider has counted its tokens.
+    pub(crate) fn note_usage(&self, usage: Usage) {
+        self.figures.tokens_in.add(usage.input);
+        self.figures.tokens_out.add(usage.output);
+        self.asked.note_usage(&self.figures.series, usage);
+    }
+
+    /// It was a stream, whose chunks came so.
+    pub(crate) fn note_chunks(&self, chunks: &Chunks) {
+        self.asked.note_chunks(&self.figures.series, chunks);
+    }
+
+    /// It ended well, so long after it was taken.
+    pub(crate) fn succeed(mut self, took: Duration) {
+        self.count(JobOutcome::Succeeded, None, took);
+    }
+
+    /// It ended with `error`, so long after it was taken.
+    pub(crate) fn fail(mut self, error: &crate::Error, took: Duration) {
+        if error.code() == Code::ShuttingDown {
             self.figures.cut.inc();
         }
-        self.count(JobOutcome::of(error));
+        self.count(JobOutcome::of(error), Some(error.code()), took);
     }
 
-    fn count(&mut self, outcome: JobOutcome) {
-        if !std::mem::replace(&mut self.open, false) {
-            return;
-        }
+    fn count(&mut self, outcome: JobOutcome, failed: Option<Code>, took: Duration) {
+        self.open = false;
+        self.asked.note_attempt(&self.figures.series, failed, took);
         if std::thread::panicking() && !PANIC_NOTED.replace(true) {
             self.figures.panics.inc();
         }
@@ -247,7 +270,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.count(JobOutcome::Failed);
+        if self.open {
+            self.count(JobOutcome::Failed, Some(Code::Internal), now().saturating_duration_since(self.taken));
+        }
     }
 }
 
@@ -264,6 +289,7 @@ impl Figures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Operation;
 
     #[test]
     fn an_entry_counts_exactly_once_whatever_becomes_of_it() {
@@ -273,7 +299,7 @@ mod tests {
         let mut entry = Entry::open(&figures);
         entry.accepted();
         assert_eq!(figures.waiting.get(), 1);
-        let running = entry.taken();
+        let running = entry.taken(Asked::of(&Operation::ChatCompletions, &"m".into()), now());
         assert_eq!(figures.waiting.get(), 0);
         drop(running);
         let ends = [&figures.abandoned, &figures.rejected, &figures.completed, &figures.failed].map(Counter::get);

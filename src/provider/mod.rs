@@ -28,6 +28,11 @@ mod relay;
 mod rescue;
 mod roster;
 mod scaler;
+#[cfg(feature = "front")]
+mod series;
+#[cfg(not(feature = "front"))]
+#[path = "without_series.rs"]
+mod series;
 mod shedding;
 mod snapshot;
 mod source;
@@ -62,6 +67,9 @@ pub use plan::{Plan, PlanError, RetryStrategy};
 pub(crate) use pool::cancelled;
 pub use pool::{PoolPhase, PoolSettings, StartupTimes};
 pub use scaler::{Change, Direction, Reason};
+pub(crate) use series::{Asking, Identity};
+#[cfg(feature = "front")]
+pub(crate) use series::{Row, TIMES_NS, TOKENS};
 pub use snapshot::{
     JobStats, KeyStats, LastScaling, OptimizationStats, ProviderStats, QueueStats, ScalingStats, WorkerStats,
 };
@@ -71,7 +79,7 @@ pub use vitals::{PoolVitals, RunningJob};
 use crate::config::Retries;
 use crate::error::Error;
 use crate::events::Events;
-use crate::model::{Call, Sink, Timing};
+use crate::model::{Call, Operation, Sink, Timing};
 use crate::queue::ByteBudget;
 use crate::sync::threads::SpawnError;
 use crate::sync::{Threads, threads};
@@ -239,6 +247,11 @@ impl Provider {
             }
             (result, kept) => Outcome { result, timing, sink: sink.or(kept) },
         }
+    }
+
+    /// What a request for `model` is measured by that leads here first.
+    pub(crate) fn asking(&self, operation: &Operation, model: &Arc<str>) -> Asking {
+        Asking::new(&self.pool.shared().figures, operation, model)
     }
 
     /// When a failed attempt here is made again.

@@ -245,6 +245,7 @@ impl Pool {
         let (places, deepest, most) = places_of(&settings);
         let permits = Permits::new(places);
         let figures = Arc::new(Figures::following(before.map(|before| &*before.figures)));
+        figures.series.know(&attempt.settings.identity);
         let gate = {
             let before = before.map(|before| &*before.gate);
             let name = &settings.name;

@@ -67,6 +67,7 @@ pub(super) fn run(
     };
     face.enter(WorkerState::Responding);
     let timing = active.timing();
+    source.heard(active.taken + timing.upstream);
     let headers = active.headers(shared, incoming.headers);
     let head = StreamHead { kind, headers, served: active.served(shared, timing) };
     let Active { mut pass, permit, running, responder, call, model, progress, taken, queue, .. } = active;
@@ -113,21 +114,22 @@ impl Streaming {
             Ok(result) => (result, None),
             Err(panic) => (Err(panicked()), Some(panic)),
         };
-        let usage = source.note(self.taken);
-        let took = now().saturating_duration_since(self.taken);
+        let ended = now();
+        let usage = source.note(&self.running, self.taken, ended);
+        let took = ended.saturating_duration_since(self.taken);
         shared.figures.note_service(self.queue, took);
         let Self { pass, permit, running, model, progress, sink, .. } = self;
         match result {
             Ok(()) => {
                 pass.end(Ok(&Done { usage, took }));
-                running.succeed();
+                running.succeed(took);
                 drop(permit);
                 sink.finish(StreamEnd::Complete(usage));
                 source.wind_up(scratch);
             }
             Err(error) => {
                 pass.end(Err(&error));
-                running.fail(&error);
+                running.fail(&error, took);
                 drop(permit);
                 drop(source);
                 let provider = &shared.settings.name;

@@ -47,7 +47,9 @@ pub(super) fn run(
         Kept { room: Room::new(shared, &active.call, None), body: shared.stock.responses.buffer(), until: first_until };
     let opened = source.open(&active, scratch, first_until, false);
     if opened.is_ok() {
-        active.pass.begun(active.timing().upstream);
+        let took = active.timing().upstream;
+        source.heard(active.taken + took);
+        active.pass.begun(took);
     }
     let read = opened.and_then(|opened| {
         let began = now();
@@ -55,7 +57,7 @@ pub(super) fn run(
         source.follow(&active.call, began, opened, scratch, &mut kept)?;
         source.finish(scratch, &mut kept)
     });
-    let usage = source.note(active.taken);
+    let usage = source.note(&active.running, active.taken, now());
     face.enter(WorkerState::Responding);
     let Kept { room: Room { held, .. }, body, .. } = kept;
     match read {

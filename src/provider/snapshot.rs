@@ -301,7 +301,7 @@ pub(super) fn take(pool: &Pool) -> ProviderStats {
             results_discarded_total: figures.results_discarded.get(),
             garbage_events_total: figures.garbage_events.get(),
             error_rate: None,
-            service_us: figures.service.services().unwrap_or_default(),
+            service_us: figures.service.services().dist().unwrap_or_default(),
             first_token_us: dist(&figures.first_token_us),
             tokens_in_total: figures.tokens_in.get(),
             tokens_out_total: figures.tokens_out.get(),

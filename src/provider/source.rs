@@ -9,8 +9,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::attempt::{Active, Scratch, count_tokens, masked, transport_error};
+use super::attempt::{Active, Scratch, masked, transport_error};
+use super::figures::Running;
 use super::pool::{Shared, cancelled};
+use super::series::Chunks;
 use crate::config::StreamGarbage;
 use crate::error::{Code, Error};
 use crate::model::{Call, Usage};
@@ -60,6 +62,7 @@ pub(super) struct Source<'a> {
     has_comments: bool,
     shared: &'a Shared,
     first_content: Option<Instant>,
+    chunks: Chunks,
     /// Whether an event has come that is no comment.
     begun: bool,
     /// Whether an event that was no JSON has been left out.
@@ -110,6 +113,7 @@ impl<'a> Source<'a> {
             has_comments: active.crossing.has_comments(),
             shared,
             first_content: None,
+            chunks: Chunks::since(active.taken),
             begun: false,
             left_out: false,
         }
@@ -204,6 +208,7 @@ impl<'a> Source<'a> {
                 Ok(Batch::More) => {
                     // Not before it was taken: for how long a client keeps us, the provider is not silent.
                     heard = now();
+                    self.chunks.heard(heard);
                     if spoken {
                         spoke = heard;
                     }
@@ -264,12 +269,20 @@ impl<'a> Source<'a> {
         call.deadline.map_or(longest, |deadline| deadline.earlier(longest))
     }
 
-    /// Counts what was learned of the stream, whose job a worker took at `taken`; the tokens, if the provider said them.
-    pub(super) fn note(&self, taken: Instant) -> Option<Usage> {
+    /// It is now `at`, and what stands in `scratch.out` has come.
+    pub(super) fn heard(&mut self, at: Instant) {
+        self.chunks.heard(at);
+    }
+
+    /// Counts what was learned of the stream, which ended at `ended` and whose job a worker took at `taken`; the tokens, if
+    /// the provider said them.
+    pub(super) fn note(&mut self, running: &Running, taken: Instant, ended: Instant) -> Option<Usage> {
         let usage = self.stream.as_ref().and_then(Stream::usage);
         if let Some(usage) = usage {
-            count_tokens(self.shared, usage);
+            running.note_usage(usage);
         }
+        self.chunks.heard(ended);
+        running.note_chunks(&self.chunks);
         if let Some(first) = self.first_content {
             self.shared.figures.first_token_us.record_micros(first.saturating_duration_since(taken));
         }
@@ -307,6 +320,7 @@ impl<'a> Source<'a> {
                         self.first_content = Some(now());
                     }
                     self.begun = true;
+                    self.chunks.came();
                 }
                 // Half an event, since the bytes end in it: neither a comment nor garbage, but what a cut leaves.
                 Step::Comment | Step::Garbage if n == 0 => {
@@ -316,6 +330,7 @@ impl<'a> Source<'a> {
                 Step::Comment => {}
                 Step::Last => {
                     self.begun = true;
+                    self.chunks.came();
                     return Ok(Batch::Done);
                 }
                 Step::Omit => {}

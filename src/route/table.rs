@@ -241,6 +241,11 @@ impl<P: Clone> Table<P> {
 }
 
 impl<P: Clone> Plan<P> {
+    /// The target that is tried first.
+    pub fn first(&self) -> &Target<P> {
+        &self.first
+    }
+
     /// The targets, in order.
     pub fn targets(&self) -> impl Iterator<Item = &Target<P>> {
         std::iter::once(&self.first).chain(&self.rest)
