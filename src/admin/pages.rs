@@ -7,17 +7,15 @@ use serde_json::{Value, json};
 
 use crate::gateway::{Gateway, ReloadError, StartError};
 use crate::provider::BreakerMode;
-use crate::stats::Stats;
+use crate::stats::{Format, Stats};
 use crate::time::Deadline;
 
 /// How long a fresh snapshot is waited for; after it the last one is given.
 const FRESH_WAIT: Duration = Duration::from_secs(2);
 
-/// Routes of the interface whose part is not built yet.
-const UNBUILT: [&str; 1] = ["/metrics"];
-
 /// Pages that are read.
-const READ: [&str; 9] = ["/", "/stats", "/config", "/threads", "/events", "/livez", "/readyz", "/health", "/sim/stats"];
+const READ: [&str; 10] =
+    ["/", "/stats", "/metrics", "/config", "/threads", "/events", "/livez", "/readyz", "/health", "/sim/stats"];
 
 /// An answer.
 #[derive(Debug)]
@@ -65,11 +63,11 @@ impl Pages {
         Self { gateway, stats }
     }
 
-    /// Answers one request.
-    pub(super) fn answer(&self, method: &str, url: &str) -> Page {
+    /// Answers one request, in the form that `accept` asks for where there are several.
+    pub(super) fn answer(&self, method: &str, url: &str, accept: &str) -> Page {
         let (path, query) = url.split_once('?').unwrap_or((url, ""));
         match (method, path) {
-            ("GET" | "HEAD", _) => self.get(method, path, query),
+            ("GET" | "HEAD", _) => self.get(method, path, query, accept),
             ("POST", "/drain") => {
                 self.gateway.drain();
                 Page::json(202, &json!({ "phase": self.gateway.phase() }))
@@ -79,13 +77,12 @@ impl Pages {
                 ("POST", Some((provider, order))) => self.give(provider, order),
                 _ => Page::wrong_method(method, path, "POST"),
             },
-            _ if UNBUILT.iter().any(|unbuilt| path.starts_with(unbuilt)) => unbuilt(path),
             _ if READ.contains(&path) => Page::wrong_method(method, path, "GET, HEAD"),
             _ => Page::nowhere(path),
         }
     }
 
-    fn get(&self, method: &str, path: &str, query: &str) -> Page {
+    fn get(&self, method: &str, path: &str, query: &str, accept: &str) -> Page {
         match path {
             "/stats" => {
                 let json = match parameter(query, "fresh") {
@@ -93,6 +90,11 @@ impl Pages {
                     _ => self.stats.latest(),
                 };
                 Page { status: 200, content_type: "application/json", body: json.to_vec(), allow: None }
+            }
+            "/metrics" => {
+                let format = Format::of(accept);
+                let body = self.stats.metrics(format);
+                Page { status: 200, content_type: format.content_type(), body, allow: None }
             }
             "/config" => Page::json(200, &self.gateway.config().effective_json()),
             "/threads" => Page::json(200, &json!({ "threads": self.gateway.threads().list() })),
@@ -108,7 +110,6 @@ impl Pages {
             "/" => Page::text(200, INDEX),
             "/drain" | "/reload" => Page::wrong_method(method, path, "POST"),
             _ if order_of(path).is_some() => Page::wrong_method(method, path, "POST"),
-            _ if UNBUILT.iter().any(|unbuilt| path.starts_with(unbuilt)) => unbuilt(path),
             _ => Page::nowhere(path),
         }
     }
@@ -199,10 +200,6 @@ fn order_of(path: &str) -> Option<(&str, Order)> {
     .find_map(|(what, order)| Some((rest.strip_suffix(what)?, order)))
 }
 
-fn unbuilt(path: &str) -> Page {
-    Page::error(501, &format!("{path} is not built yet in this version"))
-}
-
 fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
     query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
 }
@@ -210,6 +207,7 @@ fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
 const INDEX: &str = "Sluicegate, admin plane\n\n\
     GET  /stats[?fresh=1]   everything counted, as JSON\n\
     GET  /config            the configuration in force, secrets redacted\n\
+    GET  /metrics           the same for Prometheus\n\
     GET  /threads           every thread and what it does\n\
     GET  /events[?since=ms] the last events\n\
     GET  /livez, /readyz    for probes\n\

@@ -145,7 +145,11 @@ fn answer(mut request: tiny_http::Request, pages: &Pages) {
     // The guard has bounded it; the limit here only keeps a mistake there from growing here.
     let read = request.as_reader().take(super::MAX_BODY as u64).read_to_end(&mut body);
     let page = match read {
-        Ok(_) => pages.answer(request.method().as_str(), request.url()),
+        Ok(_) => {
+            let accept = request.headers().iter().find(|header| header.field.equiv("Accept"));
+            let accept = accept.map_or("", |header| header.value.as_str());
+            pages.answer(request.method().as_str(), request.url(), accept)
+        }
         Err(error) => Page::error(400, &format!("the request could not be read: {error}")),
     };
     respond(request, page);

@@ -5,7 +5,7 @@
 mod alerts;
 mod locks;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -66,8 +66,15 @@ pub struct Events(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    log: Leaf<VecDeque<Event>>,
+    log: Leaf<Log>,
     standing: Leaf<Standing>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    kept: VecDeque<Event>,
+    /// How many there were of each kind.
+    totals: BTreeMap<&'static str, u64>,
 }
 
 impl Events {
@@ -75,7 +82,7 @@ impl Events {
     #[must_use]
     #[doc(hidden)]
     pub fn new() -> Self {
-        let log = Leaf::new(&classes::EVENTS, VecDeque::new());
+        let log = Leaf::new(&classes::EVENTS, Log::default());
         Self(Arc::new(Inner { log, standing: Leaf::new(&classes::ALERTS, Standing::default()) }))
     }
 
@@ -83,17 +90,23 @@ impl Events {
     #[doc(hidden)]
     pub fn push(&self, kind: &'static str, subject: &str, message: impl Into<String>) {
         let event = Event { at_ms: unix_ms(), kind, subject: subject.to_owned(), message: message.into() };
-        let mut events = self.0.log.lock();
-        let oldest = if events.len() == KEPT { events.pop_front() } else { None };
-        events.push_back(event);
-        drop(events);
+        let mut log = self.0.log.lock();
+        *log.totals.entry(kind).or_default() += 1;
+        let oldest = if log.kept.len() == KEPT { log.kept.pop_front() } else { None };
+        log.kept.push_back(event);
+        drop(log);
         drop(oldest);
     }
 
     /// All that are kept, oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<Event> {
-        self.0.log.lock().iter().cloned().collect()
+        self.0.log.lock().kept.iter().cloned().collect()
+    }
+
+    /// How many there have been of each kind, those that are kept no more among them.
+    pub(crate) fn totals(&self) -> BTreeMap<&'static str, u64> {
+        self.0.log.lock().totals.clone()
     }
 }
 
@@ -113,5 +126,6 @@ mod tests {
         (0..=KEPT).for_each(|n| events.push("test", "x", n.to_string()));
         let list = events.list();
         assert_eq!((list.len(), list[0].message.as_str()), (KEPT, "1"));
+        assert_eq!(events.totals(), BTreeMap::from([("test", KEPT as u64 + 1)]));
     }
 }

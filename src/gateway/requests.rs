@@ -9,6 +9,8 @@ use serde::Serialize;
 use super::house::House;
 use crate::error::{Code, Error};
 use crate::metrics::{CountGuard, Counter, Dist, Gauge, Histogram};
+#[cfg(feature = "front")]
+use crate::metrics::{OVERHEADS_US, Spread, TIMES_US};
 use crate::plugin::Chain;
 use crate::provider::Asking;
 use crate::queue::Bytes;
@@ -46,6 +48,8 @@ impl Requests {
     }
 
     pub(super) fn stats(&self) -> RequestStats {
+        // Each read once, so that what is said of it in two ways agrees.
+        let (overhead, total) = (self.overhead_us.all(), self.total_us.all());
         RequestStats {
             received_total: self.received.get(),
             succeeded_total: self.succeeded.get(),
@@ -55,8 +59,12 @@ impl Requests {
             max_in_flight: 0,
             buffered_bytes: 0,
             throughput_per_s: None,
-            overhead_us: self.overhead_us.dist().unwrap_or_default(),
-            total_us: self.total_us.dist().unwrap_or_default(),
+            overhead_us: overhead.dist().unwrap_or_default(),
+            total_us: total.dist().unwrap_or_default(),
+            #[cfg(feature = "front")]
+            overhead: overhead.spread(&OVERHEADS_US),
+            #[cfg(feature = "front")]
+            total: total.spread(&TIMES_US),
         }
     }
 
@@ -224,6 +232,13 @@ pub struct RequestStats {
     pub overhead_us: Dist,
     /// How long each took, in microseconds.
     pub total_us: Dist,
+    /// The same two as `/metrics` has them.
+    #[cfg(feature = "front")]
+    #[serde(skip)]
+    pub(crate) overhead: Spread,
+    #[cfg(feature = "front")]
+    #[serde(skip)]
+    pub(crate) total: Spread,
 }
 
 #[cfg(test)]

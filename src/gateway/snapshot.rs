@@ -1,6 +1,7 @@
 //! Everything that `/stats` says, put together from those who know: the interface's section 5, in its whole shape.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use serde::Serialize;
 
@@ -10,8 +11,10 @@ use crate::events::{Alert, Event};
 use crate::http::ConnectionStats;
 use crate::plugin::PluginStats;
 use crate::provider::{Pools, Provider, ProviderStats};
+#[cfg(feature = "front")]
+use crate::sync::Role;
 use crate::sync::locks::{self, LockStats};
-use crate::sync::threads::{State, ThreadStats};
+use crate::sync::threads::{State, ThreadRow, ThreadStats};
 use crate::time::now;
 
 /// What `/stats` says: everything that a gateway counts. [`Gateway::stats`](super::Gateway::stats) takes one.
@@ -46,6 +49,8 @@ pub struct Snapshot {
     pub errors: BTreeMap<&'static str, u64>,
     /// The last things that happened, oldest first.
     pub events: Vec<Event>,
+    /// How many things have happened in all, by kind.
+    pub events_total: BTreeMap<&'static str, u64>,
     /// Each provider, by its name.
     pub providers: BTreeMap<String, ProviderStats>,
     /// The objects that are used again: channels, jobs, buffers.
@@ -64,6 +69,10 @@ pub struct Snapshot {
     pub plugins: BTreeMap<String, PluginStats>,
     /// What is wrong now.
     pub alerts: Vec<Alert>,
+    /// The threads by what they are for and what they do, as `/metrics` has them.
+    #[cfg(feature = "front")]
+    #[serde(skip)]
+    pub(crate) thread_states: BTreeMap<(Role, State), u64>,
 }
 
 /// How many threads are held up in the middle of a piece of work, on what, and the longest of them for how long; 0 if none
@@ -92,8 +101,12 @@ pub struct Process {
     pub cpu_us: Option<u64>,
     /// Descriptors that are open.
     pub open_fds: Option<u64>,
+    /// The most descriptors that may be open; `null` where there is no limit, too.
+    pub max_fds: Option<u64>,
     /// Threads of any kind.
     pub threads: Option<u64>,
+    /// When it started, in milliseconds since the Unix epoch.
+    pub started_at_ms: Option<u64>,
 }
 
 pub(super) fn take(inner: &Inner) -> Snapshot {
@@ -110,6 +123,7 @@ pub(super) fn take(inner: &Inner) -> Snapshot {
         }
     }
     drop((house, going));
+    let threads = inner.threads.list();
     let samples: Vec<_> = providers.iter().map(|(name, stats)| (name.as_str(), ProviderSample::of(stats))).collect();
     if let Some(rates) = inner.samples.rates(now(), inner.requests.ended(), &samples) {
         requests.throughput_per_s = Some(rates.requests_per_s);
@@ -125,21 +139,27 @@ pub(super) fn take(inner: &Inner) -> Snapshot {
         requests,
         errors: inner.requests.errors(),
         events: inner.events.list(),
+        events_total: inner.events.totals(),
         providers: providers.into_iter().collect(),
         pools: inner.stock.stats(),
         threads: inner.threads.stats(),
         locks: locks::stats(),
-        blocked: blocked(inner),
+        blocked: blocked(&threads),
         connections: None,
         process: process(),
         plugins: inner.plugins.stats(),
         alerts: inner.events.alerts(),
+        #[cfg(feature = "front")]
+        thread_states: threads.iter().fold(BTreeMap::new(), |mut counts, row| {
+            *counts.entry((row.role, row.state)).or_default() += 1;
+            counts
+        }),
     }
 }
 
-fn blocked(inner: &Inner) -> Blocked {
+fn blocked(threads: &[ThreadRow]) -> Blocked {
     let mut blocked = Blocked::default();
-    for row in inner.threads.list().into_iter().filter(|row| !row.rests) {
+    for row in threads.iter().filter(|row| !row.rests) {
         let count = match row.state {
             State::WaitingChannel => &mut blocked.channel,
             State::WaitingLock => &mut blocked.lock,
@@ -165,8 +185,25 @@ fn process() -> Process {
         rss_bytes: resident(),
         cpu_us: cpu_us.map(|(s, ns)| s * 1_000_000 + ns / 1000),
         open_fds: open_fds(),
+        max_fds: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
         threads: field("Threads"),
+        started_at_ms: *STARTED_AT_MS.get_or_init(started_at_ms),
     }
+}
+
+/// It does not change, and is read out of two files.
+static STARTED_AT_MS: OnceLock<Option<u64>> = OnceLock::new();
+
+/// When this process started, if the system tells: so many ticks after it itself did.
+fn started_at_ms() -> Option<u64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The second field is a name in brackets, which may have brackets and spaces; the start is the 22nd.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let ticks: u64 = fields.split_whitespace().nth(19)?.parse().ok()?;
+    let of_system = std::fs::read_to_string("/proc/stat").ok()?;
+    let booted = of_system.lines().find_map(|line| line.strip_prefix("btime "))?;
+    let booted: u64 = booted.trim().parse().ok()?;
+    Some(booted * 1000 + ticks * 1000 / rustix::param::clock_ticks_per_second())
 }
 
 /// How much memory of this process is resident, in bytes, if the system tells.

@@ -35,6 +35,31 @@ impl Buckets {
     }
 }
 
+/// The bounds of what [`Histogram`](super::Histogram)s of times come to, in microseconds: waits, services and whole requests.
+pub(crate) const TIMES_US: [u64; 17] = [
+    100,
+    500,
+    1_000,
+    2_500,
+    5_000,
+    10_000,
+    25_000,
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    60_000_000,
+    300_000_000,
+];
+
+/// The same of what the gateway itself takes of a request.
+pub(crate) const OVERHEADS_US: [u64; 14] =
+    [10, 20, 30, 50, 75, 100, 150, 200, 500, 1_000, 5_000, 10_000, 100_000, 1_000_000];
+
 /// How values are spread over ranges: one count for each bound, of what lies above the one before and not above itself, and
 /// one more for what lies above all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

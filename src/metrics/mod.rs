@@ -13,8 +13,9 @@ pub(crate) mod rate;
 pub(crate) mod tokens;
 
 #[cfg(feature = "front")]
-pub(crate) use buckets::{BOUNDS, Buckets, Spread};
+pub(crate) use buckets::{BOUNDS, Buckets, OVERHEADS_US, Spread, TIMES_US};
 pub use drain::{Drain, DrainRate, retry_after};
+pub(crate) use histogram::Tally;
 pub use histogram::{Dist, Histogram};
 pub use paired::{Bucket, Paired, PairedStats};
 

@@ -1,5 +1,6 @@
 //! What a worker shows of itself: its state, what it is at, and what it has done.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -44,8 +45,15 @@ pub enum WorkerState {
     Shutdown,
 }
 
+impl fmt::Display for WorkerState {
+    /// The word that `/stats` has for it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 impl WorkerState {
-    const ALL: [Self; 6] =
+    pub(crate) const ALL: [Self; 6] =
         [Self::Starting, Self::Listening, Self::Processing, Self::ApiCall, Self::Responding, Self::Shutdown];
 
     /// Whether a job is under way.

@@ -445,9 +445,10 @@ mod tests {
     #[test]
     fn a_provider_has_its_conventional_name_by_its_kind_its_host_or_its_name() {
         let document = r#"{ "providers": {
-            "openai": {}, "mistral": {}, "azure": { "network_config": { "base_url": "https://me.openai.azure.com" } },
+            "openai": { "keys": [ { "value": "k" } ] }, "mistral": { "keys": [ { "value": "k" } ] },
+            "azure": { "keys": [ { "value": "k" } ], "network_config": { "base_url": "https://me.openai.azure.com" } },
             "eu": { "kind": "openai", "network_config": { "base_url": "https://eu.api.openai.com" } },
-            "claude": { "kind": "anthropic" },
+            "claude": { "kind": "anthropic", "network_config": { "base_url": "http://127.0.0.1:9000" } },
             "own": { "kind": "openai", "network_config": { "base_url": "http://[::1]:9000/v1" },
                      "keys": [ { "value": "k", "models": ["a", "b"] } ] }, "sim": {} } }"#;
         let config = config::Config::from_json(document, &|_: &str| None).expect("a configuration");

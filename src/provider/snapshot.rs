@@ -11,8 +11,12 @@ use super::health::HealthStats;
 use super::plan::{Plan, RetryStrategy};
 use super::pool::{Pool, PoolPhase, StartupTimes, count_workers};
 use super::scaler::Change;
+#[cfg(feature = "front")]
+use super::series::{Identity, Row};
 use crate::config::Optimization;
-use crate::metrics::{Dist, PairedStats};
+use crate::metrics::{Dist, PairedStats, Tally};
+#[cfg(feature = "front")]
+use crate::metrics::{Spread, TIMES_US};
 use crate::time::{micros_of, now};
 use crate::transport::ConnectionStats;
 
@@ -54,6 +58,22 @@ pub struct ProviderStats {
     pub connections: ConnectionStats,
     /// Each worker there is.
     pub per_worker: Vec<WorkerRow>,
+    /// What `/metrics` has beside all this.
+    #[cfg(feature = "front")]
+    #[serde(skip)]
+    pub(crate) measured: Measured,
+}
+
+/// What is shown of a provider in histograms alone, taken together with the rest.
+#[cfg(feature = "front")]
+#[derive(Clone, Debug)]
+pub(crate) struct Measured {
+    pub(crate) identity: Identity,
+    pub(crate) rows: Vec<Row>,
+    /// In microseconds, by [`TIMES_US`].
+    pub(crate) wait: Spread,
+    pub(crate) service: Spread,
+    pub(crate) first_token: Spread,
 }
 
 /// `workers` in `/stats`: `configured` is wanted now, `active = busy + idle` always.
@@ -257,7 +277,10 @@ pub(super) fn take(pool: &Pool) -> ProviderStats {
     let (busy, idle) = count_workers(&faces);
     let staffing = &pool.roster.staffing;
     let (min, max) = staffing.limits();
-    let dist = |histogram: &crate::metrics::Histogram| histogram.dist().unwrap_or_default();
+    // Each read once, so that what is said of it in two ways agrees.
+    let (wait, service, first_token) =
+        (figures.wait_us.all(), figures.service.services(), figures.first_token_us.all());
+    let dist = |tally: &Tally| tally.dist().unwrap_or_default();
     ProviderStats {
         phase: shared.phase(),
         startup_us: pool.startup(),
@@ -288,7 +311,7 @@ pub(super) fn take(pool: &Pool) -> ProviderStats {
             timed_out_space_total: figures.timed_out_space.get(),
             timed_out_worker_total: figures.timed_out_worker.get(),
             abandoned_total: figures.abandoned.get(),
-            wait_us: dist(&figures.wait_us),
+            wait_us: dist(&wait),
             throughput_per_s: None,
         },
         jobs: JobStats {
@@ -301,8 +324,8 @@ pub(super) fn take(pool: &Pool) -> ProviderStats {
             results_discarded_total: figures.results_discarded.get(),
             garbage_events_total: figures.garbage_events.get(),
             error_rate: None,
-            service_us: figures.service.services().dist().unwrap_or_default(),
-            first_token_us: dist(&figures.first_token_us),
+            service_us: dist(&service),
+            first_token_us: dist(&first_token),
             tokens_in_total: figures.tokens_in.get(),
             tokens_out_total: figures.tokens_out.get(),
             correlation: figures.service.stats(),
@@ -314,5 +337,13 @@ pub(super) fn take(pool: &Pool) -> ProviderStats {
         optimization: staffing.optimization_stats(),
         connections: shared.attempt.transport.connections(),
         per_worker: faces.iter().map(|face| face.row(now)).collect(),
+        #[cfg(feature = "front")]
+        measured: Measured {
+            identity: shared.attempt.settings.identity.clone(),
+            rows: figures.series.rows(),
+            wait: wait.spread(&TIMES_US),
+            service: service.spread(&TIMES_US),
+            first_token: first_token.spread(&TIMES_US),
+        },
     }
 }

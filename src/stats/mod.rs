@@ -39,7 +39,12 @@
 //! ```
 
 #[cfg(feature = "front")]
+mod prometheus;
+#[cfg(feature = "front")]
 mod taker;
+
+#[cfg(feature = "front")]
+pub(crate) use prometheus::Format;
 
 #[cfg(feature = "front")]
 pub use taker::{Enrich, Json, Stats};

@@ -7,15 +7,16 @@
 //! **Shutdown.** It holds the gateway weakly and ends with its quit signal, or when the gateway has gone.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased, tick};
 
+use super::prometheus::{self, Format};
 use crate::gateway::{Gateway, Snapshot, WeakGateway};
 use crate::sync::threads::SpawnError;
 use crate::sync::{Quit, QuitSignal, Role, State, Thread, threads};
-use crate::time::Deadline;
+use crate::time::{Deadline, now};
 
 /// How often a snapshot is taken.
 const EVERY: Duration = Duration::from_secs(1);
@@ -48,10 +49,30 @@ pub type Enrich = Box<dyn Fn(&mut Snapshot) + Send>;
 /// ```
 #[derive(Debug)]
 pub struct Stats {
-    published: Arc<ArcSwap<Vec<u8>>>,
+    published: Arc<ArcSwap<Taken>>,
     ask: Sender<Sender<Json>>,
     quit: Quit,
     thread: Option<Thread>,
+}
+
+/// A snapshot, and the same as JSON.
+#[derive(Debug)]
+struct Taken {
+    at: Instant,
+    snapshot: Snapshot,
+    json: Json,
+}
+
+impl Taken {
+    fn now(gateway: &Gateway, enrich: &Enrich) -> Self {
+        let mut snapshot = gateway.stats();
+        enrich(&mut snapshot);
+        let json = serde_json::to_vec(&snapshot).unwrap_or_else(|error| {
+            log::error!("the snapshot could not be written as JSON: {error}");
+            b"{}".to_vec()
+        });
+        Self { at: now(), snapshot, json: Arc::new(json) }
+    }
 }
 
 impl Stats {
@@ -61,7 +82,7 @@ impl Stats {
     /// If its thread cannot be started.
     pub fn start(gateway: &Gateway, enrich: Enrich) -> Result<Self, SpawnError> {
         gateway.sample();
-        let published = Arc::new(ArcSwap::from_pointee(render(gateway, &enrich)));
+        let published = Arc::new(ArcSwap::from_pointee(Taken::now(gateway, &enrich)));
         let (ask, asked) = bounded(ASKERS);
         let quit = Quit::new();
         let (watch, weak, own) = (quit.watch(), gateway.downgrade(), Arc::clone(&published));
@@ -73,7 +94,13 @@ impl Stats {
     /// The last snapshot: at most a second old.
     #[must_use]
     pub fn latest(&self) -> Json {
-        self.published.load_full()
+        Arc::clone(&self.published.load().json)
+    }
+
+    /// The last snapshot as Prometheus reads it, written by whoever asks: it takes nobody's time but his.
+    pub(crate) fn metrics(&self, format: Format) -> Vec<u8> {
+        let taken = self.published.load_full();
+        prometheus::encode(&taken.snapshot, now().saturating_duration_since(taken.at), format)
     }
 
     /// A snapshot taken now; the last one if the stats thread does not answer until `deadline`.
@@ -103,7 +130,7 @@ impl Stats {
 fn run(
     gateway: &WeakGateway,
     enrich: &Enrich,
-    published: &ArcSwap<Vec<u8>>,
+    published: &ArcSwap<Taken>,
     asked: &Receiver<Sender<Json>>,
     quit: &QuitSignal,
 ) {
@@ -129,20 +156,12 @@ fn run(
         if askers.is_empty() {
             gateway.sample();
         }
-        let json = Arc::new(render(&gateway, enrich));
-        published.store(Arc::clone(&json));
+        let taken = Taken::now(&gateway, enrich);
+        let json = Arc::clone(&taken.json);
+        published.store(Arc::new(taken));
         for asker in askers {
             // One that has gone needs no answer.
             let _ = asker.try_send(Arc::clone(&json));
         }
     }
-}
-
-fn render(gateway: &Gateway, enrich: &Enrich) -> Vec<u8> {
-    let mut snapshot = gateway.stats();
-    enrich(&mut snapshot);
-    serde_json::to_vec(&snapshot).unwrap_or_else(|error| {
-        log::error!("the snapshot could not be written as JSON: {error}");
-        b"{}".to_vec()
-    })
 }

@@ -32,7 +32,7 @@ pub const GRACE: Duration = Duration::from_secs(2);
 pub const ROUND: Duration = Duration::from_secs(10);
 
 /// What a thread is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum State {
@@ -48,6 +48,13 @@ pub enum State {
     Io,
     /// Over.
     Finished,
+}
+
+impl fmt::Display for State {
+    /// The word that `/threads` has for it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 impl State {

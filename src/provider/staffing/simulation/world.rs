@@ -7,9 +7,10 @@ use std::sync::atomic::AtomicBool;
 use super::*;
 use crate::config::Policy;
 use crate::error::{Code, Error};
-use crate::model::Priority;
+use crate::model::{Operation, Priority};
 use crate::provider::breaker::Ticket;
 use crate::provider::figures::{Entry, Running, Unserved};
+use crate::provider::series::Asked;
 use crate::queue::{Lanes, Permit, Queued, Seat, Shift, Taken};
 use crate::sync::Quit;
 use crate::time::now;
@@ -415,7 +416,7 @@ impl World {
             self.let_in();
             return false;
         }
-        let running = entry.taken();
+        let running = entry.taken(Asked::of(&Operation::ChatCompletions, &"model".into()), now());
         let takes = match self.upstream {
             Upstream::Up => DISPATCH + self.draw(self.service).min(REQUEST_TIMEOUT),
             Upstream::Down | Upstream::Gone => 1_000,
@@ -438,7 +439,8 @@ impl World {
         let busy = std::mem::replace(&mut worker.state, State::Starting);
         let State::Busy { since, running, permit, .. } = busy else { unreachable!("it was looked at") };
         worker.tally.jobs += 1;
-        worker.tally.served += Duration::from_micros(at - since);
+        let took = Duration::from_micros(at - since);
+        worker.tally.served += took;
         let panics = self.random.u8(0..50) == 0;
         let has_left = self.calls[call].ends > 0;
         let ended = match self.upstream {
@@ -450,12 +452,12 @@ impl World {
         };
         let failed = |code| Error::new(code, "as the test says");
         match ended {
-            End::Well => running.succeed(),
-            End::Late => running.fail(&failed(Code::UpstreamTimeout)),
-            End::Refused => running.fail(&failed(Code::UpstreamError)),
-            End::Unreachable => running.fail(&failed(Code::UpstreamConnectError)),
+            End::Well => running.succeed(took),
+            End::Late => running.fail(&failed(Code::UpstreamTimeout), took),
+            End::Refused => running.fail(&failed(Code::UpstreamError), took),
+            End::Unreachable => running.fail(&failed(Code::UpstreamConnectError), took),
             End::Silent if panics => drop(running),
-            End::Silent => running.fail(&failed(Code::ClientClosed)),
+            End::Silent => running.fail(&failed(Code::ClientClosed), took),
         }
         drop(permit);
         self.calls[call].ends += u32::from(!has_left);
