@@ -203,7 +203,7 @@ fn foreign_pages_are_kept_out() {
         ("DELETE", "/stats", &[], 405),
         ("GET", "/nowhere", &[], 404),
         ("POST", "/nowhere", &["x-sluicegate-admin: 1"], 404),
-        ("GET", "/metrics", &[], 501),
+        ("POST", "/metrics", &["x-sluicegate-admin: 1"], 405),
         ("POST", "/reload", &["x-sluicegate-admin: 1"], 409),
         ("GET", "/reload", &[], 405),
         ("POST", "/reload", &[], 403),

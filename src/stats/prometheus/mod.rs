@@ -89,6 +89,38 @@ mod tests {
         }
     }
 
+    /// The value of a series.
+    fn value(text: &str, series: &str) -> Option<f64> {
+        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    #[test]
+    fn a_reload_counts_on_and_a_provider_that_is_removed_is_gone_with_its_last_work() {
+        let config = |text: &str| crate::Config::from_json(text, &|_: &str| None).expect("a configuration");
+        let both = r#"{ "providers": { "one": { "kind": "sim" }, "two": { "kind": "sim" } } }"#;
+        let gateway = crate::Gateway::builder().config(config(both)).build().expect("it starts");
+        let shown = || {
+            let text = encode(&gateway.stats(), Duration::ZERO, Format::Text);
+            String::from_utf8(text).expect("it is text")
+        };
+        let series = "gen_ai_client_operation_duration_seconds_count{provider=\"one\",gen_ai_operation_name=\"chat\",\
+                      gen_ai_provider_name=\"one\",gen_ai_request_model=\"echo\"}";
+        for model in ["one/echo", "two/echo"] {
+            gateway.ask(model, "Hello").expect("it answers");
+        }
+        assert_eq!(value(&shown(), series), Some(1.0));
+        let one = r#"{ "providers": { "one": { "kind": "sim", "queue": { "wait_timeout": "3s" } } } }"#;
+        gateway.reload(config(one)).expect("it is taken");
+        gateway.ask("one/echo", "Hello").expect("it answers");
+        assert_eq!(value(&shown(), series), Some(2.0));
+        assert_eq!(value(&shown(), "sluicegate_queue_submitted_total{provider=\"one\"}"), Some(2.0));
+        let fuse = crate::time::Deadline::after(Duration::from_secs(5));
+        while shown().contains("provider=\"two\"") {
+            assert!(!fuse.passed(), "its series stay");
+            std::thread::yield_now();
+        }
+    }
+
     #[test]
     fn families_are_whole_and_no_series_stands_twice() {
         let gateway = crate::Gateway::from_env().expect("it starts");
