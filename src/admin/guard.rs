@@ -139,8 +139,12 @@ impl Guard {
         // HEAD is asked as GET, and the server leaves the body out.
         let method = if head.method() == "POST" { "POST" } else { "GET" };
         let query = head.query().map(|query| format!("?{query}")).unwrap_or_default();
-        // One line of text, as whoever parsed the head has seen to.
-        let accept = head.header("accept").map(|accept| format!("Accept: {accept}\r\n")).unwrap_or_default();
+        // One line, as whoever parsed the head has seen to; the server there takes ASCII alone.
+        let accept = head
+            .header("accept")
+            .filter(|accept| accept.is_ascii())
+            .map(|accept| format!("Accept: {accept}\r\n"))
+            .unwrap_or_default();
         let line = format!(
             "{method} {}{query} HTTP/1.1\r\nHost: pages\r\nConnection: close\r\n{accept}Content-Length: {}\r\n\r\n",
             head.path(),
