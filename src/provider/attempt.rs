@@ -53,7 +53,7 @@ pub struct AttemptSettings {
     /// Its keys, of which each attempt goes with one.
     pub keys: Vec<KeySettings>,
     /// Who it is to those who measure.
-    pub(crate) identity: Identity,
+    pub identity: Identity,
     /// What it speaks, the first of them what others are translated to.
     pub dialects: &'static [Dialect],
     /// Where its routes live, behind the base URL.
@@ -102,7 +102,7 @@ impl AttemptSettings {
         Self {
             mask: Mask::default(),
             keys: Vec::new(),
-            identity: Identity::default(),
+            identity: Identity::nobody(),
             dialects: &[Dialect::OpenAi],
             paths: Paths::under("/v1"),
             deployments: Vec::new(),

@@ -67,7 +67,8 @@ pub use plan::{Plan, PlanError, RetryStrategy};
 pub(crate) use pool::cancelled;
 pub use pool::{PoolPhase, PoolSettings, StartupTimes};
 pub use scaler::{Change, Direction, Reason};
-pub(crate) use series::{Asking, Identity};
+pub(crate) use series::Asking;
+pub use series::Identity;
 #[cfg(feature = "front")]
 pub(crate) use series::{Row, TIMES_NS, TOKENS};
 pub use snapshot::{

@@ -314,8 +314,8 @@ fn nanos(time: Duration) -> u64 {
 }
 
 /// Who a provider is by the convention, and the models that its configuration names.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Identity {
+#[derive(Clone, Debug)]
+pub struct Identity {
     /// `gen_ai.provider.name`.
     pub(crate) name: Arc<str>,
     /// `server.address` and `server.port`, where it has one.
@@ -337,6 +337,11 @@ const NAMES: [(&str, &str, &str); 8] = [
 ];
 
 impl Identity {
+    /// One that no configuration has.
+    pub(crate) fn nobody() -> Self {
+        Self { name: "".into(), address: None, models: Vec::new() }
+    }
+
     pub(crate) fn of(provider: &config::Provider) -> Self {
         let address = provider.address();
         let host = address.as_ref().map_or("", |(host, _)| host);

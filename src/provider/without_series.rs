@@ -56,10 +56,15 @@ impl Chunks {
     pub(super) fn heard(&mut self, _at: Instant) {}
 }
 
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Identity;
+/// Who a provider is by the convention: nobody asks.
+#[derive(Clone, Debug)]
+pub struct Identity;
 
 impl Identity {
+    pub(crate) fn nobody() -> Self {
+        Self
+    }
+
     pub(crate) fn of(_provider: &config::Provider) -> Self {
         Self
     }
