@@ -1,7 +1,11 @@
 //! Identifiers as types of their own, so that one kind is never taken for another.
 
+mod trace;
+
 use std::fmt;
 use std::sync::Arc;
+
+pub use trace::Trace;
 
 /// The longest request id that a client may choose, in bytes.
 pub const MAX_REQUEST_ID: usize = 128;

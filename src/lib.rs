@@ -540,7 +540,7 @@ pub use gateway::{
     CallOptions, Calls, ChatStream, Gateway, Handle, MapOrdered, MapUnordered, RawEvent, RawStream, ReloadError,
     ShutdownReport, StartError,
 };
-pub use ids::RequestId;
+pub use ids::{RequestId, Trace};
 pub use model::{Priority, Served, Usage};
 pub use sync::{CancelReason, CancelToken};
 pub use time::Deadline;

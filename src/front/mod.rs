@@ -34,7 +34,7 @@ use crate::http::{
     Admission, ConnectionStats, Exchange, Finished, Head, Hold, Limits, Request, Response, Server, Service,
     client_address,
 };
-use crate::ids::RequestId;
+use crate::ids::{RequestId, Trace};
 use crate::model::{Call, Operation, Priority, Sink, Timing};
 use crate::plugin::Chain;
 use crate::recycle::Buffer;
@@ -357,8 +357,9 @@ impl Api {
             return Err(Error::new(Code::InvalidRequest, text).into());
         }
         let fields = wire::parse(&operation, &body)?;
-        let headers = passing::upstream(head.headers())?;
-        Ok(Call { operation, prefix, headers, ..options.call(body, fields, arrived)? })
+        let mut headers = passing::upstream(head.headers())?;
+        let trace = Trace::taken_from(&mut headers);
+        Ok(Call { operation, prefix, headers, trace, ..options.call(body, fields, arrived)? })
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Scope, StreamRecovery};
 use crate::error::Result;
-use crate::ids::RequestId;
+use crate::ids::{RequestId, Trace};
 use crate::model::{BodyFields, Call, Operation, Priority, Tags};
 use crate::recycle::Buffer;
 use crate::sync::CancelToken;
@@ -32,6 +32,7 @@ pub struct CallOptions {
     pub(crate) until: Option<Deadline>,
     pub(crate) stream_recovery: Option<StreamRecovery>,
     pub(crate) fallbacks: Vec<String>,
+    pub(crate) trace: Option<Trace>,
     pub(crate) tags: Tags,
     pub(crate) cancel: Option<CancelToken>,
 }
@@ -47,6 +48,7 @@ impl CallOptions {
             until: None,
             stream_recovery: None,
             fallbacks: Vec::new(),
+            trace: None,
             tags: Tags::none(),
             cancel: None,
         }
@@ -111,6 +113,14 @@ impl CallOptions {
         self
     }
 
+    /// Makes it a part of a trace: each attempt at a provider is sent on with a `traceparent` of it, with a step's id of its
+    /// own, and with its `tracestate`. By default nothing of a trace is sent.
+    #[must_use]
+    pub fn trace(mut self, trace: Trace) -> Self {
+        self.trace = Some(trace);
+        self
+    }
+
     /// Puts a note on the request for whoever looks at it on the way, such as plugins; it never goes upstream. A second one
     /// under the same key takes the place of the first.
     ///
@@ -168,6 +178,7 @@ impl CallOptions {
             arrived,
             deadline: self.bounds(arrived),
             stream_recovery: self.stream_recovery,
+            trace: self.trace.as_ref().map(Trace::for_another),
             tags: self.tags.clone(),
             // One of its own: what becomes of this request must not reach the others that the caller's goes with.
             cancel: self.cancel.as_ref().map_or_else(CancelToken::new, CancelToken::follower),

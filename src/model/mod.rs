@@ -18,7 +18,7 @@ pub use crate::recycle::Buffer;
 
 use crate::config::{Scope, StreamRecovery};
 use crate::error::{Error, Spent};
-use crate::ids::RequestId;
+use crate::ids::{RequestId, Trace};
 use crate::sync::CancelToken;
 use crate::time::Deadline;
 
@@ -159,6 +159,8 @@ pub struct Call {
     pub deadline: Option<Deadline>,
     /// Whether a stream is held until its end was seen; `None` leaves it to the provider's configuration.
     pub stream_recovery: Option<StreamRecovery>,
+    /// The trace that it belongs to, if its caller has one.
+    pub trace: Option<Trace>,
     /// The caller's notes on it; nothing sends them upstream.
     pub tags: Tags,
     /// Cancels it everywhere.
@@ -182,6 +184,7 @@ impl Call {
             arrived: self.arrived,
             deadline: self.deadline,
             stream_recovery: self.stream_recovery,
+            trace: self.trace.clone(),
             tags: self.tags.clone(),
             cancel: self.cancel.clone(),
         }

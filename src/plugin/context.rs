@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, select};
 
-use crate::ids::RequestId;
+use crate::ids::{RequestId, Trace};
 use crate::model::{Call, Operation, Priority, Tags};
 use crate::sync::{QuitSignal, State, threads};
 use crate::time::{Deadline, now};
@@ -148,6 +148,12 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn key(&self) -> Option<&str> {
         self.call.key.as_deref()
+    }
+
+    /// The trace that it belongs to, if its caller has one.
+    #[must_use]
+    pub fn trace(&self) -> Option<&Trace> {
+        self.call.trace.as_ref()
     }
 
     /// The notes on it, of its caller or of a plugin's [`http_request`](super::Plugin::http_request).

@@ -375,6 +375,13 @@ fn open(
     headers.extend(own.clone());
     // What the configuration says goes before what a client says.
     let configured = |wanted: &str| own.clone().any(|(name, _)| name.eq_ignore_ascii_case(wanted));
+    // A retry and a fallback are steps of their own.
+    let step = call.trace.as_ref().map(|trace| (trace.parent_of(active.progress.attempts), trace.state()));
+    if let Some((parent, state)) = &step {
+        let lines = [("traceparent", Some(parent.as_str())), ("tracestate", *state)];
+        let said = lines.into_iter().filter(|(name, _)| !configured(name));
+        headers.extend(said.filter_map(|(name, value)| Some((name, value?))));
+    }
     let passing = call.headers.iter().filter(|(name, _)| crossing.takes(name) && !configured(name));
     headers.extend(passing.map(|(name, value)| (*name, value.as_str())));
     add_missing(crossing.headers(), &mut headers);

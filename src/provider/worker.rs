@@ -138,7 +138,8 @@ fn serve(shared: &Shared, face: &Face, job: Joint<Job>, mut payload: Payload, sc
         shared.figures.note_panic();
         let (name, id) = (&shared.settings.name, &call.request_id);
         let text = panic_text(&*panic);
-        count_panic(format!("at request {id}: {text}"));
+        let trace = call.trace.as_ref().map_or(String::new(), |trace| format!(" of trace {}", trace.id()));
+        count_panic(format!("at request {id}{trace}: {text}"));
         shared.events.push("panic", name, format!("a worker panicked at request {id}: {text}"));
         let_go(OWN, panic);
         return false;

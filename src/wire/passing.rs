@@ -21,7 +21,7 @@ pub const UPSTREAM: [&str; 14] = [
     "openai-beta",
     "openai-organization",
     "openai-project",
-    // One trace through all houses (W3C Trace Context).
+    // One trace through all houses (W3C Trace Context); `ids::trace` says what becomes of them.
     "traceparent",
     "tracestate",
     // What InvokeModel says beside a model's own body: who judges what is said, how it is served, labels for the account's
@@ -84,7 +84,9 @@ pub fn upstream<'a>(
             continue;
         }
         let Some(own) = UPSTREAM.into_iter().find(|own| own.eq_ignore_ascii_case(name)) else { continue };
-        let Some(text) = plain(value) else {
+        // What is no trace is not the client's fault to pay for: a new one begins.
+        let text = if own.starts_with("trace") { plain(value).or(Some("")) } else { plain(value) };
+        let Some(text) = text else {
             return Err(Error::invalid(own, format!("the header {own} has a character that cannot be passed on")));
         };
         passing.push((own, text.to_owned()));

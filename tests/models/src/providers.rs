@@ -109,6 +109,7 @@ impl House {
             headers: Vec::new(),
             scope: Scope::default(),
             key: None,
+            trace: None,
             tags: Default::default(),
             priority: Priority::Interactive,
             arrived: now(),
