@@ -49,6 +49,35 @@ impl Utc {
     }
 }
 
+/// A moment in UTC with milliseconds, as RFC 3339 writes it: `2026-11-22T12:45:01.123Z`.
+#[derive(Clone, Copy, Debug)]
+pub struct Timestamp([u8; 24]);
+
+impl Timestamp {
+    /// The moment so many milliseconds after the Unix epoch; each line of a log has one, so that no formatter is asked.
+    #[must_use]
+    pub fn at(unix_ms: u64) -> Self {
+        let Utc { year, month, day, hour, minute, second } = Utc::at(unix_ms / 1000);
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        let parts =
+            [(0, 4, year), (5, 2, month), (8, 2, day), (11, 2, hour), (14, 2, minute), (17, 2, second), (20, 3, unix_ms % 1000)];
+        for (start, width, mut number) in parts {
+            for digit in text[start..start + width].iter_mut().rev() {
+                *digit = b'0' + (number % 10) as u8;
+                number /= 10;
+            }
+        }
+        Self(text)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // Digits and what stands between them.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
 /// The seconds from the Unix epoch to a moment of the Gregorian calendar, in UTC: year, month and day, hour, minute and second.
 #[must_use]
 pub fn since_epoch((year, month, day): (i64, i64, i64), (hour, minute, second): (i64, i64, i64)) -> i64 {
@@ -157,6 +186,20 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(http_date(text), seconds, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_written_as_rfc_3339_says() {
+        for (ms, wanted) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_709_251_199_001, "2024-02-29T23:59:59.001Z"),
+            (1_735_689_600_000, "2025-01-01T00:00:00.000Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(Timestamp::at(ms).as_str(), wanted);
         }
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::args::Chat;
 use super::output::{Failure, note, result, warning};
-use super::process;
 use crate::config::{self, Config};
 use crate::gateway::Gateway;
 use crate::model::{Served, Usage};
@@ -21,7 +20,7 @@ const CLOSE_WAIT: Duration = Duration::from_secs(1);
 pub(super) fn run(command: &Chat) -> Result<(), Failure> {
     let config = Config::discover(command.config.as_deref(), &config::process_env)?;
     config.warnings.iter().for_each(|text| warning(text));
-    process::mask_logs(&config);
+    super::journal::mask(&config);
     let prompt = prompt(&command.prompt)?;
     let gateway = Gateway::builder().config(config).build()?;
     let request = ChatRequest::new(&command.model, prompt);

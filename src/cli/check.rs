@@ -8,7 +8,9 @@ pub(super) fn run(command: &Check) -> Result<(), Failure> {
     if command.schema {
         return print(&config::schema());
     }
-    let config = Config::discover(command.file.as_deref(), &config::process_env)?;
+    let mut config = Config::discover(command.file.as_deref(), &config::process_env)?;
+    // As `serve` has it.
+    config.log_requests();
     config.check_custom(|_| false)?;
     config.sources.iter().for_each(|source| note(source));
     config.warnings.iter().for_each(|text| warning(text));

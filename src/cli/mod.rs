@@ -7,6 +7,7 @@ mod chat;
 mod check;
 mod client;
 mod demo;
+mod journal;
 mod output;
 mod plan;
 mod planes;
@@ -35,7 +36,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
     };
-    process::start_logging(args.log_format);
+    journal::start(args.log_format);
     process::keep_memory_private();
     let outcome = match args.command {
         Command::Serve(command) => serve::run(&command),
@@ -48,5 +49,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Plan(command) => plan::run(&command),
         Command::Bench(_) => Err(Failure::unbuilt("bench")),
     };
-    output::exit_code(outcome)
+    let code = output::exit_code(outcome);
+    journal::flush();
+    code
 }

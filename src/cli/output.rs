@@ -3,16 +3,14 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::Level;
-use serde_json::json;
 
+use super::journal::say;
 use crate::config::ConfigError;
 use crate::error::Error;
 use crate::gateway::StartError;
 use crate::sync::threads::SpawnError;
-use crate::time::unix_ms;
 
 /// Why a command did not do its job.
 #[derive(Debug)]
@@ -85,19 +83,6 @@ pub(super) fn result(text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether what goes to stderr is read by a machine: then every line of it is JSON, ours as well as the logger's.
-static JSON_LINES: AtomicBool = AtomicBool::new(false);
-
-/// From here on stderr is JSON, line by line.
-pub(super) fn speak_json() {
-    JSON_LINES.store(true, Ordering::Relaxed);
-}
-
-/// A line of a JSON log.
-pub(super) fn json_line(level: Level, target: &str, message: &str) -> String {
-    json!({ "at_ms": unix_ms(), "level": level.as_str(), "target": target, "message": message }).to_string()
-}
-
 /// Writes a line for a person to stderr.
 pub(super) fn note(text: &str) {
     say(Level::Info, text, text);
@@ -106,12 +91,6 @@ pub(super) fn note(text: &str) {
 /// Writes a warning for a person to stderr.
 pub(super) fn warning(text: &str) {
     say(Level::Warn, text, &format!("warning: {text}"));
-}
-
-fn say(level: Level, message: &str, text: &str) {
-    let json = JSON_LINES.load(Ordering::Relaxed).then(|| json_line(level, "sluicegate", message));
-    // Nothing can be done about a closed stderr.
-    let _ = writeln!(io::stderr().lock(), "{}", json.as_deref().unwrap_or(text));
 }
 
 pub(super) fn exit_code(outcome: Result<(), Failure>) -> ExitCode {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{bounded, select};
 
 use super::args::Serve;
+use super::journal;
 use super::output::{Failure, note, result, warning};
 use super::planes::{self, Planes};
 use super::process::{self, Signals};
@@ -31,8 +32,10 @@ pub(super) fn run(command: &Serve) -> Result<(), Failure> {
     scheduling::prefer_throughput();
     let mut config = Config::discover(command.config.as_deref(), &config::process_env)?;
     config.listen_on(command.listen, command.admin)?;
+    config.log_requests();
     config.warnings.iter().for_each(|text| warning(text));
-    let gateway = Gateway::builder().config(config).on_config(process::mask_logs).build()?;
+    let gateway = Gateway::builder().config(config).on_config(journal::mask).build()?;
+    journal::spool_by(gateway.threads())?;
     let signals = Signals::listen_with_reloads(gateway.threads())?;
     reload_when_told(&gateway, &signals)?;
     let Planes { front, stats, admin } = Planes::start(&gateway)?;
@@ -43,6 +46,7 @@ pub(super) fn run(command: &Serve) -> Result<(), Failure> {
     note(&format!("draining: at most {}; a second signal ends at once", format_duration(patience)));
     let Some(mut report) = drain(&gateway, front, &signals, patience) else {
         note("ended at once by a second signal");
+        journal::flush();
         std::process::exit(1);
     };
     report.stragglers.extend(admin.shutdown(Deadline::after(CLOSE_WAIT)));

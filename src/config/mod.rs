@@ -115,7 +115,7 @@ pub use crate::sync::LockTimes;
 pub use crate::time::Backoff;
 
 use section::{Findings, Outcome, Section, Walk};
-use source::{Listens, Source};
+use source::{Beside, Source};
 
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "sluicegate.json";
@@ -163,7 +163,9 @@ pub struct Config {
     #[doc(hidden)]
     pub files: Files,
     source: Source,
-    listens: Listens,
+    beside: Beside,
+    /// Whether the document says which plugins there are.
+    names_plugins: bool,
     /// What a program has added to what is read there.
     added: Draft,
     effective: Value,
@@ -239,7 +241,7 @@ impl Config {
     /// # Errors
     /// If the admin plane would then stand open beyond loopback, or both addresses are the same.
     pub fn listen_on(&mut self, listen: Option<SocketAddr>, admin: Option<SocketAddr>) -> Result<(), ConfigError> {
-        self.listens = Listens { listen, admin };
+        self.beside = Beside { listen, admin, ..self.beside };
         self.server.listen = listen.unwrap_or(self.server.listen);
         self.server.admin = admin.unwrap_or(self.server.admin);
         let no_env = |_: &str| None;
@@ -249,6 +251,17 @@ impl Config {
         self.warnings.retain(|warning| !warning.starts_with(server::OPEN_TO_ALL));
         self.warnings.extend(warnings);
         if problems.is_empty() { Ok(()) } else { Err(ConfigError { file: None, problems }) }
+    }
+
+    /// Has each request leave a line in the log where the document says nothing of plugins, as a program does that serves;
+    /// a list of plugins, be it empty, says what there is.
+    pub(crate) fn log_requests(&mut self) {
+        self.beside.logs_requests = true;
+        if !self.names_plugins && self.plugins.is_empty() {
+            let (plugin, shown) = plugins::request_log();
+            self.plugins.push(plugin);
+            self.effective["plugins"] = json!([shown]);
+        }
     }
 
     /// Refuses a provider of kind `custom` that nobody is: the program has `registered` those that there are.
@@ -380,7 +393,8 @@ fn resolve(walk: &Walk<'_>, document: &Map<String, Value>) -> (Config, Outcome) 
             warnings: Vec::new(),
             files: Files::default(),
             source: Source::default(),
-            listens: Listens::default(),
+            beside: Beside::default(),
+            names_plugins: document.get("plugins").is_some_and(|plugins| !plugins.is_null()),
             added: Draft::default(),
             effective: Value::Null,
         }

@@ -19,11 +19,14 @@ pub(super) enum Source {
     Program,
 }
 
-/// Where it listens by the command line, which goes before what is read.
+/// What the program that serves has said beside what is read.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Listens {
+pub(super) struct Beside {
+    /// Where it listens by the command line, which goes before what is read.
     pub(super) listen: Option<SocketAddr>,
     pub(super) admin: Option<SocketAddr>,
+    /// Whether each request is to have a line where nothing is said of plugins.
+    pub(super) logs_requests: bool,
 }
 
 impl Config {
@@ -51,7 +54,10 @@ impl Config {
             }
         };
         config = config.extended(&self.added, env)?;
-        let Listens { listen, admin } = self.listens;
+        let Beside { listen, admin, logs_requests } = self.beside;
+        if logs_requests {
+            config.log_requests();
+        }
         config.listen_on(listen, admin)?;
         Ok(config)
     }

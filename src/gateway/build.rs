@@ -281,7 +281,7 @@ impl Builder {
         let tls = config.server.tls.as_ref();
         let certificates = tls.map(|tls| Certificates::load(tls).map(Arc::new)).transpose()?;
         let ending = Quit::new();
-        let plugins = Plugins::new(&config.plugins, self.plugins, events.clone(), ending.watch())?;
+        let plugins = Plugins::new(&config.plugins, self.plugins, events.clone(), threads.clone(), ending.watch())?;
         let idle_timeout = config.threads.idle_timeout;
         let house = House::new(config, providers);
         let mut refused = None;

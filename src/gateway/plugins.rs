@@ -12,7 +12,7 @@ use super::build::StartError;
 use crate::config::plugins::Plugin as Settings;
 use crate::events::Events;
 use crate::plugin::{Chain, Place, Plugin, PluginStats, builtin, let_go};
-use crate::sync::QuitSignal;
+use crate::sync::{QuitSignal, Threads};
 
 /// The plugins in force.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(super) struct Set {
     chain: Arc<Chain>,
     configured: Vec<(Settings, Arc<dyn Plugin>)>,
     own: Vec<Arc<dyn Plugin>>,
+    /// What plugins of the configuration do by themselves.
+    threads: Threads,
 }
 
 impl Plugins {
@@ -32,9 +34,11 @@ impl Plugins {
         configured: &[Settings],
         own: Vec<Arc<dyn Plugin>>,
         events: Events,
+        threads: Threads,
         end: QuitSignal,
     ) -> Result<Self, StartError> {
-        let none = Set { chain: Arc::new(Chain::empty(events, end)), configured: Vec::new(), own: Vec::new() };
+        let chain = Arc::new(Chain::empty(events, end));
+        let none = Set { chain, configured: Vec::new(), own: Vec::new(), threads };
         Ok(Self(ArcSwap::from_pointee(none.followed_by(configured, own)?)))
     }
 
@@ -84,7 +88,7 @@ impl Set {
             let same = self.configured.iter().find(|(known, _)| known == settings);
             let made = || {
                 let refused = |source| StartError::Plugin { plugin: settings.name(), source };
-                builtin::make(settings, self.chain.events()).map_err(refused)
+                builtin::make(settings, self.chain.events(), &self.threads).map_err(refused)
             };
             Ok((settings.clone(), same.map_or_else(made, |(_, plugin)| Ok(Arc::clone(plugin)))?))
         };
@@ -92,6 +96,6 @@ impl Set {
         let (before, behind): (Vec<_>, Vec<_>) = own.iter().partition(|plugin| plugin.place() == Place::Before);
         let all = before.into_iter().chain(configured.iter().map(|(_, plugin)| plugin)).chain(behind).cloned();
         let chain = Arc::new(self.chain.followed_by(all)?);
-        Ok(Self { chain, configured, own })
+        Ok(Self { chain, configured, own, threads: self.threads.clone() })
     }
 }

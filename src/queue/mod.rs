@@ -3,7 +3,8 @@
 //! Capacity is a permit, not a slot of a channel: admission is exact whatever the channels hold, and a place comes free
 //! the moment its waiter leaves, although the job's shell still stands in its lane. Read `permits` for admission,
 //! `lanes` for the order in which workers take jobs, `idle` for how one that waits is found, `bell` for how it is noticed that
-//! there are too few, `bytes` for how much memory what is held whole may take. Nothing here knows what a job is.
+//! there are too few, `bytes` for how much memory what is held whole may take, `spool` for lines that nobody may wait for.
+//! Nothing here knows what a job is.
 
 mod ages;
 mod bell;
@@ -11,6 +12,9 @@ mod bytes;
 mod idle;
 mod lanes;
 mod permits;
+#[cfg(feature = "plugins")]
+#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "the binary alone flushes"))]
+pub(crate) mod spool;
 
 pub use bell::Bell;
 pub use bytes::{ByteBudget, Bytes};

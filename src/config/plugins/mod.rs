@@ -106,6 +106,16 @@ pub(super) fn plugins(s: &mut Section<'_>) -> Vec<Plugin> {
     plugins
 }
 
+/// A line for each request, with every setting's default.
+pub(super) fn request_log() -> (Plugin, Value) {
+    let no_env = |_: &str| None;
+    let (plugin, outcome) = Section::read(&Walk::reading(&no_env), String::new(), None, |s| {
+        s.show("name", Value::from("request_log"));
+        s.section("config", |s| Plugin::RequestLog(request_log::read(s)))
+    });
+    (plugin, outcome.effective)
+}
+
 /// One of the list, and what it comes to.
 fn plugin(item: &Value, path: String, walk: &Walk<'_>) -> Option<(Plugin, Value)> {
     let name = item.get("name").and_then(Value::as_str);

@@ -149,6 +149,8 @@ pub mod classes {
         SCRIPT = leaf("testing.script");
         /// What a request's log hears of a stream.
         REQUEST_LOG = leaf("plugin.request_log");
+        /// Which requests have a line in it.
+        REQUEST_LOG_SAMPLER = leaf("plugin.request_log_sampler");
         /// For tests.
         TEST_LEAF = leaf("test.leaf");
         /// For tests.

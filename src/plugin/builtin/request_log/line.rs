@@ -2,13 +2,40 @@
 
 use std::time::Duration;
 
+use log::Level;
 use serde::{Serialize, Serializer};
 
-use crate::calendar::Utc;
-use crate::error::{Error, Spent};
+use crate::calendar::Timestamp;
+use crate::error::{Code, Error, Origin, Spent};
+use crate::ids::Trace;
 use crate::model::{Operation, Served, Tags};
 use crate::plugin::{Context, Outcome};
 use crate::time::micros_of;
+
+/// The longest of a caller's own texts in a line, in bytes, bodies aside: a model's name may be as long as a body.
+const LONGEST: usize = 512;
+
+/// How a request ended, as `requests` in `/stats` counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Ended {
+    Succeeded,
+    Failed,
+    /// Its caller has gone.
+    Cancelled,
+}
+
+impl Ended {
+    pub(super) fn of(outcome: &Outcome) -> (Self, Level) {
+        match outcome.error() {
+            None => (Self::Succeeded, Level::Info),
+            Some(error) if matches!(error.code(), Code::ClientClosed) => (Self::Cancelled, Level::Info),
+            // What callers do wrong is nothing that an operator has to look after.
+            Some(error) if error.origin() == Origin::Client => (Self::Failed, Level::Info),
+            Some(_) => (Self::Failed, Level::Warn),
+        }
+    }
+}
 
 /// What was asked, as far as it is known only before.
 #[derive(Debug, Default)]
@@ -29,40 +56,53 @@ impl Asked {
 pub(super) struct Line<'a> {
     /// When it ended.
     time: String,
-    request_id: &'a str,
+    pub(super) request_id: &'a str,
+    pub(super) outcome: Ended,
     /// The gateway key's name.
-    key: Option<&'a str>,
-    operation: &'a str,
+    pub(super) key: Option<&'a str>,
+    pub(super) operation: &'a str,
     /// Of what is forwarded, without the query.
     #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<&'a str>,
+    pub(super) path: Option<&'a str>,
     /// As the caller wrote it.
-    model: Option<&'a str>,
+    pub(super) model: Option<&'a str>,
     /// Who answered, or failed last.
-    provider: Option<&'a str>,
+    pub(super) provider: Option<&'a str>,
     /// As it was sent there.
-    provider_model: Option<&'a str>,
+    pub(super) provider_model: Option<&'a str>,
     stream: bool,
     /// What the client has or would have over HTTP.
-    status: u16,
+    pub(super) status: u16,
     /// The error's code; none if it went well.
-    error: Option<&'static str>,
-    attempts: u32,
-    fallbacks: u32,
-    queue_us: Option<u64>,
+    pub(super) error: Option<&'static str>,
+    /// What the last attempt was answered, where that was an error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) upstream_status: Option<u16>,
+    pub(super) attempts: u32,
+    pub(super) fallbacks: u32,
+    pub(super) queue_us: Option<u64>,
     upstream_us: Option<u64>,
     overhead_us: Option<u64>,
-    total_us: u64,
-    tokens_in: Option<u64>,
-    tokens_out: Option<u64>,
+    /// From its arrival to the first event of a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) first_token_us: Option<u64>,
+    pub(super) total_us: u64,
+    pub(super) tokens_in: Option<u64>,
+    pub(super) tokens_out: Option<u64>,
     bytes_in: usize,
     bytes_out: u64,
     #[serde(serialize_with = "as_object", skip_serializing_if = "nothing")]
-    tags: &'a Tags,
+    pub(super) tags: &'a Tags,
+    /// The trace that it belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
-    request: Option<&'a str>,
+    pub(super) trace_id: Option<String>,
+    /// The step of it that its last attempt was.
     #[serde(skip_serializing_if = "Option::is_none")]
-    answer: Option<String>,
+    span_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) request: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) answer: Option<String>,
 }
 
 impl<'a> Line<'a> {
@@ -79,6 +119,7 @@ impl<'a> Line<'a> {
         let (operation, path) = named(context.operation());
         let (served, error) = (outcome.served(), outcome.error());
         let last = error.and_then(|error| error.attempts().last());
+        let trace = context.trace();
         let counted = served.map(|served| (served.attempts, served.fallbacks));
         let (attempts, fallbacks) = counted.unwrap_or_else(|| error.map_or((0, 0), tried));
         let spent = served.map(spent).or_else(|| error.and_then(Error::spent));
@@ -93,28 +134,33 @@ impl<'a> Line<'a> {
         let answered = || reply.map(|reply| reply.body());
         let answer = bodies.and_then(|most| heard.as_deref().or_else(answered).map(|body| beginning(body, most)));
         Self {
-            time: rfc3339(unix_ms),
+            time: Timestamp::at(unix_ms).as_str().to_owned(),
             request_id: context.request_id().as_str(),
+            outcome: Ended::of(outcome).0,
             key: context.key(),
             operation,
-            path,
-            model: Some(context.model()).filter(|model| !model.is_empty()),
+            path: path.map(cut),
+            model: Some(context.model()).filter(|model| !model.is_empty()).map(cut),
             provider: provider.or_else(|| last.map(|last| &*last.provider)),
-            provider_model: model.or_else(|| last.map(|last| &*last.model)),
+            provider_model: model.or_else(|| last.map(|last| &*last.model)).map(cut),
             stream: context.is_stream(),
             status: status.unwrap_or(500),
             error: error.map(|error| error.code().as_str()),
+            upstream_status: last.and_then(|last| last.status),
             attempts,
             fallbacks,
             queue_us: spent.map(|spent| micros_of(spent.queue)),
             upstream_us: spent.map(|spent| micros_of(spent.upstream)),
             overhead_us: spent.map(|spent| micros_of(spent.overhead)),
+            first_token_us: outcome.stream().map(|stream| micros_of(until_first(&stream.served))),
             total_us: micros_of(took),
             tokens_in: outcome.usage().map(|usage| usage.input),
             tokens_out: outcome.usage().map(|usage| usage.output),
             bytes_in: asked.bytes,
             bytes_out: outcome.stream().map_or(reply.map_or(0, |reply| reply.body().len() as u64), |s| s.bytes),
             tags: context.tags(),
+            trace_id: trace.map(Trace::id),
+            span_id: trace.zip(attempts.checked_sub(1)).map(|(trace, last)| trace.step(last)),
             request: asked.body.as_deref(),
             answer,
         }
@@ -159,6 +205,16 @@ fn beginning(body: &[u8], most: usize) -> String {
     String::from_utf8_lossy(&body[..end]).into_owned()
 }
 
+/// The beginning of a text that may be long.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(LONGEST)]
+}
+
+/// From a request's arrival to the first event of its stream.
+fn until_first(served: &Served) -> Duration {
+    served.timing.queue + served.timing.upstream + served.timing.backoff + served.overhead
+}
+
 fn nothing(tags: &&Tags) -> bool {
     tags.is_empty()
 }
@@ -167,29 +223,9 @@ fn as_object<S: Serializer>(tags: &&Tags, serializer: S) -> Result<S::Ok, S::Err
     serializer.collect_map(tags.iter().map(|(key, value)| (key, value)))
 }
 
-/// A time in UTC with milliseconds, as RFC 3339 writes it.
-fn rfc3339(unix_ms: u64) -> String {
-    let (Utc { year, month, day, hour, minute, second }, ms) = (Utc::at(unix_ms / 1000), unix_ms % 1000);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_written_as_rfc_3339_says() {
-        for (ms, wanted) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
-            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-            (1_709_251_199_001, "2024-02-29T23:59:59.001Z"),
-            (1_735_689_600_000, "2025-01-01T00:00:00.000Z"),
-            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
-        ] {
-            assert_eq!(rfc3339(ms), wanted);
-        }
-    }
 
     #[test]
     fn a_body_is_cut_between_characters_and_read_whatever_it_is() {

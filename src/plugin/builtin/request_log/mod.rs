@@ -1,41 +1,71 @@
-//! A line of JSON for each request at its end, in a file or the program's log.
+//! A line for each request at its end, in a file or the program's log.
 //!
 //! It hears of what has come as far as the plugins: a request without a good key, without JSON or for a model that is not
 //! there has no line. Standing first among the plugins it sees each answer last, as the caller gets it; standing behind
-//! `redaction` it sees bodies as the provider does. Read `line` for what stands in a line, `file` for where it goes.
+//! `redaction` it sees bodies as the provider does. Read `line` for what stands in a line, `text` for how a person reads it,
+//! `sample` for who has one where there are too many, `file` and `aside` for where it goes.
 //!
-//! **Invariants.** I10: bodies stand in a line only if the configuration says so, headers and keys' values never. A write
-//! that fails costs the line and not the request. No lock is held while anything is written (I6).
+//! **Protocol.** A file is written by a thread of its own, to which lines go through a spool: neither a worker nor a
+//! client's thread waits for a disk. The program's log is the `log` crate's; that of the binary is spooled likewise.
+//!
+//! **Invariants.** I10: bodies stand in a line only if the configuration says so, headers and keys' values never. I4: so many
+//! lines and bytes wait to be written; what finds no room is left out, counted and told. A write that fails costs the line
+//! and not the request. No lock is held while anything is written (I6).
+//!
+//! **Shutdown.** The last of the plugin ends the thread behind the last line, and waits for it for a while.
 
+#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "the binary's logger alone asks for what is here"))]
+pub(crate) mod aside;
 mod file;
 mod line;
+mod sample;
+mod text;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use log::Level;
 use serde_json::{Value, json};
 
 use crate::config::plugins::RequestLog as Settings;
+use crate::events::Events;
 use crate::metrics::Counter;
 use crate::plugin::{Context, Event, EventHook, Flow, Outcome, Plugin, PluginError, Request};
+use crate::queue::spool::{Outlet, Spool, spool};
 use crate::sync::locks::{Leaf, classes};
-use crate::time::{now, unix_ms};
+use crate::sync::{Role, Thread, Threads};
+use crate::calendar::Timestamp;
+use crate::time::{Deadline, Stamp, now, unix_ms};
 use file::LogFile;
-use line::{Asked, Line};
+use line::{Asked, Ended, Line};
+use sample::{Kind, LeftOut, Sampler};
 
 /// What lines are called in the program's log.
-const TARGET: &str = "sluicegate::requests";
+pub(crate) const TARGET: &str = "sluicegate::requests";
+
+/// Lines that wait for their file, and their bytes.
+const MOST_LINES: usize = 4096;
+const MOST_BYTES: usize = 4 << 20;
+
+/// How long the last lines have to be written at the end.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// A line for each request.
 #[derive(Debug)]
 pub(crate) struct RequestLog {
-    file: Option<LogFile>,
+    file: Option<Filing>,
     /// How many bytes of a body stand in a line.
     bodies: Option<usize>,
+    slow_after: Duration,
+    sampler: Leaf<Sampler>,
+    written: Arc<Written>,
+}
+
+/// What became of lines.
+#[derive(Debug, Default)]
+struct Written {
     written: Counter,
     failed: Counter,
-    /// Whether the last write failed: a file system that is full is told of once, not with each request.
-    failing: AtomicBool,
 }
 
 /// The words of a stream as they go by, up to a bound. The hook that hears them writes, the request's end reads.
@@ -49,43 +79,49 @@ struct Kept {
 
 impl RequestLog {
     /// # Errors
-    /// If the file cannot be opened.
-    pub(crate) fn new(settings: &Settings) -> Result<Self, PluginError> {
+    /// If the file cannot be opened, or there is no thread that writes it.
+    pub(crate) fn new(settings: &Settings, events: &Events, threads: &Threads) -> Result<Self, PluginError> {
+        let written = Arc::<Written>::default();
         let open = |path: &std::path::PathBuf| {
-            LogFile::open(path).map_err(|error| format!("{} (path): {error}", path.display()))
+            let file = LogFile::open(path).map_err(|error| format!("{} (path): {error}", path.display()))?;
+            Filing::start(file, events.clone(), Arc::clone(&written), threads)
         };
         Ok(Self {
             file: settings.path.as_ref().map(open).transpose()?,
             bodies: settings.bodies,
-            written: Counter::new(),
-            failed: Counter::new(),
-            failing: AtomicBool::new(false),
+            slow_after: settings.slow_after,
+            sampler: Leaf::new(&classes::REQUEST_LOG_SAMPLER, Sampler::new(settings.max_lines_per_s as u64)),
+            written,
         })
     }
 
-    fn write(&self, line: &Line<'_>) -> Result<(), PluginError> {
-        let Some(file) = &self.file else {
-            if log::log_enabled!(target: TARGET, log::Level::Info) {
-                log::info!(target: TARGET, "{}", serde_json::to_string(line)?);
-                self.written.inc();
-            }
-            return Ok(());
-        };
-        let mut text = serde_json::to_vec(line)?;
-        text.push(b'\n');
-        match file.append(&text) {
-            Ok(()) => {
-                self.written.inc();
-                self.failing.store(false, Ordering::Relaxed);
-                Ok(())
-            }
-            Err(error) => {
-                self.failed.inc();
-                if self.failing.swap(true, Ordering::Relaxed) {
-                    return Ok(());
+    /// Whether a line of this level goes anywhere.
+    fn is_read(&self, level: Level) -> bool {
+        self.file.is_some() || log::log_enabled!(target: TARGET, level)
+    }
+
+    /// Writes a line; one that finds no room is counted.
+    fn write(&self, level: Level, line: &impl Said) {
+        let taken = match &self.file {
+            Some(file) => file.spool.put((line.json() + "\n").into_bytes()),
+            None => {
+                let log = || log::log!(target: TARGET, level, "{}", Shown(line));
+                let taken = aside::offer(self.bodies.is_some(), log);
+                if taken {
+                    self.written.written.inc();
                 }
-                Err(format!("lines are lost from here on: {error}").into())
+                taken
             }
+        };
+        if !taken {
+            self.sampler.lock().refused();
+        }
+    }
+
+    /// Tells of what was left out.
+    fn tell(&self, left_out: Option<LeftOut>) {
+        if let Some(left_out) = left_out {
+            self.write(Level::Warn, &left_out);
         }
     }
 }
@@ -110,15 +146,141 @@ impl Plugin for RequestLog {
 
     fn post(&self, outcome: &mut Outcome, context: &mut Context<'_>) -> Result<(), PluginError> {
         let kept = context.take::<Kept>();
-        let heard = kept.as_ref().and_then(|kept| kept.heard.as_ref()).map(|heard| std::mem::take(&mut *heard.lock()));
-        let asked = kept.map(|kept| kept.asked).unwrap_or_default();
+        let (ended, level) = Ended::of(outcome);
+        if !self.is_read(level) {
+            return Ok(());
+        }
         let took = now().saturating_duration_since(context.arrived());
-        self.write(&Line::of(outcome, context, &asked, heard, self.bodies, unix_ms(), took))
+        let kind = match ended {
+            Ended::Succeeded if took < self.slow_after => Kind::Plain,
+            Ended::Succeeded => Kind::Slow,
+            Ended::Failed | Ended::Cancelled => Kind::Failed,
+        };
+        let (has_line, left_out) = self.sampler.lock().admit(kind, Stamp::now().micros());
+        self.tell(left_out);
+        if has_line {
+            let heard = kept.as_ref().and_then(|kept| kept.heard.as_ref());
+            let heard = heard.map(|heard| std::mem::take(&mut *heard.lock()));
+            let asked = kept.map(|kept| kept.asked).unwrap_or_default();
+            self.write(level, &Line::of(outcome, context, &asked, heard, self.bodies, unix_ms(), took));
+        }
+        Ok(())
     }
 
+    /// Asked once a second: a second that is over is told of though no request comes.
     fn stats(&self) -> Option<Value> {
-        Some(json!({ "written_total": self.written, "failed_total": self.failed }))
+        let (left_out, total) = {
+            let mut sampler = self.sampler.lock();
+            (sampler.over(Stamp::now().micros()), sampler.total())
+        };
+        self.tell(left_out);
+        Some(json!({
+            "written_total": self.written.written,
+            "failed_total": self.written.failed,
+            "left_out_total": total.sum(),
+            "left_out": total,
+        }))
     }
+}
+
+impl Drop for RequestLog {
+    fn drop(&mut self) {
+        let left_out = self.sampler.lock().rest();
+        self.tell(left_out);
+    }
+}
+
+/// What stands in a line, in its two forms.
+trait Said {
+    /// An object of JSON.
+    fn json(&self) -> String;
+
+    /// A line for a person, behind its time and level.
+    fn text(&self, colours: bool, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result;
+}
+
+/// A line in the form that whoever logs it asks for.
+struct Shown<'a, T>(&'a T);
+
+impl<T: Said> std::fmt::Display for Shown<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match aside::form() {
+            aside::Form::Json => f.write_str(&self.0.json()),
+            aside::Form::Text { colours } => self.0.text(colours, f),
+        }
+    }
+}
+
+impl Said for LeftOut {
+    fn json(&self) -> String {
+        let time = Timestamp::at(unix_ms());
+        json!({ "time": time.as_str(), "left_out": self, "message": self.to_string() }).to_string()
+    }
+
+    fn text(&self, _: bool, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// The file, and the thread that writes it. Field order is drop order: the spool's end ends the thread.
+struct Filing {
+    spool: Spool,
+    last: LastLines,
+}
+
+impl Filing {
+    fn start(file: LogFile, events: Events, written: Arc<Written>, threads: &Threads) -> Result<Self, PluginError> {
+        let (spool, drain) = spool(MOST_LINES, MOST_BYTES);
+        let mut clerk = Clerk { file, events, written, is_failing: false };
+        let thread = threads.service(Role::Watchdog, "request log", move || drain.run(&mut clerk))?;
+        Ok(Self { spool, last: LastLines(Some(thread)) })
+    }
+}
+
+impl std::fmt::Debug for Filing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Filing").field(&self.last.0).finish()
+    }
+}
+
+/// Waits for the last lines when it is dropped.
+struct LastLines(Option<Thread>);
+
+impl Drop for LastLines {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take()
+            && thread.join(Deadline::after(LAST_LINES)).is_err()
+        {
+            log::warn!("plugin request_log: the last lines were not written within {LAST_LINES:?}; its disk is slow");
+        }
+    }
+}
+
+/// Writes lines into the file.
+struct Clerk {
+    file: LogFile,
+    events: Events,
+    written: Arc<Written>,
+    /// Whether the last write failed: a file system that is full is told of once, not with each line.
+    is_failing: bool,
+}
+
+impl Outlet for Clerk {
+    fn line(&mut self, line: &[u8]) {
+        let Err(error) = self.file.append(line) else {
+            self.written.written.inc();
+            self.is_failing = false;
+            return;
+        };
+        self.written.failed.inc();
+        if !std::mem::replace(&mut self.is_failing, true) {
+            let text = format!("lines are lost from here on: {error}");
+            log::warn!("plugin request_log: {text}");
+            self.events.push("plugin", "request_log", text);
+        }
+    }
+
+    fn rest(&mut self) {}
 }
 
 /// Hears the events of one stream.
