@@ -2,6 +2,7 @@
 
 mod commands;
 mod leaks;
+mod logs;
 pub(crate) mod process;
 mod reload;
 mod secrets;

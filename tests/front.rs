@@ -25,6 +25,7 @@ mod response_cache;
 mod routes;
 mod streaming;
 mod surface;
+mod trace;
 mod translated;
 mod whole;
 

@@ -3,7 +3,7 @@
 //! Output goes to files rather than pipes, so that nothing has to read it while the process runs.
 
 use std::fs::{File, read_to_string};
-use std::io::{Read, Seek, Write};
+use std::io::{PipeReader, PipeWriter, Read, Seek, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -42,6 +42,8 @@ impl Done {
 pub(crate) struct Process {
     child: Child,
     folder: TempDir,
+    /// The end of its stderr that nobody reads.
+    _unread: Option<PipeReader>,
     fuse: Deadline,
 }
 
@@ -51,6 +53,8 @@ pub(crate) struct Setup {
     folder: TempDir,
     input: Option<File>,
     output: Option<Stdio>,
+    errors: Option<PipeWriter>,
+    unread: Option<PipeReader>,
     fuse: Duration,
 }
 
@@ -59,7 +63,7 @@ pub(crate) fn sluicegate(args: &[&str]) -> Setup {
     let folder = tempfile::tempdir().expect("a folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
     command.args(args).env_clear().current_dir(folder.path());
-    Setup { command, folder, input: None, output: None, fuse: FUSE }
+    Setup { command, folder, input: None, output: None, errors: None, unread: None, fuse: FUSE }
 }
 
 impl Setup {
@@ -96,6 +100,18 @@ impl Setup {
         self
     }
 
+    /// Its stderr is a pipe that is open and that nobody ever reads.
+    pub(crate) fn stderr_unread(mut self) -> Self {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        (self.unread, self.errors) = (Some(reader), Some(writer));
+        self
+    }
+
+    /// Runs it with a closed stderr.
+    pub(crate) fn stderr_closed(self) -> Self {
+        self.through("exec \"$0\" \"$@\" 2>&-")
+    }
+
     /// Runs it as somebody else, who can read its folder then.
     pub(crate) fn of_user(mut self, user: u32) -> Self {
         use std::os::unix::fs::chown;
@@ -108,16 +124,20 @@ impl Setup {
     }
 
     /// Runs it with so many descriptors at most, beside those that this process was itself left by whoever started it.
-    pub(crate) fn descriptors(mut self, most: u32) -> Self {
-        let mut limited = Command::new("/bin/sh");
-        limited.arg("-c").arg(format!(
+    pub(crate) fn descriptors(self, most: u32) -> Self {
+        self.through(&format!(
             "most={most} fd=3
             while [ $fd -lt $most ]; do [ -e /proc/$$/fd/$fd ] && most=$((most + 1)); fd=$((fd + 1)); done
             ulimit -n $most && exec \"$0\" \"$@\""
-        ));
-        limited.arg(self.command.get_program()).args(self.command.get_args()).env_clear();
-        limited.current_dir(self.folder.path());
-        self.command = limited;
+        ))
+    }
+
+    /// Has a shell run it by this script.
+    fn through(mut self, script: &str) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        shell.arg("-c").arg(script).arg(self.command.get_program()).args(self.command.get_args()).env_clear();
+        shell.current_dir(self.folder.path());
+        self.command = shell;
         self
     }
 
@@ -131,9 +151,9 @@ impl Setup {
             .command
             .stdin(self.input.take().map_or_else(Stdio::null, Stdio::from))
             .stdout(self.output.take().unwrap_or_else(|| create("stdout")))
-            .stderr(create("stderr"))
+            .stderr(self.errors.take().map_or_else(|| create("stderr"), Stdio::from))
             .spawn()?;
-        Ok(Process { child, folder: self.folder, fuse: Deadline::after(self.fuse) })
+        Ok(Process { child, folder: self.folder, _unread: self.unread, fuse: Deadline::after(self.fuse) })
     }
 
     pub(crate) fn run(self) -> Done {
