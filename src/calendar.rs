@@ -59,8 +59,15 @@ impl Timestamp {
     pub fn at(unix_ms: u64) -> Self {
         let Utc { year, month, day, hour, minute, second } = Utc::at(unix_ms / 1000);
         let mut text = *b"0000-00-00T00:00:00.000Z";
-        let parts =
-            [(0, 4, year), (5, 2, month), (8, 2, day), (11, 2, hour), (14, 2, minute), (17, 2, second), (20, 3, unix_ms % 1000)];
+        let parts = [
+            (0, 4, year),
+            (5, 2, month),
+            (8, 2, day),
+            (11, 2, hour),
+            (14, 2, minute),
+            (17, 2, second),
+            (20, 3, unix_ms % 1000),
+        ];
         for (start, width, mut number) in parts {
             for digit in text[start..start + width].iter_mut().rev() {
                 *digit = b'0' + (number % 10) as u8;

@@ -70,7 +70,8 @@ impl Events {
     pub fn clear(&self, kind: &'static str, subject: &str) {
         let ended = self.0.standing.lock().remove(&(kind, subject.to_owned()));
         if ended.is_some() {
-            log::info!("{kind} ({subject}): over");
+            // Whoever was warned hears of the end, too.
+            log::warn!("{kind} ({subject}): over");
             self.push(kind, subject, "over");
         }
     }

@@ -55,7 +55,7 @@ impl Builder {
     ///
     /// | name | keys of its `config`, with their defaults | what it does |
     /// | --- | --- | --- |
-    /// | `request_log` | `path: null` (the `log` crate), `bodies: false`, `max_body_bytes: 4096` | a line of JSON for each request, at its end |
+    /// | `request_log` | `path: null` (the `log` crate), `bodies: false`, `max_body_bytes: 4096`, `max_lines_per_s: 1000`, `slow_after: "30s"` | a line of JSON for each request, at its end |
     /// | `redaction` | `kinds: {api_key, email, phone, credit_card, iban: true, ip_address, us_ssn: false}`, `literals: []`, `patterns: [{name, pattern}]`, `restore: true`, `answers: "off"`, `unreadable: "refuse"` | takes secrets and personal data out of requests, and puts them back into answers |
     /// | `response_cache` | `ttl: "5m"`, `max_bytes: "64MiB"`, `max_entry_bytes: "1MiB"`, `models: ["*"]`, `only_deterministic: false`, `join: true` | answers equal requests again, streams too, for each gateway key apart; adds `x-sluicegate-cache` |
     /// | `rate_limit` | `default: {}`, `keys: {NAME: {requests_per_minute, requests_per_day, tokens_per_minute, concurrent}}`, `by_tag: null` | refuses what is beyond a gateway key's limits |

@@ -92,7 +92,12 @@ impl Accepting<'_> {
                 }
                 Some(error) => {
                     if backoff == BACKOFF.0 {
-                        log::warn!("accepting fails: {error}");
+                        let remedy = if is_exhaustion(&error) {
+                            "; raise the limit on open descriptors (ulimit -n)"
+                        } else {
+                            ""
+                        };
+                        log::warn!("connections cannot be accepted, which is tried again: {error}{remedy}");
                     }
                     if !(is_exhaustion(&error) && self.server.evict()) {
                         self.wait(backoff, false);

@@ -137,7 +137,7 @@ impl Watcher {
         }
         if let Err(error) = self.inner.arm(&socket, id, epoll::EventFlags::IN | GONE, known) {
             // Without an event it would stay parked until it expires: better closed at once.
-            log::warn!("a connection cannot be watched: {error}");
+            log::warn!("an idle connection cannot be watched, and is closed: {error}");
             drop(self.take(id));
         }
     }
@@ -302,7 +302,7 @@ impl Inner {
             drop(running);
             if let Err(error) = armed {
                 // The request goes on unwatched; its own deadline still ends it.
-                log::warn!("a client cannot be watched: {error}");
+                log::warn!("a client cannot be watched, and its leaving is not seen before its request ends: {error}");
             }
         }
     }

@@ -104,7 +104,8 @@ impl Trace {
         self.flags & 1 == 1
     }
 
-    /// The id of the request's nth attempt, from 0: 16 hexadecimal digits.
+    /// The id of the request's nth attempt, from 0, as a line of a log names it: 16 hexadecimal digits.
+    #[cfg(any(feature = "plugins", test))]
     pub(crate) fn step(&self, attempt: u32) -> String {
         format!("{:016x}", self.step_number(attempt))
     }
@@ -269,7 +270,10 @@ mod tests {
         let exact = [&short[..], &short, &short, &short, &short[..], "z=12345"].join(",");
         assert_eq!((exact.len(), state(&exact)), (512, Some(exact.clone())));
         let joined = |entries: &[&str]| entries.join(",");
-        assert_eq!(state(&joined(&[&short, &long, &short, &short, &long])), Some(joined(&[&short, &long, &short, &short])));
+        assert_eq!(
+            state(&joined(&[&short, &long, &short, &short, &long])),
+            Some(joined(&[&short, &long, &short, &short]))
+        );
         let six = [&short[..]; 6];
         assert_eq!(state(&joined(&six)), Some(joined(&six[..5])), "the oldest goes where all are short");
         assert_eq!(state(&format!("l={}", "x".repeat(600))), None);

@@ -304,8 +304,8 @@ impl Breaker {
         self.told.store(true, Ordering::SeqCst);
         let subject = self.subject(model.as_deref());
         let (state, why) = (turn.to, &turn.why);
-        let level = if turn.to == BreakerState::Closed { log::Level::Info } else { log::Level::Warn };
-        log::log!(level, "breaker of {subject}: {state}: {why}");
+        // The alert below is what warns, once for as long as it stands.
+        log::info!("breaker of {subject}: {state}: {why}");
         self.events.push(EVENT, &subject, format!("{state}: {why}"));
         loop {
             let stands = |board: LeafGuard<'_, Board>| (board.state_of(model.as_deref()), board.changed());

@@ -216,7 +216,7 @@ impl Staffing {
     pub(super) fn tend(&self, crew: &impl Crew, now: Instant, is_look: bool) {
         let mut control = match self.control.lock(SCALING_WAIT) {
             Ok(control) => control,
-            Err(error) => return log::error!("{}: {error}", self.name),
+            Err(error) => return log::error!("{}: nobody could look after its workers this time: {error}", self.name),
         };
         // Also after a refusal: whoever has just ended left a thread, and the bell is not armed again before the next look.
         let mut may_hire = true;

@@ -201,7 +201,7 @@ mod tests {
     fn after_a_flush_everything_that_was_put_before_is_with_its_reader() {
         let (spool, drain) = spool(1000, 1 << 20);
         let (open, mut reader) = reader();
-        let read = std::sync::atomic::AtomicUsize::new(0);
+        let read = AtomicUsize::new(0);
         struct Counting<'a>(&'a mut Reader, &'a AtomicUsize);
         impl Outlet for Counting<'_> {
             fn line(&mut self, line: &[u8]) {

@@ -64,7 +64,10 @@ fn each_request_has_one_line_of_json_by_default_whose_fields_stand_at_its_top() 
     let ids: std::collections::BTreeSet<_> = lines.iter().map(|line| line["request_id"].as_str()).collect();
     assert_eq!(ids.len(), 52);
     for line in &lines {
-        assert!(line["at_ms"].is_u64() && line["time"].is_string() && line["target"] == "sluicegate::requests", "{line}");
+        assert!(
+            line["at_ms"].is_u64() && line["time"].is_string() && line["target"] == "sluicegate::requests",
+            "{line}"
+        );
         assert!(line["total_us"].is_u64() && line["queue_us"].is_u64() && line["provider"] == "sim", "{line}");
     }
     let of = |model: &str| lines.iter().find(|line| line["model"] == model).expect("a line");
@@ -92,7 +95,8 @@ fn under_pressure_lines_and_what_was_left_out_are_all_requests() {
     let left_out = number(&stats, "/plugins/request_log/own/left_out_total");
     let lines = ended(served.process);
     assert_eq!(requests(&lines).len() as u64 + left_out, REQUESTS as u64, "{lines:#?}");
-    let told = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()?["left_out"]["succeeded"].as_u64());
+    let told =
+        lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()?["left_out"]["succeeded"].as_u64());
     assert_eq!(told.sum::<u64>(), left_out, "{lines:#?}");
 }
 
@@ -109,7 +113,10 @@ fn what_a_caller_says_is_in_no_line_and_what_it_names_forges_none() {
         }
         let lines = ended(served.process);
         assert!(lines.iter().all(|line| !line.contains(PROMPT) && !line.contains('\u{1b}')), "{lines:#?}");
-        assert!(lines.iter().any(|line| line.contains("forged")) && !lines.iter().any(|line| line.starts_with("2026-01-01")));
+        assert!(
+            lines.iter().any(|line| line.contains("forged"))
+                && !lines.iter().any(|line| line.starts_with("2026-01-01"))
+        );
         let outcomes = ["ok   200", "FAIL 400", "FAIL 404"];
         if format == "text" {
             assert!(outcomes.iter().all(|outcome| lines.iter().any(|line| line.contains(outcome))), "{lines:#?}");

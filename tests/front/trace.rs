@@ -44,7 +44,9 @@ fn who_has_no_trace_gets_none() {
 fn what_is_no_trace_begins_a_new_one_that_nobody_says_anything_of() {
     let zeros = "0".repeat(32);
     let of = |id: &str| format!("traceparent: 00-{id}-b7ad6b7169203331-01");
-    for wrong in [of("x"), of(&ID.to_uppercase()), of(&zeros), PARENT.replace(" 00-", " ff-"), "traceparent: \u{e9}".into()] {
+    for wrong in
+        [of("x"), of(&ID.to_uppercase()), of(&zeros), PARENT.replace(" 00-", " ff-"), "traceparent: \u{e9}".into()]
+    {
         let arrived = heard(&[&wrong, "tracestate: congo=t61rcWkgMzE"]);
         let (id, _, flags) = step(&arrived);
         assert!(id != ID && id != zeros, "{wrong}");
@@ -114,7 +116,11 @@ fn what_the_configuration_says_goes_before_a_callers_trace() {
     let (station, gate) = Station::gated(network, json!({}));
     station.client().chat(&[PARENT], &chat("p/m", false));
     let arrived = gate.next();
-    let sent: Vec<_> =
-        arrived.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("traceparent")).map(|(_, value)| value.as_str()).collect();
+    let sent: Vec<_> = arrived
+        .headers
+        .iter()
+        .filter(|(name, _)| name.eq_ignore_ascii_case("traceparent"))
+        .map(|(_, value)| value.as_str())
+        .collect();
     assert_eq!(sent, [fixed]);
 }

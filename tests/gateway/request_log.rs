@@ -179,7 +179,8 @@ fn lines_of_many_threads_do_not_mix() {
             });
         }
     });
-    let ids: std::collections::BTreeSet<_> = lines(&path, 40).iter().map(|line| line["request_id"].to_string()).collect();
+    let ids: std::collections::BTreeSet<_> =
+        lines(&path, 40).iter().map(|line| line["request_id"].to_string()).collect();
     assert_eq!(ids.len(), 40, "each has one line");
 }
 

@@ -24,13 +24,13 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::stdio::stderr;
 
 use super::args::LogFormat;
+use crate::calendar::Timestamp;
 use crate::config::Config;
 use crate::plugin::builtin::request_log::aside::{self, Form};
 use crate::queue::spool::{Outlet, Spool, spool};
 use crate::secret::{Mask, Secret};
 use crate::sync::threads::{SpawnError, panic_text};
 use crate::sync::{Role, Threads};
-use crate::calendar::Timestamp;
 use crate::time::{Deadline, Stamp, unix_ms};
 use repeats::Repeats;
 
@@ -96,7 +96,9 @@ fn has_colours() -> bool {
     match std::env::var("RUST_LOG_STYLE").as_deref() {
         Ok("always") => true,
         Ok("never") => false,
-        _ => !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb") && stderr().is_terminal(),
+        _ => {
+            !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb") && stderr().is_terminal()
+        }
     }
 }
 
@@ -255,7 +257,8 @@ fn json_line(level: Level, target: &str, message: &str) -> String {
 /// A request's line for a machine: the plugin's object, whose fields stand beside those of every line. It begins with the time.
 fn json_request(record: &Record<'_>, bodies: bool) -> String {
     let mut line = String::with_capacity(768);
-    let _ = write!(line, "{{\"at_ms\":{},\"level\":\"{}\",\"target\":\"{}\",", unix_ms(), record.level(), record.target());
+    let _ =
+        write!(line, "{{\"at_ms\":{},\"level\":\"{}\",\"target\":\"{}\",", unix_ms(), record.level(), record.target());
     let begins = line.len();
     // Bodies may hold what a provider echoed; in anything else of the line a secret could only be put by who knows it.
     if bodies {

@@ -32,9 +32,10 @@ impl Repeats {
     /// Whether a line of this place is written.
     pub(super) fn admit(&self, target: &str, line: u32, now_us: u64) -> bool {
         // FNV-1a: a few dozen bytes, and nothing that a stranger chooses.
-        let hash = target.bytes().chain(line.to_le_bytes()).fold(0xCBF2_9CE4_8422_2325u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
-        });
+        let hash = target
+            .bytes()
+            .chain(line.to_le_bytes())
+            .fold(0xCBF2_9CE4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
         let window = window(now_us);
         let Some(place) = self.places.get(hash as usize % PLACES) else { return true };
         let before = place.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {

@@ -30,7 +30,7 @@ macro_rules! thread_local {
 mod calendar;
 #[path = "../../../src/error.rs"]
 mod error;
-#[path = "../../../src/ids.rs"]
+#[path = "../../../src/ids/mod.rs"]
 mod ids;
 #[path = "../../../src/metrics/mod.rs"]
 mod metrics;

@@ -21,7 +21,7 @@ const LONGEST: usize = 512;
 pub(super) enum Ended {
     Succeeded,
     Failed,
-    /// Its caller has gone.
+    /// Its caller has gone, or did not read.
     Cancelled,
 }
 
@@ -29,7 +29,9 @@ impl Ended {
     pub(super) fn of(outcome: &Outcome) -> (Self, Level) {
         match outcome.error() {
             None => (Self::Succeeded, Level::Info),
-            Some(error) if matches!(error.code(), Code::ClientClosed) => (Self::Cancelled, Level::Info),
+            Some(error) if matches!(error.code(), Code::ClientClosed | Code::ClientTooSlow) => {
+                (Self::Cancelled, Level::Info)
+            }
             // What callers do wrong is nothing that an operator has to look after.
             Some(error) if error.origin() == Origin::Client => (Self::Failed, Level::Info),
             Some(_) => (Self::Failed, Level::Warn),

@@ -27,6 +27,7 @@ use std::time::Duration;
 use log::Level;
 use serde_json::{Value, json};
 
+use crate::calendar::Timestamp;
 use crate::config::plugins::RequestLog as Settings;
 use crate::events::Events;
 use crate::metrics::Counter;
@@ -34,7 +35,6 @@ use crate::plugin::{Context, Event, EventHook, Flow, Outcome, Plugin, PluginErro
 use crate::queue::spool::{Outlet, Spool, spool};
 use crate::sync::locks::{Leaf, classes};
 use crate::sync::{Role, Thread, Threads};
-use crate::calendar::Timestamp;
 use crate::time::{Deadline, Stamp, now, unix_ms};
 use file::LogFile;
 use line::{Asked, Ended, Line};

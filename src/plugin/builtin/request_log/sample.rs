@@ -197,7 +197,10 @@ mod tests {
         assert_eq!(sampler.over(2 * SECOND_US), Some(left_out));
         assert_eq!((sampler.over(9 * SECOND_US), sampler.rest()), (None, None), "told once");
         let told = left_out.to_string();
-        assert!(told.starts_with("4 requests") && told.contains("1 succeeded, 1 succeeded slowly, 1 failed, 1 "), "{told}");
+        assert!(
+            told.starts_with("4 requests") && told.contains("1 succeeded, 1 succeeded slowly, 1 failed, 1 "),
+            "{told}"
+        );
     }
 
     proptest! {
@@ -221,7 +224,8 @@ mod tests {
             prop_assert_eq!(told, sampler.total());
             prop_assert_eq!(kept.values().sum::<u64>() + told.sum(), steps.len() as u64);
             for ((_, is_plain), count) in kept {
-                prop_assert!(count <= if is_plain { most } else { most * FAVOUR });
+                let bound = if is_plain { most } else { most * FAVOUR };
+                prop_assert!(count <= bound);
             }
         }
     }
