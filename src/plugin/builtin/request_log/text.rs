@@ -91,8 +91,8 @@ impl fmt::Display for Word<'_> {
 fn took(us: u64) -> impl fmt::Display {
     fmt::from_fn(move |f| match us {
         ..10_000 => write!(f, "{:.1}ms", us as f64 / 1e3),
-        ..1_000_000 => write!(f, "{}ms", us / 1000),
-        ..100_000_000 => write!(f, "{:.2}s", us as f64 / 1e6),
+        10_000..1_000_000 => write!(f, "{}ms", us / 1000),
+        1_000_000..100_000_000 => write!(f, "{:.2}s", us as f64 / 1e6),
         _ => write!(f, "{}s", us / 1_000_000),
     })
 }
