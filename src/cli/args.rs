@@ -6,9 +6,13 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use super::help;
+use crate::secret::Secret;
+
 /// An LLM gateway on OS threads and bounded channels.
 #[derive(Debug, Parser)]
 #[command(name = "sluicegate", version, about, propagate_version = true)]
+#[command(after_help = help::TOP, after_long_help = help::TOP_LONG)]
 pub(super) struct Args {
     /// How log lines are written to stderr; what is logged is chosen by RUST_LOG.
     #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
@@ -26,24 +30,38 @@ pub(super) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run the gateway until SIGINT or SIGTERM, then drain; SIGHUP has it read its configuration again.
+    #[command(after_help = help::SERVE)]
     Serve(Serve),
-    /// Make one call through a gateway in this process; the answer goes to stdout.
+    /// Make one call through a gateway in this process, or hold a conversation; answers go to stdout.
+    #[command(after_help = help::CHAT)]
     Chat(Chat),
     /// Show a gateway at work on the simulated provider: no network, no key.
+    #[command(after_help = help::DEMO)]
     Demo,
     /// Check the claims of the concurrency page in this process.
+    #[command(after_help = help::SELFTEST)]
     Selftest(Selftest),
     /// Serve the simulated provider alone.
+    #[command(after_help = help::SIM)]
     Sim(Sim),
     /// Read the statistics of a running gateway.
+    #[command(after_help = help::STATS)]
     Stats(Stats),
     /// Validate a configuration and print it with every default filled in.
+    #[command(after_help = help::CHECK)]
     Check(Check),
     /// Work out workers, buffer, time-out and retries for a provider.
+    #[command(after_help = help::PLAN)]
     Plan(Plan),
-    /// Load a gateway at a constant rate (not built yet).
-    #[command(hide = true)]
-    Bench(Rest),
+    /// Load a gateway at a constant rate and tell how long it took and what failed.
+    #[command(after_help = help::BENCH)]
+    Bench(Bench),
+    /// Print what a shell needs to complete this command line.
+    #[command(after_help = help::COMPLETIONS)]
+    Completions(Completions),
+    /// Print the manual page.
+    #[command(after_help = help::MAN)]
+    Man,
 }
 
 #[derive(Debug, clap::Args)]
@@ -70,8 +88,11 @@ pub(super) struct Chat {
     /// The configuration; without it ./sluicegate.json if there is one, else what the environment offers.
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// What to say; several words are joined by spaces, and - reads stdin.
-    #[arg(required = true, value_name = "PROMPT")]
+    /// Hold a conversation: every line is a turn, and answers are streamed.
+    #[arg(short, long)]
+    pub(super) interactive: bool,
+    /// What to say; several words are joined by spaces, and - reads stdin. In a session it is the first turn.
+    #[arg(required_unless_present = "interactive", value_name = "PROMPT")]
     pub(super) prompt: Vec<String>,
 }
 
@@ -128,9 +149,56 @@ pub(super) struct Plan {
     pub(super) json: bool,
 }
 
-/// The arguments of a command that is not built yet: taken, and not looked at.
 #[derive(Debug, clap::Args)]
-pub(super) struct Rest {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    _rest: Vec<String>,
+pub(super) struct Bench {
+    /// The gateway: a base URL, or one with the route that is to be asked.
+    #[arg(long, value_name = "URL")]
+    pub(super) url: String,
+    /// Requests that are due each second.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(super) rate: u32,
+    /// Connections, each with a thread of its own: the most requests that are under way at a time.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(super) conns: u32,
+    /// For how many seconds requests are due.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub(super) secs: u32,
+    /// Ask for streams, and time their first event and the gaps between the others.
+    #[arg(long)]
+    pub(super) stream: bool,
+    /// The provider itself: it is asked the same by turns, and the gateway's own cost is what lies between the two.
+    #[arg(long, value_name = "URL")]
+    pub(super) direct: Option<String>,
+    /// The model, as provider/model or an alias.
+    #[arg(short, long, default_value = "sim/echo")]
+    pub(super) model: String,
+    /// The model's name at the provider; without it what follows the first / of the model.
+    #[arg(long, value_name = "MODEL", requires = "direct")]
+    pub(super) direct_model: Option<String>,
+    /// The gateway's key. Better in SLUICEGATE_KEY: others on this machine can read command lines.
+    #[arg(long)]
+    pub(super) key: Option<Secret>,
+    /// How long the prompt is, in bytes.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub(super) prompt_bytes: u32,
+    /// How long a request may take from when it is sent, and a stream may be silent.
+    #[arg(long, value_name = "D", default_value = "30s", value_parser = crate::time::parse_duration)]
+    pub(super) timeout: Duration,
+    /// Print JSON, times in microseconds.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Completions {
+    /// The shell.
+    #[arg(value_enum)]
+    pub(super) shell: Shell,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }

@@ -1,11 +1,13 @@
-//! A client of a gateway's own planes: what `stats` reads with, and what `demo` and its callers speak through.
+//! A client of a gateway's own planes: what `stats` reads with, what `demo` and its callers speak through,
+//! and what `bench` loads with.
 
 use std::time::Duration;
 
 use crate::sync::{CancelToken, Threads};
 use crate::time::Deadline;
 use crate::transport::{
-    BuildError, Control, Incoming, Outgoing, Resolver, Settings, Transport as _, TransportError, UreqTransport,
+    BuildError, ConnectionStats, Control, Incoming, Outgoing, Resolver, Settings, Transport as _, TransportError,
+    UreqTransport,
 };
 
 /// How long the head of an answer may take, and then its body, if it is read whole.
@@ -32,10 +34,15 @@ pub(super) struct Answer {
 impl Client {
     /// A client of `base_url`; a name in it is looked up on a thread of `threads`.
     pub(super) fn new(base_url: &str, threads: &Threads) -> Result<Self, BuildError> {
+        Self::keeping(MAX_IDLE, base_url, threads)
+    }
+
+    /// The same that keeps so many connections for the next requests.
+    pub(super) fn keeping(max_idle: usize, base_url: &str, threads: &Threads) -> Result<Self, BuildError> {
         let settings = Settings {
             base_url: base_url.trim_end_matches('/').to_owned(),
             idle_connection_timeout: Duration::from_secs(30),
-            max_idle: MAX_IDLE,
+            max_idle,
             ca_cert_pem: None,
             allow_private: true,
         };
@@ -50,10 +57,23 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Incoming, TransportError> {
-        let cancel = CancelToken::new();
-        let control =
-            Control { request_id: None, cancel: &cancel, deadline: Deadline::after(WAIT), connect_timeout: WAIT };
-        self.0.send(&Outgoing { method, path, headers, body }, &control)
+        self.open_within(WAIT, &CancelToken::new(), &Outgoing { method, path, headers, body })
+    }
+
+    /// The same within a time of the caller's own, and as long as he does not cancel it.
+    pub(super) fn open_within(
+        &self,
+        wait: Duration,
+        cancel: &CancelToken,
+        request: &Outgoing<'_>,
+    ) -> Result<Incoming, TransportError> {
+        let control = Control { request_id: None, cancel, deadline: Deadline::after(wait), connect_timeout: wait };
+        self.0.send(request, &control)
+    }
+
+    /// How many connections there are and were.
+    pub(super) fn connections(&self) -> ConnectionStats {
+        self.0.connections()
     }
 
     /// Sends a request and reads its answer.

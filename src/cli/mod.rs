@@ -3,11 +3,15 @@
 //! Everything that concerns the whole process lives here and nowhere in the library: signals, limits, the logger.
 
 mod args;
+mod bench;
 mod chat;
 mod check;
 mod client;
+mod completions;
 mod demo;
 mod journal;
+mod help;
+mod manual;
 mod output;
 mod plan;
 mod planes;
@@ -17,6 +21,7 @@ mod selftest;
 mod serve;
 mod sim;
 mod stats;
+mod terminal;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -47,7 +52,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Stats(command) => stats::run(&command),
         Command::Check(command) => check::run(&command),
         Command::Plan(command) => plan::run(&command),
-        Command::Bench(_) => Err(Failure::unbuilt("bench")),
+        Command::Bench(command) => bench::run(&command),
+        Command::Completions(command) => completions::run(&command),
+        Command::Man => manual::run(),
     };
     let code = output::exit_code(outcome);
     journal::flush();

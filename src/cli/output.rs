@@ -23,13 +23,6 @@ pub enum Failure {
     ReaderGone,
 }
 
-impl Failure {
-    /// A command whose part is not built yet.
-    pub(super) fn unbuilt(command: &str) -> Self {
-        Self::Usage(format!("the command {command} is not built yet in this version"))
-    }
-}
-
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -77,8 +70,13 @@ impl From<Error> for Failure {
 
 /// Writes a result to stdout.
 pub(super) fn result(text: &str) -> Result<(), Failure> {
+    print(text.as_bytes())
+}
+
+/// Writes a result to stdout, byte by byte as it is.
+pub(super) fn print(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
+    out.write_all(bytes)?;
     out.flush()?;
     Ok(())
 }

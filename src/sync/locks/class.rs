@@ -145,6 +145,8 @@ pub mod classes {
         ACCOUNTING_FILES = leaf("plugin.accounting_files");
         /// The simulated provider's figures.
         SIM = leaf("sim.figures");
+        /// What came of a load so far.
+        BENCH = leaf("cli.bench");
         /// What a scripted provider is to answer, and what it was asked.
         SCRIPT = leaf("testing.script");
         /// What a request's log hears of a stream.

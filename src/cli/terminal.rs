@@ -1,0 +1,72 @@
+//! What a terminal takes that a file or a pipe does not: colours, lines written over, and how wide it is.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use rustix::termios::tcgetwinsize;
+
+/// Columns of a terminal that does not say.
+const USUAL_WIDTH: usize = 80;
+
+/// Whether a person looks at stdout.
+pub(super) fn shows_results() -> bool {
+    io::stdout().is_terminal() && !is_dumb()
+}
+
+/// Whether a person looks at stderr.
+pub(super) fn shows_notes() -> bool {
+    io::stderr().is_terminal() && !is_dumb()
+}
+
+/// Whether a person types.
+pub(super) fn is_typed_into() -> bool {
+    io::stdin().is_terminal()
+}
+
+/// Whether results may be coloured: on a terminal, unless `NO_COLOR` says otherwise.
+pub(super) fn takes_colours() -> bool {
+    shows_results() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A terminal that can do nothing but print.
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
+}
+
+/// Columns and rows of the terminal behind stdout.
+pub(super) fn size() -> (usize, Option<usize>) {
+    let Ok(size) = tcgetwinsize(io::stdout()) else { return (USUAL_WIDTH, None) };
+    let (columns, rows) = (usize::from(size.ws_col), usize::from(size.ws_row));
+    (if columns == 0 { USUAL_WIDTH } else { columns }, (rows > 0).then_some(rows))
+}
+
+/// Writes over the line of stderr that the cursor stands in; an empty text takes it away.
+pub(super) fn overwrite_note(text: &str) {
+    // Nothing can be done about a closed stderr.
+    let _ = write!(io::stderr().lock(), "\r{text}\x1b[K");
+}
+
+/// A time in the unit that it is easiest read in.
+pub(super) fn short(us: u64) -> String {
+    let (ms, s) = (us as f64 / 1e3, us as f64 / 1e6);
+    match us {
+        0..1_000 => format!("{us} µs"),
+        1_000..10_000 => format!("{ms:.2} ms"),
+        10_000..100_000 => format!("{ms:.1} ms"),
+        100_000..1_000_000 => format!("{ms:.0} ms"),
+        _ => format!("{s:.2} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_to_three_digits_or_so() {
+        let told =
+            [(999, "999 µs"), (1_234, "1.23 ms"), (50_321, "50.3 ms"), (432_100, "432 ms"), (2_345_000, "2.35 s")];
+        for (us, text) in told {
+            assert_eq!(short(us), text);
+        }
+    }
+}
