@@ -57,6 +57,16 @@ pub(super) fn short(us: u64) -> String {
     }
 }
 
+/// How long something has lasted, to two units.
+pub(super) fn age(s: u64) -> String {
+    match s {
+        0..60 => format!("{s} s"),
+        60..3_600 => format!("{} min", s / 60),
+        3_600..86_400 => format!("{} h {} min", s / 3_600, s % 3_600 / 60),
+        _ => format!("{} d {} h", s / 86_400, s % 86_400 / 3_600),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +77,10 @@ mod tests {
             [(999, "999 µs"), (1_234, "1.23 ms"), (50_321, "50.3 ms"), (432_100, "432 ms"), (2_345_000, "2.35 s")];
         for (us, text) in told {
             assert_eq!(short(us), text);
+        }
+        let ages = [(59, "59 s"), (125, "2 min"), (7_260, "2 h 1 min"), (180_000, "2 d 2 h")];
+        for (s, text) in ages {
+            assert_eq!(age(s), text);
         }
     }
 }

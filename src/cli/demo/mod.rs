@@ -218,7 +218,8 @@ fn statistics(house: &House) -> Result<(), Failure> {
     say("7. The statistics: GET /stats on the admin plane")?;
     // A stream is in flight until its last byte is written, which its reader may have before the count goes down.
     let snapshot = until(house, "nothing is in flight", |snapshot| number(snapshot, "/requests/in_flight") == Some(0))?;
-    for line in stats::table(&snapshot).lines() {
+    let look = stats::look();
+    for line in stats::table(&snapshot, stats::Look { width: look.width.saturating_sub(3), ..look }).lines() {
         say(format!("   {line}").trim_end())?;
     }
     say("")?;
