@@ -50,6 +50,11 @@ impl Signals {
         Self::listen_for(threads, &[SIGINT, SIGTERM, SIGHUP])
     }
 
+    /// Listens for SIGINT alone; SIGTERM ends the process, as it does where nobody listens.
+    pub(super) fn listen_to_interrupts(threads: &Threads) -> Result<Self, StartError> {
+        Self::listen_for(threads, &[SIGINT])
+    }
+
     fn listen_for(threads: &Threads, which: &[i32]) -> Result<Self, StartError> {
         let mut signals = signal_hook::iterator::Signals::new(which).map_err(StartError::Listen)?;
         let (end, ends) = bounded(2);

@@ -1,4 +1,7 @@
-//! `chat`: one call through a gateway in this process; the answer on stdout, one summary line on stderr.
+//! `chat`: one call through a gateway in this process, or a session of them; answers on stdout, a summary line each on stderr.
+
+mod lines;
+mod session;
 
 use std::io::Read as _;
 use std::time::Duration;
@@ -6,7 +9,8 @@ use std::time::Duration;
 use super::args::Chat;
 use super::output::{Failure, note, result, warning};
 use crate::config::{self, Config};
-use crate::gateway::Gateway;
+use crate::error::Error;
+use crate::gateway::{CallOptions, Calls, Gateway};
 use crate::model::{Served, Usage};
 use crate::time::{format_duration, now};
 use crate::wire::openai::ChatRequest;
@@ -21,10 +25,17 @@ pub(super) fn run(command: &Chat) -> Result<(), Failure> {
     let config = Config::discover(command.config.as_deref(), &config::process_env)?;
     config.warnings.iter().for_each(|text| warning(text));
     super::journal::mask(&config);
+    if command.interactive && command.prompt == ["-"] {
+        return Err(Failure::Usage("-i reads standard input as the prompt - does: leave one of them out".to_owned()));
+    }
     let prompt = prompt(&command.prompt)?;
     let gateway = Gateway::builder().config(config).build()?;
-    let request = ChatRequest::new(&command.model, prompt);
-    let outcome = if command.stream { stream(&gateway, &request) } else { whole(&gateway, &request) };
+    let outcome = if command.interactive {
+        session::run(&gateway, &command.model, prompt)
+    } else {
+        let request = ChatRequest::new(&command.model, prompt);
+        if command.stream { stream(&gateway, &request) } else { whole(&gateway, &request) }
+    };
     gateway.shutdown(CLOSE_WAIT);
     outcome
 }
@@ -48,32 +59,55 @@ fn whole(gateway: &Gateway, request: &ChatRequest) -> Result<(), Failure> {
 }
 
 fn stream(gateway: &Gateway, request: &ChatRequest) -> Result<(), Failure> {
+    let spoken = speak(&gateway.with(&CallOptions::new()), request)?;
+    match spoken.error {
+        Some(error) => Err(error.into()),
+        None => {
+            if let Some(summary) = spoken.summary {
+                note(&summary);
+            }
+            Ok(())
+        }
+    }
+}
+
+/// What came of a stream.
+struct Spoken {
+    /// What was said, up to a failure.
+    text: String,
+    /// Who said it, and how long it took; of one that did not begin there is nothing to be told.
+    summary: Option<String>,
+    /// Why it ended early.
+    error: Option<Error>,
+}
+
+/// Prints an answer as it comes.
+fn speak(calls: &Calls<'_>, request: &ChatRequest) -> Result<Spoken, Failure> {
     let start = now();
     let request = request.clone().with("stream_options", serde_json::json!({ "include_usage": true }));
-    let mut chunks = gateway.chat_stream(&request)?;
+    let mut spoken = Spoken { text: String::new(), summary: None, error: None };
+    let mut chunks = match calls.chat_stream(&request) {
+        Ok(chunks) => chunks,
+        Err(error) => return Ok(Spoken { error: Some(error), ..spoken }),
+    };
     let mut usage = None;
-    let mut outcome = Ok(());
-    let mut said = false;
     for chunk in &mut chunks {
         match chunk {
             Ok(chunk) => {
                 usage = chunk.usage().or(usage);
-                said |= !chunk.text().is_empty();
                 result(chunk.text())?;
+                spoken.text.push_str(chunk.text());
             }
-            Err(error) => outcome = Err(error),
+            Err(error) => spoken.error = Some(error),
         }
     }
     // What was said before a cut ends its line too: the reason for the cut begins one of its own.
-    if said || outcome.is_ok() {
+    if !spoken.text.is_empty() || spoken.error.is_none() {
         result("\n")?;
     }
-    outcome?;
     let total = now().saturating_duration_since(start);
-    if let Some(served) = chunks.served() {
-        note(&summary(served, total, usage));
-    }
-    Ok(())
+    spoken.summary = chunks.served().map(|served| summary(served, total, usage));
+    Ok(spoken)
 }
 
 fn summary(served: &Served, total: Duration, usage: Option<Usage>) -> String {
