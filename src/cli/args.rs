@@ -126,7 +126,7 @@ pub(super) struct Stats {
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
     /// The file; without it ./sluicegate.json if there is one, else what the environment offers.
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", conflicts_with = "schema")]
     pub(super) file: Option<PathBuf>,
     /// Print the JSON schema of a configuration instead.
     #[arg(long)]
@@ -136,17 +136,21 @@ pub(super) struct Check {
 #[derive(Debug, clap::Args)]
 pub(super) struct Plan {
     /// Requests a second that the provider takes.
-    #[arg(long, value_name = "RPS", allow_hyphen_values = true)]
+    #[arg(long, value_name = "RPS", allow_hyphen_values = true, value_parser = number)]
     pub(super) rate_limit: f64,
     /// How long an answer takes on average, as in 500ms.
     #[arg(long, value_name = "D", allow_hyphen_values = true, value_parser = crate::time::parse_duration)]
     pub(super) latency: Duration,
     /// The share of requests that fail, 0 to 1.
-    #[arg(long, value_name = "R", default_value_t = 0.0, allow_hyphen_values = true)]
+    #[arg(long, value_name = "R", default_value_t = 0.0, allow_hyphen_values = true, value_parser = number)]
     pub(super) error_rate: f64,
     /// Print JSON: the keys of `optimization` in the statistics, times in milliseconds.
     #[arg(long)]
     pub(super) json: bool,
+}
+
+fn number(text: &str) -> Result<f64, &'static str> {
+    text.parse().map_err(|_| "a number, such as 100 or 0.05")
 }
 
 #[derive(Debug, clap::Args)]

@@ -139,3 +139,65 @@ pub(super) const MAN: &str = "\
 Examples:
   sluicegate man | man -l -
   sluicegate man > ~/.local/share/man/man1/sluicegate.1";
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use crate::cli::args::Args;
+
+    /// The words of a line as a shell has them, up to where another command or a file takes over.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quoted) = (Vec::new(), None::<String>, false);
+        for c in line.chars() {
+            match c {
+                '\'' => {
+                    quoted = !quoted;
+                    word.get_or_insert_default();
+                }
+                '|' | '>' | '<' | ')' if !quoted => break,
+                ' ' if !quoted => words.extend(word.take()),
+                c => word.get_or_insert_default().push(c),
+            }
+        }
+        words.extend(word);
+        words
+    }
+
+    /// The command lines in a command's help.
+    fn examples(help: &str) -> Vec<&str> {
+        let lines = help.lines().filter(|line| line.starts_with("  "));
+        lines.filter_map(|line| line.find("sluicegate ").map(|at| &line[at..])).collect()
+    }
+
+    #[test]
+    fn every_example_is_a_command_line_that_is_taken() {
+        let mut top = Args::command();
+        top.build();
+        let commands = top.get_subcommands().filter(|command| command.get_name() != "help");
+        for command in commands.chain([&top]) {
+            let help = command.get_after_long_help().or_else(|| command.get_after_help()).map(ToString::to_string);
+            let help = help.unwrap_or_else(|| panic!("{} has no examples", command.get_name()));
+            assert!(help.starts_with("Examples:\n"), "{}", command.get_name());
+            let found = examples(&help);
+            assert!(!found.is_empty(), "{} has no examples", command.get_name());
+            for line in found {
+                let words = words(line);
+                Args::try_parse_from(&words).unwrap_or_else(|error| panic!("{words:?}: {error}"));
+                let own = command.get_name() == "sluicegate" || words[1] == command.get_name();
+                assert!(own, "{line} stands under {}", command.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_lines_words_are_a_shells() {
+        assert_eq!(words("sluicegate chat 'a b' x > f"), ["sluicegate", "chat", "a b", "x"]);
+        assert_eq!(examples("Examples:\n  A=1 sluicegate demo\nor sluicegate x\n"), ["sluicegate demo"]);
+    }
+}

@@ -45,8 +45,24 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Config(error) => error.into(),
+            StartError::Listen(error) => Self::Job(format!("no listener could be set up: {error}{}", advice(&error))),
             other => Self::Job(other.to_string()),
         }
+    }
+}
+
+/// What to do about an address that cannot be had.
+pub(super) fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::AddrInUse => {
+            "; something listens there already, another gateway perhaps: --listen and --admin name other addresses, and \
+             port 0 takes a free one"
+        }
+        ErrorKind::AddrNotAvailable => {
+            "; this machine has no such address: 127.0.0.1 is itself, 0.0.0.0 all that it has"
+        }
+        ErrorKind::PermissionDenied => "; ports below 1024 want a privilege: name a higher one",
+        _ => "",
     }
 }
 

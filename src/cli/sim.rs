@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::args::Sim;
-use super::output::{Failure, result};
+use super::output::{Failure, advice, result};
 use super::process::{self, Signals};
 use crate::gateway::StartError;
 use crate::http::Watcher;
@@ -22,7 +22,10 @@ pub(super) fn run(command: &Sim) -> Result<(), Failure> {
     let threads = Threads::limited(limit, set_by, STACK);
     let signals = Signals::listen(&threads)?;
     let watcher = Watcher::start(&threads).map_err(StartError::from)?;
-    let sim = crate::sim::Sim::start(command.listen, threads, watcher)?;
+    let sim = crate::sim::Sim::start(command.listen, threads, watcher).map_err(|error| {
+        let system = std::error::Error::source(&error).and_then(|source| source.downcast_ref());
+        Failure::Job(format!("{}{}", error.message(), system.map_or("", advice)))
+    })?;
     let addr = sim.addr();
     result(&format!("simulated provider  http://{addr}\nstatistics          http://{addr}/sim/stats\n"))?;
     let _ = signals.channel().recv();

@@ -61,6 +61,7 @@ mod changes;
 mod error;
 mod expand;
 mod files;
+mod imported;
 mod kinds;
 mod known;
 mod near;
@@ -76,6 +77,7 @@ mod source;
 mod tls;
 mod types;
 mod well_known;
+mod written;
 
 use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
@@ -93,6 +95,8 @@ pub use error::{ConfigError, Problem};
 pub use expand::Env;
 #[doc(hidden)]
 pub use files::Files;
+#[doc(hidden)]
+pub use imported::{Imported, LeftOut};
 #[doc(hidden)]
 pub use kinds::parse_address;
 #[doc(hidden)]
@@ -218,11 +222,18 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn discover(explicit: Option<&Path>, env: &Env<'_>) -> Result<Self, ConfigError> {
-        let default = Path::new(DEFAULT_FILE);
-        match explicit.or_else(|| default.exists().then_some(default)) {
+        match Self::discoverable(explicit) {
             Some(path) => Self::read_file(path, env),
             None => Self::from_env(env),
         }
+    }
+
+    /// The file that [`discover`](Self::discover) reads.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn discoverable(explicit: Option<&Path>) -> Option<&Path> {
+        let default = Path::new(DEFAULT_FILE);
+        explicit.or_else(|| default.exists().then_some(default))
     }
 
     /// Every value in force, as a document that could be read again; secrets redacted.
@@ -300,16 +311,7 @@ impl Config {
     }
 
     fn read_file(path: &Path, env: &Env<'_>) -> Result<Self, ConfigError> {
-        let unreadable = |error: &dyn std::fmt::Display| ConfigError::one("", format!("it cannot be read: {error}"));
-        let read = || {
-            let file = std::fs::File::open(path).map_err(|error| unreadable(&error))?;
-            let mut text = String::new();
-            file.take(FILE_LIMIT + 1).read_to_string(&mut text).map_err(|error| unreadable(&error))?;
-            if text.len() as u64 > FILE_LIMIT {
-                return Err(unreadable(&"it is longer than 16 MiB"));
-            }
-            Self::from_json(&text, env)
-        };
+        let read = || Self::from_json(&read_text(path)?, env);
         let mut config = read().map_err(|error| error.in_file(path))?;
         config.sources.insert(0, format!("configuration: {}", path.display()));
         // Wherever the process goes meanwhile, it is read again from there.
@@ -333,7 +335,7 @@ impl Config {
             leave_out_self(&mut config, &walk);
             refuse_lost_aliases(&config, &walk);
         }
-        let Findings { problems, warnings, files } = walk.into_findings();
+        let Findings { problems, warnings, files, .. } = walk.into_findings();
         if !problems.is_empty() {
             return Err(ConfigError { file: None, problems });
         }
@@ -360,9 +362,27 @@ pub fn schema() -> Value {
     let walk = Walk::describing(&no_env);
     let (_, outcome) = resolve(&walk, &Map::new());
     let mut schema = outcome.schema;
+    written::as_written(&mut schema);
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
     schema["title"] = "Sluicegate configuration".into();
     schema
+}
+
+/// The text of a file, if it is no longer than one may be.
+fn read_text(path: &Path) -> Result<String, ConfigError> {
+    let unreadable = |error: &dyn std::fmt::Display| ConfigError::one("", format!("it cannot be read: {error}"));
+    let file = std::fs::File::open(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            unreadable(&format!("{error}; where no file is named, the environment's providers are offered"))
+        }
+        _ => unreadable(&error),
+    })?;
+    let mut text = String::new();
+    file.take(FILE_LIMIT + 1).read_to_string(&mut text).map_err(|error| unreadable(&error))?;
+    if text.len() as u64 > FILE_LIMIT {
+        return Err(unreadable(&"it is longer than 16 MiB"));
+    }
+    Ok(text)
 }
 
 /// Walks the whole document.
@@ -409,7 +429,7 @@ fn providers<'a>(s: &mut Section<'a>, around: &provider::Around<'_>) -> Vec<Prov
         if let Err(rule) = provider::check_name(name) {
             walk.problem(path, rule);
         } else if let Some(why) = provider::left_out(name, raw) {
-            walk.warn(&path, why);
+            walk.leave_out(&path, why, why, "");
         } else if let Value::Object(object) = raw {
             let (provider, outcome) = Section::read(walk, path, Some(object), |s| provider::provider(name, s, around));
             providers.extend(provider.map(|provider| Provider { effective: outcome.effective, ..provider }));

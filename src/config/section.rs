@@ -13,6 +13,7 @@ use super::build::literal;
 use super::error::Problem;
 use super::expand::{Env, Expanded, expand, named_file};
 use super::files::{Files, Stamp};
+use super::imported::LeftOut;
 use super::kinds::{Hidden, Kind, Parsed, Refusal};
 use super::known::{Foreign, first_set};
 use super::near::nearest;
@@ -29,6 +30,7 @@ pub(super) struct Walk<'a> {
     describing: bool,
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<String>>,
+    left: RefCell<Vec<LeftOut>>,
     files: RefCell<Vec<(PathBuf, Stamp)>>,
 }
 
@@ -38,6 +40,8 @@ pub(super) struct Findings {
     pub(super) problems: Vec<Problem>,
     /// What is to be warned of.
     pub(super) warnings: Vec<String>,
+    /// What of it is Bifrost's and not taken.
+    pub(super) left: Vec<LeftOut>,
     /// The files that strings refer to, as they were before they were read.
     pub(super) files: Files,
 }
@@ -50,6 +54,7 @@ impl<'a> Walk<'a> {
             describing: false,
             problems: RefCell::default(),
             warnings: RefCell::default(),
+            left: RefCell::default(),
             files: RefCell::default(),
         }
     }
@@ -64,6 +69,7 @@ impl<'a> Walk<'a> {
         Findings {
             problems: self.problems.into_inner(),
             warnings: self.warnings.into_inner(),
+            left: self.left.into_inner(),
             files: Files::stamped(self.files.into_inner()),
         }
     }
@@ -129,6 +135,12 @@ impl<'a> Walk<'a> {
     /// Notes a warning.
     pub(super) fn warn(&self, path: &str, message: &str) {
         self.warnings.borrow_mut().push(format!("{path}: {message}"));
+    }
+
+    /// Notes, with a warning, that something of Bifrost's is not taken: what it means there, and what to do instead.
+    pub(super) fn leave_out(&self, path: &str, message: &str, means: &'static str, instead: &'static str) {
+        self.warn(path, message);
+        self.left.borrow_mut().push(LeftOut { path: path.to_owned(), means, instead });
     }
 }
 
@@ -311,12 +323,12 @@ impl<'a> Section<'a> {
 
     /// Keys of Bifrost's that are not supported: each that is there is named in a warning.
     pub(super) fn foreign(&mut self, keys: &'static [Foreign]) {
-        for (key, advice) in keys {
+        for Foreign { key, means, instead } in keys {
             self.ignored.push(key);
             if self.raw(key).is_some() {
-                let advice = if advice.is_empty() { String::new() } else { format!("; {advice}") };
+                let advice = if instead.is_empty() { String::new() } else { format!("; {instead}") };
                 let message = format!("this key of Bifrost's is not supported and has no effect{advice}");
-                self.walk.warn(&self.path_of(key), &message);
+                self.walk.leave_out(&self.path_of(key), &message, means, instead);
             }
         }
     }

@@ -166,7 +166,8 @@ impl Session<'_> {
         match (spoken.error, spoken.summary) {
             (Some(_), _) if token.is_cancelled() => note(if kept { "ended; what came is kept" } else { "ended" }),
             (Some(error), _) => self.refuse(&error.to_string()),
-            (None, summary) => summary.as_deref().map_or((), note),
+            (None, Some(summary)) => note(&summary),
+            (None, None) => {}
         }
         Ok(())
     }

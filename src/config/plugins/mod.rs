@@ -125,8 +125,12 @@ fn plugin(item: &Value, path: String, walk: &Walk<'_>) -> Option<(Plugin, Value)
     match (name, item) {
         (Some(name), Value::Object(object)) => {
             let Some((name, read)) = BUILT_IN.iter().find(|(known, _)| *known == name) else {
-                if known::PLUGINS.contains(&name) {
-                    walk.warn(&path, &format!("Bifrost's plugin {name:?} is not supported and has no effect"));
+                if let Some(known::Foreign { means, instead, .. }) =
+                    known::PLUGINS.iter().find(|known| known.key == name)
+                {
+                    let advice = if instead.is_empty() { String::new() } else { format!("; {instead}") };
+                    let message = format!("Bifrost's plugin {name:?} is not supported and has no effect{advice}");
+                    walk.leave_out(&path, &message, means, instead);
                 } else {
                     let near = nearest(name, BUILT_IN.iter().map(|(known, _)| *known));
                     let near = near.map_or(String::new(), |near| format!("; the nearest is {near:?}"));
