@@ -45,7 +45,7 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Config(error) => error.into(),
-            StartError::Listen(error) => Self::Job(format!("no listener could be set up: {error}{}", advice(&error))),
+            StartError::Listen(ref system) => Self::Job(format!("{error}{}", advice(system))),
             other => Self::Job(other.to_string()),
         }
     }

@@ -20,7 +20,9 @@ fn properties(schema: &mut Value) {
         nullable(within);
     }
     for within in ["items", "additionalProperties"] {
-        schema.get_mut(within).filter(|within| within.is_object()).map_or((), value);
+        if let Some(within) = schema.get_mut(within).filter(|within| within.is_object()) {
+            value(within);
+        }
     }
 }
 

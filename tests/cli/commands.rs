@@ -1,5 +1,8 @@
 //! The commands that end by themselves.
 
+use std::ffi::OsStr;
+use std::net::TcpListener;
+
 use serde_json::Value;
 
 use super::process::{FUSE, sluicegate};
@@ -22,17 +25,43 @@ fn bad_usage_exits_with_2_and_prints_nothing_to_stdout() {
 fn help_and_version_are_results() {
     assert!(sluicegate(&["--version"]).run().exits(0).stdout.contains(env!("CARGO_PKG_VERSION")));
     let help = sluicegate(&["--help"]).run().exits(0).stdout;
-    for command in ["serve", "chat", "demo", "selftest", "sim", "stats", "check", "plan"] {
+    for command in ["serve", "chat", "demo", "selftest", "sim", "stats", "check", "plan", "bench", "completions", "man"]
+    {
         assert!(help.contains(command), "{command} is missing in {help}");
     }
 }
 
 #[test]
-fn a_command_that_is_not_built_yet_is_refused_by_name() {
-    let done = sluicegate(&["bench", "--url", "http://127.0.0.1:1"]).run().exits(2);
-    assert!(done.stderr.contains("bench") && done.stderr.contains("not built yet"), "{}", done.stderr);
-    let done = sluicegate(&["stats", "--admin", "nowhere at all"]).run().exits(2);
-    assert!(done.stderr.contains("--admin"), "{}", done.stderr);
+fn what_cannot_be_done_says_what_can() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().expect("it has one").to_string();
+    let cases: [(&[&str], i32, &[&str]); 10] = [
+        (&["hepl"], 2, &["help"]),
+        (&["serve", "--confg", "x"], 2, &["--config"]),
+        (&["serve", "--config", "none.json"], 2, &["none.json", "environment"]),
+        (&["serve", "--listen", &taken, "--admin", "127.0.0.1:0"], 1, &["server.listen", &taken, "--listen", "port 0"]),
+        (&["sim", "--listen", &taken], 1, &[&taken, "--listen"]),
+        (&["serve", "--admin", "0.0.0.0:0"], 2, &["server.admin_key"]),
+        (&["stats", "--admin", "nowhere at all"], 2, &["--admin", "http://127.0.0.1:8081"]),
+        (&["plan", "--rate-limit", "many", "--latency", "1s"], 2, &["a number, such as"]),
+        (&["chat", "-i", "-"], 2, &["standard input"]),
+        (&["completions", "tcsh"], 2, &["bash, zsh, fish"]),
+    ];
+    for (args, code, words) in cases {
+        let done = sluicegate(args).run().exits(code);
+        let missing: Vec<_> = words.iter().filter(|word| !done.stderr.contains(**word)).collect();
+        assert!(missing.is_empty() && done.stdout.is_empty(), "{args:?}: {missing:?} are missing in {}", done.stderr);
+    }
+}
+
+#[test]
+fn arguments_that_are_no_text_are_refused_and_a_file_may_be_called_so() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let strange = OsStr::from_bytes(b"\xff.json");
+    let done = sluicegate(&["chat"]).arg(strange).run().exits(2);
+    assert!(done.stderr.contains("UTF-8"), "{}", done.stderr);
+    let done = sluicegate(&["check"]).arg(strange).run().exits(2);
+    assert!(done.stderr.contains("cannot be read"), "{}", done.stderr);
 }
 
 #[test]
@@ -187,7 +216,10 @@ fn logs_are_json_lines_where_that_is_asked_for() {
 
 #[test]
 fn a_closed_stdout_ends_quietly() {
-    let quiet: [&[&str]; 5] = [
+    let quiet: [&[&str]; 8] = [
+        &["completions", "zsh"],
+        &["man"],
+        &["check", "--schema"],
         &["chat", "Hello"],
         &["chat", "--stream", "-m", "sim/lorem-20+gap-1ms", "x"],
         &["check"],

@@ -2,6 +2,7 @@
 //!
 //! Output goes to files rather than pipes, so that nothing has to read it while the process runs.
 
+use std::ffi::OsStr;
 use std::fs::{File, read_to_string};
 use std::io::{PipeReader, PipeWriter, Read, Seek, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -69,6 +70,12 @@ pub(crate) fn sluicegate(args: &[&str]) -> Setup {
 impl Setup {
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
+        self
+    }
+
+    /// One more argument, which need not be text.
+    pub(crate) fn arg(mut self, arg: &OsStr) -> Self {
+        self.command.arg(arg);
         self
     }
 
