@@ -15,13 +15,13 @@ export CLIPPY_CONF_DIR := $(CURDIR)/tests/policy
 export RUST_BACKTRACE := 0
 
 .NOTPARALLEL:
-.PHONY: run test begin format lint features docs api rust models seeds page stress examples build sdk quick end repeat miri fuzz outside bench attacks soak faults clean
+.PHONY: run test begin format lint features docs api rust models seeds page stress examples build sdk shells quick end repeat miri fuzz outside bench attacks soak faults clean
 
 # A release gateway on the simulated provider: no key, no network beyond this machine.
 run:
 	cargo run --release --locked -- serve --config examples/simulated.json
 
-test: begin format lint features docs api rust models seeds page stress examples build sdk quick end
+test: begin format lint features docs api rust models seeds page stress examples build sdk shells quick end
 
 begin:
 	@mkdir -p target && : > $(LEFT_OUT)
@@ -96,6 +96,24 @@ sdk: build
 	else \
 	  echo "the SDK tests: python3 could not make $(VENV) (see above)" >> $(LEFT_OUT); \
 	fi
+
+# Completions and the manual page, each read by the program that they are for; root has what is missing installed.
+SHELLS := bash zsh fish
+
+shells: build
+	@for tool in $(SHELLS) man; do \
+	  command -v $$tool > /dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null \
+	    || { apt-get update -qq && apt-get install -y -qq $${tool/#man/man-db}; } > /dev/null 2>&1 || true; \
+	  if ! command -v $$tool > /dev/null; then \
+	    [ "$(CI)" != true ] || { echo "no $$tool here, and CI leaves nothing out" >&2; exit 1; }; \
+	    echo "what $$tool says of the command line's help: there is no $$tool" >> $(LEFT_OUT); \
+	  elif [ $$tool = man ]; then \
+	    $(BIN) man > target/sluicegate.1 && warned=$$(LC_ALL=C.UTF-8 MANWIDTH=80 man --warnings -l target/sluicegate.1 2>&1 > /dev/null) \
+	      && [ -z "$$warned" ] || { echo "man: $$warned" >&2; exit 1; }; \
+	  else \
+	    $(BIN) completions $$tool > target/completions && $$tool -n target/completions || exit 1; \
+	  fi; \
+	done; echo "shells: $(SHELLS) and man read what they are given"
 
 # curl's odd flags, and nginx in front with the openai SDK through it. Both are Debian's; root has what is missing installed.
 quick: build
