@@ -59,7 +59,7 @@ fn whole(gateway: &Gateway, request: &ChatRequest) -> Result<(), Failure> {
 }
 
 fn stream(gateway: &Gateway, request: &ChatRequest) -> Result<(), Failure> {
-    let spoken = speak(&gateway.with(&CallOptions::new()), request)?;
+    let spoken = speak(&gateway.with(CallOptions::new()), request)?;
     match spoken.error {
         Some(error) => Err(error.into()),
         None => {

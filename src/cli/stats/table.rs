@@ -82,6 +82,34 @@ struct Column {
     cell: fn(&Row<'_>) -> (String, Tone),
 }
 
+/// Blanks behind a column.
+const GAP: usize = 2;
+
+/// A column with what stands in it.
+struct Filled {
+    column: &'static Column,
+    /// The heading, then a cell for each provider.
+    cells: Vec<(String, Tone)>,
+    /// The widest of them.
+    width: usize,
+}
+
+impl Filled {
+    fn new(column: &'static Column, rows: &[Row<'_>]) -> Self {
+        let heading = (column.heading.to_owned(), Tone::Faint);
+        let cells: Vec<_> = [heading].into_iter().chain(rows.iter().map(column.cell)).collect();
+        let width = cells.iter().map(|(text, _)| text.chars().count()).max().unwrap_or(0);
+        Self { column, cells, width }
+    }
+
+    /// A cell as wide as the column, with the blanks behind it.
+    fn padded(&self, index: usize) -> (String, Tone) {
+        let ((text, tone), width, gap) = (&self.cells[index], self.width, " ".repeat(GAP));
+        let text = if self.column.left { format!("{text:<width$}{gap}") } else { format!("{text:>width$}{gap}") };
+        (text, *tone)
+    }
+}
+
 /// One provider.
 struct Row<'a> {
     name: &'a str,
@@ -115,12 +143,12 @@ fn plain(text: String) -> (String, Tone) {
     (text, Tone::Plain)
 }
 
-const COLUMNS: [Column; 14] = [
+static COLUMNS: [Column; 14] = [
     Column {
         heading: "provider",
         spare: 0,
         left: true,
-        cell: |row| plain(row.name.chars().take(LONGEST_NAME).collect()),
+        cell: |row| plain(row.name.chars().filter(|c| !c.is_control()).take(LONGEST_NAME).collect()),
     },
     Column { heading: "phase", spare: 0, left: true, cell: phase },
     Column { heading: "breaker", spare: 1, left: true, cell: breaker },
@@ -245,43 +273,16 @@ fn providers(snapshot: &Value, width: usize) -> Vec<Line> {
         .iter()
         .map(|(name, values)| Row { name, values, paused: paused.contains(&name.as_str()) })
         .collect();
-    let mut columns: Vec<_> = COLUMNS
-        .iter()
-        .map(|column| {
-            let cells: Vec<_> = rows.iter().map(|row| (column.cell)(row)).collect();
-            let widest = cells.iter().map(|(text, _)| text.chars().count()).max().unwrap_or(0);
-            (column, cells, widest.max(column.heading.chars().count()))
-        })
-        .collect();
-    let total = |columns: &[(&Column, Vec<(String, Tone)>, usize)]| -> usize {
-        columns.iter().map(|(_, _, width)| width + 2).sum::<usize>().saturating_sub(2)
-    };
+    let mut columns: Vec<_> = COLUMNS.iter().map(|column| Filled::new(column, &rows)).collect();
+    let total = |columns: &[Filled]| columns.iter().map(|filled| filled.width + GAP).sum::<usize>() - GAP;
     while total(&columns) > width {
-        let spare = columns.iter().map(|(column, ..)| column.spare).max().unwrap_or(0);
+        let spare = columns.iter().map(|filled| filled.column.spare).max().unwrap_or(0);
         if spare == 0 {
             break;
         }
-        columns.retain(|(column, ..)| column.spare != spare);
+        columns.retain(|filled| filled.column.spare != spare);
     }
-    let line = |pieces: Vec<(&Column, &str, Tone, usize)>| {
-        let last = pieces.len().saturating_sub(1);
-        let pad = |(index, (column, text, tone, width)): (usize, (&Column, &str, Tone, usize))| {
-            let gap = if index == last { "" } else { "  " };
-            let text = if column.left { format!("{text:<width$}{gap}") } else { format!("{text:>width$}{gap}") };
-            (text, tone)
-        };
-        Line(pieces.into_iter().enumerate().map(pad).collect())
-    };
-    let headings = columns.iter().map(|(column, _, width)| (*column, column.heading, Tone::Faint, *width)).collect();
-    let mut lines = vec![line(headings)];
-    for index in 0..rows.len() {
-        let cells = columns.iter().map(|(column, cells, width)| {
-            let (text, tone) = &cells[index];
-            (*column, text.as_str(), *tone, *width)
-        });
-        lines.push(line(cells.collect()));
-    }
-    lines
+    (0..=rows.len()).map(|index| Line(columns.iter().map(|filled| filled.padded(index)).collect())).collect()
 }
 
 fn alerts_of(snapshot: &Value) -> impl Iterator<Item = &Value> {

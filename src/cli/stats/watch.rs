@@ -25,6 +25,9 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How often it says so, where no terminal shows it all the time, that the gateway does not answer.
 const REMIND: Duration = Duration::from_secs(10);
 
+/// What came of asking.
+type Answer = Result<Vec<u8>, Trouble>;
+
 /// What is known.
 struct Known {
     last: Option<(Value, Instant)>,
@@ -61,7 +64,7 @@ pub(super) fn run(poll: Poll, json: bool, threads: &Threads) -> Result<(), Failu
 }
 
 /// A thread that asks when it is told to, and sends what it got.
-fn asking(poll: Poll, threads: &Threads) -> Result<(Sender<()>, Receiver<Result<Vec<u8>, Trouble>>), Failure> {
+fn asking(poll: Poll, threads: &Threads) -> Result<(Sender<()>, Receiver<Answer>), Failure> {
     let (ask, asked) = bounded::<()>(1);
     let (answer, answers) = bounded(1);
     threads.spawn(Role::Stats, "poll", move || {
