@@ -144,8 +144,7 @@ def test_a_session_on_a_terminal_prompts_and_ctrl_c_ends_the_answer_alone():
 @pytest.mark.parametrize("end", ["\x03", signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_the_watched_table_stays_in_its_place_and_gives_the_terminal_back(gateway, end):
     with Terminal("stats", "--watch", "--admin", gateway.admin) as watch:
-        opened = watch.until(r"\x1b\[\?1049h\x1b\[\?25l")
-        assert opened
+        watch.until(r"\x1b\[\?1049h\x1b\[\?25l\x1b\[H\x1b\[2J")
         frame = watch.until(r"\x1b\[H(.*?)\x1b\[J")[1].decode()
         again = watch.until(r"\x1b\[H(.*?)\x1b\[J")[1].decode()
         for text in [frame, again]:
