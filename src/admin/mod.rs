@@ -3,8 +3,10 @@
 //! A request passes two houses. The guard stands on our own HTTP server: it reads, checks and authenticates the whole
 //! request and only then hands it, completed, over a private Unix socket to the pages, which `tiny_http` serves. Facing
 //! clients itself, `tiny_http` 0.12 can be made to abort, leak or hang the process (see the architecture's decisions);
-//! behind the guard it sees one small well-formed request per connection.
+//! behind the guard it sees one small well-formed request per connection. At the root stands the `dashboard`, a page in a browser
+//! that reads the others.
 
+mod dashboard;
 mod guard;
 mod pages;
 mod tiny;

@@ -5,17 +5,31 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::dashboard;
 use crate::gateway::{Gateway, ReloadError, StartError};
 use crate::provider::BreakerMode;
 use crate::stats::{Format, Stats};
 use crate::time::Deadline;
+use crate::wire::percent::percent_decode;
 
 /// How long a fresh snapshot is waited for; after it the last one is given.
 const FRESH_WAIT: Duration = Duration::from_secs(2);
 
 /// Pages that are read.
-const READ: [&str; 10] =
-    ["/", "/stats", "/metrics", "/config", "/threads", "/events", "/livez", "/readyz", "/health", "/sim/stats"];
+const READ: [&str; 12] = [
+    "/",
+    "/help",
+    "/stats",
+    "/metrics",
+    "/history",
+    "/config",
+    "/threads",
+    "/events",
+    "/livez",
+    "/readyz",
+    "/health",
+    "/sim/stats",
+];
 
 /// An answer.
 #[derive(Debug)]
@@ -29,7 +43,12 @@ pub(super) struct Page {
 
 impl Page {
     fn json(status: u16, value: &Value) -> Self {
-        Self { status, content_type: "application/json", body: value.to_string().into_bytes(), allow: None }
+        Self { status, ..Self::written(value.to_string().into_bytes()) }
+    }
+
+    /// JSON that is written already.
+    fn written(body: Vec<u8>) -> Self {
+        Self { status: 200, content_type: "application/json", body, allow: None }
     }
 
     fn text(status: u16, text: &str) -> Self {
@@ -47,7 +66,7 @@ impl Page {
     }
 
     fn nowhere(path: &str) -> Self {
-        Self::error(404, &format!("there is no page {path}; the pages are listed at /"))
+        Self::error(404, &format!("there is no page {path}; the pages are listed at /help"))
     }
 }
 
@@ -89,13 +108,17 @@ impl Pages {
                     Some("1" | "true") => self.stats.fresh(Deadline::after(FRESH_WAIT)),
                     _ => self.stats.latest(),
                 };
-                Page { status: 200, content_type: "application/json", body: json.to_vec(), allow: None }
+                Page::written(json.to_vec())
             }
             "/metrics" => {
                 let format = Format::of(accept);
                 let body = self.stats.metrics(format);
                 Page { status: 200, content_type: format.content_type(), body, allow: None }
             }
+            "/history" => match since(query) {
+                Ok(since) => Page::written(self.stats.history(since)),
+                Err(page) => page,
+            },
             "/config" => Page::json(200, &self.gateway.config().effective_json()),
             "/threads" => Page::json(200, &json!({ "threads": self.gateway.threads().list() })),
             "/events" => self.events(query),
@@ -107,11 +130,19 @@ impl Pages {
                 Some(stats) => Page::json(200, &stats),
                 None => Page::error(404, "the simulated provider was not used yet"),
             },
-            "/" => Page::text(200, INDEX),
+            "/" => self.dashboard(),
+            "/help" => Page::text(200, dashboard::ROUTES),
             "/drain" | "/reload" => Page::wrong_method(method, path, "POST"),
             _ if order_of(path).is_some() => Page::wrong_method(method, path, "POST"),
             _ => Page::nowhere(path),
         }
+    }
+
+    /// The page for browsers, which is told whether it has to ask for a key.
+    fn dashboard(&self) -> Page {
+        let is_locked = self.gateway.with_config(|config| config.server.admin_key.is_some());
+        let body = dashboard::page(is_locked).into_owned().into_bytes();
+        Page { status: 200, content_type: "text/html; charset=utf-8", body, allow: None }
     }
 
     /// Reads the configuration again; waits until it is in force, or says why it is not.
@@ -138,6 +169,8 @@ impl Pages {
 
     /// Gives a provider an operator's order.
     fn give(&self, provider: &str, order: Order) -> Page {
+        let (name, _) = percent_decode(provider);
+        let provider = &*String::from_utf8_lossy(&name);
         let (found, done) = match order {
             Order::Pause => (self.gateway.pause(provider), json!({ "provider": provider, "paused": true })),
             Order::Resume => (self.gateway.resume(provider), json!({ "provider": provider, "paused": false })),
@@ -160,10 +193,9 @@ impl Pages {
 
     /// The events after `since`, in milliseconds since the Unix epoch.
     fn events(&self, query: &str) -> Page {
-        let since = match parameter(query, "since").map(str::parse::<u64>) {
-            None => 0,
-            Some(Ok(since)) => since,
-            Some(Err(_)) => return Page::error(400, "since must be milliseconds since the Unix epoch, as in ?since=0"),
+        let since = match since(query) {
+            Ok(since) => since,
+            Err(page) => return page,
         };
         let events: Vec<_> = self.gateway.events().list().into_iter().filter(|event| event.at_ms > since).collect();
         Page::json(200, &json!({ "events": events }))
@@ -200,22 +232,12 @@ fn order_of(path: &str) -> Option<(&str, Order)> {
     .find_map(|(what, order)| Some((rest.strip_suffix(what)?, order)))
 }
 
+/// The moment after which something is asked for, in milliseconds since the Unix epoch.
+fn since(query: &str) -> Result<u64, Page> {
+    let wrong = |_| Page::error(400, "since must be milliseconds since the Unix epoch, as in ?since=0");
+    parameter(query, "since").map_or(Ok(0), |since| since.parse().map_err(wrong))
+}
+
 fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
     query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
 }
-
-const INDEX: &str = "Sluicegate, admin plane\n\n\
-    GET  /stats[?fresh=1]   everything counted, as JSON\n\
-    GET  /config            the configuration in force, secrets redacted\n\
-    GET  /metrics           the same for Prometheus\n\
-    GET  /threads           every thread and what it does\n\
-    GET  /events[?since=ms] the last events\n\
-    GET  /livez, /readyz    for probes\n\
-    GET  /health            a short summary\n\
-    GET  /sim/stats         what the simulated provider counted\n\
-    POST /drain             take nothing new, finish what is under way\n\
-    POST /reload            read the configuration again\n\
-    POST /providers/NAME/pause, /providers/NAME/resume\n\
-    \x20                       let nothing new into a provider; do again\n\
-    POST /providers/NAME/breaker/open, close, auto\n\
-    \x20                       open or close its circuit breaker by hand; leave it to itself\n";

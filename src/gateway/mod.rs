@@ -57,6 +57,8 @@ pub use load::{Connections, Place};
 pub use map::{MapOrdered, MapUnordered};
 pub use models::{ModelName, ModelsFailure, ModelsRefresh};
 pub use options::CallOptions;
+#[cfg(feature = "front")]
+pub(crate) use planes::Times;
 pub use reload::ReloadError;
 #[doc(hidden)]
 pub use requests::RequestGuard;

@@ -4,9 +4,24 @@ use std::sync::Arc;
 
 use super::{Gateway, RequestGuard};
 use crate::config::{Config, Scope};
+use crate::metrics::Tally;
 use crate::plugin::Chain;
+use crate::provider;
+
+/// How long everything took so far: two looks tell what came between them.
+pub(crate) struct Times {
+    pub(crate) requests: Tally,
+    /// Of each provider that there is, by its name.
+    pub(crate) providers: Vec<(Arc<str>, provider::Times)>,
+}
 
 impl Gateway {
+    /// Looks at the times of all requests, and of the jobs of each provider.
+    pub(crate) fn times(&self) -> Times {
+        let providers = self.house().providers.iter().map(|each| (Arc::clone(each.name()), each.times())).collect();
+        Times { requests: self.0.requests.times(), providers }
+    }
+
     /// Looks at the configuration in force, without taking a share of it.
     pub(crate) fn with_config<T>(&self, look: impl FnOnce(&Config) -> T) -> T {
         look(&self.0.house.load().config)

@@ -8,6 +8,8 @@ use serde::Serialize;
 
 use super::house::House;
 use crate::error::{Code, Error};
+#[cfg(feature = "front")]
+use crate::metrics::Tally;
 use crate::metrics::{CountGuard, Counter, Dist, Gauge, Histogram};
 #[cfg(feature = "front")]
 use crate::metrics::{OVERHEADS_US, Spread, TIMES_US};
@@ -66,6 +68,12 @@ impl Requests {
             #[cfg(feature = "front")]
             total: total.spread(&TIMES_US),
         }
+    }
+
+    /// How long all of them took so far.
+    #[cfg(feature = "front")]
+    pub(super) fn times(&self) -> Tally {
+        self.total_us.all()
     }
 
     /// The errors that have occurred, by code.

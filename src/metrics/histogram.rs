@@ -41,7 +41,7 @@ pub(super) fn stripe() -> usize {
 #[cfg(feature = "cli")]
 const PRECISE: u8 = 3;
 
-/// One thread's share of a distribution; takes its memory when a first value comes.
+/// One thread's share of a distribution, or all of them at one moment; takes its memory when a first value comes.
 #[derive(Clone, Default)]
 pub(crate) struct Tally(Option<Box<Counted>>);
 
@@ -105,6 +105,29 @@ impl Tally {
             max: *max,
         })
     }
+
+    /// What was counted since `before`, a look at the same distribution: its median and its 99th percentile; `None` where
+    /// nothing was. One that holds less than `before` has begun anew, and all of it counts.
+    #[cfg(feature = "front")]
+    pub(crate) fn since(&self, before: &Self) -> Option<Percentiles> {
+        let now = &self.0.as_deref()?.counts;
+        let mut counts = now.clone();
+        if let Some(before) = before.0.as_deref()
+            && counts.subtract(&before.counts).is_err()
+        {
+            counts.clone_from(now);
+        }
+        let percentiles = Percentiles { p50: counts.value_at_quantile(0.50), p99: counts.value_at_quantile(0.99) };
+        (!counts.is_empty()).then_some(percentiles)
+    }
+}
+
+/// How the values of one stretch of time are spread.
+#[cfg(feature = "front")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Percentiles {
+    pub(crate) p50: u64,
+    pub(crate) p99: u64,
 }
 
 #[cfg(feature = "front")]
@@ -236,6 +259,23 @@ mod tests {
             }
         });
         assert_eq!(histogram.dist().expect("recorded").count, 2000);
+    }
+
+    #[cfg(feature = "front")]
+    #[test]
+    fn what_came_between_two_looks_is_told_apart_from_all_before() {
+        let histogram = Histogram::default();
+        let empty = histogram.tally();
+        assert_eq!(empty.since(&empty), None);
+        (0..1000).for_each(|_| histogram.record(7));
+        let first = histogram.tally();
+        assert_eq!(first.since(&empty), Some(Spread { p50: 7, p99: 7 }));
+        assert_eq!(first.since(&first), None);
+        (0..10).for_each(|_| histogram.record(90));
+        let second = histogram.tally();
+        assert_eq!(second.since(&first), Some(Spread { p50: 90, p99: 90 }));
+        assert_eq!(second.dist().expect("recorded").p50, 7, "of which the whole says nothing");
+        assert_eq!(first.since(&second), Some(Spread { p50: 7, p99: 7 }), "it has begun anew");
     }
 
     #[test]

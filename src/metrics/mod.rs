@@ -15,6 +15,8 @@ pub(crate) mod tokens;
 #[cfg(feature = "front")]
 pub(crate) use buckets::{BOUNDS, Buckets, OVERHEADS_US, Spread, TIMES_US};
 pub use drain::{Drain, DrainRate, retry_after};
+#[cfg(feature = "front")]
+pub(crate) use histogram::Percentiles;
 pub(crate) use histogram::Tally;
 pub use histogram::{Dist, Histogram};
 pub use paired::{Bucket, Paired, PairedStats};

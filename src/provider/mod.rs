@@ -71,6 +71,8 @@ pub(crate) use series::Asking;
 pub use series::Identity;
 #[cfg(feature = "front")]
 pub(crate) use series::{Row, TIMES_NS, TOKENS};
+#[cfg(feature = "front")]
+pub(crate) use snapshot::Times;
 pub use snapshot::{
     JobStats, KeyStats, LastScaling, OptimizationStats, ProviderStats, QueueStats, ScalingStats, WorkerStats,
 };
@@ -393,5 +395,11 @@ impl Provider {
     #[must_use]
     pub fn stats(&self) -> ProviderStats {
         snapshot::take(&self.pool)
+    }
+
+    /// How long its jobs took so far.
+    #[cfg(feature = "front")]
+    pub(crate) fn times(&self) -> Times {
+        snapshot::times(&self.pool)
     }
 }

@@ -267,6 +267,20 @@ impl OptimizationStats {
     }
 }
 
+/// How long jobs have waited and how long they were served, all of them so far.
+#[cfg(feature = "front")]
+pub(crate) struct Times {
+    pub(crate) waits: Tally,
+    pub(crate) services: Tally,
+}
+
+/// Looks at the times of a pool's jobs.
+#[cfg(feature = "front")]
+pub(super) fn times(pool: &Pool) -> Times {
+    let figures = &pool.shared().figures;
+    Times { waits: figures.wait_us.all(), services: figures.service.services() }
+}
+
 /// Reads everything a pool shows. Counters are read before the outcomes they lead to, so a sum read in the middle of load
 /// is short rather than over.
 pub(super) fn take(pool: &Pool) -> ProviderStats {

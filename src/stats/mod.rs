@@ -39,6 +39,8 @@
 //! ```
 
 #[cfg(feature = "front")]
+mod history;
+#[cfg(feature = "front")]
 mod prometheus;
 #[cfg(feature = "front")]
 mod taker;

@@ -1,7 +1,7 @@
 //! The thread that takes a snapshot once a second, as JSON ready to be sent.
 //!
-//! **Protocol.** The stats thread waits for {quit, fresh, tick}. At each tick it samples the counters and publishes a
-//! snapshot; whoever reads gets the last one without touching a lock that a request takes. Asking for a fresh one goes
+//! **Protocol.** The stats thread waits for {quit, fresh, tick}. At each tick it samples the counters, keeps what the second
+//! brought in `history`, and publishes a snapshot; whoever reads gets the last one without touching a lock that a request takes. Asking for a fresh one goes
 //! through a bounded channel, and those who ask at the same time get the same one.
 //!
 //! **Shutdown.** It holds the gateway weakly and ends with its quit signal, or when the gateway has gone.
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased, tick};
 
+use super::history::{History, Recorder};
 use super::prometheus::{self, Format};
 use crate::gateway::{Gateway, Snapshot, WeakGateway};
 use crate::sync::threads::SpawnError;
@@ -50,6 +51,7 @@ pub type Enrich = Box<dyn Fn(&mut Snapshot) + Send>;
 #[derive(Debug)]
 pub struct Stats {
     published: Arc<ArcSwap<Taken>>,
+    history: Arc<History>,
     ask: Sender<Sender<Json>>,
     quit: Quit,
     thread: Option<Thread>,
@@ -82,13 +84,17 @@ impl Stats {
     /// If its thread cannot be started.
     pub fn start(gateway: &Gateway, enrich: Enrich) -> Result<Self, SpawnError> {
         gateway.sample();
-        let published = Arc::new(ArcSwap::from_pointee(Taken::now(gateway, &enrich)));
+        let taken = Taken::now(gateway, &enrich);
+        let history = Arc::new(History::new());
+        let mut recorder = Recorder::new(Arc::clone(&history), gateway, &taken.snapshot);
+        let published = Arc::new(ArcSwap::from_pointee(taken));
         let (ask, asked) = bounded(ASKERS);
         let quit = Quit::new();
         let (watch, weak, own) = (quit.watch(), gateway.downgrade(), Arc::clone(&published));
-        let thread =
-            gateway.threads().service(Role::Stats, "stats", move || run(&weak, &enrich, &own, &asked, &watch))?;
-        Ok(Self { published, ask, quit, thread: Some(thread) })
+        let thread = gateway.threads().service(Role::Stats, "stats", move || {
+            run(&weak, &enrich, &own, &mut recorder, &asked, &watch);
+        })?;
+        Ok(Self { published, history, ask, quit, thread: Some(thread) })
     }
 
     /// The last snapshot: at most a second old.
@@ -117,6 +123,11 @@ impl Stats {
         self.latest()
     }
 
+    /// The seconds after `since`, in milliseconds since the Unix epoch, of the last quarter of an hour, as JSON in columns.
+    pub(crate) fn history(&self, since: u64) -> Vec<u8> {
+        self.history.json(since)
+    }
+
     /// Ends the thread.
     pub fn stop(mut self, deadline: impl Into<Deadline>) {
         let deadline = deadline.into();
@@ -131,6 +142,7 @@ fn run(
     gateway: &WeakGateway,
     enrich: &Enrich,
     published: &ArcSwap<Taken>,
+    recorder: &mut Recorder,
     asked: &Receiver<Sender<Json>>,
     quit: &QuitSignal,
 ) {
@@ -153,10 +165,14 @@ fn run(
         // Whoever asked until now is served by the snapshot that is taken after.
         askers.extend(asked.try_iter().take(ASKERS));
         let Some(gateway) = gateway.upgrade() else { return };
-        if askers.is_empty() {
+        let is_tick = askers.is_empty();
+        if is_tick {
             gateway.sample();
         }
         let taken = Taken::now(&gateway, enrich);
+        if is_tick {
+            recorder.record(&gateway, &taken.snapshot);
+        }
         let json = Arc::clone(&taken.json);
         published.store(Arc::new(taken));
         for asker in askers {
