@@ -46,7 +46,7 @@ const bytes = ifKnown((value) => {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let at = 0;
   for (; value >= 1023.5 && at < units.length - 1; at += 1) value /= 1024;
-  return `${at === 0 || value >= 99.5 ? Math.round(value) : value.toFixed(1)} ${units[at]}`;
+  return `${at === 0 || value >= 9.95 ? Math.round(value) : value.toFixed(1)} ${units[at]}`;
 });
 /** A stretch of milliseconds in its two largest units. */
 const span = ifKnown((ms) => {

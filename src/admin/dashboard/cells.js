@@ -25,7 +25,7 @@ class Crew {
   /** The size of a cell, how many stand in a row, and how many workers each is. */
   grid(width) {
     const all = this.workers.length + this.free;
-    for (let size = LARGEST_CELL; size >= SMALLEST_CELL; size -= 1) {
+    for (let size = Math.round((LARGEST_CELL * LETTER) / 11); size >= SMALLEST_CELL; size -= 1) {
       const row = Math.max(1, Math.floor(width / size));
       if (Math.ceil(all / row) * size <= MOST_HIGH) return { size, row, each: 1 };
     }

@@ -81,6 +81,7 @@ function redraw() {
   drawing = true;
   requestAnimationFrame(() => {
     drawing = false;
+    measure();
     for (const canvas of inSight) canvas.draw?.();
   });
 }
@@ -107,10 +108,13 @@ function drawn(canvas, draw) {
   };
 }
 
-const LEFT = 46;
+/** Room around a plot, for letters of the page's size. */
 const RIGHT = 4;
-const TOP = 13;
-const BOTTOM = 17;
+let [LETTER, LEFT, TOP, BOTTOM] = [11, 46, 13, 17];
+function measure() {
+  const scale = parseFloat(getComputedStyle(document.documentElement).fontSize) / 15;
+  [LETTER, LEFT, TOP, BOTTOM] = [11, 46, 13, 17].map((size) => Math.round(size * scale));
+}
 
 /**
  * One chart. `series` have a label, a colour, `of(columns, n)` and a way: `line`, `dash`, `fill` or `bars`. On a scale of
@@ -127,7 +131,7 @@ class Chart {
       const kind = way === "dash" ? "swatch dash" : way === "line" ? "swatch" : "swatch fill";
       return { value, node: make("i", {}, make("span", { class: `${kind} c-${colour}` }), `${label} `, value) };
     });
-    this.node = make("figure", {}, make("figcaption", {}, make("strong", {}, unit ? `${title}, ${unit}` : title), ...this.legend.map(({ node }) => node)), this.canvas);
+    this.node = make("figure", {}, make("figcaption", {}, make("strong", {}, title, make("span", {}, unit && ` · ${unit}`)), ...this.legend.map(({ node }) => node)), this.canvas);
     this.gone = drawn(this.canvas, (...with_) => this.draw(...with_));
   }
 
@@ -167,7 +171,7 @@ class Chart {
     const columns = this.columns();
     const plot = { w: width - LEFT - RIGHT, h: height - TOP - BOTTOM };
     const [soft, line] = [colours.of("soft"), colours.of("line")];
-    context.font = `11px ${getComputedStyle(document.documentElement).fontFamily}`;
+    context.font = `${LETTER}px ${getComputedStyle(document.documentElement).fontFamily}`;
     context.lineWidth = 1;
     const to = state.at.at(-1) ?? 0;
     const from = shownFrom();
@@ -186,7 +190,7 @@ class Chart {
       context.moveTo(LEFT, at);
       context.lineTo(LEFT + plot.w, at);
       context.stroke();
-      context.fillText(this.format(tick), LEFT - 5, at);
+      context.fillText(this.label(tick), LEFT - 5, at);
     }
     this.times(context, from, to, x, height, plot);
     if (values.length === 0) {
@@ -213,8 +217,12 @@ class Chart {
 
   scale(values, plot) {
     if (!this.isTime) {
-      const top = nice(Math.max(1, ...values));
-      return { y: (value) => TOP + plot.h * (1 - value / top), ticks: [0, top / 2, top] };
+      const most = Math.max(1, ...values);
+      const unit = this.format === bytes ? 1024 ** Math.floor(Math.log2(most) / 10) : 1;
+      const top = Math.max(unit * nice(most / unit), 2);
+      // Half a worker is none.
+      const ticks = this.format === count && top % 2 ? [0, top] : [0, top / 2, top];
+      return { y: (value) => TOP + plot.h * (1 - value / top), ticks };
     }
     const low = Math.floor(Math.log10(Math.max(1, Math.min(...values, 1e4))));
     const high = Math.max(low + 1, Math.ceil(Math.log10(Math.max(...values, 1) * 1.0001)));
@@ -222,6 +230,14 @@ class Chart {
     const ticks = [];
     for (let power = low; power <= high; power += step) ticks.push(10 ** power);
     return { y: (value) => TOP + plot.h * (1 - (Math.log10(Math.max(value, 1)) - low) / (high - low)), ticks };
+  }
+
+  /** A number on the axis: they are round. */
+  label(tick) {
+    if (this.format === bytes) return bytes(tick);
+    if (!this.isTime) return Number.isInteger(tick) ? count(tick) : tick.toFixed(1);
+    const [unit, size] = tick < 1000 ? ["µs", 1] : tick < 1e6 ? ["ms", 1000] : ["s", 1e6];
+    return `${count(tick / size)} ${unit}`;
   }
 
   times(context, from, to, x, height, plot) {

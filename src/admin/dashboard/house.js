@@ -29,10 +29,10 @@ function fillAlerts() {
 
 $("request-tiles").append(...facts([
   ["In flight", house.show("requests.in_flight"), make("span", {}, "of ", house.show("requests.max_in_flight"))],
-  ["Requests/s, last minute", house.show("requests.throughput_per_s", rate), make("span", {}, house.show("requests.received_total"), " in all")],
-  ["Whole request p99", house.show("requests.total_us.p99", micros), make("span", {}, "p50 ", house.show("requests.total_us.p50", micros), ", since the start")],
-  ["Of it the gateway's own p99", house.show("requests.overhead_us.p99", micros), make("span", {}, "p50 ", house.show("requests.overhead_us.p50", micros))],
-  ["Succeeded", house.show("requests.succeeded_total")],
+  ["Requests a second", house.show("requests.throughput_per_s", rate), "over the last minute"],
+  ["Whole request, p99", house.show("requests.total_us.p99", micros), make("span", {}, "p50 ", house.show("requests.total_us.p50", micros), " to date")],
+  ["Gateway's share, p99", house.show("requests.overhead_us.p99", micros), make("span", {}, "p50 ", house.show("requests.overhead_us.p50", micros), " to date")],
+  ["Succeeded", house.show("requests.succeeded_total"), make("span", {}, "of ", house.show("requests.received_total"), " received")],
   ["Failed", house.show("requests.failed_total"), make("span", {}, house.show("requests.cancelled_total"), " cancelled")],
   ["Memory", house.show("process.rss_bytes", bytes), make("span", {}, house.show("requests.buffered_bytes", bytes), " of it bodies")],
 ]).children);
@@ -43,7 +43,7 @@ const overall = (title, unit, format, series, isTime) => {
   return chart;
 };
 const requestCharts = group("all requests", [
-  overall("Answered", "a second", rate, [
+  overall("Ended", "requests/s", rate, [
     { label: "succeeded", colour: "blue", way: "fill", of: perSecond("succeeded") },
     { label: "failed", colour: "bad", way: "bars", of: perSecond("failed") },
     { label: "cancelled", colour: "violet", way: "dash", of: perSecond("cancelled") },

@@ -3,8 +3,10 @@
 const TONES = {
   ready: "good", healthy: "good", closed: null, init: "warn", spawning: "warn", checking: "warn", unknown: null,
   half_open: "warn", draining: "warn", open: "bad", unhealthy: "bad", stopped: "bad", paused: "warn",
-  running: "good", starting: "warn", cooling: "warn", dead: "bad",
+  running: "good", starting: "warn", cooling: "warn", dead: "bad", full: "bad",
 };
+/** From this part on a queue is nearly full. */
+const NEARLY = 0.9;
 /** With more providers than this only those in trouble are unfolded at first. */
 const UNFOLDED = 6;
 
@@ -23,7 +25,7 @@ function marksOf(name) {
       marks.push({ at_ms: at, sign, colour: "teal", text: message });
     } else if (kind === "breaker" && (subject === name || subject.startsWith(`${name}/`))) {
       const bad = message.startsWith("open");
-      marks.push({ at_ms: at, sign: bad ? "◆" : "◇", colour: bad ? "bad" : "soft", text: `breaker of ${subject} ${message}` });
+      marks.push({ at_ms: at, sign: bad ? "◆" : "◇", colour: bad ? "bad" : "soft", text: `breaker${subject === name ? "" : ` of ${subject.slice(name.length + 1)}`} ${message}` });
     }
   }
   return marks;
@@ -53,7 +55,7 @@ class Lane {
     this.fold = make("button", { type: "button", "aria-expanded": "false", "aria-controls": id }, name);
     this.fold.addEventListener("click", () => this.open(this.body.hidden));
     this.kind = make("span", { class: "kind" });
-    this.badges = Object.fromEntries(["phase", "paused", "breaker", "health"].map((what) => [what, make("span", { class: "badge" })]));
+    this.badges = Object.fromEntries(["phase", "paused", "queue", "breaker", "health"].map((what) => [what, make("span", { class: "badge" })]));
     mark(this.badges.phase, "data-stat", "phase");
     mark(this.badges.breaker, "data-stat", "breaker.state");
     mark(this.badges.health, "data-stat", "health.state");
@@ -91,7 +93,7 @@ class Lane {
       { label: "p99", colour: "violet", way: "dash", of: plain(`${column}_p99_us`) },
     ];
     this.charts = group(this.name, [
-      chart("Throughput", "jobs a second", rate, [
+      chart("Throughput", "jobs/s", rate, [
         { label: "taken", colour: "blue", way: "fill", of: perSecond("completed") },
         { label: "failed", colour: "bad", way: "bars", of: perSecond("failed") },
         { label: "refused", colour: "violet", way: "dash", of: perSecond("refused") },
@@ -101,9 +103,9 @@ class Lane {
         { label: "there", colour: "teal", way: "line", of: plain("active") },
         { label: "wanted", colour: "violet", way: "dash", of: plain("configured") },
       ]),
-      chart("Queue", "jobs that wait", count, [{ label: "depth", colour: "blue", way: "fill", of: plain("depth") }]),
-      chart("Wait", "for a worker, log scale", micros, pair("wait"), true),
-      chart("Service", "by the provider, log scale", micros, pair("service"), true),
+      chart("Queue", "waiting", count, [{ label: "depth", colour: "blue", way: "fill", of: plain("depth") }]),
+      chart("Wait", "log scale", micros, pair("wait"), true),
+      chart("Service", "log scale", micros, pair("service"), true),
     ], () => this.marks);
     this.marks = [];
 
@@ -165,10 +167,10 @@ class Lane {
         mark(what, "data-value", JSON.stringify(item.state));
       } };
     });
-    const [longest, longestBody] = table("Request", "Worker", "State", "For");
+    const [longest, longestBody] = table("Request", "Worker", "For");
     this.longest = new Rows(longestBody, () => {
-      const at = ["th", "td", "td", "td"].map((tag, n) => make(tag, n ? { class: "num" } : { scope: "row", class: "mono" }));
-      return { node: make("tr", {}, ...at), fill: (worker) => [worker.request_id, worker.id, word(worker.state), span(worker.current_ms)].forEach((text, n) => write(at[n], String(text ?? UNKNOWN))) };
+      const at = ["th", "td", "td"].map((tag, n) => make(tag, n ? { class: "num" } : { scope: "row", class: "mono" }));
+      return { node: make("tr", {}, ...at), fill: (worker) => [worker.request_id, worker.id, span(worker.current_ms)].forEach((text, n) => write(at[n], String(text ?? UNKNOWN))) };
     });
     this.keyless = make("p", { class: "quiet" }, "None: it asks for no key.");
     this.idle = make("p", { class: "quiet" }, "No worker is at a job.");
@@ -182,7 +184,7 @@ class Lane {
       button.addEventListener("click", () => give(button.dataset.order, this.name, button));
     }
     this.body.append(make("div", { class: "places" }, queue, crew), this.charts.node,
-      make("div", { class: "cols" }, attempts, times, block("Longest at work", longest, this.idle), breaker, scaling, block("Keys", keys, this.keyless)), orders);
+      make("div", { class: "cols" }, attempts, times, make("div", { class: "stack" }, breaker, scaling), make("div", { class: "stack" }, block("Longest at work", longest, this.idle), block("Keys", keys, this.keyless))), orders);
   }
 
   open(open) {
@@ -202,9 +204,13 @@ class Lane {
     badge(this.badges.phase, phase);
     badge(this.badges.paused, "paused");
     this.badges.paused.hidden = !paused;
+    this.part = Math.min(1, stats.queue.depth / Math.max(1, stats.queue.capacity));
+    badge(this.badges.queue, this.part < NEARLY ? "unknown" : "full", this.part < 1 ? "queue nearly full" : "queue full");
+    this.badges.queue.hidden = this.part < NEARLY;
     const hand = breaker.mode === "auto" ? "" : " by hand";
     const models = Object.values(breaker.models).filter((model) => model.state !== "closed").length;
-    badge(this.badges.breaker, models && breaker.state === "closed" ? "half_open" : breaker.state, `breaker ${word(breaker.state)}${hand}${models ? `, of ${models} model${models > 1 ? "s" : ""} not closed` : ""}`);
+    const ofModels = models > 0 && breaker.state === "closed";
+    badge(this.badges.breaker, ofModels ? "half_open" : breaker.state, ofModels ? `breakers of ${models} ${models > 1 ? "models" : "model"} not closed` : `breaker ${word(breaker.state)}${hand}`);
     badge(this.badges.health, health.state, health.state === "unknown" ? "health unknown" : health.state);
     write(this.kind, state.kinds.get(this.name) ?? "");
     const tones = Object.values(this.badges).filter((node) => !node.hidden).map((node) => node.dataset.tone);
@@ -223,10 +229,9 @@ class Lane {
   fillBody(stats, paused) {
     const { queue, keys } = stats;
     const [bar, peak] = this.gauge.children;
-    const part = Math.min(1, queue.depth / Math.max(1, queue.capacity));
-    bar.style.width = `${part * 100}%`;
+    bar.style.width = `${this.part * 100}%`;
     peak.style.left = `calc(${Math.min(1, queue.high_water / Math.max(1, queue.capacity)) * 100}% - 2px)`;
-    mark(this.gauge, "data-tone", part >= 0.9 ? "bad" : part >= 0.5 ? "warn" : null);
+    mark(this.gauge, "data-tone", this.part >= NEARLY ? "bad" : this.part >= NEARLY / 2 ? "warn" : null);
     mark(this.gauge, "aria-label", `Queue: ${queue.depth} of ${queue.capacity} places taken, at most ${queue.high_water} so far`);
     this.crew.fill(stats);
     this.keys.fill(keys.map((key) => [key.name, key]));
