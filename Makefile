@@ -15,13 +15,13 @@ export CLIPPY_CONF_DIR := $(CURDIR)/tests/policy
 export RUST_BACKTRACE := 0
 
 .NOTPARALLEL:
-.PHONY: run test begin format lint features docs api rust models seeds page stress examples build sdk shells quick end repeat miri fuzz outside bench attacks soak faults clean
+.PHONY: run test begin format lint features docs api rust models seeds page stress examples build sdk dashboard shells quick end repeat miri fuzz outside bench attacks soak faults clean
 
 # A release gateway on the simulated provider: no key, no network beyond this machine.
 run:
 	cargo run --release --locked -- serve --config examples/simulated.json
 
-test: begin format lint features docs api rust models seeds page stress examples build sdk shells quick end
+test: begin format lint features docs api rust models seeds page stress examples build sdk dashboard shells quick end
 
 begin:
 	@mkdir -p target && : > $(LEFT_OUT)
@@ -114,6 +114,18 @@ shells: build
 	    $(BIN) completions $$tool > target/completions && $$tool -n target/completions || exit 1; \
 	  fi; \
 	done; echo "shells: $(SHELLS) and man read what they are given"
+# The admin plane's page in a real browser, without a window: Debian's Chromium, which root has installed if it is missing.
+dashboard: build
+	@command -v chromium > /dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null \
+	  || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; } > /dev/null 2>&1 || true
+	@if command -v chromium > /dev/null && $(MAKE) --no-print-directory $(VENV)/made; then \
+	  SLUICEGATE_BIN=$(BIN) CHROMIUM=$$(command -v chromium) PYTHONDONTWRITEBYTECODE=1 \
+	    $(VENV)/bin/python -m pytest -q -p no:cacheprovider tests/dashboard; \
+	elif [ "$(CI)" = true ]; then \
+	  echo "the dashboard's tests need chromium and $(VENV), and CI leaves nothing out" >&2; exit 1; \
+	else \
+	  echo "the dashboard's tests: there is no chromium here, or python3 could not make $(VENV)" >> $(LEFT_OUT); \
+	fi
 
 # curl's odd flags, and nginx in front with the openai SDK through it. Both are Debian's; root has what is missing installed.
 quick: build

@@ -43,7 +43,7 @@ class Desk:
         """A gateway on these providers."""
         folder = self.folder / f"gateway{len(self.open)}"
         folder.mkdir()
-        gateway = Gateway(folder, {"server": server, "providers": providers})
+        gateway = Gateway(folder, {"server": server, "providers": providers}, log="info")
         gateway.file = folder / "gateway.json"
         self.open.append(gateway)
         return gateway
@@ -95,7 +95,7 @@ def until(page, state):
 
 def lane(page, name):
     """The lane of a provider."""
-    return page.locator(".lane").filter(has=page.get_by_role("button", name=name, exact=True)).first
+    return page.locator(f".lane[data-provider={json.dumps(name)}]")
 
 
 def value(where, path):

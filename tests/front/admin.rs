@@ -100,6 +100,36 @@ fn a_fresh_snapshot_has_what_was_answered_before_it_was_asked_for() {
     eventually("there is a rate", || office.fresh()["requests"]["throughput_per_s"].as_f64() > Some(0.0));
 }
 
+/// What each second brought, for whoever comes later; what is known already is not told again.
+#[test]
+fn the_history_has_what_each_second_brought() {
+    let office = Office::on(Station::sim());
+    let mut client = office.station.client();
+    for _ in 0..20 {
+        assert_eq!(client.chat(&[], &chat("sim/echo", false)).answer().status, 200);
+    }
+    assert_eq!(client.chat(&[], &chat("sim/fail-400", false)).answer().status, 400);
+    let history = |since: u64| office.client().get(&format!("/history?since={since}")).json();
+    let numbers = |column: &Value| column.as_array().expect("a column").iter().map(Value::as_u64).collect::<Vec<_>>();
+    let sum = |column: &Value| numbers(column).into_iter().flatten().sum::<u64>();
+    eventually("all of it is there, in one second or several", || sum(&history(0)["succeeded"]) == 20);
+    let all = history(0);
+    let sim = &all["providers"]["sim"];
+    assert_eq!((sum(&all["failed"]), sum(&sim["completed"]), sum(&sim["failed"])), (1, 21, 1));
+    for column in ["wait_p50_us", "wait_p99_us", "service_p50_us", "service_p99_us"] {
+        for (time, jobs) in numbers(&sim[column]).into_iter().zip(numbers(&sim["completed"])) {
+            assert_eq!(time.is_some(), jobs > Some(0), "{column} of a second with {jobs:?} jobs");
+        }
+    }
+    let at = numbers(&all["at_ms"]);
+    assert!(at.is_sorted() && at.last() <= Some(&all["now_ms"].as_u64()));
+    let last = at.last().copied().flatten().expect("there is one");
+    eventually("there is more", || !numbers(&history(last)["at_ms"]).is_empty());
+    assert!(numbers(&history(last)["at_ms"]).iter().all(|at| *at > Some(last)));
+    let help = office.client().get("/help");
+    assert!(help.text().contains("GET  /history") && office.client().get("/").text().contains(help.text().trim_end()));
+}
+
 #[test]
 fn it_answers_at_once_whatever_the_data_plane_does() {
     let (station, gate) =
@@ -113,7 +143,7 @@ fn it_answers_at_once_whatever_the_data_plane_does() {
         office.station.house.queued(52);
         let mut client = office.client();
         let mut slowest = ms(0);
-        for path in ["/stats", "/stats?fresh=1", "/livez", "/readyz", "/threads", "/config", "/events?since=0", "/"] {
+        for path in ["/stats", "/stats?fresh=1", "/livez", "/readyz", "/threads", "/config", "/events?since=0", "/history", "/"] {
             for _ in 0..10 {
                 let (answer, took) = timed(|| client.get(path));
                 assert_eq!(answer.status, 200, "{path}");
@@ -206,6 +236,9 @@ fn foreign_pages_are_kept_out() {
         ("POST", "/metrics", &["x-sluicegate-admin: 1"], 405),
         ("POST", "/reload", &["x-sluicegate-admin: 1"], 409),
         ("GET", "/reload", &[], 405),
+        ("POST", "/", &["x-sluicegate-admin: 1"], 405),
+        ("POST", "/history", &["x-sluicegate-admin: 1"], 405),
+        ("GET", "/history?since=yesterday", &[], 400),
         ("POST", "/reload", &[], 403),
         ("POST", "/providers/sim/pause", &[], 403),
         ("POST", "/providers/nobody/pause", &["x-sluicegate-admin: 1"], 404),
@@ -280,8 +313,15 @@ fn what_says_a_second_thing_or_nothing_readable_is_foreign() {
 fn the_admin_key_is_asked_for_on_every_page_and_failures_are_counted() {
     let (station, _gate) = Station::gated(json!({}), json!({ "keys": ["gateway"], "admin_key": "right" }));
     let office = Office::on(station);
+    // The page alone, which has nothing to hide, and only to look at it.
+    for (method, path, status) in [("GET", "/", 200), ("GET", "/?x", 200), ("POST", "/", 401)] {
+        let answer = office.client().ask(method, path, &[], "").answer();
+        assert_eq!(answer.status, status, "{method} {path}");
+        let policy = answer.header("content-security-policy").map(str::to_owned);
+        assert_eq!(policy.is_some_and(|policy| policy.starts_with("default-src 'none'")), status == 200);
+    }
     for path in
-        ["/", "/stats", "/config", "/threads", "/events", "/livez", "/readyz", "/health", "/sim/stats", "/nowhere"]
+        ["/history", "/stats", "/config", "/threads", "/events", "/livez", "/readyz", "/health", "/sim/stats", "/nowhere"]
     {
         let seen: Vec<_> =
             [&[][..], &["Authorization: Bearer wrong"], &["api-key: gateway"], &["x-api-key: right", "api-key: no"]]
@@ -305,7 +345,7 @@ fn the_admin_key_is_asked_for_on_every_page_and_failures_are_counted() {
         }
     };
     assert!(client.is_closed());
-    assert_eq!(tries, 60 - 42 + 1, "one on the data plane among them");
+    assert_eq!(tries, 60 - 43 + 1, "one on the data plane among them");
     let answer = office.station.client().chat(&[], &chat("p/m", false)).answer();
     assert!(answer.status == 401 && answer.header("retry-after").is_some(), "{}", answer.head);
     for line in ["Authorization: bearer right", "x-api-key: right", "api-key: right"] {

@@ -27,12 +27,12 @@ CLIENT_KEY = "sk-client-canary"
 class Gateway:
     """Serves until the end of its `with`."""
 
-    def __init__(self, folder, config):
+    def __init__(self, folder, config, log="trace"):
         self.output = folder / "output.txt"
         path = folder / "gateway.json"
         path.write_text(json.dumps(config))
         command = [BINARY, "serve", "--config", path, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
-        environment = {"PATH": os.environ["PATH"], "UPSTREAM_KEY": UPSTREAM_KEY, "RUST_LOG": "trace"}
+        environment = {"PATH": os.environ["PATH"], "UPSTREAM_KEY": UPSTREAM_KEY, "RUST_LOG": log}
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder, env=environment

@@ -136,7 +136,7 @@ function tell() {
   else if (link.age > OLD) what = "old";
   mark(document.body, "data-state", what);
   document.body.classList.toggle("stale", what === "unreachable" || what === "old" || what === "paused" || (what === "late" && silent > OLD));
-  const seen = age === null ? "" : `What you see is ${span(age)} old`;
+  const seen = silent === null ? "" : `What you see is ${span(age ?? silent)} old`;
   write($("live-text"), {
     live: `Live, ${clock(serverNow())}`,
     connecting: "Connecting",
