@@ -5,7 +5,7 @@
 //!
 //! **Bounds (I4).** A provider takes 64 bytes a second, for [`KEPT`] seconds 58 kB, and 54 kB for the two distributions that the
 //! next second is compared with. Of more than a hundred providers fewer seconds are kept, so that all moments together
-//! stay below 6 MB, and an answer of all of them below 8.
+//! stay below 6 MB, and an answer with all of them below 12.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::num::NonZeroU32;

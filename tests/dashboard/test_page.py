@@ -277,6 +277,7 @@ def test_it_says_when_the_gateway_has_gone(desk):
     banner.get_by_text(re.compile(r"old\. Trying again in [24] s")).wait_for()
     assert page.evaluate("document.body.classList.contains('stale') && document.title.startsWith('Not live')")
     assert page.locator("#live-text").text_content() == "Not live: no answer"
+    assert page.locator("#no-alerts").text_content() == "Nothing was wrong when it was heard last."
 
 
 def test_it_goes_on_when_the_gateway_is_back(desk):

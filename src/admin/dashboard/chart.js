@@ -58,10 +58,10 @@ const nowSample = () => state.at.length - 1;
 const shownSample = () => (state.cursor === null ? nowSample() : sampleAt(state.cursor));
 const shownFrom = () => (state.at.at(-1) ?? 0) - state.range * 1000;
 
-/** The next number of 1, 2 or 5 and zeros. */
+/** The next number that is round. */
 function nice(value) {
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].find((step) => step * power >= value * 0.9999) * power;
+  return [1, 2, 3, 4, 5, 6, 8, 10].find((step) => step * power >= value * 0.9999) * power;
 }
 
 const inSight = new Set();

@@ -19,12 +19,12 @@ function fillAlerts() {
   mark($("alert-count"), "data-value", all.length);
   write($("alert-count"), all.length ? String(all.length) : "none");
   $("no-alerts").hidden = all.length > 0;
-  write($("no-alerts"), "Nothing is wrong.");
   // It is said aloud when something came or went, not when its words change.
-  const what = all.map(({ kind, subject }) => `${word(kind)}, ${subject}`).join("; ");
-  if (what === voiced) return;
-  voiced = what;
-  write($("alert-voice"), what ? `${all.length} alerts: ${what}` : "No alerts");
+  const what = all.map(({ kind, subject }) => `${word(kind)}, ${subject}`);
+  if (what.join() === voiced) return;
+  voiced = what.join();
+  const first = what.slice(0, 5).join("; ");
+  write($("alert-voice"), what.length ? `${what.length} alerts: ${first}${what.length > 5 ? " and more" : ""}` : "No alerts");
 }
 
 $("request-tiles").append(...facts([

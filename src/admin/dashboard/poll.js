@@ -93,6 +93,9 @@ function show() {
   redraw();
 }
 
+/** How long to rest after a look that took so long: no less than that, so that a large gateway is not asked all the time. */
+const rest = (took) => Math.max(200, EVERY - took, took);
+
 /** One look, and the next one in due time. `now`: whatever the time. */
 async function poll(now = false) {
   if (now && link.running) await link.running;
@@ -115,7 +118,7 @@ async function poll(now = false) {
   link.running = null;
   tell();
   if (document.body.dataset.state === "locked" || document.hidden) return;
-  const wait = link.failures === 0 ? Math.max(200, EVERY - (performance.now() - link.started)) : Math.min(SLOWEST, EVERY * 2 ** (link.failures - 1));
+  const wait = link.failures === 0 ? rest(performance.now() - link.started) : Math.min(SLOWEST, EVERY * 2 ** (link.failures - 1));
   link.next = performance.now() + wait;
   clearTimeout(link.timer);
   link.timer = setTimeout(poll, wait);
@@ -146,6 +149,7 @@ function tell() {
     unreachable: "Not live: no answer",
   }[what]);
   const trouble = what === "unreachable" || what === "old";
+  write($("no-alerts"), state.stats === null ? "Nothing is known yet." : trouble ? "Nothing was wrong when it was heard last." : "Nothing is wrong.");
   $("outage").hidden = !trouble;
   write($("outage-text"), !trouble ? "" : what === "old" ? "The gateway answers, but its numbers stand still." : link.trouble);
   const again = link.next === null ? "Trying now." : `Trying again in ${Math.max(0, Math.ceil((link.next - now) / 1000))} s.`;
