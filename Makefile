@@ -114,6 +114,7 @@ shells: build
 	    $(BIN) completions $$tool > target/completions && $$tool -n target/completions || exit 1; \
 	  fi; \
 	done; echo "shells: $(SHELLS) and man read what they are given"
+
 # The admin plane's page in a real browser, without a window: Debian's Chromium, which root has installed if it is missing.
 dashboard: build
 	@command -v chromium > /dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null \

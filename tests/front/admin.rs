@@ -143,7 +143,9 @@ fn it_answers_at_once_whatever_the_data_plane_does() {
         office.station.house.queued(52);
         let mut client = office.client();
         let mut slowest = ms(0);
-        for path in ["/stats", "/stats?fresh=1", "/livez", "/readyz", "/threads", "/config", "/events?since=0", "/history", "/"] {
+        for path in
+            ["/stats", "/stats?fresh=1", "/livez", "/readyz", "/threads", "/config", "/events?since=0", "/history", "/"]
+        {
             for _ in 0..10 {
                 let (answer, took) = timed(|| client.get(path));
                 assert_eq!(answer.status, 200, "{path}");
@@ -320,9 +322,18 @@ fn the_admin_key_is_asked_for_on_every_page_and_failures_are_counted() {
         let policy = answer.header("content-security-policy").map(str::to_owned);
         assert_eq!(policy.is_some_and(|policy| policy.starts_with("default-src 'none'")), status == 200);
     }
-    for path in
-        ["/history", "/stats", "/config", "/threads", "/events", "/livez", "/readyz", "/health", "/sim/stats", "/nowhere"]
-    {
+    for path in [
+        "/history",
+        "/stats",
+        "/config",
+        "/threads",
+        "/events",
+        "/livez",
+        "/readyz",
+        "/health",
+        "/sim/stats",
+        "/nowhere",
+    ] {
         let seen: Vec<_> =
             [&[][..], &["Authorization: Bearer wrong"], &["api-key: gateway"], &["x-api-key: right", "api-key: no"]]
                 .into_iter()
