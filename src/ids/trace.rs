@@ -66,7 +66,9 @@ impl Trace {
     }
 
     /// The trace of a request with these lines, which are taken out of them; none if it says nothing of a trace.
-    pub(crate) fn taken_from(lines: &mut Vec<(&'static str, String)>) -> Option<Self> {
+    #[must_use]
+    #[doc(hidden)]
+    pub fn taken_from(lines: &mut Vec<(&'static str, String)>) -> Option<Self> {
         if !lines.iter().any(|(name, _)| *name == PARENT || *name == STATE) {
             return None;
         }
