@@ -324,7 +324,7 @@ impl Gateway {
     /// Takes a sample of the counters; rates are made of a minute of them. The stats thread does this once a second.
     #[doc(hidden)]
     pub fn sample(&self) {
-        self.0.samples.take(&self.0);
+        self.0.samples.take(&self.stats());
     }
 
     /// Everything that `/stats` says, as it is now.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Gateway, RequestGuard};
+use super::{Gateway, RequestGuard, Snapshot};
 use crate::config::{Config, Scope};
 use crate::metrics::Tally;
 use crate::plugin::Chain;
@@ -20,6 +20,11 @@ impl Gateway {
     pub(crate) fn times(&self) -> Times {
         let providers = self.house().providers.iter().map(|each| (Arc::clone(each.name()), each.times())).collect();
         Times { requests: self.0.requests.times(), providers }
+    }
+
+    /// Takes a sample of what was counted, out of a snapshot that is there already.
+    pub(crate) fn sample_of(&self, snapshot: &Snapshot) {
+        self.0.samples.take(snapshot);
     }
 
     /// Looks at the configuration in force, without taking a share of it.

@@ -1,14 +1,13 @@
 //! Rates over the last minute, made of samples of counters that only grow.
 //!
-//! No request pays for a rate: the stats thread takes a sample a second, and a rate is the difference between now and the
-//! oldest sample of the last 60 s.
+//! No request pays for a rate: the stats thread keeps a sample of its snapshot each second, and a rate is the difference between
+//! now and the oldest sample of the last 60 s.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Inner;
-use crate::provider::{Provider, ProviderStats};
+use super::{RequestStats, Snapshot};
+use crate::provider::ProviderStats;
 use crate::sync::locks::{Leaf, classes};
 use crate::time::now;
 
@@ -54,10 +53,11 @@ impl Samples {
         Self(Leaf::new(&classes::STATS, VecDeque::new()))
     }
 
-    pub(super) fn take(&self, inner: &Inner) {
-        let of = |provider: &Arc<Provider>| (provider.name().to_string(), ProviderSample::of(&provider.stats()));
-        let providers = inner.house.load_full().providers.iter().map(of).collect();
-        let sample = Sample { at: now(), requests: inner.requests.ended(), providers };
+    pub(super) fn take(&self, snapshot: &Snapshot) {
+        let of = |(name, stats): (&String, &ProviderStats)| (name.clone(), ProviderSample::of(stats));
+        let providers = snapshot.providers.iter().map(of).collect();
+        let RequestStats { succeeded_total, failed_total, cancelled_total, .. } = snapshot.requests;
+        let sample = Sample { at: now(), requests: succeeded_total + failed_total + cancelled_total, providers };
         let mut samples = self.0.lock();
         let old = samples.partition_point(|each| sample.at.saturating_duration_since(each.at) > WINDOW);
         let gone: Vec<_> = samples.drain(..old).collect();
@@ -68,8 +68,9 @@ impl Samples {
 
     /// `None` until a first sample lies far enough back to say anything.
     pub(super) fn rates(&self, at: Instant, requests: u64, providers: &[(&str, ProviderSample)]) -> Option<Rates> {
-        let oldest = self.0.lock().front().cloned()?;
-        let elapsed = at.saturating_duration_since(oldest.at).as_secs_f64();
+        let age = |sample: &Sample| at.saturating_duration_since(sample.at);
+        let oldest = self.0.lock().iter().find(|sample| age(sample) <= WINDOW).cloned()?;
+        let elapsed = age(&oldest).as_secs_f64();
         if elapsed < 0.1 {
             return None;
         }

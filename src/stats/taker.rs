@@ -83,8 +83,8 @@ impl Stats {
     /// # Errors
     /// If its thread cannot be started.
     pub fn start(gateway: &Gateway, enrich: Enrich) -> Result<Self, SpawnError> {
-        gateway.sample();
         let taken = Taken::now(gateway, &enrich);
+        gateway.sample_of(&taken.snapshot);
         let history = Arc::new(History::new());
         let mut recorder = Recorder::new(Arc::clone(&history), gateway, &taken.snapshot);
         let published = Arc::new(ArcSwap::from_pointee(taken));
@@ -148,7 +148,7 @@ fn run(
 ) {
     let ticks = tick(EVERY);
     loop {
-        let mut askers = Vec::new();
+        let (mut askers, mut is_tick) = (Vec::new(), false);
         {
             let _resting = threads::rest(State::WaitingChannel, EVERY);
             select_biased! {
@@ -157,20 +157,19 @@ fn run(
                     Ok(asker) => askers.push(asker),
                     Err(_) => return,
                 },
-                recv(ticks) -> _ => {}
+                recv(ticks) -> _ => is_tick = true,
             }
         }
         let _round = threads::round(threads::ROUND);
         threads::count_job();
         // Whoever asked until now is served by the snapshot that is taken after.
         askers.extend(asked.try_iter().take(ASKERS));
+        // However many ask, no second is left out.
+        is_tick |= ticks.try_recv().is_ok();
         let Some(gateway) = gateway.upgrade() else { return };
-        let is_tick = askers.is_empty();
-        if is_tick {
-            gateway.sample();
-        }
         let taken = Taken::now(&gateway, enrich);
         if is_tick {
+            gateway.sample_of(&taken.snapshot);
             recorder.record(&gateway, &taken.snapshot);
         }
         let json = Arc::clone(&taken.json);
