@@ -265,17 +265,17 @@ mod tests {
     #[test]
     fn what_came_between_two_looks_is_told_apart_from_all_before() {
         let histogram = Histogram::default();
-        let empty = histogram.tally();
+        let empty = histogram.all();
         assert_eq!(empty.since(&empty), None);
         (0..1000).for_each(|_| histogram.record(7));
-        let first = histogram.tally();
-        assert_eq!(first.since(&empty), Some(Spread { p50: 7, p99: 7 }));
+        let first = histogram.all();
+        assert_eq!(first.since(&empty), Some(Percentiles { p50: 7, p99: 7 }));
         assert_eq!(first.since(&first), None);
         (0..10).for_each(|_| histogram.record(90));
-        let second = histogram.tally();
-        assert_eq!(second.since(&first), Some(Spread { p50: 90, p99: 90 }));
+        let second = histogram.all();
+        assert_eq!(second.since(&first), Some(Percentiles { p50: 90, p99: 90 }));
         assert_eq!(second.dist().expect("recorded").p50, 7, "of which the whole says nothing");
-        assert_eq!(first.since(&second), Some(Spread { p50: 7, p99: 7 }), "it has begun anew");
+        assert_eq!(first.since(&second), Some(Percentiles { p50: 7, p99: 7 }), "it has begun anew");
     }
 
     #[test]
