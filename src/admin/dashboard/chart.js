@@ -132,7 +132,7 @@ class Chart {
       return { value, node: make("i", {}, make("span", { class: `${kind} c-${colour}` }), `${label} `, value) };
     });
     this.node = make("figure", {}, make("figcaption", {}, make("strong", {}, title, make("span", {}, unit && ` · ${unit}`)), ...this.legend.map(({ node }) => node)), this.canvas);
-    this.gone = drawn(this.canvas, (...with_) => this.draw(...with_));
+    this.gone = drawn(this.canvas, (...room) => this.draw(...room));
   }
 
   /** The values of a moment, beside their labels. */
