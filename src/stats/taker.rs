@@ -1,8 +1,8 @@
 //! The thread that takes a snapshot once a second, as JSON ready to be sent.
 //!
 //! **Protocol.** The stats thread waits for {quit, fresh, tick}. At each tick it samples the counters, keeps what the second
-//! brought in `history`, and publishes a snapshot; whoever reads gets the last one without touching a lock that a request takes. Asking for a fresh one goes
-//! through a bounded channel, and those who ask at the same time get the same one.
+//! brought in `history`, and publishes a snapshot; whoever reads gets the last one without touching a lock that a request
+//! takes. Asking for a fresh one goes through a bounded channel, and those who ask at the same time get the same one.
 //!
 //! **Shutdown.** It holds the gateway weakly and ends with its quit signal, or when the gateway has gone.
 
