@@ -70,7 +70,7 @@ pub use scaler::{Change, Direction, Reason};
 pub(crate) use series::Asking;
 pub use series::Identity;
 #[cfg(feature = "front")]
-pub(crate) use series::{Row, TIMES_NS, TOKENS};
+pub(crate) use series::{Row, TIMES_US, TOKENS};
 #[cfg(feature = "front")]
 pub(crate) use snapshot::Times;
 pub use snapshot::{

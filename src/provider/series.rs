@@ -7,8 +7,8 @@
 //! **Cost.** One look-up an attempt and one a request, by the model's name, without a lock; then two counters a value. Nothing
 //! is allocated once a series stands. The gaps between a stream's chunks are kept by its worker and counted at its end.
 //!
-//! **Invariants.** I4: models are what callers say, so a name has series of its own only where the configuration names it or the
-//! provider has answered to it, at most [`MOST_MODELS`] of a provider; all others count together as [`OTHER`].
+//! **Invariants.** I4: models are what callers say, so a name has series of its own only where the configuration names it, or
+//! where the provider has answered to it, at most [`MOST_MODELS`] such of a provider; all others count together as [`OTHER`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -21,9 +21,11 @@ use crate::config::{self, Kind};
 use crate::error::Code;
 use crate::metrics::{BOUNDS, Buckets, Spread};
 use crate::model::{Operation, Usage};
+use crate::time::micros_of;
 
-/// The most models of a provider that have series of their own.
-pub(crate) const MOST_MODELS: usize = 256;
+/// The most models of a provider that have series of their own without being named by the configuration or the built-in list. A
+/// model's take some 25 kB of each scrape, and 9 kB more for each error that it has ended with.
+pub(crate) const MOST_MODELS: usize = 64;
 
 /// The longest name that has, in bytes.
 const LONGEST_NAME: usize = 128;
@@ -31,8 +33,8 @@ const LONGEST_NAME: usize = 128;
 /// What the models are called that have none.
 pub(crate) const OTHER: &str = "_other";
 
-/// The convention's bounds of times, in nanoseconds: 0.01 s, and twice the last each time.
-pub(crate) const TIMES_NS: [u64; BOUNDS] = ladder(10_000_000, 2);
+/// The convention's bounds of times, in microseconds: 0.01 s, and twice the last each time.
+pub(crate) const TIMES_US: [u64; BOUNDS] = ladder(10_000, 2);
 
 /// The convention's bounds of tokens: 1, and four times the last each time.
 pub(crate) const TOKENS: [u64; BOUNDS] = ladder(1, 4);
@@ -87,7 +89,7 @@ impl Outcomes {
             Some(index) => self.failed[index].get_or_init(Box::default),
             None => &self.good,
         };
-        buckets.record(&TIMES_NS, nanos(took));
+        buckets.record(&TIMES_US, micros_of(took));
     }
 
     fn spreads(&self) -> Vec<(Option<Code>, Spread)> {
@@ -101,45 +103,65 @@ impl Outcomes {
 /// The series of one provider.
 #[derive(Debug, Default)]
 pub(crate) struct Series {
-    models: ArcSwap<HashMap<Arc<str>, Arc<Model>>>,
+    table: ArcSwap<Table>,
     other: Arc<Model>,
+}
+
+/// The models that have series of their own.
+#[derive(Clone, Debug, Default)]
+struct Table {
+    models: HashMap<Arc<str>, Arc<Model>>,
+    /// Those of them that the provider alone knows.
+    strangers: usize,
 }
 
 impl Series {
     /// Keeps places for these models, whether or not anybody asks for them.
     pub(super) fn know(&self, identity: &Identity) {
         for name in &identity.models {
-            self.own(name);
+            self.add(name, false);
         }
     }
 
     /// The series of a model: its own if it has some.
     fn find(&self, model: &str) -> Arc<Model> {
-        self.models.load().get(model).unwrap_or(&self.other).clone()
+        self.table.load().models.get(model).unwrap_or(&self.other).clone()
     }
 
     /// The same of one that the provider answers to.
     fn own(&self, model: &Arc<str>) -> Arc<Model> {
-        if let Some(known) = self.models.load().get(model) {
+        let table = self.table.load();
+        if let Some(known) = table.models.get(model) {
             return Arc::clone(known);
         }
-        if model.len() <= LONGEST_NAME {
-            // Once for each model: the map is made anew, and those who read it go on with the one that they have.
-            self.models.rcu(|models| {
-                let mut models = HashMap::clone(models);
-                if models.len() < MOST_MODELS {
-                    models.entry(Arc::clone(model)).or_default();
-                }
-                models
-            });
+        // Where there is no room, nothing is made anew.
+        if table.strangers < MOST_MODELS {
+            self.add(model, true);
         }
         self.find(model)
     }
 
+    /// Gives a model series of its own. Once for each: the table is made anew, and those who read it go on with the one that
+    /// they have.
+    fn add(&self, model: &Arc<str>, is_stranger: bool) {
+        // What all others are called is nobody's name.
+        if model.len() > LONGEST_NAME || **model == *OTHER {
+            return;
+        }
+        self.table.rcu(|table| {
+            let mut table = Table::clone(table);
+            if !table.models.contains_key(model) && !(is_stranger && table.strangers >= MOST_MODELS) {
+                table.models.insert(Arc::clone(model), Arc::default());
+                table.strangers += usize::from(is_stranger);
+            }
+            table
+        });
+    }
+
     /// Everything that was measured, by model and operation; a name's rows always in the same order.
     pub(super) fn rows(&self) -> Vec<Row> {
-        let models = self.models.load();
-        let mut all: Vec<_> = models.iter().map(|(name, model)| (Arc::clone(name), model)).collect();
+        let table = self.table.load();
+        let mut all: Vec<_> = table.models.iter().map(|(name, model)| (Arc::clone(name), model)).collect();
         all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         all.push((OTHER.into(), &self.other));
         let rows = all.iter().flat_map(|(name, model)| {
@@ -165,7 +187,7 @@ impl Measures {
     }
 }
 
-/// What was measured of one operation of one model. Times are nanoseconds.
+/// What was measured of one operation of one model. Times are microseconds.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) operation: &'static str,
@@ -212,9 +234,9 @@ impl Asked {
     pub(super) fn note_chunks(&self, series: &Series, chunks: &Chunks) {
         let Some(first) = chunks.first else { return };
         self.measure(series, |measures| {
-            measures.first_chunk.record(&TIMES_NS, nanos(first));
+            measures.first_chunk.record(&TIMES_US, micros_of(first));
             for (gap, count) in chunks.gaps() {
-                measures.gaps.add(&TIMES_NS, gap, count);
+                measures.gaps.add(&TIMES_US, gap, count);
             }
         });
     }
@@ -293,8 +315,8 @@ impl Chunks {
         match self.last.replace(at) {
             None => self.first = Some(at.saturating_duration_since(self.taken)),
             Some(last) => {
-                let gap = nanos(at.saturating_duration_since(last));
-                let range = TIMES_NS.partition_point(|bound| *bound < gap);
+                let gap = micros_of(at.saturating_duration_since(last));
+                let range = TIMES_US.partition_point(|bound| *bound < gap);
                 self.counts[range] += 1;
                 self.sums[range] = self.sums[range].saturating_add(gap);
             }
@@ -309,10 +331,6 @@ impl Chunks {
     }
 }
 
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
 /// Who a provider is by the convention, and the models that its configuration names.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -325,7 +343,7 @@ pub struct Identity {
 
 /// The convention's names of those that speak OpenAI's shape: what each is called here, and how the host ends where it lives,
 /// whatever it is called.
-const NAMES: [(&str, &str, &str); 8] = [
+const NAMES: [(&str, &str, &str); 11] = [
     ("openai", "api.openai.com", "openai"),
     ("azure", ".openai.azure.com", "azure.ai.openai"),
     ("gemini", "generativelanguage.googleapis.com", "gcp.gemini"),
@@ -334,6 +352,9 @@ const NAMES: [(&str, &str, &str); 8] = [
     ("groq", "api.groq.com", "groq"),
     ("deepseek", "api.deepseek.com", "deepseek"),
     ("perplexity", "api.perplexity.ai", "perplexity"),
+    ("vertex", "aiplatform.googleapis.com", "gcp.vertex_ai"),
+    ("moonshot", "api.moonshot.ai", "moonshot_ai"),
+    ("cohere", "api.cohere.ai", "cohere"),
 ];
 
 impl Identity {
@@ -390,12 +411,18 @@ mod tests {
         assert_eq!(rows.iter().map(|(_, count)| count).sum::<u64>(), 10_000);
         assert_eq!(rows.last(), Some(&(OTHER.to_owned(), 10_000 - MOST_MODELS as u64)));
         assert!(!rows.iter().any(|(name, _)| name == "model-1"), "the provider never answered to it");
-        let long: Arc<str> = "x".repeat(LONGEST_NAME + 1).into();
-        let fresh = Series::default();
-        let mut asked = Asked::of(&Operation::Embeddings, &long);
-        asked.accepted(&fresh);
-        asked.note_attempt(&fresh, Some(Code::StreamCut), Duration::ZERO);
-        assert_eq!(rows_of(&fresh, attempts), [(OTHER.to_owned(), 1)]);
+        // What the configuration names has room all the same.
+        let identity = Identity { models: vec!["named".into()], ..Identity::nobody() };
+        series.know(&identity);
+        Asked::of(&Operation::ChatCompletions, &identity.models[0]).note_attempt(&series, None, Duration::ZERO);
+        assert!(rows_of(&series, attempts).contains(&("named".to_owned(), 1)));
+        for name in ["x".repeat(LONGEST_NAME + 1), OTHER.to_owned()] {
+            let fresh = Series::default();
+            let mut asked = Asked::of(&Operation::Embeddings, &name.into());
+            asked.accepted(&fresh);
+            asked.note_attempt(&fresh, Some(Code::StreamCut), Duration::ZERO);
+            assert_eq!(rows_of(&fresh, attempts), [(OTHER.to_owned(), 1)]);
+        }
     }
 
     #[test]
@@ -427,19 +454,19 @@ mod tests {
             chunks.heard(start + ms(at));
         }
         assert_eq!(chunks.first, Some(ms(30)));
-        let in_ms: Vec<_> = chunks.gaps().map(|(gap, count)| (gap / 1_000_000, count)).collect();
+        let in_ms: Vec<_> = chunks.gaps().map(|(gap, count)| (gap / 1000, count)).collect();
         assert_eq!(in_ms, [(0, 3), (15, 2), (1000, 1)]);
         let series = Series::default();
         Asked::of(&Operation::Messages, &"m".into()).note_chunks(&series, &chunks);
         let rows = series.rows();
         let gaps = rows[0].gaps.as_ref().expect("there are gaps");
-        assert_eq!((gaps.count(), gaps.sum), (6, 1_030_000_000));
+        assert_eq!((gaps.count(), gaps.sum), (6, 1_030_000));
         assert_eq!(rows[0].first_chunk.as_ref().map(Spread::count), Some(1));
     }
 
     #[test]
     fn the_bounds_are_the_conventions() {
-        let seconds = TIMES_NS.map(|bound| bound as f64 / 1e9);
+        let seconds = TIMES_US.map(|bound| bound as f64 / 1e6);
         let wanted = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
         assert_eq!(seconds, wanted);
         let wanted =

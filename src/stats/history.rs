@@ -126,6 +126,12 @@ impl Recorder {
             seen.insert(name, (counts, times));
         }
         rows.sort_by(|(one, _), (other, _)| one.cmp(other));
+        // One that was removed and has work still may come again, and counts on then.
+        for (name, before) in std::mem::take(&mut self.providers) {
+            if snapshot.providers.contains_key(&*name) {
+                seen.entry(name).or_insert(before);
+            }
+        }
         let ended = requests_of(snapshot);
         self.history.push(Moment {
             at_ms: unix_ms(),

@@ -16,8 +16,8 @@ def small(**queue):
 
 VALUES = """() => [...document.querySelectorAll("[data-stat]")].map((node) => {
   const at = (name) => node.closest(`[${name}]`)?.getAttribute(name) ?? null;
-  return { provider: at("data-provider"), key: at("data-key"), pool: at("data-pool"), path: node.dataset.stat,
-           value: JSON.parse(node.dataset.value), text: node.textContent };
+  return { provider: at("data-provider"), key: at("data-key"), pool: at("data-pool"),
+           plugin: at("data-plugin"), path: node.dataset.stat, value: JSON.parse(node.dataset.value), text: node.textContent };
 })"""
 
 
@@ -30,6 +30,8 @@ def stand(stats, shown):
         found = next(key for key in found["keys"] if key["name"] == shown["key"])
     if shown["pool"] is not None:
         found = found["pools"][shown["pool"]]
+    if shown["plugin"] is not None:
+        found = found["plugins"][shown["plugin"]]
     if shown["path"] == "alerts.length":
         return len(found["alerts"])
     for key in shown["path"].split("."):

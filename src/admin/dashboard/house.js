@@ -72,6 +72,8 @@ function fillErrors() {
   const now = serverNow();
   errorsSeen.push({ at: now, errors: state.stats.errors });
   while (errorsSeen.length > 1 && errorsSeen[1].at <= now - 60_000) errorsSeen.shift();
+  // After a silence the one before it is of no minute.
+  if (now - errorsSeen[0].at > 90_000) errorsSeen.shift();
   const oldest = now - errorsSeen[0].at >= 55_000 ? errorsSeen[0].errors : null;
   const rows = Object.entries(state.stats.errors).sort((a, b) => b[1] - a[1]);
   errorRows.fill(rows.map(([code, total]) => [code, [total, oldest === null ? null : (oldest[code] ?? 0)]]));
@@ -166,7 +168,11 @@ panel("Process", list([
   ["threads of any kind", ["process.threads"]],
 ]));
 const [pluginTable, pluginBody] = table("Plugin", "Calls", "Errors", "Panics", "p99 before");
-const plugins = new Rows(pluginBody, (name) => cells(name, [["calls_total", count], ["errors_total", count], ["panics_total", count], ["pre_us.p99", micros]]));
+const plugins = new Rows(pluginBody, (name) => {
+  const row = cells(name, [["calls_total", count], ["errors_total", count], ["panics_total", count], ["pre_us.p99", micros]]);
+  row.node.dataset.plugin = name;
+  return row;
+});
 const pluginless = make("p", { class: "quiet" }, "None is configured.");
 panel("Plugins", pluginTable, pluginless);
 

@@ -59,7 +59,8 @@ async function visit() {
   const [stats, history, events, threads] = await Promise.all([
     ask("/stats"), ask(`/history?since=${since}`), ask(`/events?since=${eventsSince}`), withThreads ? ask("/threads") : null,
   ]);
-  const restarted = state.stats !== null && stats.uptime_s < state.stats.uptime_s;
+  const restarted = state.stats !== null
+    && (stats.uptime_s < state.stats.uptime_s || stats.process.started_at_ms !== state.stats.process.started_at_ms);
   if (restarted || history.now_ms < since) {
     // Another process, or a clock that was set back: what was known is of another time.
     forgetAll();
@@ -130,7 +131,7 @@ function tell() {
   const now = performance.now();
   const silent = link.answered === null ? null : now - link.answered;
   const age = state.at.length ? serverNow() - state.at.at(-1) : null;
-  const late = link.running && (now - link.started > LATE || silent > OLD);
+  const late = (link.running !== null && now - link.started > LATE) || (silent !== null && silent > OLD);
   let what = "live";
   if (document.hidden) what = "paused";
   else if (link.failures > 0) what = "unreachable";
@@ -144,7 +145,7 @@ function tell() {
     live: `Live, ${clock(serverNow())}`,
     connecting: "Connecting",
     paused: "Paused while this tab is hidden",
-    late: `Waiting for an answer, for ${span(now - link.started)}`,
+    late: `Waiting for an answer, for ${span(link.running === null ? silent : now - link.started)}`,
     old: "Not live: old numbers",
     unreachable: "Not live: no answer",
   }[what]);

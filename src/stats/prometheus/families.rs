@@ -312,7 +312,7 @@ pub(super) const FAMILIES: &[Entry] = &[
             }
         }
     }),
-    counter("sluicegate_breaker_transitions", &["provider", "to"], "Changes of the provider's circuit.", |s, out| {
+    counter("sluicegate_breaker_transitions", &["provider", "to"], "Changes of the provider's circuit and of those of its models.", |s, out| {
         providers(s, out, |p| {
             let breaker = &p.breaker;
             [("closed", breaker.closed_total), ("open", breaker.opened_total), ("half_open", breaker.half_opened_total)]

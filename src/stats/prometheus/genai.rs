@@ -12,9 +12,9 @@ use super::text::{Family, Kind, Samples};
 use super::{Entry, Scene};
 use crate::error::Code;
 use crate::metrics::Spread;
-use crate::provider::{ProviderStats, Row, TIMES_NS, TOKENS};
+use crate::provider::{ProviderStats, Row, TIMES_US, TOKENS};
 
-const SECONDS: Kind = Kind::Histogram(&TIMES_NS, 1_000_000_000);
+const SECONDS: Kind = Kind::Histogram(&TIMES_US, 1_000_000);
 
 /// What all of a client's have.
 const CLIENT: [&str; 6] = [
