@@ -369,9 +369,10 @@ def test_a_storm_of_models_is_bounded(busy):
     _, found = same_moment(busy)
     name = "gen_ai_client_operation_duration_seconds_count"
     models = {dict(has)["gen_ai_request_model"] for own, has in found.values if own == name and ("provider", "sim") in has}
-    assert len(models) == 257 and "_other" in models
+    # 64, and those of the built-in list that were asked.
+    assert "_other" in models and 64 <= len(models) - 1 < 70
     words_seen = found.value(name, provider="sim") - found.value(name, provider="sim", gen_ai_request_model="_other")
-    assert words_seen >= 255
+    assert words_seen >= 64
 
 
 def test_an_admin_key_is_asked_for(tmp_path):

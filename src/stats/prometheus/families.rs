@@ -312,12 +312,21 @@ pub(super) const FAMILIES: &[Entry] = &[
             }
         }
     }),
-    counter("sluicegate_breaker_transitions", &["provider", "to"], "Changes of the provider's circuit and of those of its models.", |s, out| {
-        providers(s, out, |p| {
-            let breaker = &p.breaker;
-            [("closed", breaker.closed_total), ("open", breaker.opened_total), ("half_open", breaker.half_opened_total)]
-        });
-    }),
+    counter(
+        "sluicegate_breaker_transitions",
+        &["provider", "to"],
+        "Changes of the provider's circuit and of those of its models.",
+        |s, out| {
+            providers(s, out, |p| {
+                let breaker = &p.breaker;
+                [
+                    ("closed", breaker.closed_total),
+                    ("open", breaker.opened_total),
+                    ("half_open", breaker.half_opened_total),
+                ]
+            });
+        },
+    ),
     counter("sluicegate_breaker_short_circuits", PROVIDER, "Attempts that it did not let in.", |s, out| {
         provider(s, out, |p| p.breaker.short_circuited_total);
     }),
