@@ -100,9 +100,10 @@ impl RequestLog {
         self.file.is_some() || log::log_enabled!(target: TARGET, level)
     }
 
-    /// Writes a line; one that finds no room is counted.
-    fn write(&self, level: Level, line: &impl Said) {
-        let taken = match &self.file {
+    /// Writes a line; `false` if there is no room for it.
+    #[must_use = "what found no room is to be told of"]
+    fn write(&self, level: Level, line: &impl Said) -> bool {
+        match &self.file {
             Some(file) => file.spool.put((line.json() + "\n").into_bytes()),
             None => {
                 let log = || log::log!(target: TARGET, level, "{}", Shown(line));
@@ -112,16 +113,15 @@ impl RequestLog {
                 }
                 taken
             }
-        };
-        if !taken {
-            self.sampler.lock().refused();
         }
     }
 
-    /// Tells of what was left out.
+    /// Tells of what was left out; what finds no room is told later.
     fn tell(&self, left_out: Option<LeftOut>) {
-        if let Some(left_out) = left_out {
-            self.write(Level::Warn, &left_out);
+        if let Some(left_out) = left_out
+            && !self.write(Level::Warn, &left_out)
+        {
+            self.sampler.lock().untold(left_out);
         }
     }
 }
@@ -162,7 +162,10 @@ impl Plugin for RequestLog {
             let heard = kept.as_ref().and_then(|kept| kept.heard.as_ref());
             let heard = heard.map(|heard| std::mem::take(&mut *heard.lock()));
             let asked = kept.map(|kept| kept.asked).unwrap_or_default();
-            self.write(level, &Line::of(outcome, context, &asked, heard, self.bodies, unix_ms(), took));
+            let line = Line::of(outcome, context, &asked, heard, self.bodies, unix_ms(), took);
+            if !self.write(level, &line) {
+                self.sampler.lock().refused();
+            }
         }
         Ok(())
     }
