@@ -88,7 +88,7 @@ impl Set {
             let same = self.configured.iter().find(|(known, _)| known == settings);
             let made = || {
                 let refused = |source| StartError::Plugin { plugin: settings.name(), source };
-                builtin::make(settings, self.chain.events(), &self.threads).map_err(refused)
+                builtin::make(settings, self.chain.events(), &self.threads, self.chain.end()).map_err(refused)
             };
             Ok((settings.clone(), same.map_or_else(made, |(_, plugin)| Ok(Arc::clone(plugin)))?))
         };

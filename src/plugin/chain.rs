@@ -102,6 +102,11 @@ impl Chain {
         &self.events
     }
 
+    /// Given when the gateway waits for nothing any more.
+    pub(crate) fn end(&self) -> &QuitSignal {
+        &self.end
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.links.is_empty()
     }

@@ -12,7 +12,8 @@
 //! lines and bytes wait to be written; what finds no room is left out, counted and told. A write that fails costs the line
 //! and not the request. No lock is held while anything is written (I6).
 //!
-//! **Shutdown.** The last of the plugin ends the thread behind the last line, and waits for it for a while.
+//! **Shutdown.** The last of the plugin ends the thread behind the last line, and waits for it for a while where the gateway
+//! ends. After a reload nobody waits: the last of the plugin is then with a request that has to be answered.
 
 #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "the binary's logger alone asks for what is here"))]
 pub(crate) mod aside;
@@ -34,7 +35,7 @@ use crate::metrics::Counter;
 use crate::plugin::{Context, Event, EventHook, Flow, Outcome, Plugin, PluginError, Request};
 use crate::queue::spool::{Outlet, Spool, spool};
 use crate::sync::locks::{Leaf, classes};
-use crate::sync::{Role, Thread, Threads};
+use crate::sync::{QuitSignal, Role, Thread, Threads};
 use crate::time::{Deadline, Stamp, now, unix_ms};
 use file::LogFile;
 use line::{Asked, Ended, Line};
@@ -80,11 +81,16 @@ struct Kept {
 impl RequestLog {
     /// # Errors
     /// If the file cannot be opened, or there is no thread that writes it.
-    pub(crate) fn new(settings: &Settings, events: &Events, threads: &Threads) -> Result<Self, PluginError> {
+    pub(crate) fn new(
+        settings: &Settings,
+        events: &Events,
+        threads: &Threads,
+        end: &QuitSignal,
+    ) -> Result<Self, PluginError> {
         let written = Arc::<Written>::default();
         let open = |path: &std::path::PathBuf| {
             let file = LogFile::open(path).map_err(|error| format!("{} (path): {error}", path.display()))?;
-            Filing::start(file, events.clone(), Arc::clone(&written), threads)
+            Filing::start(file, events.clone(), Arc::clone(&written), threads, end.clone())
         };
         Ok(Self {
             file: settings.path.as_ref().map(open).transpose()?,
@@ -232,26 +238,36 @@ struct Filing {
 }
 
 impl Filing {
-    fn start(file: LogFile, events: Events, written: Arc<Written>, threads: &Threads) -> Result<Self, PluginError> {
+    fn start(
+        file: LogFile,
+        events: Events,
+        written: Arc<Written>,
+        threads: &Threads,
+        end: QuitSignal,
+    ) -> Result<Self, PluginError> {
         let (spool, drain) = spool(MOST_LINES, MOST_BYTES);
         let mut clerk = Clerk { file, events, written, is_failing: false };
         let thread = threads.service(Role::Watchdog, "request log", move || drain.run(&mut clerk))?;
-        Ok(Self { spool, last: LastLines(Some(thread)) })
+        Ok(Self { spool, last: LastLines { thread: Some(thread), end } })
     }
 }
 
 impl std::fmt::Debug for Filing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Filing").field(&self.last.0).finish()
+        f.debug_tuple("Filing").field(&self.last.thread).finish()
     }
 }
 
-/// Waits for the last lines when it is dropped.
-struct LastLines(Option<Thread>);
+/// Waits for the last lines when it is dropped at the gateway's end.
+struct LastLines {
+    thread: Option<Thread>,
+    end: QuitSignal,
+}
 
 impl Drop for LastLines {
     fn drop(&mut self) {
-        if let Some(thread) = self.0.take()
+        if let Some(thread) = self.thread.take()
+            && self.end.given()
             && thread.join(Deadline::after(LAST_LINES)).is_err()
         {
             log::warn!("plugin request_log: the last lines were not written within {LAST_LINES:?}; its disk is slow");
@@ -299,5 +315,35 @@ impl EventHook for Listener {
         let separator: &[u8] = if heard.is_empty() { b"" } else { b"\n" };
         heard.extend(separator.iter().chain(event.data()).take(room));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::{TryRecvError, bounded};
+
+    use super::*;
+    use crate::sync::Quit;
+
+    #[test]
+    fn the_last_lines_are_waited_for_at_the_gateways_end_and_not_before() {
+        let (threads, mut quit) = (Threads::new(8, 1 << 20), Quit::new());
+        let last = |end| {
+            let (open, gate) = bounded::<()>(1);
+            let work = move || gate.recv().unwrap_or_default();
+            let thread = threads.spawn(Role::Watchdog, "request log", work).expect("room");
+            let done = thread.done().clone();
+            (open, done, LastLines { thread: Some(thread), end })
+        };
+        let (_open, done, lines) = last(quit.watch());
+        let begun = now();
+        drop(lines);
+        assert!(now().saturating_duration_since(begun) < LAST_LINES / 2, "it was waited for");
+        assert_eq!(done.try_recv(), Err(TryRecvError::Empty), "it goes on");
+        quit.signal();
+        let (open, done, lines) = last(quit.watch());
+        drop(open);
+        drop(lines);
+        assert_eq!(done.try_recv(), Err(TryRecvError::Disconnected), "it is over");
     }
 }
