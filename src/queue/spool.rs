@@ -103,7 +103,8 @@ impl Drain {
             let is_over = match first {
                 Ok(first) => {
                     self.hand_on(first, outlet, &mut flushes);
-                    while let Ok(item) = self.items.try_recv() {
+                    // No more than wait now: under a flood a flush would else wait for its end.
+                    for item in self.items.try_iter().take(self.items.len()) {
                         self.hand_on(item, outlet, &mut flushes);
                     }
                     false
@@ -195,6 +196,39 @@ mod tests {
             drop(spool);
         });
         assert_eq!(reader.heard.len(), 4);
+    }
+
+    #[test]
+    fn a_flood_without_an_end_has_batches() {
+        /// Is sent another line for each that it hears.
+        struct Flooded {
+            spool: Option<Spool>,
+            lines: usize,
+            rests: usize,
+        }
+
+        impl Outlet for Flooded {
+            fn line(&mut self, _: &[u8]) {
+                self.lines += 1;
+                assert!(self.lines < 1000, "there is no end of it");
+                if let Some(spool) = &self.spool {
+                    assert!(spool.put(line(self.lines)));
+                }
+            }
+
+            fn rest(&mut self) {
+                self.rests += 1;
+                if self.rests == 3 {
+                    self.spool = None;
+                }
+            }
+        }
+
+        let (spool, drain) = spool(8, 1 << 20);
+        assert!((0..5).all(|n| spool.put(line(n))));
+        let mut flooded = Flooded { spool: Some(spool), lines: 0, rests: 0 };
+        drain.run(&mut flooded);
+        assert!(flooded.lines > 5 && flooded.rests > 3);
     }
 
     #[test]
