@@ -176,16 +176,16 @@ impl Log for Journal {
             return;
         }
         let line = match (form(), request) {
-            (Form::Json, None) => json_line(record.level(), record.target(), &masked(record)),
+            (Form::Json, None) => json_line(record.level(), record.target(), &masked(record.args().to_string())),
             (Form::Json, Some(bodies)) => json_request(record, bodies),
             (form @ Form::Text { colours }, request) => {
                 let mut line = head(record.level(), colours);
                 match request {
                     None => {
                         let _ = write!(line, "{}: ", record.target());
-                        push_plain(&mut line, &masked(record));
+                        push_plain(&mut line, &masked(record.args().to_string()));
                     }
-                    Some(true) => line += &aside::written_as(form, || masked(record)),
+                    Some(true) => line += &aside::written_as(form, || masked(record.args().to_string())),
                     Some(false) => aside::written_as(form, || {
                         let _ = write!(line, "{}", record.args());
                     }),
@@ -209,9 +209,8 @@ fn is_dump(metadata: &Metadata<'_>) -> bool {
     metadata.level() == Level::Trace && metadata.target().starts_with("ureq_proto")
 }
 
-/// What a record says, without secrets.
-fn masked(record: &Record<'_>) -> String {
-    let text = record.args().to_string();
+/// A text without secrets.
+fn masked(text: String) -> String {
     match &*SECRETS.load() {
         Some(known) => known.mask.apply(text),
         None => text,
@@ -262,7 +261,7 @@ fn json_request(record: &Record<'_>, bodies: bool) -> String {
     let begins = line.len();
     // Bodies may hold what a provider echoed; in anything else of the line a secret could only be put by who knows it.
     if bodies {
-        line += &masked(record);
+        line += &masked(record.args().to_string());
     } else {
         let _ = write!(line, "{}", record.args());
     }
@@ -277,11 +276,7 @@ fn json_request(record: &Record<'_>, bodies: bool) -> String {
 fn tell_of_panic(payload: &(dyn std::any::Any + Send), at: Option<&std::panic::Location<'_>>) {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("without a name");
-    let mut message = format!("thread {name} panicked");
-    if let Some(at) = at {
-        let _ = write!(message, " at {at}");
-    }
-    let _ = write!(message, ": {}", panic_text(payload));
+    let mut message = panic_message(name, payload, at);
     let backtrace = Backtrace::capture();
     if backtrace.status() == BacktraceStatus::Captured {
         let _ = write!(message, "\n{backtrace}");
@@ -295,6 +290,12 @@ fn tell_of_panic(payload: &(dyn std::any::Any + Send), at: Option<&std::panic::L
     if name == "main" {
         flush();
     }
+}
+
+/// What is told of a panic, whose text may hold whatever was at hand.
+fn panic_message(name: &str, payload: &(dyn std::any::Any + Send), at: Option<&std::panic::Location<'_>>) -> String {
+    let at = at.map(|at| format!(" at {at}")).unwrap_or_default();
+    format!("thread {name} panicked{at}: {}", masked(panic_text(payload).to_owned()))
 }
 
 /// Writes lines to stderr in batches.
@@ -369,7 +370,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_of_an_older_configuration_are_masked_still() {
+    fn secrets_of_an_older_configuration_are_masked_still_and_in_a_panic_too() {
         for key in ["sk-process-one", "sk-process-two"] {
             let text = format!(
                 r#"{{ "providers": {{ "p": {{ "kind": "openai", "keys": [{{ "value": "{key}" }}],
@@ -377,9 +378,10 @@ mod tests {
             );
             mask(&Config::from_json(&text, &|_| None).expect("a configuration"));
         }
-        let known = SECRETS.load_full().expect("some");
-        let masked = known.mask.apply("sk-process-one and sk-process-two".to_owned());
+        let masked = masked("sk-process-one and sk-process-two".to_owned());
         assert!(!masked.contains("process"), "{masked}");
+        let panic = panic_message("main", &"no header of sk-process-one", None);
+        assert!(panic.starts_with("thread main panicked: no header of ") && !panic.contains("process"), "{panic}");
     }
 
     #[test]
