@@ -1,8 +1,8 @@
 //! So many lines of one place in the program in a while: an outage must not fill a disk with one warning. Pure but for its
 //! atomics; `now` is handed in.
 //!
-//! Places are told apart by a few bits of where they are, so that two may share a bound. No lock: a line may be logged from
-//! under any.
+//! A place has its count to itself from its first line on. Where more places log than there are counts, those that come late
+//! share one. No lock: a line may be logged from under any.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,21 +12,42 @@ pub(super) const MOST: u64 = 50;
 /// How long a window is.
 pub(super) const WINDOW_S: u64 = 10;
 
-const PLACES: usize = 256;
+/// Several times those that the program and its libraries have.
+const PLACES: usize = 512;
 
 /// The bits of a word that count; above them stands the number of the window.
 const COUNT_BITS: u32 = 24;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
 
+/// The lines of one place.
+struct Place {
+    /// Which it is; 0 for none yet.
+    key: AtomicU64,
+    /// Those in its present window.
+    word: AtomicU64,
+}
+
 /// The lines of each place in its present window.
 pub(super) struct Repeats {
-    places: [AtomicU64; PLACES],
+    places: [Place; PLACES],
     left_out: AtomicU64,
 }
 
 impl Repeats {
     pub(super) const fn new() -> Self {
-        Self { places: [const { AtomicU64::new(0) }; PLACES], left_out: AtomicU64::new(0) }
+        let places = [const { Place { key: AtomicU64::new(0), word: AtomicU64::new(0) } }; PLACES];
+        Self { places, left_out: AtomicU64::new(0) }
+    }
+
+    /// The count of the place with this key, which is not 0: the first that is its own, or nobody's yet, from where the key
+    /// says. A shared one if all are others'.
+    fn place(&self, key: u64) -> Option<&AtomicU64> {
+        let (before, from) = self.places.split_at(key as usize % PLACES);
+        let is_its_own = |place: &&Place| {
+            let taken = place.key.compare_exchange(0, key, Ordering::Relaxed, Ordering::Relaxed);
+            taken.is_ok() || taken == Err(key)
+        };
+        from.iter().chain(before).find(is_its_own).or(from.first()).map(|place| &place.word)
     }
 
     /// Whether a line of this place is written.
@@ -37,7 +58,7 @@ impl Repeats {
             .chain(line.to_le_bytes())
             .fold(0xCBF2_9CE4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
         let window = window(now_us);
-        let Some(place) = self.places.get(hash as usize % PLACES) else { return true };
+        let Some(place) = self.place(hash.max(1)) else { return true };
         let before = place.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
             let count = if word >> COUNT_BITS == window { word & COUNT } else { 0 };
             Some(window << COUNT_BITS | (count + 1).min(COUNT))
@@ -53,7 +74,7 @@ impl Repeats {
     /// How many lines were left out in windows that are over and have not been told of.
     pub(super) fn left_out(&self, now_us: u64) -> u64 {
         let window = window(now_us);
-        for place in &self.places {
+        for Place { word: place, .. } in &self.places {
             let word = place.load(Ordering::Relaxed);
             if word >> COUNT_BITS != window
                 && word & COUNT > MOST
@@ -90,5 +111,14 @@ mod tests {
         assert_eq!((repeats.left_out(21 * second), repeats.left_out(21 * second)), (450, 0));
         assert!((0..MOST).all(|_| repeats.admit("sluicegate::a", 7, 30 * second)));
         assert_eq!(repeats.left_out(90 * second), 0, "nothing was left out");
+    }
+
+    #[test]
+    fn no_two_places_share_a_bound_until_there_are_more_than_counts() {
+        let (repeats, places) = (Repeats::new(), PLACES as u32);
+        let storm = |line| (0..2 * MOST).filter(|_| repeats.admit("sluicegate::a", line, 1)).count() as u64;
+        assert!((0..places).all(|line| storm(line) == MOST), "each for itself");
+        assert!((0..places).all(|line| storm(line) == 0), "and found again");
+        assert_eq!(storm(places), 0, "one more is bounded, too");
     }
 }
