@@ -1,7 +1,7 @@
 //! A file that lines are appended to, and that somebody else may move away.
 //!
 //! **Protocol.** The file is opened for appending, and each line is one `write(2)`: lines of many threads, and of several
-//! processes, do not mix. Once a second the first line looks whether the path still names the file that is open; if not, as
+//! processes, do not mix. Whoever writes has it looked before each line, once a second, whether the path still names the file that is open; if not, as
 //! after logrotate's `rename`, the path is opened anew, and lines that are being written meanwhile still go to the old
 //! file. No signal and no reload is needed for it, and no line is lost by it.
 //!
@@ -49,9 +49,7 @@ impl LogFile {
 
     /// Appends a whole line.
     pub(super) fn append(&self, line: &[u8]) -> io::Result<()> {
-        let followed = self.follow(Stamp::now());
-        self.put(&mut &self.open.load().file, line)?;
-        followed
+        self.put(&mut &self.open.load().file, line)
     }
 
     /// Writes a line at once, behind the end of one that was cut.
@@ -67,19 +65,19 @@ impl LogFile {
         Ok(())
     }
 
-    /// Opens the path anew if it names another file than the one that is open, or none.
-    fn follow(&self, now: Stamp) -> io::Result<()> {
+    /// Opens the path anew if it names another file than the one that is open, or none; the one that is open stays so where
+    /// that fails. None if it was looked within the last second.
+    pub(super) fn follow(&self, now: Stamp) -> Option<io::Result<()>> {
         let last = self.looked.load(Ordering::Relaxed);
         let is_due = u128::from(now.micros().saturating_sub(last)) >= LOOK_EVERY.as_micros();
         let is_mine = || self.looked.compare_exchange(last, now.micros(), Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if !is_due || !is_mine() {
-            return Ok(());
+            return None;
         }
         if std::fs::metadata(&self.path).is_ok_and(|found| id(&found) == self.open.load().id) {
-            return Ok(());
+            return Some(Ok(()));
         }
-        self.open.store(open(&self.path)?.into());
-        Ok(())
+        Some(open(&self.path).map(|open| self.open.store(open.into())))
     }
 }
 
@@ -112,10 +110,11 @@ mod tests {
         let log = LogFile::open(&path).expect("it opens");
         log.append(b"one\n").expect("it is written");
         std::fs::rename(&path, &old).expect("it moves");
+        assert!(log.follow(Stamp::now()).is_none());
         log.append(b"two\n").expect("it is written");
         assert_eq!(read(&old), "one\ntwo\n", "it is not looked more than once a second");
         log.looked.store(0, Ordering::Relaxed);
-        log.follow(Stamp::at(crate::time::now() + 2 * LOOK_EVERY)).expect("it opens");
+        log.follow(Stamp::at(crate::time::now() + 2 * LOOK_EVERY)).expect("it is looked").expect("it opens");
         log.append(b"three\n").expect("it is written");
         assert_eq!((&*read(&old), &*read(&path)), ("one\ntwo\n", "three\n"));
     }
@@ -159,7 +158,7 @@ mod tests {
         std::fs::create_dir(&path).expect("something else stands there");
         log.looked.store(0, Ordering::Relaxed);
         let later = Stamp::at(crate::time::now() + 2 * LOOK_EVERY);
-        assert!(log.follow(later).is_err());
+        assert!(log.follow(later).expect("it is looked").is_err());
         log.append(b"one\n").expect("it is written");
         assert_eq!(read(&old), "one\n");
         let full = LogFile::open(Path::new("/dev/full")).expect("it opens");

@@ -51,6 +51,9 @@ const MOST_BYTES: usize = 4 << 20;
 /// How long the last lines have to be written at the end.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
+/// How often a trouble that comes and goes is told of.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
 /// A line for each request.
 #[derive(Debug)]
 pub(crate) struct RequestLog {
@@ -246,7 +249,7 @@ impl Filing {
         end: QuitSignal,
     ) -> Result<Self, PluginError> {
         let (spool, drain) = spool(MOST_LINES, MOST_BYTES);
-        let mut clerk = Clerk { file, events, written, is_failing: false };
+        let mut clerk = Clerk { file, events, written, lost: Trouble::default(), astray: Trouble::default() };
         let thread = threads.service(Role::Watchdog, "request log", move || drain.run(&mut clerk))?;
         Ok(Self { spool, last: LastLines { thread: Some(thread), end } })
     }
@@ -280,26 +283,70 @@ struct Clerk {
     file: LogFile,
     events: Events,
     written: Arc<Written>,
-    /// Whether the last write failed: a file system that is full is told of once, not with each line.
-    is_failing: bool,
+    /// Lines cannot be written.
+    lost: Trouble,
+    /// The path cannot be followed, which costs no line.
+    astray: Trouble,
+}
+
+impl Clerk {
+    fn tell(&self, text: String) {
+        log::warn!("plugin request_log: {text}");
+        self.events.push("plugin", "request_log", text);
+    }
 }
 
 impl Outlet for Clerk {
     fn line(&mut self, line: &[u8]) {
-        let Err(error) = self.file.append(line) else {
-            self.written.written.inc();
-            self.is_failing = false;
-            return;
-        };
-        self.written.failed.inc();
-        if !std::mem::replace(&mut self.is_failing, true) {
-            let text = format!("lines are lost from here on: {error}");
-            log::warn!("plugin request_log: {text}");
-            self.events.push("plugin", "request_log", text);
+        let now = Stamp::now();
+        match self.file.follow(now) {
+            Some(Err(error)) if self.astray.is_news(now) => {
+                let stays = "its path cannot be opened anew, and lines go to the file that was there";
+                self.tell(format!("{stays}: {error}"));
+            }
+            Some(Ok(())) => self.astray.end(),
+            Some(Err(_)) | None => {}
+        }
+        match self.file.append(line) {
+            Ok(()) => {
+                self.written.written.inc();
+                self.lost.end();
+            }
+            Err(error) => {
+                self.written.failed.inc();
+                if self.lost.is_news(now) {
+                    self.tell(format!("lines are lost from here on: {error}"));
+                }
+            }
         }
     }
 
     fn rest(&mut self) {}
+}
+
+/// A trouble that is told of once while it lasts; one that comes and goes, as where a disk is all but full, once in a while.
+#[derive(Debug, Default)]
+struct Trouble {
+    is_told: bool,
+    /// When it was last told of.
+    told: Option<Stamp>,
+}
+
+impl Trouble {
+    /// It is there: whether that is to be told.
+    fn is_news(&mut self, now: Stamp) -> bool {
+        let since = |told: Stamp| Duration::from_micros(now.micros().saturating_sub(told.micros()));
+        let is_news = !self.is_told && self.told.is_none_or(|told| since(told) >= TELL_EVERY);
+        if is_news {
+            (self.is_told, self.told) = (true, Some(now));
+        }
+        is_news
+    }
+
+    /// It is not there any more.
+    fn end(&mut self) {
+        self.is_told = false;
+    }
 }
 
 /// Hears the events of one stream.
@@ -324,6 +371,21 @@ mod tests {
 
     use super::*;
     use crate::sync::Quit;
+
+    #[test]
+    fn a_trouble_is_told_once_while_it_lasts_and_seldom_where_it_comes_and_goes() {
+        let begun = now();
+        let at = |tenths: u32| Stamp::at(begun + TELL_EVERY * tenths / 10);
+        let mut lasting = Trouble::default();
+        assert_eq!((0..100).filter(|n| lasting.is_news(at(*n))).collect::<Vec<_>>(), [0]);
+        let mut flipping = Trouble::default();
+        let is_told = |n: &u32| {
+            flipping.end();
+            flipping.is_news(at(*n))
+        };
+        assert_eq!((0..30).filter(is_told).collect::<Vec<_>>(), [0, 10, 20]);
+        assert!(flipping.is_news(at(30)) && !flipping.is_news(at(45)), "what stays is told of in the end");
+    }
 
     #[test]
     fn the_last_lines_are_waited_for_at_the_gateways_end_and_not_before() {
