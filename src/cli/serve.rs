@@ -25,6 +25,9 @@ const RELOAD_ROUND: Duration = Duration::from_secs(30);
 /// How long the planes may take to close once nothing is under way.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
+/// How long plugins have for what they still hold back, as lines for a file.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
 pub(super) fn run(command: &Serve) -> Result<(), Failure> {
     process::raise_limits();
     scheduling::limit_arenas();
@@ -46,6 +49,7 @@ pub(super) fn run(command: &Serve) -> Result<(), Failure> {
     note(&format!("draining: at most {}; a second signal ends at once", format_duration(patience)));
     let Some(mut report) = drain(&gateway, front, &signals, patience) else {
         note("ended at once by a second signal");
+        gateway.flush_plugins(Deadline::after(LAST_LINES));
         journal::flush();
         std::process::exit(1);
     };
@@ -53,6 +57,8 @@ pub(super) fn run(command: &Serve) -> Result<(), Failure> {
     if let Some(stats) = planes::sole(stats, Deadline::after(CLOSE_WAIT)) {
         stats.stop(Deadline::after(CLOSE_WAIT));
     }
+    // A straggler may hold them past the end of the process.
+    gateway.flush_plugins(Deadline::after(LAST_LINES));
     note(&summary(&report));
     Ok(())
 }

@@ -41,6 +41,13 @@ impl Gateway {
     pub(crate) fn http_plugins(&self) -> Option<Arc<Chain>> {
         self.0.plugins.in_force()
     }
+
+    /// Waits until what the plugins in force have said before is where it is to go, for a process that ends without dropping
+    /// them.
+    #[cfg(feature = "cli")]
+    pub(crate) fn flush_plugins(&self, until: crate::time::Deadline) {
+        self.0.plugins.in_force().iter().for_each(|chain| chain.flush(until));
+    }
 }
 
 impl RequestGuard {

@@ -123,6 +123,18 @@ impl Chain {
         self.links.iter().map(stats).collect()
     }
 
+    /// Waits until what each plugin has said before is where it is to go.
+    #[cfg(feature = "cli")]
+    pub(crate) fn flush(&self, until: crate::time::Deadline) {
+        for link in &self.links {
+            let flush = || {
+                link.plugin.flush(until);
+                (Ok(()), Duration::ZERO)
+            };
+            let _ = link.call(&self.events, "flush", flush);
+        }
+    }
+
     /// A request's way through it.
     pub(crate) fn run(self: &Arc<Self>, call: &Arc<Call>) -> Run {
         Run {

@@ -48,6 +48,7 @@ pub use request::Request;
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::time::Deadline;
 
 /// A hook's own failure, of whatever kind: what went wrong in the plugin, as opposed to an [`Error`] that it wants the caller
 /// to have.
@@ -167,6 +168,12 @@ pub trait Plugin: Send + Sync + 'static {
     fn stats(&self) -> Option<serde_json::Value> {
         None
     }
+
+    /// The process is about to end, and may drop nothing: waits until what it has said before is where it is to go.
+    #[doc(hidden)]
+    fn flush(&self, until: Deadline) {
+        let _ = until;
+    }
 }
 
 impl<P: Plugin + ?Sized> Plugin for Arc<P> {
@@ -204,6 +211,10 @@ impl<P: Plugin + ?Sized> Plugin for Arc<P> {
 
     fn stats(&self) -> Option<serde_json::Value> {
         (**self).stats()
+    }
+
+    fn flush(&self, until: Deadline) {
+        (**self).flush(until);
     }
 }
 

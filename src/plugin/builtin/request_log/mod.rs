@@ -13,7 +13,8 @@
 //! and not the request. No lock is held while anything is written (I6).
 //!
 //! **Shutdown.** The last of the plugin ends the thread behind the last line, and waits for it for a while where the gateway
-//! ends. After a reload nobody waits: the last of the plugin is then with a request that has to be answered.
+//! ends. After a reload nobody waits: the last of the plugin is then with a request that has to be answered. A process that ends
+//! without dropping it flushes it.
 
 #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "the binary's logger alone asks for what is here"))]
 pub(crate) mod aside;
@@ -192,6 +193,14 @@ impl Plugin for RequestLog {
             "left_out_total": total.sum(),
             "left_out": total,
         }))
+    }
+
+    fn flush(&self, until: Deadline) {
+        let left_out = self.sampler.lock().rest();
+        self.tell(left_out);
+        if let Some(file) = &self.file {
+            file.spool.flush(until);
+        }
     }
 }
 
@@ -385,6 +394,23 @@ mod tests {
         };
         assert_eq!((0..30).filter(is_told).collect::<Vec<_>>(), [0, 10, 20]);
         assert!(flipping.is_news(at(30)) && !flipping.is_news(at(45)), "what stays is told of in the end");
+    }
+
+    #[test]
+    fn a_flush_has_every_line_and_what_was_left_out_in_the_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("requests.log");
+        let slow_after = Duration::from_secs(30);
+        let settings = Settings { path: Some(path.clone()), bodies: None, max_lines_per_s: 1000, slow_after };
+        let (threads, quit) = (Threads::new(8, 1 << 20), Quit::new());
+        let log = RequestLog::new(&settings, &Events::default(), &threads, &quit.watch()).expect("it opens");
+        for count in 1..100 {
+            let left_out = LeftOut { failed: count, ..LeftOut::default() };
+            log.sampler.lock().untold(left_out);
+            log.flush(Deadline::after(Duration::from_secs(5)));
+            let lines = std::fs::read_to_string(&path).expect("it is there");
+            assert_eq!(lines.lines().count() as u64, count, "{lines}");
+        }
     }
 
     #[test]
