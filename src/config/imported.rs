@@ -1,11 +1,9 @@
 //! A document of Bifrost's, key by key: what of it is in force here, and what is not.
 
-use std::path::Path;
-
 use serde_json::{Map, Value};
 
 use super::section::{Findings, Walk};
-use super::{Env, aliases, raw, read_text, resolve, spread_keys};
+use super::{Env, aliases, raw, resolve, spread_keys};
 
 /// What `$schema` names in its files.
 const SCHEMA: &str = "getbifrost";
@@ -31,10 +29,9 @@ pub struct LeftOut {
 }
 
 impl Imported {
-    /// Reads a file; `None` if it cannot be read, or has nothing that only Bifrost knows.
-    #[must_use]
-    pub fn from_file(path: &Path, env: &Env<'_>) -> Option<Self> {
-        Self::of(raw::parse(&read_text(path).ok()?).ok()?, env)
+    /// Reads a document; `None` if it is none, or has nothing that only Bifrost knows.
+    pub(super) fn from_json(text: &str, env: &Env<'_>) -> Option<Self> {
+        Self::of(raw::parse(text).ok()?, env)
     }
 
     fn of(mut document: Map<String, Value>, env: &Env<'_>) -> Option<Self> {

@@ -228,10 +228,25 @@ impl Config {
         }
     }
 
-    /// The file that [`discover`](Self::discover) reads.
+    /// The same, and beside it the file and what it is where it is one of Bifrost's, be it one that cannot be used. It is
+    /// read once for both: of a pipe there is no second time.
     #[doc(hidden)]
-    #[must_use]
-    pub fn discoverable(explicit: Option<&Path>) -> Option<&Path> {
+    pub fn discover_imported<'a>(
+        explicit: Option<&'a Path>,
+        env: &Env<'_>,
+    ) -> (Option<(&'a Path, Imported)>, Result<Self, ConfigError>) {
+        let Some(path) = Self::discoverable(explicit) else { return (None, Self::from_env(env)) };
+        match read_text(path) {
+            Ok(text) => {
+                let imported = Imported::from_json(&text, env).map(|imported| (path, imported));
+                (imported, Self::of_file(path, &text, env))
+            }
+            Err(error) => (None, Err(error.in_file(path))),
+        }
+    }
+
+    /// The file that [`discover`](Self::discover) reads.
+    fn discoverable(explicit: Option<&Path>) -> Option<&Path> {
         let default = Path::new(DEFAULT_FILE);
         explicit.or_else(|| default.exists().then_some(default))
     }
@@ -311,8 +326,13 @@ impl Config {
     }
 
     fn read_file(path: &Path, env: &Env<'_>) -> Result<Self, ConfigError> {
-        let read = || Self::from_json(&read_text(path)?, env);
-        let mut config = read().map_err(|error| error.in_file(path))?;
+        let text = read_text(path).map_err(|error| error.in_file(path))?;
+        Self::of_file(path, &text, env)
+    }
+
+    /// What a file says whose text was read.
+    fn of_file(path: &Path, text: &str, env: &Env<'_>) -> Result<Self, ConfigError> {
+        let mut config = Self::from_json(text, env).map_err(|error| error.in_file(path))?;
         config.sources.insert(0, format!("configuration: {}", path.display()));
         // Wherever the process goes meanwhile, it is read again from there.
         config.source = Source::File(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));

@@ -49,3 +49,11 @@ fn one_that_cannot_be_used_is_reported_on_all_the_same() {
     let done = sluicegate(&["check", "--schema", "c.json"]).run().exits(2);
     assert!(done.stderr.contains("--schema"), "{}", done.stderr);
 }
+
+#[test]
+fn one_that_comes_through_a_pipe_is_reported_on_and_checked_too() {
+    let done = sluicegate(&["check", "/dev/stdin"]).stdin_piped(CONFIG).env("OPENAI", "sk-0123456789").run().exits(0);
+    assert!(done.stderr.contains("6 values are taken, 7 keys are not."), "{}", done.stderr);
+    let effective: Value = serde_json::from_str(&done.stdout).expect("JSON");
+    assert_eq!(effective["providers"]["openai"]["queue"]["policy"], "drop", "{}", done.stdout);
+}

@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::fs::{File, read_to_string};
 use std::io::{PipeReader, PipeWriter, Read, Seek, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -96,6 +97,14 @@ impl Setup {
         file.write_all(text.as_bytes()).expect("it is written");
         file.rewind().expect("it goes back");
         self.input = Some(file);
+        self
+    }
+
+    /// The same through a pipe, which can be read once; what the pipe holds at most, the text may be long.
+    pub(crate) fn stdin_piped(mut self, text: &str) -> Self {
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        writer.write_all(text.as_bytes()).expect("it is written");
+        self.input = Some(File::from(OwnedFd::from(reader)));
         self
     }
 

@@ -4,20 +4,19 @@ mod report;
 
 use super::args::Check;
 use super::output::{Failure, note, result, warning};
-use crate::config::{self, Config, Imported};
+use crate::config::{self, Config};
 
 pub(super) fn run(command: &Check) -> Result<(), Failure> {
     if command.schema {
         return print(&config::schema());
     }
     let env = &config::process_env;
-    let file = Config::discoverable(command.file.as_deref());
+    let (imported, config) = Config::discover_imported(command.file.as_deref(), env);
     // It is told also of a file that cannot be used: what is wrong with it follows.
-    let imported = file.and_then(|file| Some((file, Imported::from_file(file, env)?)));
     if let Some((file, imported)) = &imported {
         note(&report::text(&file.display().to_string(), imported));
     }
-    let mut config = Config::discover(command.file.as_deref(), env)?;
+    let mut config = config?;
     // As `serve` has it.
     config.log_requests();
     config.check_custom(|_| false)?;
