@@ -156,3 +156,15 @@ fn an_interrupt_ends_it_with_the_report_so_far() {
     assert_eq!(count("sent_total"), count("succeeded_total") + count("cancelled_total"), "{}", done.stdout);
     assert!(count("succeeded_total") >= 1, "{}", done.stdout);
 }
+
+#[test]
+fn streams_that_outlive_the_run_are_cut_and_counted() {
+    let served = serve(CONFIG);
+    let args = ["-m", "sim/lorem-1000+gap-50ms", "--stream", "--rate", "4", "--secs", "1", "--timeout", "500ms"];
+    let done = bench(&served, &args).exits(1);
+    let report = report(&done);
+    let gateway = &report["gateway"];
+    assert_eq!((&gateway["sent_total"], &gateway["cancelled_total"]), (&4.into(), &4.into()), "{}", done.stdout);
+    assert_eq!((&gateway["succeeded_total"], &gateway["failed_total"]), (&0.into(), &0.into()), "{}", done.stdout);
+    assert!(done.stderr.contains("none had come to its end"), "{}", done.stderr);
+}

@@ -115,7 +115,8 @@ impl Load {
             let mut tally = self.tally.lock();
             match ended {
                 Ok(Ended::Whole) => tally.succeeds(took),
-                Ok(Ended::Cancelled) => tally.cancelled += 1,
+                // What was sent and neither succeeded nor failed.
+                Ok(Ended::Cancelled) => {}
                 Err(fault) => tally.fails(fault),
             }
             let hopeless = tally.is_hopeless();

@@ -67,6 +67,8 @@ pub(super) fn run(command: &Bench) -> Result<(), Failure> {
         }
     }
     let interrupted = watch(&loads, running, &signals, &stop, &threads, command)?;
+    // Who was left behind, with a stream that goes on and on, is to load nobody beyond the report.
+    stop.cancel();
     let report = Report::new(command, (&gateway, direct.as_deref()), (schedule.start, now()), interrupted);
     result(&if command.json { report.json()? } else { report.text() })?;
     report.verdict()

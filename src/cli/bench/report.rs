@@ -44,7 +44,7 @@ struct Side {
     unsent_total: u64,
     succeeded_total: u64,
     failed_total: u64,
-    /// Under way when the run was interrupted.
+    /// Neither: under way when the run was interrupted, or ended for them.
     cancelled_total: u64,
     throughput_per_s: f64,
     connections_opened_total: u64,
@@ -154,6 +154,7 @@ impl Report {
                 () if has("401") || has("403") => format!("{key} is to hold its key"),
                 () if has("404 model_not_found") => format!("there is no model {:?}; -m names another", side.model),
                 () if has("404") || has("405") => format!("{flag} has no such route; name another"),
+                () if side.errors.is_empty() => "none had come to its end when the run had".to_owned(),
                 () => "the errors above say why".to_owned(),
             };
             return Err(Failure::Job(format!("{} answered no request well: {advice}", side.url)));
@@ -173,7 +174,7 @@ impl Side {
         let Dists { latency, lateness, first, gap } = tally.dists();
         let errors = tally.errors.iter().map(|(kind, (count, _))| (kind.clone(), *count)).collect();
         let (sent, late, hopeless) = (tally.sent, tally.late, tally.is_hopeless());
-        let (succeeded, failed, cancelled) = (tally.succeeded, tally.failed, tally.cancelled);
+        let (succeeded, failed) = (tally.succeeded, tally.failed);
         drop(tally);
         // Answers that came after the last request was due are not a rate that was kept up.
         let time = end.saturating_duration_since(start).max(Duration::from_millis(1));
@@ -188,7 +189,8 @@ impl Side {
             unsent_total: due - sent,
             succeeded_total: succeeded,
             failed_total: failed,
-            cancelled_total: cancelled,
+            // Of those that are still under way now nobody will hear: whatever becomes of them, the sum holds.
+            cancelled_total: sent - succeeded - failed,
             throughput_per_s: succeeded as f64 / time.as_secs_f64(),
             connections_opened_total: load.target.client.connections().opened_total,
             errors,
@@ -214,7 +216,7 @@ impl Side {
             self.failed_total,
             match self.cancelled_total {
                 0 => String::new(),
-                cut => format!(", {cut} under way at the end"),
+                cut => format!(", {cut} under way at the end and cut"),
             }
         );
         if let Some(Dist { p99, max, .. }) = self.lateness_us.filter(|_| self.late_total > 0) {

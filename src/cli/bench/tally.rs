@@ -36,8 +36,6 @@ pub(super) struct Tally {
     pub(super) late: u64,
     pub(super) succeeded: u64,
     pub(super) failed: u64,
-    /// Under way when the run was interrupted.
-    pub(super) cancelled: u64,
     /// By kind: how many, and the first one's words.
     pub(super) errors: BTreeMap<String, (u64, String)>,
     lasting: u64,
@@ -67,7 +65,6 @@ impl Tally {
             late: 0,
             succeeded: 0,
             failed: 0,
-            cancelled: 0,
             errors: BTreeMap::new(),
             lasting: 0,
             latency: Times::precise(),
