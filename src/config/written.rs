@@ -35,6 +35,10 @@ fn value(schema: &mut Value) {
         schema["type"] = json!([schema["type"], "string"]);
         schema["pattern"] = REFERENCE.into();
     }
+    // Words are one of several forms, too.
+    if let Some(words) = schema.as_object_mut().and_then(|schema| schema.remove("enum")) {
+        schema["anyOf"] = json!([{ "enum": words }]);
+    }
     if let Some(forms) = schema.get_mut("anyOf").and_then(Value::as_array_mut) {
         forms.iter_mut().for_each(properties);
         forms.push(json!({"type": "string", "pattern": REFERENCE}));
@@ -66,6 +70,7 @@ mod tests {
             "server": {"type": "object", "properties": {
                 "most": {"type": "integer", "minimum": 1},
                 "url": {"type": "string", "pattern": "^https?://"},
+                "policy": {"enum": ["block", "drop"], "default": "block"},
                 "time": {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": "^[0-9]+s$"}]},
                 "keys": {"type": "array", "items": {"type": "object", "properties": {"on": {"type": "boolean"}}}},
             }},
@@ -76,6 +81,8 @@ mod tests {
         let server = &server["properties"];
         assert_eq!(server["most"], json!({"type": ["integer", "string", "null"], "minimum": 1, "pattern": REFERENCE}));
         assert_eq!(server["url"]["pattern"], format!("^https?://|{REFERENCE}"));
+        let policy = json!([{"enum": ["block", "drop"]}, {"type": "string", "pattern": REFERENCE}, {"type": "null"}]);
+        assert_eq!(server["policy"], json!({"anyOf": policy, "default": "block"}));
         assert_eq!(server["time"]["anyOf"].as_array().map(Vec::len), Some(4));
         assert_eq!(server["keys"]["items"]["type"], json!(["object", "string"]));
         assert_eq!(server["keys"]["items"]["properties"]["on"]["type"], json!(["boolean", "string", "null"]));

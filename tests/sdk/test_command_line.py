@@ -80,6 +80,8 @@ GOOD = [
     {"server": {"max_connections": "${MOST:-100}", "max_in_flight": "auto", "header_timeout": 5000}},
     {"providers": {"local": {"kind": "openai", "network_config": {"base_url": "env.LOCAL_URL"}}}},
     {"providers": {"sim": {"rate_limit": None, "queue": {"wait_timeout": "env.PATIENCE", "batch_share": None}}}},
+    {"providers": {"sim": {"kind": None, "queue": {"policy": "${POLICY:-drop}"}}}},
+    {"aliases": {"c": {"targets": [{"model": "sim/echo"}], "strategy": None}}},
     {"aliases": {"a": "sim/echo", "b": {"targets": [{"model": "sim/echo", "weight": "env.W"}]}}},
 ]
 BAD = [
