@@ -37,6 +37,22 @@ pub(super) const COMMANDS: [(&str, &str, &str); 7] = [
     ("/quit", "", "leaves, as Ctrl-D does"),
 ];
 
+/// What was typed or piped in, without its line end.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// A line, with those that it goes on in: a command, or to be said.
+    Line(String),
+    /// What stood between two marks: to be said as it is.
+    Block(String),
+}
+
+impl Turn {
+    pub(super) fn text(&self) -> &str {
+        let (Self::Line(text) | Self::Block(text)) = self;
+        text
+    }
+}
+
 /// Takes lines in and gives turns out.
 pub(super) struct Turns<R>(R);
 
@@ -53,34 +69,37 @@ impl<R: BufRead> Turns<R> {
         Self(lines)
     }
 
-    /// The next turn, without its line end; `None` at the end of what is typed. `waits` is called before each line.
-    pub(super) fn next(&mut self, mut waits: impl FnMut(Waiting)) -> io::Result<Option<String>> {
+    /// The next turn; `None` at the end of what is typed. `waits` is called before each line.
+    pub(super) fn next(&mut self, mut waits: impl FnMut(Waiting)) -> io::Result<Option<Turn>> {
         waits(Waiting::Turn);
-        let Some(mut line) = self.line(MAX_TURN)? else { return Ok(None) };
-        let mut turn = String::new();
-        let in_block = line.trim() == BLOCK;
-        if in_block {
-            line.clear();
+        let Some(mut turn) = self.line(MAX_TURN)? else { return Ok(None) };
+        if turn.trim() == BLOCK {
+            return Ok(Some(Turn::Block(self.block(waits)?)));
         }
-        loop {
-            let goes_on = if in_block { true } else { line.ends_with('\\') };
-            if !in_block && goes_on {
-                line.pop();
-            }
+        while turn.ends_with('\\') {
+            turn.pop();
+            waits(Waiting::More);
+            let Some(line) = self.line(MAX_TURN.saturating_sub(turn.len()))? else { break };
+            turn.push('\n');
             turn.push_str(&line);
-            if !goes_on {
-                return Ok(Some(turn));
-            }
+        }
+        Ok(Some(Turn::Line(turn)))
+    }
+
+    /// The lines up to the mark, or to the end of what is typed.
+    fn block(&mut self, mut waits: impl FnMut(Waiting)) -> io::Result<String> {
+        let mut turn = String::new();
+        let mut first = true;
+        loop {
             waits(Waiting::More);
             match self.line(MAX_TURN.saturating_sub(turn.len()))? {
-                Some(next) if in_block && next.trim() == BLOCK => return Ok(Some(turn)),
-                Some(next) => {
-                    if !turn.is_empty() {
+                Some(line) if line.trim() != BLOCK => {
+                    if !std::mem::take(&mut first) {
                         turn.push('\n');
                     }
-                    line = next;
+                    turn.push_str(&line);
                 }
-                None => return Ok(Some(turn)),
+                _ => return Ok(turn),
             }
         }
     }
@@ -102,7 +121,11 @@ impl<R: BufRead> Turns<R> {
 }
 
 /// What a turn asks for.
-pub(super) fn read(turn: String) -> Asked {
+pub(super) fn read(turn: Turn) -> Asked {
+    let turn = match turn {
+        Turn::Line(turn) => turn,
+        Turn::Block(turn) => return Asked::Say(turn),
+    };
     let Some(rest) = turn.strip_prefix('/') else { return Asked::Say(turn) };
     // Two slashes begin a turn with one.
     if rest.starts_with('/') {
@@ -133,7 +156,7 @@ mod tests {
 
     fn turns(text: &str) -> Vec<String> {
         let mut turns = Turns::new(text.as_bytes());
-        std::iter::from_fn(|| turns.next(|_| {}).expect("readable")).collect()
+        std::iter::from_fn(|| turns.next(|_| {}).expect("readable")).map(|turn| turn.text().to_owned()).collect()
     }
 
     #[test]
@@ -142,6 +165,7 @@ mod tests {
         assert_eq!(turns("one \\\ntwo\\\nthree\nfour\n"), ["one \ntwo\nthree", "four"]);
         assert_eq!(turns("\"\"\"\none\\\n\n  two\n\"\"\"\nthree\n"), ["one\\\n\n  two", "three"]);
         assert_eq!(turns("\"\"\"\nnever closed"), ["never closed"]);
+        assert_eq!(turns("\"\"\"\n\n\n  one\n\n\"\"\"\n"), ["\n\n  one\n"]);
         assert_eq!(turns("\n\n"), ["", ""]);
         assert_eq!(turns("last \\"), ["last "]);
     }
@@ -157,13 +181,13 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_do_not_end_a_session() {
         let mut turns = Turns::new(&b"a\xffb\nc\n"[..]);
-        assert_eq!(turns.next(|_| {}).expect("readable").as_deref(), Some("a\u{fffd}b"));
-        assert_eq!(turns.next(|_| {}).expect("readable").as_deref(), Some("c"));
+        assert_eq!(turns.next(|_| {}).expect("readable"), Some(Turn::Line("a\u{fffd}b".to_owned())));
+        assert_eq!(turns.next(|_| {}).expect("readable"), Some(Turn::Line("c".to_owned())));
     }
 
     #[test]
     fn commands_are_read_and_others_named_with_the_nearest() {
-        let read = |text: &str| read(text.to_owned());
+        let read = |text: &str| read(Turn::Line(text.to_owned()));
         assert_eq!(read("/model sim/echo"), Asked::Model("sim/echo".to_owned()));
         assert_eq!(read("/system  Be brief. "), Asked::System("Be brief.".to_owned()));
         assert_eq!(read("/quit"), Asked::Quit);
@@ -173,6 +197,14 @@ mod tests {
             [("/retri", "/retry"), ("/clear all", "nothing follows"), ("/save", "file"), ("/", "/help")]
         {
             assert!(matches!(read(wrong), Asked::Wrong(words) if words.contains(part)), "{wrong}");
+        }
+    }
+    #[test]
+    fn what_stands_in_a_block_is_said_as_it_is() {
+        for text in ["/quit", "// a comment", "/usr/bin\nis a folder"] {
+            let block = format!("\"\"\"\n{text}\n\"\"\"\n");
+            let turn = Turns::new(block.as_bytes()).next(|_| {}).expect("readable").expect("a turn");
+            assert_eq!(read(turn), Asked::Say(text.to_owned()));
         }
     }
 }

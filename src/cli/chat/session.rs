@@ -48,7 +48,7 @@ pub(super) fn run(gateway: &Gateway, model: &str, first: String) -> Result<(), F
     }
     let mut turns = Turns::new(std::io::stdin().lock());
     while let Some(turn) = turns.next(|waiting| prompt(typed, waiting))? {
-        if turn.trim().is_empty() {
+        if turn.text().trim().is_empty() {
             continue;
         }
         if !session.take(read(turn))? {
