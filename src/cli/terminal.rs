@@ -1,5 +1,6 @@
 //! What a terminal takes that a file or a pipe does not: colours, lines written over, and how wide it is.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use rustix::termios::tcgetwinsize;
@@ -39,6 +40,23 @@ pub(super) fn size() -> (usize, Option<usize>) {
     (if columns == 0 { USUAL_WIDTH } else { columns }, (rows > 0).then_some(rows))
 }
 
+/// Others' words as they may be written to stdout: a terminal is not steered by them, a file or a pipe takes them as they are.
+pub(super) fn for_results(text: &str) -> Cow<'_, str> {
+    if io::stdout().is_terminal() { harmless(text) } else { text.into() }
+}
+
+/// The same for stderr.
+pub(super) fn for_notes(text: &str) -> Cow<'_, str> {
+    if io::stderr().is_terminal() { harmless(text) } else { text.into() }
+}
+
+/// A text without what would clear a screen, fill a clipboard or draw elsewhere: of control characters, C1's too, line ends
+/// and tabs alone stay.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let harms = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if text.contains(harms) { text.replace(harms, "").into() } else { text.into() }
+}
+
 /// Writes over the line of stderr that the cursor stands in; an empty text takes it away.
 pub(super) fn overwrite_note(text: &str) {
     // Nothing can be done about a closed stderr.
@@ -70,6 +88,12 @@ pub(super) fn age(s: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_say_does_not_steer_a_terminal() {
+        assert_eq!(harmless("a\x1b]52;c;AAAA\x07b\x1b[2J\r\n\tc\u{9b}2J\u{85}\x7fd é"), "a]52;c;AAAAb[2J\n\tc2Jd é");
+        assert!(matches!(harmless("one\n\ttwo"), Cow::Borrowed("one\n\ttwo")));
+    }
 
     #[test]
     fn times_are_told_to_three_digits_or_so() {

@@ -143,6 +143,16 @@ def test_a_session_on_a_terminal_prompts_and_ctrl_c_ends_the_answer_alone():
         assert chat.exit_code() == 0
 
 
+def test_what_is_said_does_not_steer_a_terminal_and_a_pipe_has_it_whole():
+    said = "a\x1b]52;c;QUJD\x07b\x9b2Jc"
+    for stream in [[], ["--stream"]]:
+        with Terminal("chat", *stream, said) as chat:
+            assert chat.exit_code() == 0
+            assert "a]52;c;QUJDb2Jc\r\n".encode() in chat.seen and b"\x1b" not in chat.seen, chat.seen
+        piped = subprocess.run([BINARY, "chat", *stream, said], capture_output=True, check=True, timeout=FUSE)
+        assert piped.stdout.decode() == said + "\n"
+
+
 @pytest.mark.parametrize("end", ["\x03", signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_the_watched_table_stays_in_its_place_and_gives_the_terminal_back(gateway, end):
     with Terminal("stats", "--watch", "--admin", gateway.admin) as watch:

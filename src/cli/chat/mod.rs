@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::args::Chat;
 use super::output::{Failure, note, result, warning};
+use super::terminal::for_results;
 use crate::config::{self, Config};
 use crate::error::Error;
 use crate::gateway::{CallOptions, Calls, Gateway};
@@ -53,7 +54,7 @@ fn whole(gateway: &Gateway, request: &ChatRequest) -> Result<(), Failure> {
     let start = now();
     let reply = gateway.chat(request)?;
     let total = now().saturating_duration_since(start);
-    result(&format!("{}\n", reply.text()))?;
+    result(&format!("{}\n", for_results(reply.text())))?;
     note(&summary(reply.served(), total, reply.usage));
     Ok(())
 }
@@ -95,7 +96,7 @@ fn speak(calls: &Calls<'_>, request: &ChatRequest) -> Result<Spoken, Failure> {
         match chunk {
             Ok(chunk) => {
                 usage = chunk.usage().or(usage);
-                result(chunk.text())?;
+                result(&for_results(chunk.text()))?;
                 spoken.text.push_str(chunk.text());
             }
             Err(error) => spoken.error = Some(error),

@@ -24,6 +24,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::stdio::stderr;
 
 use super::args::LogFormat;
+use super::terminal::for_notes;
 use crate::calendar::Timestamp;
 use crate::config::Config;
 use crate::plugin::builtin::request_log::aside::{self, Form};
@@ -136,7 +137,8 @@ pub(super) fn mask(config: &Config) {
 pub(super) fn say(level: Level, message: &str, text: &str) {
     put(match form() {
         Form::Json => json_line(level, "sluicegate", message),
-        Form::Text { .. } => format!("{text}\n"),
+        // It may quote what a provider said.
+        Form::Text { .. } => format!("{}\n", for_notes(text)),
     });
 }
 
