@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::AsFd;
 
 use rustix::termios::tcgetwinsize;
 
@@ -35,7 +36,11 @@ fn is_dumb() -> bool {
 
 /// Columns and rows of the terminal behind stdout.
 pub(super) fn size() -> (usize, Option<usize>) {
-    let Ok(size) = tcgetwinsize(io::stdout()) else { return (USUAL_WIDTH, None) };
+    size_of(io::stdout())
+}
+
+fn size_of(terminal: impl AsFd) -> (usize, Option<usize>) {
+    let Ok(size) = tcgetwinsize(terminal) else { return (USUAL_WIDTH, None) };
     let (columns, rows) = (usize::from(size.ws_col), usize::from(size.ws_row));
     (if columns == 0 { USUAL_WIDTH } else { columns }, (rows > 0).then_some(rows))
 }
@@ -57,10 +62,13 @@ fn harmless(text: &str) -> Cow<'_, str> {
     if text.contains(harms) { text.replace(harms, "").into() } else { text.into() }
 }
 
-/// Writes over the line of stderr that the cursor stands in; an empty text takes it away.
+/// Writes over the line of stderr that the cursor stands in; an empty text takes it away. One that is as wide as the
+/// terminal or wider is cut: of a line that wraps, only the last piece could be written over.
 pub(super) fn overwrite_note(text: &str) {
+    let room = size_of(io::stderr()).0.saturating_sub(1);
+    let cut: String = text.chars().take(room).collect();
     // Nothing can be done about a closed stderr.
-    let _ = write!(io::stderr().lock(), "\r{text}\x1b[K");
+    let _ = write!(io::stderr().lock(), "\r{cut}\x1b[K");
 }
 
 /// A time in the unit that it is easiest read in.

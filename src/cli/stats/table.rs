@@ -233,7 +233,9 @@ pub(super) fn draw(trouble: Option<&str>, snapshot: Option<&Value>, look: Look) 
         rows.push(Line::of(format!("… and {left_out} more"), Tone::Faint));
     }
     let mut text = String::new();
-    for line in above.iter().chain(&rows).chain(&below) {
+    // A line more than there are would scroll the screen.
+    let most = look.height.map_or(usize::MAX, |height| height.saturating_sub(1).max(1));
+    for line in above.iter().chain(&rows).chain(&below).take(most) {
         line.draw(look, &mut text);
         text.push('\n');
     }
@@ -383,6 +385,16 @@ mod tests {
             let text = table(&snapshot, Look { width: 80, height: Some(height), colours: false });
             assert!(text.lines().count() < height, "{height}:\n{text}");
             assert!(text.contains("… and ") && text.contains("provider_paused"), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_table_is_higher_than_the_terminal_however_much_is_wrong() {
+        let mut snapshot = snapshot();
+        snapshot["alerts"] = vec![json!({ "kind": "k", "subject": "s", "message": "m".repeat(500) }); 9].into();
+        for height in [2, 5, 12, 24] {
+            let text = table(&snapshot, Look { width: 80, height: Some(height), colours: false });
+            assert!(text.lines().count() < height, "{height}:\n{text}");
         }
     }
 

@@ -60,7 +60,7 @@ pub(super) fn run(poll: Poll, json: bool, threads: &Threads) -> Result<(), Failu
         }
     }
     drop(screen);
-    known.end()
+    known.end(json)
 }
 
 /// A thread that asks when it is told to, and sends what it got.
@@ -136,10 +136,10 @@ impl Known {
     }
 
     /// What is left to see behind the alternate screen, and whether it was worth it.
-    fn end(self) -> Result<(), Failure> {
+    fn end(self, json: bool) -> Result<(), Failure> {
         let trouble = self.trouble();
         match (&self.last, self.trouble) {
-            (Some((snapshot, _)), _) if terminal::shows_results() => {
+            (Some((snapshot, _)), _) if !json && terminal::shows_results() => {
                 result(&draw(trouble.as_deref(), Some(snapshot), look()))
             }
             (Some(_), _) => Ok(()),
