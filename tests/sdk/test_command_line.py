@@ -172,6 +172,18 @@ def test_the_watched_table_stays_in_its_place_and_gives_the_terminal_back(gatewa
         assert watch.exit_code() == 0
 
 
+def test_a_watch_that_is_stopped_gives_the_terminal_back_and_takes_it_again(gateway):
+    with Terminal("stats", "--watch", "--admin", gateway.admin) as watch:
+        watch.until(r"\x1b\[\?1049h.*provider")
+        watch.type("\x1a")
+        watch.until(r"\x1b\[\?25h\x1b\[\?1049l")
+        assert os.WIFSTOPPED(os.waitpid(watch.pid, os.WUNTRACED)[1])
+        os.kill(watch.pid, signal.SIGCONT)
+        watch.until(r"\x1b\[\?1049h\x1b\[\?25l.*provider")
+        watch.type("\x03")
+        assert watch.exit_code() == 0
+
+
 def test_colours_are_for_terminals_that_take_them(gateway):
     bold = b"\x1b[1m"
     for env, coloured in [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]:

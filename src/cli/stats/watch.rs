@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use serde_json::Value;
+use signal_hook::consts::SIGTSTP;
+use signal_hook::low_level::emulate_default_handler;
 
 use super::table::{Look, PLAIN, draw};
 use super::{Poll, Trouble, look};
 use crate::cli::output::{Failure, note, print, result};
 use crate::cli::process::Signals;
 use crate::cli::terminal::{self, age};
-use crate::sync::{Role, Threads};
+use crate::sync::{Role, State, Threads, threads};
 use crate::time::{Deadline, now};
 
 /// How often it looks.
@@ -38,7 +40,7 @@ struct Known {
 
 pub(super) fn run(poll: Poll, json: bool, threads: &Threads) -> Result<(), Failure> {
     let signals = Signals::listen(threads)?;
-    let mut screen = Screen::open(!json && terminal::shows_results())?;
+    let mut screen = Screen::open(!json && terminal::shows_results(), threads)?;
     let (ask, answers) = asking(poll, threads)?;
     let mut known = Known { last: None, trouble: None, said: None };
     loop {
@@ -149,6 +151,10 @@ impl Known {
     }
 }
 
+/// The alternate screen, no cursor, nothing on it; and the way back.
+const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[H\x1b[2J";
+const LEAVE: &[u8] = b"\x1b[?25h\x1b[?1049l";
+
 /// A terminal that is drawn on; given back when this drops.
 struct Screen {
     live: bool,
@@ -156,11 +162,11 @@ struct Screen {
 
 impl Screen {
     /// Takes the terminal, if there is one.
-    fn open(live: bool) -> Result<Self, Failure> {
+    fn open(live: bool, threads: &Threads) -> Result<Self, Failure> {
         let screen = Self { live };
         if live {
-            // The alternate screen, no cursor, nothing on it.
-            print(b"\x1b[?1049h\x1b[?25l\x1b[H\x1b[2J")?;
+            lend_while_stopped(threads)?;
+            print(ENTER)?;
         }
         Ok(screen)
     }
@@ -176,9 +182,25 @@ impl Screen {
 impl Drop for Screen {
     fn drop(&mut self) {
         if self.live {
-            let mut out = std::io::stdout().lock();
             // A terminal that is gone needs nothing back.
-            let _ = out.write_all(b"\x1b[?25h\x1b[?1049l").and_then(|()| out.flush());
+            let _ = print(LEAVE);
         }
     }
+}
+
+/// Gives the terminal to the shell at Ctrl-Z, and takes it again when the watch goes on.
+fn lend_while_stopped(threads: &Threads) -> Result<(), Failure> {
+    let mut stops = signal_hook::iterator::Signals::new([SIGTSTP])?;
+    threads.service(Role::Watchdog, "stops", move || {
+        let _resting = threads::rest(State::Io, Duration::MAX);
+        for stop in stops.forever() {
+            // Nothing is drawn between the two: whoever draws waits for stdout.
+            let mut out = std::io::stdout().lock();
+            // A terminal that is gone ends the watch when it is next drawn on; one that cannot stop goes on.
+            let _ = out.write_all(LEAVE).and_then(|()| out.flush());
+            let _ = emulate_default_handler(stop);
+            let _ = out.write_all(ENTER).and_then(|()| out.flush());
+        }
+    })?;
+    Ok(())
 }
