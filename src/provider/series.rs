@@ -150,7 +150,8 @@ impl Series {
         }
         self.table.rcu(|table| {
             let mut table = Table::clone(table);
-            if !table.models.contains_key(model) && !(is_stranger && table.strangers >= MOST_MODELS) {
+            let has_room = !is_stranger || table.strangers < MOST_MODELS;
+            if has_room && !table.models.contains_key(model) {
                 table.models.insert(Arc::clone(model), Arc::default());
                 table.strangers += usize::from(is_stranger);
             }
