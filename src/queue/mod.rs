@@ -13,7 +13,6 @@ mod idle;
 mod lanes;
 mod permits;
 #[cfg(feature = "plugins")]
-#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "the binary alone flushes"))]
 pub(crate) mod spool;
 
 pub use bell::Bell;
