@@ -16,7 +16,9 @@ use super::{dashboard, pages};
 use crate::config::Server;
 use crate::error::Error;
 use crate::gateway::Gateway;
-use crate::http::{Admission, Exchange, Finished, Head, Request, Response, Service, client_address, sent_key};
+use crate::http::{
+    Admission, Exchange, Finished, Head, Request, Response, Service, client_address, is_from_another_site, sent_key,
+};
 use crate::secret::Digest;
 use crate::sync::{State, threads};
 use crate::time::now;
@@ -78,7 +80,7 @@ impl Guard {
         if !every("origin", &|origin| self.is_own_origin(origin)) {
             return Err(Refused::new(403, "the request comes from another site's page (Origin)"));
         }
-        if !every("sec-fetch-site", &|site| matches!(site, "same-origin" | "none")) {
+        if is_from_another_site(head) {
             return Err(Refused::new(403, "the request comes from another site's page (Sec-Fetch-Site)"));
         }
         // The dashboard has nothing to hide, and asks for the key itself; what it reads with it passes here, too.

@@ -13,7 +13,7 @@ use super::cors::Cors;
 use crate::config::{Scope, Server};
 use crate::error::{Code, Error};
 use crate::gateway::Strangers;
-use crate::http::{Head, client_address, sent_key};
+use crate::http::{Head, client_address, is_from_another_site, sent_key};
 use crate::time::now;
 
 /// Whose request it is.
@@ -32,7 +32,7 @@ pub(super) struct Client {
 /// [`Code::Forbidden`] for another site's page where there are no keys.
 pub(super) fn check(server: &Server, strangers: &Strangers, head: &Head, peer: SocketAddr) -> Result<Client, Error> {
     if server.keys.is_empty() {
-        return if is_foreign_page(server, head) {
+        return if is_from_another_site(head) && Cors::new(&server.cors_origins).admitted(head).is_none() {
             let text = "the request comes from another site's page; name its origin in server.cors_origins, or give the \
                         gateway keys (server.keys)";
             Err(Error::new(Code::Forbidden, text))
@@ -50,12 +50,4 @@ pub(super) fn check(server: &Server, strangers: &Strangers, head: &Head, peer: S
         Some(after) => error.with_retry_after(after),
         None => error,
     })
-}
-
-/// Whether a browser says that another site's page sent this, one of no configured origin. Every browser of today says it to
-/// loopback and over TLS (Fetch Metadata Request Headers, section 2.3), and no page can have it say something else.
-fn is_foreign_page(server: &Server, head: &Head) -> bool {
-    let mut sites = head.headers().filter(|(name, _)| name.eq_ignore_ascii_case("sec-fetch-site"));
-    let foreign = sites.any(|(_, site)| !matches!(site, b"same-origin" | b"none"));
-    foreign && Cors::new(&server.cors_origins).admitted(head).is_none()
 }

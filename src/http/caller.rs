@@ -1,4 +1,5 @@
-//! Who sends a request, as far as its head tells: the key that it carries, and the address behind trusted proxies.
+//! Who sends a request, as far as its head tells: the key that it carries, the address behind trusted proxies, and whether
+//! it is another site's page.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -35,6 +36,15 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     let end = memchr::memchr(b' ', value).unwrap_or(value.len());
     let (scheme, token) = value.split_at(end);
     scheme.eq_ignore_ascii_case(b"bearer").then(|| token.trim_ascii())
+}
+
+/// Whether a browser says that another site's page sent this. Every browser of today says it to loopback and over TLS (Fetch
+/// Metadata Request Headers, section 2.3), and no page can have it say something else. Each line counts, and one that is no
+/// known word is foreign.
+#[must_use]
+pub fn is_from_another_site(head: &Head) -> bool {
+    let mut sites = head.headers().filter(|(name, _)| name.eq_ignore_ascii_case("sec-fetch-site"));
+    sites.any(|(_, site)| !matches!(site, b"same-origin" | b"none"))
 }
 
 /// The address that a request comes from: the peer's, or, if `trusted` has that, the right-most one of `X-Forwarded-For`

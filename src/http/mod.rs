@@ -35,7 +35,7 @@ mod tls;
 mod tls;
 mod watcher;
 
-pub use caller::{client_address, sent_key};
+pub use caller::{client_address, is_from_another_site, sent_key};
 pub use certificates::{Certificates, Look};
 pub use exchange::{Exchange, Finished};
 pub use head::{Head, Version};
